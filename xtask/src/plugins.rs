@@ -1,0 +1,98 @@
+//! Building plugins with the tool their authors use, `viworks plugin build`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+
+use crate::program::{self, cargo, root, target_dir};
+use crate::toolchain::{self, Wasm};
+
+/// `cargo xtask plugins`.
+///
+/// # Errors
+/// When a plugin, or the tool that builds them, cannot be built.
+pub fn run() -> anyhow::Result<ExitCode> {
+    let wasm = toolchain::wasm()?;
+    program::run(&mut cargo(&["build", "-p", "cli"]))?;
+    let target = target_dir()?;
+    for built in build_all(&target.join("debug/viworks"), &target.join("plugins"), &wasm)? {
+        println!("{built}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds every folder in `plugins/` into `out`; answers with one line for each.
+///
+/// # Errors
+/// The first that cannot be built.
+pub fn build_all(tool: &Path, out: &Path, wasm: &Wasm) -> anyhow::Result<Vec<String>> {
+    std::fs::create_dir_all(out).with_context(|| format!("{} cannot be made", out.display()))?;
+    let mut lines = Vec::new();
+    for (name, dir) in sources()? {
+        let file = out.join(format!("{name}.wasm"));
+        let newest = newest_source(&dir, tool)?;
+        let built = modified(&file);
+        if built.is_some_and(|built| built > newest) {
+            lines.push(format!("{name}.wasm is up to date"));
+            continue;
+        }
+        // A watched folder never sees half a file: a hidden folder first, then a rename.
+        let hidden = out.join(".new");
+        std::fs::create_dir_all(&hidden).with_context(|| format!("{} cannot be made", hidden.display()))?;
+        let beside = hidden.join(format!("{name}.wasm"));
+        let mut build = Command::new(tool);
+        build.args(["plugin", "build"]).arg(&dir).arg("--out").arg(&beside).current_dir(root());
+        wasm.prepare(&mut build);
+        program::run(&mut build).with_context(|| format!("plugin `{name}` cannot be built"))?;
+        std::fs::rename(&beside, &file).with_context(|| format!("{} cannot be put in place", file.display()))?;
+        // Empty again; if not, somebody else's build is in it.
+        let _ = std::fs::remove_dir(&hidden);
+        let size = std::fs::metadata(&file).map_or(0, |found| found.len());
+        lines.push(format!("{name}.wasm built, {} KiB", size.div_ceil(1024)));
+    }
+    Ok(lines)
+}
+
+/// Names and folders of the plugins there are, in alphabetical order.
+///
+/// # Errors
+/// When `plugins/` cannot be read.
+pub fn sources() -> anyhow::Result<Vec<(String, PathBuf)>> {
+    let dir = root().join("plugins");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&dir).with_context(|| format!("{} cannot be read", dir.display()))? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+        if let Some(name) = name.filter(|_| path.join("Cargo.toml").is_file()) {
+            found.push((name, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// When anything last changed that goes into a plugin.
+fn newest_source(plugin: &Path, tool: &Path) -> anyhow::Result<SystemTime> {
+    let root = root();
+    let parts =
+        [plugin.to_owned(), root.join("sdk"), root.join("schemas/plan"), root.join("Cargo.lock"), tool.to_owned()];
+    let newest = parts.iter().filter_map(|part| newest_in(part)).max();
+    newest.with_context(|| format!("{} holds no file", plugin.display()))
+}
+
+fn newest_in(path: &Path) -> Option<SystemTime> {
+    if !path.is_dir() {
+        return modified(path);
+    }
+    let inside = std::fs::read_dir(path).ok()?.filter_map(Result::ok).map(|entry| entry.path());
+    inside
+        .filter(|path| path.file_name().is_some_and(|name| name != "target"))
+        .filter_map(|path| newest_in(&path))
+        .max()
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|found| found.modified()).ok()
+}

@@ -1,0 +1,128 @@
+//! What must be on the machine: the WebAssembly target, a C compiler, and what tests need.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+
+use crate::program::{find, read, run};
+
+/// The target plugins are compiled for.
+pub const WASM: &str = "wasm32-unknown-unknown";
+/// Debian's compiler, the sources of its standard library, and what links them, for machines without
+/// rustup. Its sources fit its own compiler only.
+const DEBIAN_WASM: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-llvm"];
+/// Debian packages that tests need besides the above: add them here, with the program that tells
+/// whether each is there already. With `CI=true` a missing one is a failure, else a named skip.
+const TEST_PACKAGES: [(&str, &str); 0] = [];
+
+/// A compiler for plugins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wasm {
+    /// The compiler in use has the target.
+    Own,
+    /// Debian's compiler, which builds the standard library itself.
+    Debian,
+}
+
+impl Wasm {
+    /// What to call it in the one line that says which was taken.
+    pub fn describe(&self) -> &'static str {
+        match self {
+            Wasm::Own => "wasm32-unknown-unknown of the compiler in use",
+            Wasm::Debian => "wasm32-unknown-unknown by Debian's rustc-web, standard library from its sources",
+        }
+    }
+
+    /// Makes `command`, which will start Cargo for that target, use it.
+    pub fn prepare(&self, command: &mut Command) {
+        match self {
+            Wasm::Own => {}
+            Wasm::Debian => {
+                command
+                    .env("CARGO", "/usr/bin/cargo")
+                    .env("RUSTC", "/usr/bin/rustc")
+                    .env("RUSTC_BOOTSTRAP", "1")
+                    .env("CARGO_UNSTABLE_BUILD_STD", "std,panic_abort")
+                    .env_remove("RUSTUP_TOOLCHAIN");
+            }
+        }
+    }
+}
+
+/// Finds or installs a compiler for plugins.
+///
+/// # Errors
+/// When neither way works; the text says what to install.
+pub fn wasm() -> anyhow::Result<Wasm> {
+    if has_target() {
+        return Ok(Wasm::Own);
+    }
+    let mut tried = Vec::new();
+    if let Some(rustup) = find("rustup") {
+        match run(Command::new(rustup).args(["target", "add", WASM])) {
+            Ok(()) if has_target() => return Ok(Wasm::Own),
+            Ok(()) => tried.push("rustup added the target to another compiler than the one in use".to_owned()),
+            Err(error) => tried.push(format!("{error:#}")),
+        }
+    }
+    if Path::new("/usr/lib/rustlib/src/rust/library").is_dir() || Path::new("/usr/src/rustc-web").is_dir() {
+        return Ok(Wasm::Debian);
+    }
+    match apt_install(&DEBIAN_WASM) {
+        Ok(()) => return Ok(Wasm::Debian),
+        Err(error) => tried.push(format!("{error:#}")),
+    }
+    bail!(
+        "no compiler for {WASM}: {}\nrun `rustup target add {WASM}`, or on Debian `apt-get install {}`",
+        tried.join("; "),
+        DEBIAN_WASM.join(" ")
+    )
+}
+
+fn has_target() -> bool {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let sysroot = read(Command::new(rustc).args(["--print", "sysroot"]).current_dir(crate::program::root()));
+    sysroot.is_ok_and(|path| PathBuf::from(path.trim()).join("lib/rustlib").join(WASM).join("lib").is_dir())
+}
+
+/// Looks for a C compiler, which the embedded database and the cryptography need.
+///
+/// # Errors
+/// When there is none; the text says what to install.
+pub fn c_compiler() -> anyhow::Result<String> {
+    let named = std::env::var("CC").ok().filter(|name| !name.is_empty());
+    let found =
+        named.or_else(|| ["cc", "gcc", "clang"].into_iter().find(|name| find(name).is_some()).map(str::to_owned));
+    found.context("no C compiler: install one, on Debian with `apt-get install gcc libc6-dev`, or name it in CC")
+}
+
+/// Installs what tests need. Answers with the names of what is missing and was not to be had.
+///
+/// # Errors
+/// With `CI=true`, when anything is missing.
+pub fn test_packages() -> anyhow::Result<Vec<&'static str>> {
+    let missing = || TEST_PACKAGES.iter().filter(|(_, program)| find(program).is_none()).map(|(package, _)| *package);
+    let wanted: Vec<&str> = missing().collect();
+    if wanted.is_empty() {
+        return Ok(wanted);
+    }
+    if let Err(error) = apt_install(&wanted) {
+        eprintln!("{error:#}");
+    }
+    let left: Vec<&str> = missing().collect();
+    if !left.is_empty() && std::env::var("CI").is_ok_and(|value| value == "true") {
+        bail!("tests need {}, and CI is true: install them", left.join(" "));
+    }
+    Ok(left)
+}
+
+fn apt_install(packages: &[&str]) -> anyhow::Result<()> {
+    let Some(apt) = find("apt-get") else { bail!("no apt-get on this machine") };
+    if !nix::unistd::geteuid().is_root() {
+        bail!("apt-get needs root");
+    }
+    let mut install = Command::new(apt);
+    install.args(["install", "-y", "--no-install-recommends"]).args(packages).env("DEBIAN_FRONTEND", "noninteractive");
+    run(&mut install)
+}

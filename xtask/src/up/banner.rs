@@ -1,0 +1,125 @@
+//! What `up` says when everything is ready, to people and to scripts.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::agent::Identity;
+use super::cli::Login;
+use super::place::{Place, Ports};
+
+/// What there is.
+pub struct Facts<'a> {
+    /// Where it listens.
+    pub ports: Ports,
+    /// The agent.
+    pub identity: &'a Identity,
+    /// Process ids of host and agent.
+    pub pids: (u32, u32),
+    /// Where the programs are.
+    pub bin_dir: &'a Path,
+    /// How the tool was logged in.
+    pub login: &'a Login,
+}
+
+/// The facts for scripts.
+pub fn up_json(place: &Place, facts: &Facts<'_>) -> Value {
+    let Facts { ports, identity, pids, bin_dir, login: _ } = facts;
+    json!({
+        "api": format!("http://127.0.0.1:{}", ports.api),
+        "agents": format!("ws://127.0.0.1:{}/ws/agent", ports.agents),
+        "dashboard": null,
+        "admin_credential": place.shown(&place.admin_credential()),
+        "plugin_dir": place.shown(&place.plugins()),
+        "data_dir": place.shown(place.dir()),
+        "agent": { "id": identity.id, "name": identity.name },
+        "pids": { "host": pids.0, "agent": pids.1 },
+        "bin_dir": place.shown(bin_dir),
+    })
+}
+
+/// The facts for people.
+pub fn text(place: &Place, facts: &Facts<'_>, took: Duration) -> String {
+    let Facts { ports, identity, pids, bin_dir, login } = facts;
+    let shown = |path: &Path| quoted(&place.shown(path).display().to_string());
+    let tool = shown(&bin_dir.join("viworks"));
+    let prefix = login.contexts.as_ref().map(|path| format!("VIWORKS_CONFIG={} ", shown(path))).unwrap_or_default();
+    let login_line = match &login.contexts {
+        None => "context `local-up` of your command line tool".to_owned(),
+        Some(path) => format!("{}: your own contexts stay as they are", place.shown(path).display()),
+    };
+    let mut text = String::new();
+    let rows = [
+        ("API", format!("http://127.0.0.1:{} (host, process {})", ports.api, pids.0)),
+        ("Agents", format!("ws://127.0.0.1:{}/ws/agent (agent `{}`, process {})", ports.agents, identity.name, pids.1)),
+        (
+            "Admin",
+            format!("{} is the body of POST /api/v1/auth/login", place.shown(&place.admin_credential()).display()),
+        ),
+        ("Login", login_line),
+        ("Plugins", format!("{} (drop a .wasm file there)", place.shown(&place.plugins()).display())),
+        ("Policy", format!("{} (what the agent may run)", place.shown(&place.agent_policy()).display())),
+        ("Logs", place.shown(&place.dir().join("logs")).display().to_string()),
+    ];
+    let _ = writeln!(text, "\nViWorkS for development: loopback only, no TLS, not for production\n");
+    for (name, value) in rows {
+        let _ = writeln!(text, "  {name:<8} {value}");
+    }
+    let _ = writeln!(text, "\nTry in another terminal, in the repository's root:\n");
+    for command in commands(&identity.name) {
+        let _ = writeln!(text, "  {prefix}{tool} {command}");
+    }
+    let _ = writeln!(text, "\nready in {:.1} s – Ctrl-C to stop", took.as_secs_f64());
+    text
+}
+
+/// What a newcomer would try first.
+fn commands(agent: &str) -> [String; 3] {
+    ["agent list".to_owned(), "verb list".to_owned(), format!("run exec.run -a {agent} -- uname -a")]
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_says_ready_and_commands_name_the_contexts_they_need() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let place = Place::open(Some(&dir.path().join("with space"))).expect("taken");
+        let identity = Identity { id: "i".into(), name: "local-2".into() };
+        let login = Login { contexts: Some(place.contexts()) };
+        let bin = crate::program::root().join("target/debug");
+        let facts = Facts {
+            ports: Ports { api: 1, agents: 2 },
+            identity: &identity,
+            pids: (3, 4),
+            bin_dir: &bin,
+            login: &login,
+        };
+        let text = text(&place, &facts, Duration::from_millis(1234));
+        assert!(text.ends_with("\nready in 1.2 s – Ctrl-C to stop\n"), "{text}");
+        let run = text.lines().find(|line| line.contains(" run ")).expect("a command");
+        assert!(
+            run.starts_with("  VIWORKS_CONFIG='/")
+                && run.ends_with("target/debug/viworks run exec.run -a local-2 -- uname -a"),
+            "{run}"
+        );
+        let facts = up_json(&place, &facts);
+        assert_eq!(
+            (&facts["bin_dir"], &facts["dashboard"], &facts["pids"]["agent"]),
+            (&json!("target/debug"), &Value::Null, &json!(4))
+        );
+    }
+}

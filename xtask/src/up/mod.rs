@@ -1,0 +1,179 @@
+//! `cargo xtask up`: a host and an agent on this machine, ready to use, until Ctrl-C.
+
+mod agent;
+mod banner;
+mod children;
+mod cli;
+mod http;
+mod place;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+
+pub use children::{ExecOptions, become_program};
+
+use crate::program::{self, cargo, target_dir};
+use crate::up::children::{Children, Interrupted, Which};
+use crate::up::http::Api;
+use crate::up::place::{Place, Ports};
+use crate::{plugins, toolchain};
+
+/// From starting the host to its readiness; a first start compiles plugins.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+/// From starting the agent to its session.
+const ONLINE_WITHIN: Duration = Duration::from_secs(60);
+
+/// How to start.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Port of the API; 0 = any free one. 8080, or the last one, when absent
+    #[arg(long, value_name = "PORT")]
+    api_port: Option<u16>,
+    /// Port that agents connect to; 0 = any free one. 9090, or the last one, when absent
+    #[arg(long, value_name = "PORT")]
+    agent_port: Option<u16>,
+    /// Keep everything here instead of in .viworks/local
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Build with optimisation: slower to start, faster to run
+    #[arg(long)]
+    release: bool,
+}
+
+/// Starts everything, says so, and stays until told to stop.
+///
+/// # Errors
+/// When a step fails; what was started is stopped again.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let begun = Instant::now();
+    let place = Place::open(options.data.as_deref())?;
+
+    step(1, "compilers");
+    let compiler = toolchain::c_compiler()?;
+    let wasm = toolchain::wasm()?;
+    println!("      C: {compiler}; plugins: {}", wasm.describe());
+
+    step(2, "host, agent and command line tool");
+    let mut build = cargo(&["build", "-p", "server", "-p", "agent", "-p", "cli"]);
+    if options.release {
+        build.arg("--release");
+    }
+    program::run(&mut build)?;
+    let bin_dir = target_dir()?.join(if options.release { "release" } else { "debug" });
+
+    step(3, "plugins");
+    for line in plugins::build_all(&bin_dir.join("viworks"), &place.plugins(), &wasm)? {
+        println!("      {line}");
+    }
+
+    let mut children = Children::new()?;
+    let started = serve(options, &place, &bin_dir, &mut children, begun);
+    let code = match started {
+        Ok(()) => match children.wait() {
+            Interrupted::Signal => ExitCode::SUCCESS,
+            Interrupted::Died(why) => {
+                eprintln!("error: {why}");
+                ExitCode::FAILURE
+            }
+        },
+        Err(error) => match error.downcast_ref::<Interrupted>() {
+            Some(Interrupted::Signal) => ExitCode::SUCCESS,
+            _ => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    };
+    // First nobody is told any more that it is there, then it goes.
+    place.withdraw();
+    for line in children.stop() {
+        println!("{line}");
+    }
+    println!("data is kept in {}", place.shown(place.dir()).display());
+    Ok(code)
+}
+
+fn serve(
+    options: &Options,
+    place: &Place,
+    bin_dir: &std::path::Path,
+    children: &mut Children,
+    begun: Instant,
+) -> anyhow::Result<()> {
+    step(4, "host");
+    let wanted = Ports::choose(place, options.api_port, options.agent_port)?;
+    place.write_host_config(wanted)?;
+    let serve = ["serve".into(), "--config".into(), place.host_config().into_os_string()];
+    children.start(Which::Host, &bin_dir.join("viworks-host"), &serve, &place.log("host"))?;
+    let ports = children.until(READY_WITHIN, "the host does not say where it listens", || place.listening())?;
+    ports.remember(place)?;
+    let mut api = Api::at(ports.api);
+    let ready = || api.is_ready().then_some(());
+    children.until(READY_WITHIN, "the host does not become ready (GET /readyz)", ready)?;
+    println!("      API 127.0.0.1:{}, agents 127.0.0.1:{}", ports.api, ports.agents);
+
+    step(5, "agent");
+    let credential = place.admin_credential();
+    children.until(READY_WITHIN, "the host writes no admin credential", || credential.is_file().then_some(()))?;
+    api.log_in(&credential)?;
+    wait_for_plugins(&api, place, children)?;
+    let identity = agent::enrol(place, &api, ports.agents, &bin_dir.join("viworks-agent"))?;
+    for line in agent::write_policy(&place.agent_policy())? {
+        println!("      {line}");
+    }
+    let run = agent::arguments(place);
+    children.start(Which::Agent, &bin_dir.join("viworks-agent"), &run, &place.log("agent"))?;
+
+    step(6, "session");
+    let online = || api.get("/api/v1/agents").ok().filter(|answer| is_online(answer, &identity.name)).map(|_| ());
+    children.until(ONLINE_WITHIN, "the agent does not come online (GET /api/v1/agents)", online)?;
+    println!("      agent `{}` is online", identity.name);
+
+    step(7, "command line tool");
+    let login = cli::log_in(place, &bin_dir.join("viworks"), ports.api)?;
+
+    let facts = banner::Facts { ports, identity: &identity, pids: children.pids(), bin_dir, login: &login };
+    place.publish(&banner::up_json(place, &facts))?;
+    print!("{}", banner::text(place, &facts, begun.elapsed()));
+    Ok(())
+}
+
+/// Waits until the host has judged every plugin that was built; one refused is a fault of this tree.
+fn wait_for_plugins(api: &Api, place: &Place, children: &mut Children) -> anyhow::Result<()> {
+    let wanted: Vec<String> = plugins::sources()?.into_iter().map(|(name, _)| format!("{name}.wasm")).collect();
+    let judged = || {
+        let answer = api.get("/api/v1/plugins").ok()?;
+        let items = answer["items"].as_array()?;
+        let found: Vec<&Value> =
+            wanted.iter().filter_map(|file| items.iter().find(|item| item["file"] == **file)).collect();
+        (found.len() == wanted.len()).then(|| found.into_iter().cloned().collect::<Vec<_>>())
+    };
+    let what = format!("the host does not load {} from {}", wanted.join(", "), place.plugins().display());
+    for plugin in children.until(READY_WITHIN, &what, judged)? {
+        if plugin["state"] != "active" {
+            let refusal = &plugin["refusal"];
+            bail!("plugin {} is {}: {} ({})", plugin["file"], plugin["state"], refusal["cause"], refusal["cure"]);
+        }
+        let verbs: Vec<&str> = plugin["verbs"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        println!("      plugin {}: {}", plugin["name"].as_str().unwrap_or_default(), verbs.join(", "));
+    }
+    Ok(())
+}
+
+fn is_online(agents: &Value, name: &str) -> bool {
+    let items = agents["items"].as_array().into_iter().flatten();
+    items.into_iter().any(|agent| agent["name"] == name && agent["status"] == "online")
+}
+
+fn step(number: u8, what: &str) {
+    println!("[{number}/7] {what}");
+}
+
+/// Text of a file that must be there.
+fn read_text(path: &std::path::Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
+}

@@ -1,0 +1,278 @@
+//! The data directory of one `up`: who may use it, which ports it had, what is written where.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::program::{root, write_whole};
+
+/// One data directory, held by this process alone.
+pub struct Place {
+    root: PathBuf,
+    dir: PathBuf,
+    own: bool,
+    /// Released when this process ends, however it ends.
+    _lock: File,
+}
+
+impl Place {
+    /// Takes `data`, or `.viworks/local` in the repository, for this process.
+    ///
+    /// # Errors
+    /// When another process has it, or it cannot be made.
+    pub fn open(data: Option<&Path>) -> anyhow::Result<Place> {
+        let root = root();
+        let dir = match data {
+            None => root.join(".viworks/local"),
+            Some(data) => std::path::absolute(data).context("the current directory is gone")?,
+        };
+        let make = |dir: &Path| {
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+            made.with_context(|| format!("{} cannot be made", dir.display()))
+        };
+        make(&root.join(".viworks"))?;
+        for part in [dir.clone(), dir.join("plugins"), dir.join("agent"), dir.join("logs")] {
+            make(&part)?;
+        }
+        let lock = File::create(dir.join("up.lock")).with_context(|| format!("{} cannot be locked", dir.display()))?;
+        if lock.try_lock().is_err() {
+            let known = dir.join("up.json");
+            bail!("another `cargo xtask up` uses {}; {} says where it is", dir.display(), known.display());
+        }
+        Ok(Place { root, dir, own: data.is_some(), _lock: lock })
+    }
+
+    /// The directory itself.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whether it was named with `--data`.
+    pub fn is_named(&self) -> bool {
+        self.own
+    }
+
+    /// The folder the host watches.
+    pub fn plugins(&self) -> PathBuf {
+        self.dir.join("plugins")
+    }
+
+    /// The agent's identity and journal.
+    pub fn agent(&self) -> PathBuf {
+        self.dir.join("agent")
+    }
+
+    /// What the agent allows.
+    pub fn agent_policy(&self) -> PathBuf {
+        self.dir.join("policy.toml")
+    }
+
+    /// Contexts of the command line tool, when they are not kept in the usual place.
+    pub fn contexts(&self) -> PathBuf {
+        self.dir.join("contexts.toml")
+    }
+
+    /// What the host wrote at its first start.
+    pub fn admin_credential(&self) -> PathBuf {
+        self.dir.join("admin.json")
+    }
+
+    /// The host's configuration.
+    pub fn host_config(&self) -> PathBuf {
+        self.dir.join("host.toml")
+    }
+
+    /// What `host` or `agent` prints.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.dir.join("logs").join(format!("{name}.log"))
+    }
+
+    /// A path as somebody in the repository's root would write it.
+    pub fn shown<'a>(&self, path: &'a Path) -> &'a Path {
+        path.strip_prefix(&self.root).unwrap_or(path)
+    }
+
+    /// Writes the host's configuration, and takes away what an earlier host said of its ports.
+    ///
+    /// # Errors
+    /// What the file system answered.
+    pub fn write_host_config(&self, ports: Ports) -> anyhow::Result<()> {
+        #[derive(Serialize)]
+        struct Config {
+            server: Server,
+            database: Database,
+            data: Dir,
+            plugins: Plugins,
+            logging: Logging,
+        }
+        #[derive(Serialize)]
+        struct Server {
+            bind: String,
+            agents_bind: String,
+        }
+        #[derive(Serialize)]
+        struct Database {
+            url: String,
+        }
+        #[derive(Serialize)]
+        struct Dir {
+            dir: PathBuf,
+        }
+        #[derive(Serialize)]
+        struct Plugins {
+            dir: PathBuf,
+            default_grants: &'static str,
+        }
+        #[derive(Serialize)]
+        struct Logging {
+            format: &'static str,
+            level: &'static str,
+        }
+        let config = Config {
+            server: Server {
+                bind: format!("127.0.0.1:{}", ports.api),
+                agents_bind: format!("127.0.0.1:{}", ports.agents),
+            },
+            database: Database { url: format!("sqlite:{}", self.dir.join("viworks.db").display()) },
+            data: Dir { dir: self.dir.clone() },
+            plugins: Plugins { dir: self.plugins(), default_grants: "requested" },
+            logging: Logging { format: "text", level: "info" },
+        };
+        let text = toml::to_string(&config).context("the host's configuration is no TOML")?;
+        let listening = self.dir.join("listening.json");
+        if listening.exists() {
+            std::fs::remove_file(&listening).with_context(|| format!("{} cannot be removed", listening.display()))?;
+        }
+        write_whole(&self.host_config(), &format!("# Written by `cargo xtask up` at every start.\n{text}"))
+    }
+
+    /// Where the host says it listens, once it does.
+    pub fn listening(&self) -> Option<Ports> {
+        let text = std::fs::read_to_string(self.dir.join("listening.json")).ok()?;
+        let said: Value = serde_json::from_str(&text).ok()?;
+        let port = |key: &str| said[key].as_str()?.rsplit_once(':')?.1.parse().ok();
+        Some(Ports { api: port("api")?, agents: port("agents")? })
+    }
+
+    /// Tells scripts that everything is ready.
+    ///
+    /// # Errors
+    /// What the file system answered.
+    pub fn publish(&self, facts: &Value) -> anyhow::Result<()> {
+        let text = format!("{facts:#}\n");
+        for path in self.announcements() {
+            write_whole(&path, &text)?;
+        }
+        Ok(())
+    }
+
+    /// Takes back what [`publish`](Self::publish) told, unless somebody else told something since.
+    pub fn withdraw(&self) {
+        let ours = self.shown(&self.dir).display().to_string();
+        for path in self.announcements() {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let told: Value = serde_json::from_str(&text).unwrap_or_default();
+            if told["data_dir"] == *ours {
+                // Gone already is what was wanted.
+                let _ = std::fs::remove_file(&path);
+            }
+        }
+    }
+
+    fn announcements(&self) -> Vec<PathBuf> {
+        let everywhere = self.root.join(".viworks/up.json");
+        if self.own { vec![self.dir.join("up.json"), everywhere] } else { vec![everywhere] }
+    }
+}
+
+/// The host's two ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ports {
+    /// Of the API.
+    pub api: u16,
+    /// Of the agents' listener.
+    pub agents: u16,
+}
+
+impl Ports {
+    const DEFAULT: Ports = Ports { api: 8080, agents: 9090 };
+
+    /// The ports asked for, else those of the last time, else the usual ones; taken ones are replaced
+    /// by free ones unless somebody asked for them.
+    ///
+    /// # Errors
+    /// When a port that was asked for is taken.
+    pub fn choose(place: &Place, api: Option<u16>, agents: Option<u16>) -> anyhow::Result<Ports> {
+        let text = std::fs::read_to_string(place.dir.join("ports.json")).unwrap_or_default();
+        let last: Ports = serde_json::from_str(&text).unwrap_or(Ports::DEFAULT);
+        Ok(Ports { api: free("--api-port", api, last.api)?, agents: free("--agent-port", agents, last.agents)? })
+    }
+
+    /// Keeps them for the next time.
+    ///
+    /// # Errors
+    /// What the file system answered.
+    pub fn remember(self, place: &Place) -> anyhow::Result<()> {
+        write_whole(&place.dir.join("ports.json"), &format!("{}\n", serde_json::to_string(&self)?))
+    }
+}
+
+fn free(flag: &str, asked: Option<u16>, usual: u16) -> anyhow::Result<u16> {
+    let wanted = asked.unwrap_or(usual);
+    if wanted == 0 || TcpListener::bind(("127.0.0.1", wanted)).is_ok() {
+        return Ok(wanted);
+    }
+    if asked.is_some() {
+        bail!("port {wanted} is taken: name another one with {flag}, or 0 for any free one");
+    }
+    println!("      port {wanted} is taken; any free one will do");
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_replaced_unless_it_was_asked_for() {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = taken.local_addr().expect("an address").port();
+        assert_eq!(free("--api-port", None, port).expect("another"), 0);
+        let error = free("--api-port", Some(port), 1).expect_err("taken").to_string();
+        assert!(error.contains(&port.to_string()) && error.contains("--api-port"), "{error}");
+        assert_eq!(free("--api-port", Some(0), port).expect("any"), 0);
+    }
+
+    #[test]
+    fn a_directory_serves_one_process_and_what_it_told_is_taken_back() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let place = Place::open(Some(dir.path())).expect("taken");
+        let error = Place::open(Some(dir.path())).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("another `cargo xtask up` uses"), "{error}");
+        let told = dir.path().join("up.json");
+        std::fs::write(&told, serde_json::json!({ "data_dir": dir.path() }).to_string()).expect("written");
+        place.withdraw();
+        assert!(!told.exists());
+        drop(place);
+        assert!(Place::open(Some(dir.path())).is_ok());
+    }
+
+    #[test]
+    fn the_host_is_told_everything_in_toml() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let place = Place::open(Some(dir.path())).expect("taken");
+        std::fs::write(dir.path().join("listening.json"), "{\"api\":\"127.0.0.1:1\",\"agents\":\"127.0.0.1:2\"}")
+            .expect("written");
+        assert_eq!(place.listening(), Some(Ports { api: 1, agents: 2 }));
+        place.write_host_config(Ports { api: 0, agents: 9 }).expect("written");
+        assert_eq!(place.listening(), None, "what an earlier host said is gone");
+        let config: toml::Table = std::fs::read_to_string(place.host_config()).expect("read").parse().expect("TOML");
+        assert_eq!(config["server"]["bind"].as_str(), Some("127.0.0.1:0"));
+        assert_eq!(config["plugins"]["default_grants"].as_str(), Some("requested"));
+    }
+}
