@@ -1,0 +1,135 @@
+//! The one engine: how guests are compiled, how their memory is laid out, and what they may import.
+//!
+//! Invariant: one engine and one linker per process; no WASI; Cranelift only.
+
+use std::sync::Arc;
+
+use wasmtime::component::Linker;
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy};
+
+use crate::abi;
+use crate::guest::Guest;
+use crate::ticker::{Running, Ticker};
+
+/// Most bytes of stack a guest may use; threads that run guests have at least eight times as much.
+const GUEST_STACK: usize = 512 * 1024;
+/// Least instances that can live at once when memory is pooled.
+const LEAST_SLOTS: u32 = 64;
+/// Second wall behind the store's own limit on memory.
+const POOLED_MEMORY: usize = 64 * 1024 * 1024;
+
+/// The sandbox could not be set up at all.
+#[derive(Debug, thiserror::Error)]
+#[error("wasm engine cannot be set up: {0}")]
+pub struct EngineError(String);
+
+/// How instances get their memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocation {
+    /// From slots reserved at start: a fresh instance costs microseconds.
+    Pooled,
+    /// From the operating system each time: correct but several times slower.
+    OnDemand,
+}
+
+/// Where guests run. Cloning it is cheap and gives the same sandbox.
+#[derive(Clone)]
+pub struct Sandbox {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Engine,
+    linker: Linker<Guest>,
+    ticker: Ticker,
+    allocation: Allocation,
+}
+
+impl Sandbox {
+    /// Sets the engine up for `threads` threads that run guests, and starts its clock.
+    ///
+    /// Pooling reserves about 6 GiB of address space per slot. Where that is not to be had (small
+    /// address spaces, strict limits), instances are allocated on demand and a warning says so.
+    ///
+    /// # Errors
+    /// When neither way of allocation works on this machine.
+    pub fn new(threads: usize) -> Result<Sandbox, EngineError> {
+        let slots = u32::try_from(threads.saturating_mul(4)).unwrap_or(LEAST_SLOTS).clamp(LEAST_SLOTS, 512);
+        let mut pooled = config();
+        pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(slots)));
+        let (engine, allocation) = match Engine::new(&pooled) {
+            Ok(engine) => (engine, Allocation::Pooled),
+            Err(error) => {
+                tracing::warn!(
+                    error = %error, slots,
+                    "cannot reserve address space for pooled plugin instances; every plugin call will be slower"
+                );
+                (Engine::new(&config()).map_err(|error| EngineError(error.to_string()))?, Allocation::OnDemand)
+            }
+        };
+        let ticker = Ticker::start(&engine).map_err(|error| EngineError(error.to_string()))?;
+        let mut linker = Linker::new(&engine);
+        abi::link(&mut linker).map_err(|error| EngineError(error.to_string()))?;
+        Ok(Sandbox { inner: Arc::new(Inner { engine, linker, ticker, allocation }) })
+    }
+
+    /// How instances get their memory on this machine.
+    pub fn allocation(&self) -> Allocation {
+        self.inner.allocation
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+
+    pub(crate) fn linker(&self) -> &Linker<Guest> {
+        &self.inner.linker
+    }
+
+    /// Keeps the deadline clock ticking while the answer lives.
+    pub(crate) fn running(&self) -> Running<'_> {
+        self.inner.ticker.running()
+    }
+}
+
+/// What decides machine code. The compile worker uses the same, so that its artefacts fit this engine.
+pub(crate) fn config() -> Config {
+    let mut config = Config::new();
+    config
+        .strategy(Strategy::Cranelift)
+        .cranelift_opt_level(OptLevel::Speed)
+        // Equal inputs give equal outputs, floats included.
+        .cranelift_nan_canonicalization(true)
+        .concurrency_support(false)
+        .epoch_interruption(true)
+        .memory_init_cow(true)
+        .max_wasm_stack(GUEST_STACK)
+        .wasm_component_model(true)
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .wasm_relaxed_simd(false)
+        .wasm_wide_arithmetic(false)
+        .wasm_custom_page_sizes(false);
+    config
+}
+
+fn pooling(slots: u32) -> PoolingAllocationConfig {
+    let mut pooling = PoolingAllocationConfig::new();
+    pooling
+        .total_component_instances(slots)
+        .total_core_instances(slots * 4)
+        .total_memories(slots)
+        .total_tables(slots * 2)
+        .max_core_instances_per_component(8)
+        .max_memories_per_component(2)
+        .max_tables_per_component(8)
+        .table_elements(crate::guest::TABLE_ELEMENTS)
+        .max_memory_size(POOLED_MEMORY)
+        // This much stays mapped and is wiped by writing zeros, touched or not; the rest goes back to the
+        // kernel. Little is best: a Rust guest touches a few pages at the end of its first megabyte.
+        .linear_memory_keep_resident(64 * 1024)
+        .table_keep_resident(64 * 1024)
+        .max_unused_warm_slots(32)
+        .decommit_batch_size(1);
+    pooling
+}

@@ -1,0 +1,151 @@
+//! The nine gates: what a file must pass before a single request reaches it. The host, the CLI and CI
+//! run the same code and print the same refusals.
+//!
+//! Gates 1 to 8 look at one file alone and are here; gate 9 looks at its neighbours and the operator's
+//! configuration (`gates/operator.rs`, `registry`).
+
+mod component;
+mod manifest;
+pub(crate) mod operator;
+mod trial;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use component::Parsed;
+use domain::verb::VerbTraits;
+use plan::manifest::{Example, Manifest};
+use ports::plugins::{PluginIdentity, Refusal, VerbContract};
+use wasmtime::component::Component;
+
+use crate::abi::Prepared;
+use crate::compile::{Compiler, digest};
+use crate::engine::Sandbox;
+use crate::refusal::Code;
+use crate::schema::Schema;
+
+pub(crate) use component::{MAX_WASM_BYTES, imports, name};
+
+/// A component that passed gates 1 to 8.
+pub(crate) struct Build {
+    pub(crate) identity: PluginIdentity,
+    pub(crate) manifest: Manifest,
+    pub(crate) imports: Vec<String>,
+    pub(crate) prepared: Prepared,
+    pub(crate) verbs: Vec<Arc<VerbBuild>>,
+    pub(crate) config_schema: Option<Schema>,
+    /// Faults of these bytes since they were loaded.
+    pub(crate) faults: Faults,
+}
+
+/// One verb of it.
+pub(crate) struct VerbBuild {
+    pub(crate) traits: VerbTraits,
+    pub(crate) contract: VerbContract,
+    pub(crate) args: Schema,
+    pub(crate) result: Schema,
+    pub(crate) examples: Vec<Example>,
+}
+
+/// Counted, not judged: what follows from a count is decided elsewhere.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    /// All of them.
+    pub(crate) total: AtomicU64,
+    /// Those since the last call that went well.
+    pub(crate) in_a_row: AtomicU64,
+}
+
+impl fmt::Debug for Build {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{} {}", self.identity.name, self.identity.version, self.identity.digest)
+    }
+}
+
+/// Gates 1 to 8.
+pub struct Gates {
+    sandbox: Sandbox,
+    compiler: Compiler,
+}
+
+impl Gates {
+    /// Gates in front of `sandbox`.
+    pub fn new(sandbox: Sandbox, compiler: Compiler) -> Gates {
+        Gates { sandbox, compiler }
+    }
+
+    pub(crate) fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
+    /// Leads `bytes`, found under `file_name`, through gates 1 to 8. Takes milliseconds to seconds and
+    /// much stack; run it where both are to be had.
+    ///
+    /// # Errors
+    /// The first gate that said no.
+    pub(crate) fn check(&self, file_name: &str, bytes: &[u8]) -> Result<Build, Refusal> {
+        let digest = digest(bytes);
+        let parsed = self.admit(file_name, bytes, &digest)?;
+        let Some(section) = &parsed.manifest else {
+            return Err(Code::NoManifest.refuse("the component has no `viworks:manifest` section", &digest));
+        };
+        let read = manifest::read(section).map_err(|(code, cause)| code.refuse(cause, &digest))?;
+        let identity = PluginIdentity {
+            name: read.manifest.name.clone(),
+            version: read.manifest.version.clone(),
+            digest: digest.clone(),
+        };
+        let component = self.compile(bytes, &digest)?;
+        let prepared = self.prepare(&component, &digest)?;
+        let build = Build {
+            identity,
+            manifest: read.manifest,
+            imports: parsed.imports,
+            prepared,
+            verbs: read.verbs.into_iter().map(Arc::new).collect(),
+            config_schema: read.config_schema,
+            faults: Faults::default(),
+        };
+        trial::describe(&self.sandbox, &build, section).map_err(|(code, cause)| code.refuse(cause, &digest))?;
+        trial::examples(&self.sandbox, &build).map_err(|(code, cause)| code.refuse(cause, &digest))?;
+        Ok(build)
+    }
+
+    /// The manifest of a component that may not be stamped yet: asks it, after gates 1 and 2.
+    ///
+    /// # Errors
+    /// The first gate that said no.
+    pub(crate) fn describe(&self, bytes: &[u8]) -> Result<String, Refusal> {
+        let digest = digest(bytes);
+        self.admit("plugin.wasm", bytes, &digest)?;
+        let prepared = self.prepare(&self.compile(bytes, &digest)?, &digest)?;
+        let called = prepared.describe(&self.sandbox);
+        let text = called
+            .answer
+            .map_err(|fault| Code::DescribeFailed.refuse(called.log.explain(format!("`describe` {fault}")), &digest))?;
+        manifest::read(text.as_bytes()).map_err(|(code, cause)| code.refuse(cause, &digest))?;
+        Ok(text)
+    }
+
+    /// Gates 1 and 2: the file's name and size, its form, its imports and exports.
+    fn admit(&self, file_name: &str, bytes: &[u8], digest: &str) -> Result<Parsed, Refusal> {
+        component::name(file_name).map_err(|(code, cause)| code.refuse(cause, digest))?;
+        component::size(bytes.len() as u64).map_err(|(code, cause)| code.refuse(cause, digest))?;
+        component::parse(bytes).map_err(|(code, cause)| code.refuse(cause, digest))
+    }
+
+    fn compile(&self, bytes: &[u8], digest: &str) -> Result<Component, Refusal> {
+        self.compiler.compile(&self.sandbox, bytes, digest).map_err(|fault| fault.code.refuse(fault.message, digest))
+    }
+
+    fn prepare(&self, component: &Component, digest: &str) -> Result<Prepared, Refusal> {
+        Prepared::new(&self.sandbox, component).map_err(|error| {
+            let cause = error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+            Code::InstantiateFailed.refuse(cause, digest)
+        })
+    }
+}
+
+/// What a gate says when it says no: which rule, and what is wrong.
+pub(crate) type No = (Code, String);

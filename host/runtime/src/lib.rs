@@ -1,0 +1,45 @@
+//! Verbs answered by WebAssembly components: the sandbox they run in, the nine gates they pass to get
+//! in, and the folder they are loaded from while the host runs.
+//!
+//! Invariant: nothing here knows a database, a socket or an agent; a guest sees nothing but its arguments.
+
+// The sandbox: where guests run, what they see, how they end.
+mod engine;
+mod ticker;
+
+mod guest;
+
+mod fault;
+
+mod abi;
+
+mod pool;
+
+// The gates: what a file passes before it may serve.
+mod refusal;
+mod schema;
+
+mod compile;
+mod gates;
+
+mod execute;
+
+// What serves: verbs, the picture of all of them, and the folder it follows.
+mod verbs;
+
+mod published;
+mod registry;
+
+mod folder;
+mod settle;
+
+mod loader;
+mod nearest;
+pub mod service;
+pub mod tool;
+
+pub use compile::{CacheError, CacheOptions, Compile, compile_worker_main};
+pub use engine::{Allocation, EngineError};
+pub use refusal::Code;
+pub use registry::DefaultGrants;
+pub use service::{BuildError, Handle, NotRunning, Options, Service, Transition};

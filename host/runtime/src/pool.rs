@@ -1,0 +1,220 @@
+//! The threads guests run on, and the bounded, fair queue in front of them.
+//!
+//! Invariant: no plugin holds more than half of the queue or all of the threads, so one that loops at
+//! full tilt leaves room for the others.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+/// Jobs that may wait, of all plugins together.
+pub(crate) const QUEUE: usize = 1024;
+/// Stack of a thread that runs guests: eight guests' worth, because overrunning it ends the process.
+const STACK: usize = 4 * 1024 * 1024;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// There is no room for another job of this plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Overloaded;
+
+/// The threads. They end when the last owner drops this and the queue is empty.
+pub(crate) struct Pool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    wake: Condvar,
+    queue: usize,
+    /// Most jobs of one plugin that run at once.
+    running: usize,
+}
+
+#[derive(Default)]
+struct State {
+    lanes: HashMap<Arc<str>, Lane>,
+    /// Plugins with waiting jobs, next one first.
+    turns: VecDeque<Arc<str>>,
+    waiting: usize,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Lane {
+    jobs: VecDeque<Job>,
+    running: usize,
+}
+
+/// Threads that run guests on this machine: one more than it has cores, at least three. Any one
+/// plugin gets all but one of them, so a single busy plugin still uses every core.
+pub(crate) fn default_threads() -> usize {
+    thread::available_parallelism().map_or(2, usize::from).clamp(2, 64) + 1
+}
+
+impl Pool {
+    /// Starts `threads` threads (at least 2) with room for `queue` waiting jobs.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub(crate) fn start(threads: usize, queue: usize) -> io::Result<Pool> {
+        let threads = threads.max(2);
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            queue: queue.max(2),
+            running: threads - 1,
+        });
+        let pool = Pool { shared };
+        for number in 0..threads {
+            let shared = Arc::clone(&pool.shared);
+            let thread = thread::Builder::new().name(format!("plugin-{number}")).stack_size(STACK);
+            thread.spawn(move || shared.work())?;
+        }
+        Ok(pool)
+    }
+
+    /// Queues `job` for `plugin`.
+    ///
+    /// # Errors
+    /// When the queue is full, or the plugin's half of it.
+    pub(crate) fn submit(&self, plugin: &Arc<str>, job: Job) -> Result<(), Overloaded> {
+        let mut state = self.shared.lock();
+        let queued = state.lanes.get(plugin).map_or(0, |lane| lane.jobs.len());
+        if state.waiting >= self.shared.queue || queued >= self.shared.queue / 2 {
+            return Err(Overloaded);
+        }
+        state.waiting += 1;
+        if queued == 0 {
+            state.turns.push_back(Arc::clone(plugin));
+        }
+        state.lanes.entry(Arc::clone(plugin)).or_default().jobs.push_back(job);
+        drop(state);
+        self.shared.wake.notify_one();
+        Ok(())
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.wake.notify_all();
+    }
+}
+
+impl Shared {
+    /// A panic under the lock is impossible to provoke from outside; the state is whole either way.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        let mut state = self.lock();
+        loop {
+            if let Some((plugin, job)) = state.next(self.running) {
+                drop(state);
+                if catch_unwind(AssertUnwindSafe(job)).is_err() {
+                    tracing::error!(plugin = %plugin, "a plugin call panicked in the host");
+                }
+                state = self.lock();
+                state.done(&plugin);
+                // A job of this plugin may have been passed over because of the one that ended.
+                self.wake.notify_one();
+            } else if state.closed && state.waiting == 0 {
+                return;
+            } else {
+                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+}
+
+impl State {
+    /// The next job whose plugin may run one more, round robin.
+    fn next(&mut self, most: usize) -> Option<(Arc<str>, Job)> {
+        let turn =
+            self.turns.iter().position(|plugin| self.lanes.get(plugin).is_some_and(|lane| lane.running < most))?;
+        let plugin = self.turns.remove(turn)?;
+        let lane = self.lanes.get_mut(&plugin)?;
+        let job = lane.jobs.pop_front()?;
+        lane.running += 1;
+        if !lane.jobs.is_empty() {
+            self.turns.push_back(Arc::clone(&plugin));
+        }
+        self.waiting -= 1;
+        Some((plugin, job))
+    }
+
+    fn done(&mut self, plugin: &Arc<str>) {
+        if let Some(lane) = self.lanes.get_mut(plugin) {
+            lane.running -= 1;
+            if lane.running == 0 && lane.jobs.is_empty() {
+                self.lanes.remove(plugin);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    const CEILING: Duration = Duration::from_secs(20);
+
+    fn name(text: &str) -> Arc<str> {
+        Arc::from(text)
+    }
+
+    #[test]
+    fn a_plugin_gets_half_of_the_queue_and_the_rest_stays_for_others() {
+        let pool = Pool::start(2, 8).expect("pool");
+        let (release, gate) = mpsc::channel::<()>();
+        let (began, started) = mpsc::channel();
+        let hog = name("hog");
+        let block = move || {
+            began.send(()).expect("test waits");
+            _ = gate.recv_timeout(CEILING);
+        };
+        pool.submit(&hog, Box::new(block)).expect("room");
+        started.recv_timeout(CEILING).expect("the job starts");
+        let accepted = (0..8).filter(|_| pool.submit(&hog, Box::new(|| ())).is_ok()).count();
+        assert_eq!(accepted, 4);
+        let (done, ended) = mpsc::channel();
+        pool.submit(&name("other"), Box::new(move || _ = done.send(()))).expect("room for another plugin");
+        ended.recv_timeout(CEILING).expect("another plugin is served while the first blocks");
+        drop(release);
+    }
+
+    #[test]
+    fn a_panicking_job_takes_no_thread_with_it() {
+        let pool = Pool::start(2, 64).expect("pool");
+        for _ in 0..8 {
+            pool.submit(&name("bad"), Box::new(|| panic!("on purpose"))).expect("room");
+        }
+        let (done, ended) = mpsc::channel();
+        pool.submit(&name("bad"), Box::new(move || _ = done.send(()))).expect("room");
+        ended.recv_timeout(CEILING).expect("jobs after the panics still run");
+    }
+
+    #[test]
+    fn turns_go_round() {
+        let mut state = State::default();
+        for plugin in ["a", "a", "a", "b", "c"] {
+            let plugin = name(plugin);
+            if state.lanes.get(&plugin).is_none_or(|lane| lane.jobs.is_empty()) {
+                state.turns.push_back(Arc::clone(&plugin));
+            }
+            state.lanes.entry(plugin).or_default().jobs.push_back(Box::new(|| ()));
+            state.waiting += 1;
+        }
+        let order: Vec<String> = std::iter::from_fn(|| state.next(2)).map(|(plugin, _)| plugin.to_string()).collect();
+        assert_eq!(order, ["a", "b", "c", "a"], "the third job of `a` waits: two already run");
+        state.done(&name("a"));
+        assert!(state.next(2).is_some());
+    }
+}

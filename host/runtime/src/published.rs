@@ -1,0 +1,158 @@
+//! The picture in force, and word of how it came to be.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use domain::time::Timestamp;
+use ports::plugins::{PluginIdentity, Refusal};
+use tokio::sync::watch;
+
+use crate::registry::{Entry, Snapshot};
+
+/// Transitions that are kept; the oldest go first.
+const KEPT: usize = 512;
+
+/// One change of one plugin file, for audit and for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// From 1, without gaps; later ones are greater.
+    pub sequence: u64,
+    /// When the new state came into force.
+    pub at: Timestamp,
+    /// The generation that began with it.
+    pub generation: u64,
+    /// File name in the plugin folder.
+    pub file: String,
+    /// The manifest's name, or the file's stem while there is none.
+    pub plugin: String,
+    /// The state before; absent for a file not seen before.
+    pub from: Option<&'static str>,
+    /// The state since, as in `PluginStatus`.
+    pub to: &'static str,
+    /// The version that serves since, if one does.
+    pub active: Option<PluginIdentity>,
+    /// What was refused, if something was.
+    pub refusal: Option<Refusal>,
+}
+
+/// What the loader writes and everybody reads.
+pub(crate) struct Published {
+    snapshot: ArcSwap<Snapshot>,
+    generation: watch::Sender<u64>,
+    transitions: Mutex<VecDeque<Transition>>,
+}
+
+impl Published {
+    pub(crate) fn new() -> Published {
+        Published {
+            snapshot: ArcSwap::from_pointee(Snapshot::default()),
+            generation: watch::Sender::new(0),
+            transitions: Mutex::default(),
+        }
+    }
+
+    /// The picture in force; whoever holds it is not disturbed by the next one.
+    pub(crate) fn now(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// Kept transitions later than `after`, oldest first.
+    pub(crate) fn transitions(&self, after: u64) -> Vec<Transition> {
+        self.kept().iter().filter(|transition| transition.sequence > after).cloned().collect()
+    }
+
+    /// Puts `next` in force if anything in it can be told from the picture before. Called by one thread only.
+    pub(crate) fn replace(&self, mut next: Snapshot, at: Timestamp) {
+        let before = self.now();
+        let files: BTreeSet<&String> = before.entries.keys().chain(next.entries.keys()).collect();
+        let changed: Vec<String> = files
+            .into_iter()
+            .filter(|file| !same(before.entries.get(*file), next.entries.get(*file)))
+            .cloned()
+            .collect();
+        // What is gone for another reason than before shows too, if only in `resolve`.
+        if changed.is_empty() && before.gone == next.gone {
+            return;
+        }
+        next.generation = before.generation + 1;
+        let next = Arc::new(next);
+        self.record(&before, &next, &changed, at);
+        self.snapshot.store(Arc::clone(&next));
+        self.generation.send_replace(next.generation);
+    }
+
+    fn record(&self, before: &Snapshot, next: &Snapshot, changed: &[String], at: Timestamp) {
+        let mut kept = self.kept();
+        for file in changed {
+            // An entry that is forgotten altogether was removed long ago and has been told about then.
+            let Some(entry) = next.entries.get(file) else { continue };
+            let active = entry.serving.as_ref().map(|version| version.build.identity.clone());
+            let transition = Transition {
+                sequence: kept.back().map_or(1, |last| last.sequence + 1),
+                at,
+                generation: next.generation,
+                file: file.clone(),
+                plugin: entry.plugin.clone(),
+                from: before.entries.get(file).map(|entry| entry.state.as_str()),
+                to: entry.state.as_str(),
+                active,
+                refusal: entry.refusal.clone(),
+            };
+            tell(&transition);
+            kept.push_back(transition);
+        }
+        let excess = kept.len().saturating_sub(KEPT);
+        kept.drain(..excess);
+    }
+
+    fn kept(&self) -> MutexGuard<'_, VecDeque<Transition>> {
+        self.transitions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn same(before: Option<&Entry>, next: Option<&Entry>) -> bool {
+    match (before, next) {
+        (None, None) => true,
+        (Some(before), Some(next)) => {
+            let serving = match (&before.serving, &next.serving) {
+                (None, None) => true,
+                (Some(before), Some(next)) => Arc::ptr_eq(before, next),
+                (_, _) => false,
+            };
+            serving
+                && before.state == next.state
+                && before.plugin == next.plugin
+                && before.refusal == next.refusal
+                && before.grant == next.grant
+        }
+        (_, _) => false,
+    }
+}
+
+fn tell(transition: &Transition) {
+    let Transition { file, plugin, to, active, generation, .. } = transition;
+    let version = active.as_ref().map_or("none", |identity| identity.version.as_str());
+    let digest = active.as_ref().map_or("", |identity| identity.digest.as_str());
+    match &transition.refusal {
+        None => tracing::info!(plugin, file, state = to, version, digest, generation, "plugin changed"),
+        Some(Refusal { gate, code, cause, cure, digest: refused }) => tracing::warn!(
+            plugin,
+            file,
+            state = to,
+            version,
+            digest,
+            generation,
+            gate,
+            code,
+            cause,
+            cure,
+            refused,
+            "plugin file refused"
+        ),
+    }
+}

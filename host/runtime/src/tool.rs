@@ -1,0 +1,138 @@
+//! What plugin authors' tools ask: the same gates and the same sandbox as in the host, without a host.
+
+use std::thread;
+
+use domain::verb::{Profile, VerbName};
+use plan::manifest::Manifest;
+use plan::policy::Rules;
+use plan::step::Plan;
+use ports::plugins::{PlanError, Refusal};
+use serde_json::Value;
+
+use crate::compile::{Compile, Compiler, digest};
+use crate::engine::{EngineError, Sandbox};
+use crate::execute;
+use crate::gates::{self, Build, Gates, operator};
+pub use crate::guest::LogLine;
+use crate::service::GATE_STACK;
+
+/// Why a tool has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// A gate said no.
+    #[error("{} (gate {}, {}): {}", .0.cause, .0.gate, .0.code, .0.cure)]
+    Refused(Refusal),
+    /// The plugin has no such verb.
+    #[error("plugin `{plugin}` has no verb `{verb}`; it has {known}")]
+    NoVerb {
+        /// The plugin.
+        plugin: String,
+        /// What was asked for.
+        verb: String,
+        /// What there is, with commas.
+        known: String,
+    },
+    /// This machine cannot run plugins.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The thread the work needs its stack on was not to be had, or was lost.
+    #[error("a thread for the plugin cannot be had: {0}")]
+    Thread(String),
+}
+
+impl From<Refusal> for ToolError {
+    fn from(refusal: Refusal) -> ToolError {
+        ToolError::Refused(refusal)
+    }
+}
+
+/// A component that passed gates 1 to 8, as a person reads it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checked {
+    /// SHA-256 of the file, lower-case hex.
+    pub digest: String,
+    /// Bytes of the file.
+    pub size: usize,
+    /// Names of what it imports.
+    pub imports: Vec<String>,
+    /// What it says of itself.
+    pub manifest: Manifest,
+}
+
+/// What one call of `plan` answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// The plan, or why there is none.
+    pub answer: Result<Plan, PlanError>,
+    /// What the guest logged meanwhile.
+    pub log: Vec<LogLine>,
+}
+
+/// The manifest, as JSON text, of a component that need not be stamped yet.
+///
+/// # Errors
+/// The first gate that said no.
+pub fn describe(bytes: &[u8]) -> Result<String, ToolError> {
+    on_deep_stack(|| Ok(gates()?.describe(bytes)?))
+}
+
+/// Gates 1 to 8 for a file named `file_name`.
+///
+/// # Errors
+/// The first gate that said no.
+pub fn check(bytes: &[u8], file_name: &str) -> Result<Checked, ToolError> {
+    on_deep_stack(|| {
+        let Build { manifest, imports, .. } = gates()?.check(file_name, bytes)?;
+        Ok(Checked { digest: digest(bytes), size: bytes.len(), imports, manifest })
+    })
+}
+
+/// Plans `verb` once, under the plugin's default configuration. Without `grant`, what the manifest
+/// requests is granted.
+///
+/// # Errors
+/// When the plugin does not pass the gates or has no such verb.
+pub fn plan_once(
+    bytes: &[u8],
+    verb: &VerbName,
+    profile: &Profile,
+    args: &Value,
+    grant: Option<&Rules>,
+) -> Result<Planned, ToolError> {
+    on_deep_stack(|| {
+        let gates = gates()?;
+        let build = gates.check("plugin.wasm", bytes)?;
+        let Some(found) = build.verbs.iter().find(|known| known.traits.name == *verb) else {
+            let known: Vec<String> = build.verbs.iter().map(|known| format!("`{}`", known.traits.name)).collect();
+            let (plugin, verb) = (build.identity.name.clone(), verb.to_string());
+            return Err(ToolError::NoVerb { plugin, verb, known: known.join(", ") });
+        };
+        let context = execute::context(found, &operator::default_config(&build), profile);
+        let grant = grant.unwrap_or(&build.manifest.grants);
+        let planned = execute::plan(gates.sandbox(), &build, found, context, grant, args);
+        Ok(Planned { answer: planned.answer, log: planned.log.lines })
+    })
+}
+
+/// Names of what a component imports, allowed or not.
+///
+/// # Errors
+/// When the bytes are no component.
+pub fn imports(bytes: &[u8]) -> Result<Vec<String>, ToolError> {
+    gates::imports(bytes).map_err(|(code, cause)| code.refuse(cause, &digest(bytes)).into())
+}
+
+/// Gates of its own: a tool looks at one file and ends.
+fn gates() -> Result<Gates, ToolError> {
+    let compiler = Compiler::new(Compile::InProcess, None).expect("a compiler without a cache touches nothing");
+    Ok(Gates::new(Sandbox::new(1)?, compiler))
+}
+
+/// Runs `work` on a thread whose stack is deep enough for compiler and guest.
+fn on_deep_stack<T: Send>(work: impl FnOnce() -> Result<T, ToolError> + Send) -> Result<T, ToolError> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("plugin-tool".into()).stack_size(GATE_STACK);
+        let thread = thread.spawn_scoped(scope, work).map_err(|error| ToolError::Thread(error.to_string()))?;
+        thread.join().unwrap_or_else(|_| Err(ToolError::Thread("it panicked".into())))
+    })
+}

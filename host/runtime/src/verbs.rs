@@ -1,0 +1,144 @@
+//! A loaded verb as the rest of the host sees it: every call goes through the queue to a fresh guest.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use domain::verb::{Profile, VerbTraits};
+use plan::policy::Rules;
+use plan::step::Plan;
+use ports::plugins::{Interpretation, Outputs, PlanError, PluginIdentity, Verb, VerbContract, Violation};
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use crate::engine::Sandbox;
+use crate::execute::{self, Executed, Health};
+use crate::fault::Fault;
+use crate::gates::{Build, VerbBuild};
+use crate::guest::{Log, LogLine};
+use crate::pool::{Overloaded, Pool};
+
+/// Where guests run and who runs them.
+#[derive(Clone)]
+pub(crate) struct Machinery {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) pool: Arc<Pool>,
+}
+
+/// A build under one operator configuration and grant. Whoever holds it keeps it alive.
+pub(crate) struct PluginVersion {
+    pub(crate) build: Arc<Build>,
+    /// Names its lane in the queue.
+    pub(crate) name: Arc<str>,
+    /// JSON text of the operator's configuration.
+    pub(crate) config: String,
+    pub(crate) grant: Arc<Rules>,
+    pub(crate) machinery: Machinery,
+}
+
+impl PluginVersion {
+    /// Queues `work` and waits for its answer; `None` when there is no room. A caller who stops waiting
+    /// leaves no trace: work not yet begun is dropped, work begun runs to its deadline.
+    async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&PluginVersion) -> T + Send + 'static,
+    ) -> Result<Result<T, Fault>, Overloaded> {
+        let (answer, answered) = oneshot::channel();
+        let version = Arc::clone(self);
+        let job = move || {
+            if !answer.is_closed() {
+                // Nobody may be waiting any more by the time the work is done.
+                _ = answer.send(work(&version));
+            }
+        };
+        self.machinery.pool.submit(&self.name, Box::new(job))?;
+        Ok(answered.await.map_err(|_| Fault::Lost))
+    }
+
+    /// Counts a fault and passes the guest's log on.
+    fn note<T>(&self, verb: &VerbBuild, executed: Executed<T>) -> T {
+        let Executed { answer, log, health } = executed;
+        match health {
+            Health::NotCalled => {}
+            Health::Well => self.build.faults.in_a_row.store(0, Ordering::Relaxed),
+            Health::Faulty => {
+                self.build.faults.total.fetch_add(1, Ordering::Relaxed);
+                self.build.faults.in_a_row.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        self.publish(verb, log);
+        answer
+    }
+
+    fn publish(&self, verb: &VerbBuild, log: Log) {
+        let (plugin, verb) = (self.name.as_ref(), verb.traits.name.as_str());
+        for LogLine { level, message, fields } in log.lines {
+            match level.as_str() {
+                "error" | "panic" => tracing::error!(target: "plugin", plugin, verb, fields, "{message}"),
+                "warn" => tracing::warn!(target: "plugin", plugin, verb, fields, "{message}"),
+                "info" => tracing::info!(target: "plugin", plugin, verb, fields, "{message}"),
+                _ => tracing::debug!(target: "plugin", plugin, verb, fields, "{message}"),
+            }
+        }
+        if log.dropped > 0 {
+            tracing::warn!(target: "plugin", plugin, verb, dropped = log.dropped, "plugin logged more than is kept");
+        }
+    }
+}
+
+/// One verb of one version.
+pub(crate) struct LoadedVerb {
+    pub(crate) version: Arc<PluginVersion>,
+    pub(crate) verb: Arc<VerbBuild>,
+}
+
+#[async_trait]
+impl Verb for LoadedVerb {
+    fn traits(&self) -> &VerbTraits {
+        &self.verb.traits
+    }
+
+    fn contract(&self) -> &VerbContract {
+        &self.verb.contract
+    }
+
+    fn plugin(&self) -> &PluginIdentity {
+        &self.version.build.identity
+    }
+
+    fn validate(&self, args: &Value) -> Result<(), Vec<Violation>> {
+        self.verb.args.check(args)
+    }
+
+    async fn plan(&self, profile: &Profile, args: &Value) -> Result<Plan, PlanError> {
+        let (verb, profile, args) = (Arc::clone(&self.verb), profile.clone(), args.clone());
+        let work = move |version: &PluginVersion| {
+            let context = execute::context(&verb, &version.config, &profile);
+            let planned =
+                execute::plan(&version.machinery.sandbox, &version.build, &verb, context, &version.grant, &args);
+            version.note(&verb, planned)
+        };
+        match self.version.run(work).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(lost)) => {
+                Err(PlanError::Failed { plugin: self.version.build.identity.name.clone(), message: lost.to_string() })
+            }
+            Err(Overloaded) => Err(PlanError::Overloaded),
+        }
+    }
+
+    async fn interpret(&self, profile: &Profile, args: &Value, outputs: Outputs) -> Interpretation {
+        let (verb, profile, args) = (Arc::clone(&self.verb), profile.clone(), args.clone());
+        let outcome = outputs.outcome.clone();
+        let work = move |version: &PluginVersion| {
+            let context = execute::context(&verb, &version.config, &profile);
+            let meant = execute::interpret(&version.machinery.sandbox, &version.build, &verb, context, &args, outputs);
+            version.note(&verb, meant)
+        };
+        match self.version.run(work).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(lost)) => execute::unread(&outcome, &format!("plugin {lost}")),
+            Err(Overloaded) => execute::unread(&outcome, "too many plugin calls were waiting"),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The room driven from outside: hostile and honest components, built here from text, led through the
+//! gates, called, and dropped into a folder that is being watched.
+
+mod calls;
+mod gates;
+mod guest;
+mod reload;
+mod speed;
