@@ -1,0 +1,16 @@
+//! The store: commands, agents, users and what happened, answered by databases. What both databases
+//! need is here and pure; each has its own folder.
+//!
+//! Every hot write is batched naturally: while one commit is on its way to the disk the next batch
+//! gathers, and an idle store commits a lone write at once.
+//!
+//! Invariant: nobody is told of a write before the commit that holds it is on disk.
+
+mod coverage;
+mod fold;
+mod intake;
+mod job;
+mod rollup;
+pub mod sqlite;
+mod staged;
+mod text;

@@ -1,0 +1,256 @@
+//! Agents: joining, sessions, what operators change.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use domain::agent::{Agent, AgentStatus, Facts};
+use domain::audit::Entry;
+use domain::time::Timestamp;
+use plan::id::{AgentId, TokenId};
+use ports::agents::{AgentChange, Agents, JoinToken, Joined, NewAgent};
+use ports::error::StoreError;
+use sqlx::{AssertSqlSafe, SqliteConnection};
+
+use super::bulk::Bulk;
+use super::failure::Failure;
+use super::rows::{self, Cells};
+use super::{SqliteStore, tokens};
+use crate::job::Job;
+use crate::staged::Staged;
+use crate::text;
+
+static SEEN: Bulk = Bulk::new(
+    "with heard (id, at) as (values",
+    2,
+    ") update agents set last_seen = max(coalesce(agents.last_seen, h.at), h.at) from heard h where agents.id = h.id",
+);
+
+/// Stores when agents were last heard.
+pub(super) async fn store_seen(
+    tx: &mut SqliteConnection,
+    seen: &HashMap<AgentId, Timestamp>,
+) -> Result<(), sqlx::Error> {
+    let seen: Vec<(&AgentId, &Timestamp)> = seen.iter().collect();
+    SEEN.execute(tx, &seen, |(agent, at), values| _ = values.put(agent.0).put(at.0)).await?;
+    Ok(())
+}
+
+/// Reads one agent and stages the event that it changed.
+async fn changed(
+    connection: &mut SqliteConnection,
+    staged: &mut Staged,
+    agent: AgentId,
+    at: Timestamp,
+) -> Result<Option<Agent>, Failure> {
+    let sql = format!("select {}, status from agents where id = ?", rows::AGENT);
+    let Some(row) = sqlx::query(AssertSqlSafe(sql)).bind(agent.0).fetch_optional(connection).await? else {
+        return Ok(None);
+    };
+    let mut cells = Cells::new(&row, "agents");
+    let agent = rows::agent(&mut cells)?;
+    staged.agent(at, agent.id, status(&mut cells)?);
+    Ok(Some(agent))
+}
+
+fn status(cells: &mut Cells<'_>) -> Result<AgentStatus, StoreError> {
+    cells.read(rows::word("status of an agent", AgentStatus::parse))
+}
+
+async fn join(connection: &mut SqliteConnection, staged: &mut Staged, new: NewAgent) -> Result<Joined, Failure> {
+    let NewAgent { token, secret_sha256, id, name, public_key, at, audit } = new;
+    let token = match tokens::usable(connection, token, &secret_sha256, at).await? {
+        Ok(token) => token,
+        Err(why) => return Ok(Joined::TokenRefused(why)),
+    };
+    let stored = sqlx::query(
+        "insert into agents (id, agent_id, site, created_at, updated_at, public_key, labels) \
+         values (?, ?, ?, ?, ?, ?, ?) on conflict (agent_id) do nothing",
+    )
+    .bind(id.0)
+    .bind(&name)
+    .bind(&token.site)
+    .bind(at.0)
+    .bind(at.0)
+    .bind(&public_key)
+    .bind(text::json(&token.labels))
+    .execute(&mut *connection)
+    .await?;
+    if stored.rows_affected() == 0 {
+        return Ok(Joined::NameTaken);
+    }
+    tokens::use_up(connection, token.id, id, at).await?;
+    staged.audit(audit);
+    let agent = changed(connection, staged, id, at).await?;
+    let gone = || StoreError::Unavailable(format!("agent `{id}` vanished while it joined"));
+    Ok(Joined::Enrolled(Box::new(agent.ok_or_else(gone)?)))
+}
+
+async fn begin_session(
+    connection: &mut SqliteConnection,
+    staged: &mut Staged,
+    agent: AgentId,
+    facts: &Facts,
+    at: Timestamp,
+) -> Result<Option<u64>, Failure> {
+    let Facts { version, os, kernel, container_engine, capabilities, .. } = facts;
+    let row = sqlx::query(
+        "update agents set version = ?, os = ?, kernel = ?, container_engine = ?, capabilities = ?, \
+         connection_info = ?, session_epoch = session_epoch + 1, session_open = 1, maybe_sent = 1, last_seen = ?, \
+         updated_at = ? where id = ? and revoked_at is null returning id, session_epoch, status",
+    )
+    .bind(version)
+    .bind(os)
+    .bind(kernel)
+    .bind(container_engine)
+    .bind(text::json(capabilities))
+    .bind(text::json(&text::ConnectionInfo::of(facts)))
+    .bind(at.0)
+    .bind(at.0)
+    .bind(agent.0)
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let mut cells = Cells::new(&row, "agents");
+    cells.id()?;
+    let epoch = cells.number()?;
+    staged.agent(at, agent, status(&mut cells)?);
+    Ok(Some(epoch))
+}
+
+async fn end_session(
+    connection: &mut SqliteConnection,
+    staged: &mut Staged,
+    agent: AgentId,
+    epoch: u64,
+    at: Timestamp,
+    maybe_sent: bool,
+) -> Result<(), Failure> {
+    let row = sqlx::query(
+        "update agents set session_open = 0, maybe_sent = ?, last_seen = max(coalesce(last_seen, ?), ?) \
+         where id = ? and session_epoch = ? and session_open returning id, status",
+    )
+    .bind(maybe_sent)
+    .bind(at.0)
+    .bind(at.0)
+    .bind(agent.0)
+    .bind(i64::try_from(epoch).unwrap_or(i64::MAX))
+    .fetch_optional(connection)
+    .await?;
+    if let Some(row) = row {
+        let mut cells = Cells::new(&row, "agents");
+        cells.id()?;
+        staged.agent(at, agent, status(&mut cells)?);
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl Agents for SqliteStore {
+    async fn agents(&self) -> Result<Vec<Agent>, StoreError> {
+        let sql = format!("select {} from agents order by agent_id", rows::AGENT);
+        let found = sqlx::query(AssertSqlSafe(sql)).fetch_all(&self.readers).await.map_err(Failure::from)?;
+        found.iter().map(|row| rows::agent(&mut Cells::new(row, "agents"))).collect()
+    }
+
+    async fn join(&self, new: NewAgent) -> Result<Joined, StoreError> {
+        self.cold(move |connection, staged| Box::pin(join(connection, staged, new))).await
+    }
+
+    async fn open_session(&self, agent: AgentId, facts: &Facts, at: Timestamp) -> Result<Option<u64>, StoreError> {
+        let facts = facts.clone();
+        self.cold(move |connection, staged| {
+            Box::pin(async move { begin_session(connection, staged, agent, &facts, at).await })
+        })
+        .await
+    }
+
+    async fn close_session(
+        &self,
+        agent: AgentId,
+        epoch: u64,
+        at: Timestamp,
+        maybe_sent: bool,
+    ) -> Result<(), StoreError> {
+        self.cold(move |connection, staged| Box::pin(end_session(connection, staged, agent, epoch, at, maybe_sent)))
+            .await
+    }
+
+    fn seen(&self, agents: Vec<(AgentId, Timestamp)>) {
+        let rows = agents.len();
+        // Lost when the queue is full: the next word of the same agents says more.
+        let _ = self.shared.intake.note(Job::Seen(agents), rows);
+    }
+
+    async fn change(&self, agent: AgentId, change: AgentChange, audit: Entry) -> Result<Option<Agent>, StoreError> {
+        self.cold(move |connection, staged| {
+            Box::pin(async move {
+                let AgentChange { site, labels, maintenance } = change;
+                let at = audit.at;
+                sqlx::query(
+                    "update agents set site = coalesce(?, site), labels = coalesce(?, labels), \
+                     maintenance = coalesce(?, maintenance), updated_at = ? where id = ?",
+                )
+                .bind(site)
+                .bind(labels.as_ref().map(text::json))
+                .bind(maintenance)
+                .bind(at.0)
+                .bind(agent.0)
+                .execute(&mut *connection)
+                .await?;
+                let agent = changed(connection, staged, agent, at).await?;
+                if agent.is_some() {
+                    staged.audit(audit);
+                }
+                Ok(agent)
+            })
+        })
+        .await
+    }
+
+    async fn revoke(&self, agent: AgentId, at: Timestamp, audit: Entry) -> Result<Option<Agent>, StoreError> {
+        self.cold(move |connection, staged| {
+            Box::pin(async move {
+                sqlx::query("update agents set revoked_at = coalesce(revoked_at, ?), updated_at = ? where id = ?")
+                    .bind(at.0)
+                    .bind(at.0)
+                    .bind(agent.0)
+                    .execute(&mut *connection)
+                    .await?;
+                let agent = changed(connection, staged, agent, at).await?;
+                if agent.is_some() {
+                    staged.audit(audit);
+                }
+                Ok(agent)
+            })
+        })
+        .await
+    }
+
+    async fn create_token(&self, token: JoinToken, audit: Entry) -> Result<(), StoreError> {
+        self.cold(move |connection, staged| {
+            Box::pin(async move {
+                tokens::insert(connection, &token).await?;
+                staged.audit(audit);
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    async fn tokens(&self) -> Result<Vec<JoinToken>, StoreError> {
+        Ok(tokens::all(&self.readers).await?)
+    }
+
+    async fn revoke_token(&self, token: TokenId, at: Timestamp, audit: Entry) -> Result<bool, StoreError> {
+        self.cold(move |connection, staged| {
+            Box::pin(async move {
+                let found = tokens::revoke(connection, token, at).await?;
+                if found {
+                    staged.audit(audit);
+                }
+                Ok(found)
+            })
+        })
+        .await
+    }
+}

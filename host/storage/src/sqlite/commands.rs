@@ -1,0 +1,268 @@
+//! Commands: accepting them, and the port they are asked through.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use domain::attempt::State;
+use domain::audit::Entry;
+use domain::command::{Command, CommandView, Counts, Invocation, NewInvocation, Status};
+use domain::event::What;
+use domain::time::Timestamp;
+use plan::id::{AgentId, AttemptKey, CommandId};
+use plan::outcome::Stream;
+use ports::commands::{Advance, Advanced, Chunk, CommandFilter, Commands, Due, NewCommand, Open, Page};
+use ports::error::StoreError;
+use sqlx::{Connection as _, SqliteConnection};
+
+use std::sync::atomic::Ordering;
+
+use super::bulk::Bulk;
+use super::failure::Failure;
+use super::{SqliteStore, list, rows};
+use crate::job::{Job, Reply};
+use crate::staged::Staged;
+use crate::text;
+
+static COMMANDS: Bulk = Bulk::new(
+    "insert into commands (id, correlation_id, verb, status, priority, created_at, start_by, run_timeout_ms, counts, \
+     plugin, plugin_version, plugin_digest, actor, traceparent, summary, target, args, agent_targets) values",
+    18,
+    "",
+);
+static SITES: Bulk = Bulk::new("insert into command_sites (site, command_id) values", 2, "");
+static INVOCATIONS: Bulk = Bulk::new(
+    "insert into invocations (command_id, agent_id, attempt, state, priority_rank, start_by, created_at, changed_at, \
+     agent_name, site, signature, signed) values",
+    12,
+    "",
+);
+
+/// Stores commands, all by the same few statements. When one of them cannot be stored, each is tried
+/// alone, so that only that one is refused.
+pub(super) async fn insert(
+    tx: &mut SqliteConnection,
+    accepts: &[(NewCommand, Reply<()>)],
+    staged: &mut Staged,
+) -> Result<Vec<Result<(), StoreError>>, Failure> {
+    if accepts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let all: Vec<&NewCommand> = accepts.iter().map(|(command, _)| command).collect();
+    let results = match insert_together(tx, &all).await? {
+        Ok(()) => vec![Ok(()); all.len()],
+        Err(conflict) if all.len() == 1 => vec![Err(conflict)],
+        Err(_) => {
+            let mut results = Vec::with_capacity(all.len());
+            for command in &all {
+                results.push(insert_together(tx, std::slice::from_ref(command)).await?);
+            }
+            results
+        }
+    };
+    for (new, result) in all.iter().zip(&results) {
+        if result.is_ok() {
+            let mut counts = Counts::default();
+            counts.add(State::Queued, u32::try_from(new.invocations.len()).unwrap_or(u32::MAX));
+            let status = What::Status { command: new.command.id, status: Status::of(&counts), counts };
+            staged.event(new.command.created_at, status);
+            staged.audit(new.audit.clone());
+        }
+    }
+    Ok(results)
+}
+
+/// All or none of `new`, in a savepoint; the inner error is a conflict.
+async fn insert_together(tx: &mut SqliteConnection, new: &[&NewCommand]) -> Result<Result<(), StoreError>, Failure> {
+    if let Some(empty) = new.iter().find(|new| new.invocations.is_empty()) {
+        return Ok(Err(StoreError::Conflict(format!("command `{}` has no invocation", empty.command.id))));
+    }
+    let mut savepoint = tx.begin().await?;
+    match insert_rows(&mut savepoint, new).await.map_err(Failure::from) {
+        Ok(()) => {
+            savepoint.commit().await?;
+            Ok(Ok(()))
+        }
+        Err(failure) => {
+            let Some(message) = failure.constraint() else { return Err(failure) };
+            let conflict = StoreError::Conflict(explain(message, new));
+            savepoint.rollback().await?;
+            Ok(Err(conflict))
+        }
+    }
+}
+
+fn explain(message: &str, new: &[&NewCommand]) -> String {
+    let command = new.first().map(|new| &new.command);
+    let (id, correlation) = command.map_or_else(Default::default, |c| (c.id.to_string(), c.correlation_id.clone()));
+    if message.contains("commands.correlation_id") {
+        format!("correlation id `{correlation}` belongs to another command")
+    } else if message.contains("FOREIGN KEY") {
+        format!("command `{id}` names an agent that is not enrolled")
+    } else {
+        format!("command `{id}` is stored already, or names an agent twice ({message})")
+    }
+}
+
+async fn insert_rows(tx: &mut SqliteConnection, new: &[&NewCommand]) -> Result<(), sqlx::Error> {
+    COMMANDS
+        .execute(tx, new, |new, values| {
+            let Command {
+                id,
+                verb,
+                plugin,
+                plugin_version,
+                plugin_digest,
+                args,
+                target,
+                priority,
+                submitter,
+                created_at,
+                start_by,
+                run_timeout_ms,
+                summary,
+                correlation_id,
+                traceparent,
+            } = &*new.command;
+            let names: Vec<&str> = new.invocations.iter().map(|invocation| invocation.agent_name.as_str()).collect();
+            let mut counts = Counts::default();
+            counts.add(State::Queued, u32::try_from(names.len()).unwrap_or(u32::MAX));
+            values
+                .put(id.0)
+                .put(correlation_id.as_str())
+                .put(verb.as_str())
+                .put(Status::of(&counts).as_str())
+                .put(priority.as_str())
+                .put(created_at.0)
+                .put(start_by.0)
+                .put(i64::try_from(*run_timeout_ms).unwrap_or(i64::MAX))
+                .put(text::counts_text(&counts))
+                .put(plugin.as_str())
+                .put(plugin_version.as_str())
+                .put(plugin_digest.as_str())
+                .put(text::json(&text::Actor { name: submitter.into() }))
+                .put(traceparent.as_deref())
+                .put(summary.as_str())
+                .put(target.as_str())
+                .put(args.as_str())
+                .put(text::json(&names));
+        })
+        .await?;
+
+    let mut sites: Vec<(&str, CommandId)> = Vec::with_capacity(new.len());
+    for new in new {
+        let at: BTreeSet<&str> = new.invocations.iter().map(|invocation| invocation.site.as_str()).collect();
+        sites.extend(at.into_iter().map(|site| (site, new.command.id)));
+    }
+    SITES.execute(tx, &sites, |(site, id), values| _ = values.put(*site).put(id.0)).await?;
+
+    let invocations: Vec<(&Command, &NewInvocation)> =
+        new.iter().flat_map(|new| new.invocations.iter().map(|invocation| (&*new.command, invocation))).collect();
+    INVOCATIONS
+        .execute(tx, &invocations, |(command, invocation), values| {
+            let NewInvocation { agent, agent_name, site, envelope } = invocation;
+            values
+                .put(command.id.0)
+                .put(agent.0)
+                .put(1_i64)
+                .put(State::Queued.as_str())
+                .put(i64::from(command.priority.rank()))
+                .put(command.start_by.0)
+                .put(command.created_at.0)
+                .put(command.created_at.0)
+                .put(agent_name.as_str())
+                .put(site.as_str())
+                .put(envelope.signature.as_str())
+                .put(envelope.signed.as_str());
+        })
+        .await?;
+    Ok(())
+}
+
+#[async_trait]
+impl Commands for SqliteStore {
+    async fn accept(&self, command: NewCommand) -> Result<(), StoreError> {
+        let rows = command.invocations.len();
+        self.write(rows, |reply| Job::Accept(command, reply)).await
+    }
+
+    async fn advance(&self, advance: Advance) -> Result<Option<Advanced>, StoreError> {
+        self.write(1, |reply| Job::Advance(advance, Some(reply))).await
+    }
+
+    fn note(&self, advance: Advance) {
+        if self.shared.intake.note(Job::Advance(advance, None), 1).is_err() {
+            self.shared.tally.notes_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn append(&self, chunk: Chunk) {
+        let bytes = chunk.data.len();
+        if bytes > 0 && self.shared.intake.bytes(Job::Append(chunk), bytes).is_err() {
+            self.shared.tally.chunks_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    async fn request_cancel(
+        &self,
+        command: CommandId,
+        agent: Option<AgentId>,
+        at: Timestamp,
+        audit: Entry,
+    ) -> Result<Vec<Open>, StoreError> {
+        self.cancel(command, agent, at, audit).await
+    }
+
+    async fn command(&self, id: CommandId) -> Result<Option<CommandView>, StoreError> {
+        Ok(list::one(&self.readers, id).await?)
+    }
+
+    async fn commands(&self, filter: &CommandFilter, page: &Page) -> Result<Vec<CommandView>, StoreError> {
+        Ok(list::page(&self.readers, filter, page).await?)
+    }
+
+    async fn invocations(
+        &self,
+        command: CommandId,
+        state: Option<State>,
+        after: Option<AgentId>,
+        limit: u32,
+    ) -> Result<Vec<Invocation>, StoreError> {
+        self.invocation_page(command, state, after, limit).await
+    }
+
+    async fn invocation(&self, command: CommandId, agent: AgentId) -> Result<Option<Invocation>, StoreError> {
+        self.one_invocation(command, agent).await
+    }
+
+    async fn due(&self, agent: AgentId, limit: u32) -> Result<Vec<Due>, StoreError> {
+        self.due_of(agent, limit).await
+    }
+
+    async fn open(&self, agent: AgentId) -> Result<Vec<Open>, StoreError> {
+        self.open_of(agent).await
+    }
+
+    async fn overdue(&self, now: Timestamp, limit: u32) -> Result<Vec<Open>, StoreError> {
+        self.past_deadline(now, limit).await
+    }
+
+    async fn abandoned(&self, seen_before: Timestamp, limit: u32) -> Result<Vec<Open>, StoreError> {
+        self.without_agent(seen_before, limit).await
+    }
+
+    async fn output(
+        &self,
+        key: AttemptKey,
+        agent: AgentId,
+        stream: Stream,
+        offset: u64,
+        limit: u64,
+    ) -> Result<Vec<Chunk>, StoreError> {
+        self.output_from(key, agent, stream, offset, limit).await
+    }
+}
+
+/// Rows of a list back into views.
+pub(super) fn views(found: &[sqlx::sqlite::SqliteRow]) -> Result<Vec<CommandView>, StoreError> {
+    found.iter().map(rows::view).collect()
+}

@@ -1,0 +1,118 @@
+//! Invocations: what is stored of them, what waits, what is late, and asking to cancel.
+
+use domain::attempt::State;
+use domain::audit::Entry;
+use domain::command::Invocation;
+use domain::time::Timestamp;
+use plan::id::{AgentId, CommandId};
+use ports::commands::{Due, Open};
+use ports::error::StoreError;
+use sqlx::AssertSqlSafe;
+use sqlx::sqlite::SqliteRow;
+
+use super::failure::Failure;
+use super::{SqliteStore, rows};
+
+impl SqliteStore {
+    pub(super) async fn invocation_page(
+        &self,
+        command: CommandId,
+        state: Option<State>,
+        after: Option<AgentId>,
+        limit: u32,
+    ) -> Result<Vec<Invocation>, StoreError> {
+        let sql = format!(
+            "select {} from invocations i where i.command_id = ? and i.agent_id > ? and (? is null or i.state = ?) \
+             order by i.agent_id limit ?",
+            rows::INVOCATION
+        );
+        let state = state.map(State::as_str);
+        let after: Vec<u8> = after.map_or_else(Vec::new, |agent| agent.0.as_bytes().to_vec());
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(command.0).bind(after).bind(state).bind(state).bind(limit);
+        let found = query.fetch_all(&self.readers).await.map_err(Failure::from)?;
+        found.iter().map(rows::invocation).collect()
+    }
+
+    pub(super) async fn one_invocation(
+        &self,
+        command: CommandId,
+        agent: AgentId,
+    ) -> Result<Option<Invocation>, StoreError> {
+        let sql = format!("select {} from invocations i where i.command_id = ? and i.agent_id = ?", rows::INVOCATION);
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(command.0).bind(agent.0);
+        let found = query.fetch_optional(&self.readers).await.map_err(Failure::from)?;
+        found.as_ref().map(rows::invocation).transpose()
+    }
+
+    pub(super) async fn due_of(&self, agent: AgentId, limit: u32) -> Result<Vec<Due>, StoreError> {
+        let sql = format!(
+            "select {}, {} from invocations i indexed by invocations_open cross join commands c on c.id = i.command_id \
+             where i.agent_id = ? and i.is_open and i.state = 'queued' and i.cancel_requested_at is null \
+             order by i.priority_rank, i.command_id limit ?",
+            rows::DUE,
+            rows::COMMAND
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(agent.0).bind(limit);
+        let found = query.fetch_all(&self.readers).await.map_err(Failure::from)?;
+        found.iter().map(rows::due).collect()
+    }
+
+    pub(super) async fn open_of(&self, agent: AgentId) -> Result<Vec<Open>, StoreError> {
+        let sql = format!(
+            "select {} from invocations indexed by invocations_open where agent_id = ? and is_open \
+             order by priority_rank, command_id",
+            rows::OPEN
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(agent.0);
+        opens(&query.fetch_all(&self.readers).await.map_err(Failure::from)?)
+    }
+
+    pub(super) async fn past_deadline(&self, now: Timestamp, limit: u32) -> Result<Vec<Open>, StoreError> {
+        let sql = format!(
+            "select {} from invocations indexed by invocations_deadline where awaits_start and start_by < ? \
+             order by start_by limit ?",
+            rows::OPEN
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(now.0).bind(limit);
+        opens(&query.fetch_all(&self.readers).await.map_err(Failure::from)?)
+    }
+
+    pub(super) async fn without_agent(&self, seen_before: Timestamp, limit: u32) -> Result<Vec<Open>, StoreError> {
+        let query = sqlx::query(
+            "select i.command_id, i.agent_id, i.attempt, i.state, i.cancel_requested_at \
+             from invocations i indexed by invocations_in_flight cross join agents a on a.id = i.agent_id \
+             where i.in_flight and not a.session_open and coalesce(a.last_seen, a.created_at) < ? limit ?",
+        );
+        let query = query.bind(seen_before.0).bind(limit);
+        opens(&query.fetch_all(&self.readers).await.map_err(Failure::from)?)
+    }
+
+    pub(super) async fn cancel(
+        &self,
+        command: CommandId,
+        agent: Option<AgentId>,
+        at: Timestamp,
+        audit: Entry,
+    ) -> Result<Vec<Open>, StoreError> {
+        self.cold(move |connection, staged| {
+            Box::pin(async move {
+                let sql = format!(
+                    "update invocations set cancel_requested_at = coalesce(cancel_requested_at, ?) \
+                     where command_id = ? and (? is null or agent_id = ?) and is_open returning {}",
+                    rows::OPEN
+                );
+                let agent = agent.map(|agent| agent.0);
+                let query = sqlx::query(AssertSqlSafe(sql)).bind(at.0).bind(command.0).bind(agent).bind(agent);
+                let mut open = opens(&query.fetch_all(connection).await?)?;
+                open.sort_by_key(|open| open.agent);
+                staged.audit(audit);
+                Ok(open)
+            })
+        })
+        .await
+    }
+}
+
+fn opens(found: &[SqliteRow]) -> Result<Vec<Open>, StoreError> {
+    found.iter().map(rows::open).collect()
+}

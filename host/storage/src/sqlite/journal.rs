@@ -1,0 +1,273 @@
+//! The event log, the audit log, and who this installation is.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use domain::agent::AgentStatus;
+use domain::audit::{Entry, Level};
+use domain::event::{Event, What};
+use plan::id::{AgentId, ClusterId, CommandId};
+use ports::error::StoreError;
+use ports::journal::{Cluster, Installation, Journal};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{SqliteConnection, SqlitePool};
+
+use super::SqliteStore;
+use super::bulk::{Bulk, Values};
+use super::failure::Failure;
+use super::rows::{self, Cells};
+use crate::job::Job;
+use crate::staged::Staged;
+use crate::text;
+
+static EVENTS: Bulk = Bulk::new(
+    "insert into events (seq, at, kind, command_id, agent_id, attempt, state, reason, status, counts) values",
+    10,
+    "",
+);
+static AUDITS: Bulk = Bulk::new(
+    "insert into audit_logs (timestamp, level, category, action, actor, resource_type, resource_id, details, \
+     ip_address, user_agent, correlation_id) values",
+    11,
+    "",
+);
+
+/// Writes what was staged; output events are rows of `outputs` already.
+pub(super) async fn insert(tx: &mut SqliteConnection, staged: &Staged) -> Result<(), sqlx::Error> {
+    let events: Vec<&Event> = staged
+        .events()
+        .iter()
+        .map(|event| &**event)
+        .filter(|event| !matches!(event.what, What::Output { .. }))
+        .collect();
+    EVENTS.execute(tx, &events, |event, values| put_event(event, values)).await?;
+    AUDITS.execute(tx, staged.audits(), put_audit).await?;
+    Ok(())
+}
+
+fn put_event(event: &Event, values: &mut Values) {
+    let command = event.what.command().map(|command| command.0);
+    values.put(number(event.seq)).put(event.at.0).put(event.what.kind()).put(command);
+    let nothing: Option<&str> = None;
+    match &event.what {
+        What::State { command: _, agent, attempt, state, reason } => values
+            .put(agent.0)
+            .put(i64::from(*attempt))
+            .put(state.as_str())
+            .put(reason.map(|reason| reason.as_str()))
+            .put(nothing)
+            .put(nothing),
+        What::Status { command: _, status, counts } => values
+            .put(nothing)
+            .put(nothing)
+            .put(nothing)
+            .put(nothing)
+            .put(status.as_str())
+            .put(text::counts_text(counts)),
+        What::Agent { agent, status } => {
+            values.put(agent.0).put(nothing).put(nothing).put(nothing).put(status.as_str()).put(nothing)
+        }
+        What::Output { .. } | What::Plugins { .. } => {
+            values.put(nothing).put(nothing).put(nothing).put(nothing).put(nothing).put(nothing)
+        }
+    };
+}
+
+fn put_audit(entry: &Entry, values: &mut Values) {
+    let Entry { at, level, category, action, actor, resource, details, ip_address, user_agent, correlation_id } = entry;
+    values
+        .put(at.0)
+        .put(level.as_str())
+        .put(*category)
+        .put(*action)
+        .put(actor.as_deref())
+        .put(resource.as_ref().map(|(kind, _)| *kind))
+        .put(resource.as_ref().map(|(_, id)| id.as_str()))
+        .put(details.as_str())
+        .put(ip_address.as_deref())
+        .put(user_agent.as_deref())
+        .put(correlation_id.as_deref());
+}
+
+/// No counter of ours reaches 2^63.
+fn number(seq: u64) -> i64 {
+    i64::try_from(seq).unwrap_or(i64::MAX)
+}
+
+fn event(row: &SqliteRow) -> Result<Arc<Event>, StoreError> {
+    let mut cells = Cells::new(row, "events");
+    let seq = cells.numbered()?;
+    let at = cells.time()?;
+    let kind: &str = cells.take()?;
+    let what = match kind {
+        "state" => {
+            let (command, agent) = (CommandId(cells.take()?), AgentId(cells.take()?));
+            let attempt = cells.number()?;
+            What::State { command, agent, attempt, state: rows::state(&mut cells)?, reason: rows::reason(&mut cells)? }
+        }
+        "status" => {
+            let command = CommandId(cells.take()?);
+            cells.skip(4);
+            What::Status { command, status: rows::status(&mut cells)?, counts: rows::counts(&mut cells)? }
+        }
+        "agent" => {
+            cells.skip(1);
+            let agent = AgentId(cells.take()?);
+            cells.skip(3);
+            What::Agent { agent, status: cells.read(rows::word("status of an agent", AgentStatus::parse))? }
+        }
+        "output" => {
+            let (command, agent) = (CommandId(cells.take()?), AgentId(cells.take()?));
+            let attempt = cells.number()?;
+            cells.skip(4);
+            let stream = rows::stream(&mut cells)?;
+            What::Output { command, agent, attempt, stream, offset: cells.number()?, data: cells.take()? }
+        }
+        other => return Err(cells.corrupt(format!("`{other}` is not a kind of event"))),
+    };
+    Ok(Arc::new(Event { seq, at, what }))
+}
+
+async fn events_of_all(readers: &SqlitePool, after: u64, limit: u32) -> Result<Vec<SqliteRow>, Failure> {
+    let query = sqlx::query(
+        "select seq, at, kind, command_id, agent_id, attempt, state, reason, status, counts \
+         from events where seq > ? order by seq limit ?",
+    );
+    Ok(query.bind(number(after)).bind(limit).fetch_all(readers).await?)
+}
+
+/// Events and output of one command, merged by number.
+async fn events_of_one(
+    readers: &SqlitePool,
+    command: CommandId,
+    after: u64,
+    limit: u32,
+) -> Result<Vec<SqliteRow>, Failure> {
+    let query = sqlx::query(
+        "select * from (select seq, at, kind, command_id, agent_id, attempt, state, reason, status, counts, \
+                               null as stream, null as byte_offset, null as data \
+                        from events where command_id = ?1 and seq > ?2 order by seq limit ?3) \
+         union all \
+         select * from (select seq, at, 'output', command_id, agent_id, attempt, null, null, null, null, \
+                               stream, byte_offset, data \
+                        from outputs where command_id = ?1 and seq > ?2 order by seq limit ?3) \
+         order by seq limit ?3",
+    );
+    Ok(query.bind(command.0).bind(number(after)).bind(limit).fetch_all(readers).await?)
+}
+
+fn audit(row: &SqliteRow) -> Result<(u64, Entry), StoreError> {
+    let mut cells = Cells::new(row, "audit_logs");
+    let id = cells.numbered()?;
+    let known = |text: &str| text::word(text).ok_or_else(|| format!("`{text}` is one word too many"));
+    let at = cells.time()?;
+    let level = cells.read(|text| match text {
+        "info" => Ok(Level::Info),
+        "warn" => Ok(Level::Warn),
+        other => Err(format!("`{other}` is not a level")),
+    })?;
+    let (category, action) = (cells.read(known)?, cells.read(known)?);
+    let actor = cells.take()?;
+    let kind = cells.read_some(known)?;
+    let resource: Option<String> = cells.take()?;
+    let entry = Entry {
+        at,
+        level,
+        category,
+        action,
+        actor,
+        resource: kind.zip(resource),
+        details: cells.take()?,
+        ip_address: cells.take()?,
+        user_agent: cells.take()?,
+        correlation_id: cells.take()?,
+    };
+    Ok((id, entry))
+}
+
+#[async_trait]
+impl Journal for SqliteStore {
+    async fn events(&self, command: Option<CommandId>, after: u64, limit: u32) -> Result<Vec<Arc<Event>>, StoreError> {
+        let found = match command {
+            None => events_of_all(&self.readers, after, limit).await?,
+            Some(command) => events_of_one(&self.readers, command, after, limit).await?,
+        };
+        found.iter().map(event).collect()
+    }
+
+    async fn last_seq(&self) -> Result<u64, StoreError> {
+        Ok(self.shared.last_seq.load(Ordering::Acquire))
+    }
+
+    async fn audit(&self, entry: Entry) -> Result<(), StoreError> {
+        self.cold(move |_, staged| {
+            Box::pin(async move {
+                staged.audit(entry);
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    async fn audits(&self, before: Option<u64>, limit: u32) -> Result<Vec<(u64, Entry)>, StoreError> {
+        let query = sqlx::query(
+            "select id, timestamp, level, category, action, actor, resource_type, resource_id, details, ip_address, \
+             user_agent, correlation_id from audit_logs where id < ? order by id desc limit ?",
+        );
+        let query = query.bind(before.map_or(i64::MAX, number)).bind(limit);
+        let found = query.fetch_all(&self.readers).await.map_err(Failure::from)?;
+        found.iter().map(audit).collect()
+    }
+}
+
+#[async_trait]
+impl Installation for SqliteStore {
+    async fn cluster(&self, fresh: ClusterId) -> Result<Cluster, StoreError> {
+        self.cold(move |connection, _| {
+            Box::pin(async move {
+                sqlx::query(
+                    "insert into meta (key, value) values ('cluster_id', ?), ('cluster_epoch', '1') \
+                     on conflict (key) do nothing",
+                )
+                .bind(fresh.to_string())
+                .execute(&mut *connection)
+                .await?;
+                let id = fact(connection, "cluster_id", |text| text.parse().ok()).await?;
+                let epoch = fact(connection, "cluster_epoch", |text| text.parse().ok()).await?;
+                Ok(Cluster { id: ClusterId(id), epoch })
+            })
+        })
+        .await
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        let one: i64 = sqlx::query_scalar("select 1").fetch_one(&self.readers).await.map_err(Failure::from)?;
+        self.cold(move |connection, _| {
+            Box::pin(async move {
+                // A real write: a full disk and a read-only file show up here and nowhere earlier.
+                sqlx::query("insert into meta (key, value) values ('probe', ?) on conflict (key) do update set value = excluded.value")
+                    .bind(one.to_string())
+                    .execute(connection)
+                    .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        self.write(1, Job::Flush).await
+    }
+}
+
+async fn fact<T>(
+    connection: &mut SqliteConnection,
+    key: &'static str,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> Result<T, Failure> {
+    let text: String =
+        sqlx::query_scalar("select value from meta where key = ?").bind(key).fetch_one(connection).await?;
+    let unreadable = || StoreError::Corrupt { table: "meta", key: key.to_owned(), what: format!("value `{text}`") };
+    Ok(read(&text).ok_or_else(unreadable)?)
+}

@@ -1,0 +1,135 @@
+//! The embedded store: SQLite in WAL mode with `synchronous=FULL`, one writer, many readers.
+//!
+//! [`open`] gives the handle and the [`Writer`]; the handle answers reads by itself and queues writes,
+//! and nothing is written until somebody runs the writer.
+
+mod advance;
+mod agents;
+mod bulk;
+mod commands;
+mod failure;
+mod invocations;
+mod journal;
+mod list;
+mod open;
+mod output;
+mod rows;
+mod tokens;
+mod users;
+mod writer;
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ports::error::StoreError;
+use sqlx::{SqliteConnection, SqlitePool};
+use tokio::sync::oneshot;
+
+use crate::intake::{Intake, ROOM_WAIT, Refused};
+use crate::job::{BoxFuture, ColdOp, Job, Reply};
+use crate::staged::Staged;
+use failure::Failure;
+pub use open::{OpenError, open};
+pub use writer::Writer;
+
+/// Where the store is and how it is used.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The database file; made with mode 0600 when there is none. Beside it stand `-wal`, `-shm` and `.lock`.
+    pub path: PathBuf,
+    /// Connections for reading, at least 1. Each is a thread.
+    pub readers: u32,
+    /// Longest a statement waits for a lock that another program holds on the file.
+    pub busy_timeout: Duration,
+}
+
+impl Options {
+    /// Four readers and five seconds.
+    pub fn new(path: impl Into<PathBuf>) -> Options {
+        Options { path: path.into(), readers: 4, busy_timeout: Duration::from_secs(5) }
+    }
+}
+
+/// The store. Cheap to clone; every port of it is answered by this handle.
+#[derive(Clone)]
+pub struct SqliteStore {
+    shared: Arc<Shared>,
+    readers: SqlitePool,
+}
+
+/// What handles and writer share.
+struct Shared {
+    intake: Intake<Job<SqliteConnection>>,
+    tally: Tally,
+    /// The number of the last committed event.
+    last_seq: AtomicU64,
+    /// Held as long as anybody has the file open, so that no second host takes it for its own.
+    _lock: File,
+}
+
+#[derive(Default)]
+struct Tally {
+    commits: AtomicU64,
+    writes: AtomicU64,
+    chunks_dropped: AtomicU64,
+    notes_dropped: AtomicU64,
+}
+
+/// What the writer has done since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Transactions on disk.
+    pub commits: u64,
+    /// Accepts, advances, chunks and rare writes in them.
+    pub writes: u64,
+    /// Chunks of output that were not stored: the queue was full, or no such attempt is stored.
+    pub chunks_dropped: u64,
+    /// Notes that were not stored, because the queue was full or a commit failed.
+    pub notes_dropped: u64,
+}
+
+impl SqliteStore {
+    /// What the writer has done so far.
+    pub fn counters(&self) -> Counters {
+        let Tally { commits, writes, chunks_dropped, notes_dropped } = &self.shared.tally;
+        Counters {
+            commits: commits.load(Ordering::Relaxed),
+            writes: writes.load(Ordering::Relaxed),
+            chunks_dropped: chunks_dropped.load(Ordering::Relaxed),
+            notes_dropped: notes_dropped.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Queues a write and waits until it is on disk.
+    async fn write<T>(
+        &self,
+        rows: usize,
+        job: impl FnOnce(Reply<T>) -> Job<SqliteConnection>,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.intake.wait_in(job(reply), rows).await.map_err(refused)?;
+        let stopped = || StoreError::Unavailable("the writer stopped before it answered".to_owned());
+        answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Queues a rare write: `work` runs inside the next transaction, in a savepoint of its own.
+    async fn cold<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'a> FnOnce(&'a mut SqliteConnection, &'a mut Staged) -> BoxFuture<'a, Result<T, Failure>>
+            + Send
+            + 'static,
+    {
+        self.write(4, |reply| Job::Cold(Box::new(ColdOp::new(work, reply)))).await
+    }
+}
+
+fn refused(refused: Refused) -> StoreError {
+    StoreError::Unavailable(match refused {
+        Refused::Full => format!("no room for another write within {} s", ROOM_WAIT.as_secs()),
+        Refused::Closed => "the writer has stopped".to_owned(),
+    })
+}

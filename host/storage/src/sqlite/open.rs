@@ -1,0 +1,236 @@
+//! Opening the file: its mode, the lock on it, its settings read back, its schema brought up to date.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use ports::live::Live;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+
+use super::{Options, Shared, SqliteStore, Tally, Writer};
+use crate::intake::Intake;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
+
+/// Pages of 4 KiB in the write-ahead log that make the writer copy them into the database. Hot pages
+/// are written once a checkpoint, not once a commit, so a longer log is cheaper.
+const CHECKPOINT_PAGES: u32 = 8192;
+/// Page cache of the writer and of each reader, in KiB.
+const WRITER_CACHE_KIB: u32 = 32 * 1024;
+const READER_CACHE_KIB: u32 = 4 * 1024;
+/// More than the statements there are, each in every size of a bulk statement.
+const STATEMENTS: usize = 256;
+
+/// Why the store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file, its folder or its lock cannot be used.
+    #[error("cannot use `{path}`: {source}; its folder must exist and belong to the user the host runs as")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another host has it open.
+    #[error("`{path}` is in use by another host; stop that one first, or give this one a database of its own")]
+    InUse {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// A newer program wrote it.
+    #[error(
+        "`{path}` has schema {found}, and this program knows schemas up to {known}; run the newer program, \
+         or restore the backup made before the upgrade"
+    )]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// The schema's number.
+        found: i64,
+        /// The newest one this program knows.
+        known: i64,
+    },
+    /// A setting that durability stands on did not take.
+    #[error("`{path}` would run with {setting} = {found}, but it takes {needed}; check how SQLite was built")]
+    Weak {
+        /// Which file.
+        path: PathBuf,
+        /// Which setting.
+        setting: &'static str,
+        /// What it is.
+        found: String,
+        /// What it has to be.
+        needed: &'static str,
+    },
+    /// The schema could not be brought up to date.
+    #[error("the schema of `{path}` could not be brought up to date: {source}")]
+    Schema {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: MigrateError,
+    },
+    /// The database would not open.
+    #[error("`{path}` would not open: {source}")]
+    Database {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: sqlx::Error,
+    },
+}
+
+/// Opens the store and brings its schema up to date. Sessions that were open when the last host ended
+/// are closed in the rows; what they may have sent stays marked.
+///
+/// # Errors
+/// See [`OpenError`].
+pub async fn open(options: Options, live: Arc<dyn Live>) -> Result<(SqliteStore, Writer), OpenError> {
+    let path = options.path.clone();
+    let lock = lock(&path)?;
+    make_private(&path)?;
+    let database = |source| OpenError::Database { path: path.clone(), source };
+
+    let writing = writing(&options);
+    let mut connection = writing.connect().await.map_err(database)?;
+    check(&mut connection, &path).await?;
+    migrate(&mut connection, &path).await?;
+    sqlx::query("update agents set session_open = 0 where session_open")
+        .execute(&mut connection)
+        .await
+        .map_err(database)?;
+    let last: i64 = sqlx::query_scalar(
+        "select max(coalesce((select max(seq) from events), 0), coalesce((select max(seq) from outputs), 0))",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .map_err(database)?;
+    let last = u64::try_from(last).unwrap_or(0);
+
+    let readers = SqlitePoolOptions::new()
+        .max_connections(options.readers.max(1))
+        .min_connections(1)
+        .test_before_acquire(false)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_with(reading(&options))
+        .await
+        .map_err(database)?;
+
+    let intake = Intake::new();
+    let shared = Arc::new(Shared { intake, tally: Tally::default(), last_seq: AtomicU64::new(last), _lock: lock });
+    let store = SqliteStore { shared: Arc::clone(&shared), readers };
+    Ok((store, Writer::new(shared, live, connection, writing, last)))
+}
+
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".lock");
+    let beside = PathBuf::from(beside);
+    let file = private(&beside)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(OpenError::File { path: beside, source }),
+    }
+}
+
+/// SQLite gives its `-wal` and `-shm` files the mode of the database, so this one decides for all.
+fn make_private(path: &Path) -> Result<(), OpenError> {
+    let file = private(path)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))
+            .map_err(|source| OpenError::File { path: path.to_owned(), source })?;
+    }
+    drop(file);
+    Ok(())
+}
+
+fn private(path: &Path) -> Result<File, OpenError> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    options.open(path).map_err(|source| OpenError::File { path: path.to_owned(), source })
+}
+
+fn writing(options: &Options) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(&options.path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(options.busy_timeout)
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())
+        .pragma("cache_size", format!("-{WRITER_CACHE_KIB}"))
+        .pragma("temp_store", "memory")
+        .statement_cache_capacity(STATEMENTS)
+        .row_buffer_size(512)
+        .disable_statement_logging()
+}
+
+fn reading(options: &Options) -> SqliteConnectOptions {
+    writing(options).pragma("query_only", "on").pragma("cache_size", format!("-{READER_CACHE_KIB}"))
+}
+
+/// Reads back what durability and truth stand on.
+async fn check(connection: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {
+    let database = |source| OpenError::Database { path: path.to_owned(), source };
+    let weak = |setting, found: String, needed| OpenError::Weak { path: path.to_owned(), setting, found, needed };
+    let mode: String = sqlx::query_scalar("pragma journal_mode").fetch_one(&mut *connection).await.map_err(database)?;
+    if mode != "wal" {
+        return Err(weak("journal_mode", mode, "wal"));
+    }
+    let level: i64 = sqlx::query_scalar("pragma synchronous").fetch_one(&mut *connection).await.map_err(database)?;
+    if level < 2 {
+        return Err(weak("synchronous", level.to_string(), "2 (full) or more"));
+    }
+    let on: bool = sqlx::query_scalar("pragma foreign_keys").fetch_one(&mut *connection).await.map_err(database)?;
+    if !on {
+        return Err(weak("foreign_keys", "0".to_owned(), "1"));
+    }
+    Ok(())
+}
+
+async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {
+    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+    MIGRATIONS.run(connection).await.map_err(|error| match error {
+        MigrateError::VersionMissing(found) if found > known => {
+            OpenError::Newer { path: path.to_owned(), found, known }
+        }
+        source => OpenError::Schema { path: path.to_owned(), source },
+    })
+}
+
+/// Opens the writer's connection again after a failure.
+pub(super) async fn reconnect(writing: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
+    SqliteConnection::connect_with(writing).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_store_that_would_not_reach_the_disk_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("weak.db");
+        let strong = writing(&Options::new(&path)).create_if_missing(true);
+        let weak = strong.clone().synchronous(SqliteSynchronous::Normal);
+        let mut connection = weak.connect().await.expect("opens");
+        let refused = check(&mut connection, &path).await.expect_err("too weak");
+        assert!(refused.to_string().contains("synchronous = 1, but it takes 2 (full) or more"), "{refused}");
+        connection.close().await.expect("closes");
+        let mut connection = strong.connect().await.expect("opens");
+        check(&mut connection, &path).await.expect("strong enough");
+    }
+}

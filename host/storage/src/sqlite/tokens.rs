@@ -1,0 +1,111 @@
+//! Join tokens: each good for one agent, until it is used, expires or is revoked.
+
+use domain::time::Timestamp;
+use plan::id::{AgentId, TokenId};
+use ports::agents::JoinToken;
+use ports::error::StoreError;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{SqliteConnection, SqlitePool};
+
+use super::failure::Failure;
+use super::rows::Cells;
+use crate::text;
+
+const COLUMNS: &str =
+    "id, secret_sha256, site, labels, created_by, created_at, expires_at, used_at, used_by, revoked_at";
+
+fn token(row: &SqliteRow) -> Result<JoinToken, StoreError> {
+    let mut cells = Cells::new(row, "join_tokens");
+    Ok(JoinToken {
+        id: TokenId(cells.id()?),
+        secret_sha256: cells.take()?,
+        site: cells.take()?,
+        labels: cells.json()?,
+        created_by: cells.take()?,
+        created_at: cells.time()?,
+        expires_at: cells.time()?,
+        used_at: cells.time_if_any()?,
+        used_by: cells.take::<Option<uuid::Uuid>>()?.map(AgentId),
+        revoked_at: cells.time_if_any()?,
+    })
+}
+
+/// The token, when it would let an agent in at `at`; else why not.
+pub(super) async fn usable(
+    connection: &mut SqliteConnection,
+    id: TokenId,
+    secret_sha256: &str,
+    at: Timestamp,
+) -> Result<Result<JoinToken, &'static str>, Failure> {
+    let sql = format!("select {COLUMNS} from join_tokens where id = ?");
+    let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id.0).fetch_optional(connection).await?;
+    let Some(row) = row else { return Ok(Err("no such token")) };
+    let token = token(&row)?;
+    Ok(if token.secret_sha256 != secret_sha256 {
+        Err("wrong secret")
+    } else if token.revoked_at.is_some() {
+        Err("revoked")
+    } else if token.used_at.is_some() {
+        Err("used up")
+    } else if token.expires_at <= at {
+        Err("expired")
+    } else {
+        Ok(token)
+    })
+}
+
+/// Marks a token as used by `agent`.
+pub(super) async fn use_up(
+    connection: &mut SqliteConnection,
+    id: TokenId,
+    agent: AgentId,
+    at: Timestamp,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("update join_tokens set used_at = ?, used_by = ? where id = ?")
+        .bind(at.0)
+        .bind(agent.0)
+        .bind(id.0)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Stores a fresh token.
+pub(super) async fn insert(connection: &mut SqliteConnection, token: &JoinToken) -> Result<(), sqlx::Error> {
+    let JoinToken { id, secret_sha256, site, labels, created_by, created_at, expires_at, used_at, used_by, revoked_at } =
+        token;
+    sqlx::query(
+        "insert into join_tokens (id, secret_sha256, site, labels, created_by, created_at, expires_at, used_at, used_by, \
+         revoked_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(id.0)
+    .bind(secret_sha256)
+    .bind(site)
+    .bind(text::json(labels))
+    .bind(created_by)
+    .bind(created_at.0)
+    .bind(expires_at.0)
+    .bind(used_at.map(|at| at.0))
+    .bind(used_by.map(|agent| agent.0))
+    .bind(revoked_at.map(|at| at.0))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Tokens, newest first.
+pub(super) async fn all(readers: &SqlitePool) -> Result<Vec<JoinToken>, Failure> {
+    let sql = format!("select {COLUMNS} from join_tokens order by id desc");
+    let found = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(readers).await?;
+    Ok(found.iter().map(token).collect::<Result<_, _>>()?)
+}
+
+/// Makes a token useless; `false` when there is none.
+pub(super) async fn revoke(connection: &mut SqliteConnection, id: TokenId, at: Timestamp) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query("update join_tokens set revoked_at = coalesce(revoked_at, ?) where id = ?")
+        .bind(at.0)
+        .bind(id.0)
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected() > 0)
+}

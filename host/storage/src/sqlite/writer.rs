@@ -1,0 +1,155 @@
+//! The one writer: takes a batch, writes it as one transaction, tells listeners, answers callers.
+//!
+//! Order inside a transaction: commands, then output and advances, then what is rare. A rare write thus
+//! sees the latest state, and an advance of a command accepted beside it finds it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ports::commands::Advanced;
+use ports::error::StoreError;
+use ports::live::Live;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection as _, SqliteConnection};
+use tokio_util::sync::CancellationToken;
+
+use super::failure::Failure;
+use super::output::Streams;
+use super::{Shared, advance, agents, commands, journal, open};
+use crate::intake::Entry;
+use crate::job::{Batch, Job};
+use crate::staged::Staged;
+
+/// Owns the connection that writes. Until it runs, writes queue; when it has ended, they are refused.
+pub struct Writer {
+    shared: Arc<Shared>,
+    live: Arc<dyn Live>,
+    /// `None` after a failed transaction: a connection is cheap, and a fresh one has no half of one.
+    connection: Option<SqliteConnection>,
+    writing: SqliteConnectOptions,
+    last: u64,
+    streams: Streams,
+}
+
+/// What callers are told after the commit.
+struct Answers {
+    accepted: Vec<Result<(), StoreError>>,
+    advanced: Vec<Option<Advanced>>,
+    chunks_refused: u64,
+}
+
+impl Writer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        live: Arc<dyn Live>,
+        connection: SqliteConnection,
+        writing: SqliteConnectOptions,
+        last: u64,
+    ) -> Writer {
+        Writer { shared, live, connection: Some(connection), writing, last, streams: Streams::default() }
+    }
+
+    /// Writes until `stop` is cancelled and everything queued before that is on disk.
+    pub async fn run(mut self, stop: CancellationToken) {
+        while let Some(entries) = self.shared.intake.take(&stop).await {
+            self.write(Batch::sort(entries)).await;
+        }
+        if let Some(connection) = self.connection.take()
+            && let Err(error) = connection.close().await
+        {
+            tracing::warn!(%error, "the writer's connection did not close cleanly; the log is replayed at the next start");
+        }
+    }
+
+    async fn write(&mut self, mut batch: Batch<SqliteConnection>) {
+        if batch.is_empty() {
+            batch.answer_flushes();
+            return;
+        }
+        let mut staged = Staged::after(self.last);
+        let outcome = self.transact(&mut batch, &mut staged).await;
+        // Numbers of a failed transaction are left out: whether it reached the disk is not known.
+        self.last = staged.last();
+        match outcome {
+            Ok(answers) => {
+                self.shared.last_seq.store(self.last, Ordering::Release);
+                let tally = &self.shared.tally;
+                tally.commits.fetch_add(1, Ordering::Relaxed);
+                tally.writes.fetch_add(batch.len(), Ordering::Relaxed);
+                tally.chunks_dropped.fetch_add(answers.chunks_refused, Ordering::Relaxed);
+                self.live.publish(staged.events());
+                answer(batch, answers);
+            }
+            Err(failure) => self.give_up(batch, failure),
+        }
+    }
+
+    async fn transact(&mut self, batch: &mut Batch<SqliteConnection>, staged: &mut Staged) -> Result<Answers, Failure> {
+        if self.connection.is_none() {
+            self.connection = Some(open::reconnect(&self.writing).await?);
+        }
+        let connection = self.connection.as_mut().expect("set just above");
+        let mut tx = connection.begin_with("begin immediate").await?;
+        let accepted = commands::insert(&mut tx, &batch.accepts, staged).await?;
+        let (advanced, chunks_refused) =
+            advance::apply(&mut tx, &mut batch.advances, &batch.chunks, &mut self.streams, staged).await?;
+        agents::store_seen(&mut tx, &batch.seen).await?;
+        for cold in &mut batch.cold {
+            let mark = staged.mark();
+            let mut savepoint = tx.begin().await?;
+            match cold.run(&mut savepoint, staged).await {
+                Ok(()) => savepoint.commit().await?,
+                Err(()) => {
+                    savepoint.rollback().await?;
+                    staged.rewind(mark);
+                }
+            }
+        }
+        journal::insert(&mut tx, staged).await?;
+        tx.commit().await?;
+        Ok(Answers { accepted, advanced, chunks_refused })
+    }
+
+    /// Nothing of the batch is on disk, as far as is known. Whoever waits is told; output goes back to
+    /// the front of the queue, for nobody would send it again.
+    fn give_up(&mut self, batch: Batch<SqliteConnection>, failure: Failure) {
+        self.connection = None;
+        self.streams = Streams::default();
+        let poisoned = failure.constraint().is_some();
+        let error = StoreError::from(failure);
+        tracing::error!(%error, writes = batch.len(), "a batch of writes failed and was rolled back");
+        let tally = &self.shared.tally;
+        tally.notes_dropped.fetch_add(batch.notes(), Ordering::Relaxed);
+        let chunks = batch.fail(&error);
+        let n = chunks.len() as u64;
+        let back: Vec<Entry<Job<SqliteConnection>>> = chunks.into_iter().map(|entry| entry.map(Job::Append)).collect();
+        // A chunk the schema refuses would be refused for ever, and everything else with it.
+        if poisoned || !self.shared.intake.put_back(back) {
+            tally.chunks_dropped.fetch_add(n, Ordering::Relaxed);
+        }
+    }
+}
+
+fn answer(batch: Batch<SqliteConnection>, answers: Answers) {
+    for ((_, reply), answer) in batch.accepts.into_iter().zip(answers.accepted) {
+        let _ = reply.send(answer);
+    }
+    for ((_, reply), answer) in batch.advances.into_iter().zip(answers.advanced) {
+        if let Some(reply) = reply {
+            let _ = reply.send(Ok(answer));
+        }
+    }
+    for cold in batch.cold {
+        cold.answer(Ok(()));
+    }
+    for reply in batch.flushes {
+        let _ = reply.send(Ok(()));
+    }
+}
+
+impl Drop for Writer {
+    /// Whoever still waits must not wait for ever.
+    fn drop(&mut self) {
+        self.shared.intake.close();
+    }
+}

@@ -1,0 +1,162 @@
+//! The text forms of what the databases keep as JSON, and the ways back. Both adapters write the
+//! same words, so that a person finds the same thing in either.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use domain::access::Grant;
+use domain::agent::Facts;
+use domain::attempt::State;
+use domain::command::Counts;
+use plan::effect::Effect;
+use serde::{Deserialize, Serialize};
+
+/// Anything of strings and numbers as compact JSON.
+pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> String {
+    serde_json::to_string(value).expect("strings, numbers, lists and maps of them are always JSON")
+}
+
+/// Reads what [`json`] wrote.
+pub(crate) fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+/// Counts as a JSON object from state to number, states with none left out.
+pub(crate) fn counts_text(counts: &Counts) -> String {
+    let mut text = String::with_capacity(32);
+    for (state, n) in counts.iter() {
+        text.push(if text.is_empty() { '{' } else { ',' });
+        text.push_str(&format!("\"{state}\":{n}"));
+    }
+    if text.is_empty() {
+        text.push('{');
+    }
+    text.push('}');
+    text
+}
+
+/// Reads what [`counts_text`] wrote.
+pub(crate) fn parse_counts(text: &str) -> Result<Counts, String> {
+    let by_name: BTreeMap<&str, u32> = parse(text)?;
+    let mut counts = Counts::default();
+    for (name, n) in by_name {
+        counts.add(State::parse(name).ok_or_else(|| format!("`{name}` is not a state"))?, n);
+    }
+    Ok(counts)
+}
+
+/// Who asked, in the form of the `actor` column.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Actor<'a> {
+    /// The user's name.
+    pub name: std::borrow::Cow<'a, str>,
+}
+
+/// The facts that have no column of their own, in the form of the `connection_info` column.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct ConnectionInfo {
+    arch: String,
+    hostname: String,
+    compose: Option<String>,
+    boot_id: String,
+    labels: BTreeMap<String, String>,
+}
+
+impl ConnectionInfo {
+    /// The part of `facts` that goes there.
+    pub fn of(facts: &Facts) -> ConnectionInfo {
+        let Facts {
+            version: _,
+            os: _,
+            kernel: _,
+            arch,
+            hostname,
+            container_engine: _,
+            compose,
+            capabilities: _,
+            labels,
+            boot_id,
+        } = facts;
+        ConnectionInfo {
+            arch: arch.clone(),
+            hostname: hostname.clone(),
+            compose: compose.clone(),
+            boot_id: boot_id.clone(),
+            labels: labels.clone(),
+        }
+    }
+
+    /// Puts it back beside the facts that have columns.
+    pub fn into_facts(self, facts: Facts) -> Facts {
+        let ConnectionInfo { arch, hostname, compose, boot_id, labels } = self;
+        Facts { arch, hostname, compose, boot_id, labels, ..facts }
+    }
+}
+
+/// A grant as its three JSON arrays: sites, verbs, effects.
+pub(crate) fn grant_texts(grant: &Grant) -> [String; 3] {
+    let Grant { sites, verbs, effects } = grant;
+    let effects: Vec<&str> = effects.iter().map(|effect| effect.as_str()).collect();
+    [json(sites), json(verbs), json(&effects)]
+}
+
+/// Reads what [`grant_texts`] wrote.
+pub(crate) fn parse_grant(sites: &str, verbs: &str, effects: &str) -> Result<Grant, String> {
+    let names: Vec<String> = parse(effects)?;
+    let effect = |name: &String| Effect::parse(name).ok_or_else(|| format!("`{name}` is not an effect"));
+    Ok(Grant {
+        sites: parse(sites)?,
+        verbs: parse(verbs)?,
+        effects: names.iter().map(effect).collect::<Result<_, _>>()?,
+    })
+}
+
+/// Most different words [`word`] keeps.
+const WORDS: usize = 4096;
+
+/// The one copy of a word of the audit log's small vocabulary, which code names by `&'static str`.
+/// `None` past [`WORDS`] different ones: then they are no vocabulary.
+pub(crate) fn word(text: &str) -> Option<&'static str> {
+    static KNOWN: OnceLock<Mutex<HashSet<&'static str>>> = OnceLock::new();
+    let mut known = KNOWN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(word) = known.get(text) {
+        return Some(word);
+    }
+    if known.len() >= WORDS {
+        return None;
+    }
+    let word: &'static str = Box::leak(text.to_owned().into_boxed_str());
+    known.insert(word);
+    Some(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_read_back_as_written() {
+        let cases = [vec![], vec![State::Queued], vec![State::TimedOut, State::Lost, State::Lost]];
+        for states in cases {
+            let counts: Counts = states.into_iter().collect();
+            assert_eq!(parse_counts(&counts_text(&counts)), Ok(counts));
+        }
+        assert_eq!(counts_text(&[State::Queued; 3].into_iter().collect()), r#"{"queued":3}"#);
+        assert_eq!(parse_counts(r#"{"asleep":1}"#), Err("`asleep` is not a state".to_owned()));
+    }
+
+    #[test]
+    fn a_grant_reads_back_as_written() {
+        let grant = Grant::ordinary();
+        let [sites, verbs, effects] = grant_texts(&grant);
+        assert_eq!(parse_grant(&sites, &verbs, &effects), Ok(grant));
+        assert!(parse_grant("[]", "[]", r#"["all"]"#).is_err());
+    }
+
+    #[test]
+    fn a_word_is_kept_once() {
+        let first = word("command.submit").expect("room");
+        assert!(std::ptr::eq(first, word(&String::from("command.submit")).expect("room")));
+    }
+}

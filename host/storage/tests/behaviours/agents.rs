@@ -1,0 +1,160 @@
+//! Agents, sessions and join tokens.
+
+use std::collections::BTreeMap;
+
+use domain::agent::{Agent, AgentStatus, Facts};
+use domain::event::What;
+use plan::id::{AgentId, TokenId};
+use ports::agents::{AgentChange, Joined, NewAgent};
+use tokio::task::JoinSet;
+
+use super::fixtures::*;
+use super::{Ground, Store};
+
+async fn find<S: Store>(store: &S, id: AgentId) -> Agent {
+    let all = store.agents().await.expect("read");
+    all.into_iter().find(|agent| agent.id == id).expect("there")
+}
+
+async fn statuses<S: Store>(store: &S, id: AgentId) -> Vec<AgentStatus> {
+    let events = store.events(None, 0, 1000).await.expect("read");
+    let of_it = |what: &What| match what {
+        What::Agent { agent, status } if *agent == id => Some(*status),
+        _ => None,
+    };
+    events.iter().filter_map(|event| of_it(&event.what)).collect()
+}
+
+fn facts() -> Facts {
+    Facts {
+        version: "0.1.0".into(),
+        os: "linux".into(),
+        kernel: "6.1".into(),
+        arch: "x86_64".into(),
+        hostname: "web-1.example".into(),
+        container_engine: Some("docker 28.2.2".into()),
+        compose: Some("v2".into()),
+        capabilities: vec!["compose".into(), "docker".into()],
+        labels: BTreeMap::from([("rack".into(), "7".into())]),
+        boot_id: "b-1".into(),
+    }
+}
+
+pub async fn a_join_token_lets_one_of_fifty_in<S: Store>(Ground { store, .. }: Ground<S>) {
+    let token = token("eu");
+    store.create_token(token.clone(), entry("token.create")).await.expect("stored");
+    let mut crowd = JoinSet::new();
+    for n in 0..50 {
+        let store = store.clone();
+        crowd.spawn(async move { store.join(newcomer(token.id, &format!("web-{n}"))).await.expect("answered") });
+    }
+    let answers = crowd.join_all().await;
+    let enrolled: Vec<&Agent> = answers
+        .iter()
+        .filter_map(|answer| if let Joined::Enrolled(agent) = answer { Some(&**agent) } else { None })
+        .collect();
+    assert_eq!(enrolled.len(), 1);
+    assert_eq!(answers.iter().filter(|answer| **answer == Joined::TokenRefused("used up")).count(), 49);
+    let agents = store.agents().await.expect("read");
+    assert_eq!(agents, [enrolled[0].clone()]);
+    assert_eq!((agents[0].site.as_str(), agents[0].labels.get("tier").map(String::as_str)), ("eu", Some("web")));
+    let used = store.tokens().await.expect("read").remove(0);
+    assert_eq!((used.used_at, used.used_by), (Some(at(1)), Some(agents[0].id)));
+    let joins = store.audits(None, 100).await.expect("read");
+    assert_eq!(joins.iter().filter(|(_, entry)| entry.action == "agent.join").count(), 1);
+}
+
+pub async fn a_token_that_is_wrong_revoked_or_expired_is_refused<S: Store>(Ground { store, .. }: Ground<S>) {
+    let (good, revoked) = (token("eu"), token("us"));
+    for token in [&good, &revoked] {
+        store.create_token(token.clone(), entry("token.create")).await.expect("stored");
+    }
+    assert_eq!(store.revoke_token(revoked.id, at(1), entry("token.revoke")).await, Ok(true));
+    assert_eq!(store.revoke_token(TokenId(uuid()), at(1), entry("token.revoke")).await, Ok(false));
+    let cases = [
+        (newcomer(TokenId(uuid()), "web-1"), "no such token"),
+        (newcomer(revoked.id, "web-1"), "revoked"),
+        (NewAgent { secret_sha256: "other".into(), ..newcomer(good.id, "web-1") }, "wrong secret"),
+        (NewAgent { at: at(3600), ..newcomer(good.id, "web-1") }, "expired"),
+    ];
+    for (new, why) in cases {
+        assert_eq!(store.join(new).await, Ok(Joined::TokenRefused(why)));
+    }
+    let listed: Vec<TokenId> = store.tokens().await.expect("read").iter().map(|token| token.id).collect();
+    assert_eq!(listed, [revoked.id, good.id]);
+    assert!(matches!(store.join(newcomer(good.id, "web-1")).await, Ok(Joined::Enrolled(_))));
+}
+
+pub async fn a_name_is_taken_for_ever<S: Store>(Ground { store, .. }: Ground<S>) {
+    let web = enrol(&store, "web-1", "eu").await;
+    let token = token("eu");
+    store.create_token(token.clone(), entry("token.create")).await.expect("stored");
+    assert_eq!(store.join(newcomer(token.id, "web-1")).await, Ok(Joined::NameTaken));
+    store.revoke(web.id, at(5), entry("agent.revoke")).await.expect("stored").expect("there");
+    assert_eq!(store.join(newcomer(token.id, "web-1")).await, Ok(Joined::NameTaken));
+    // The token is still good: a name that is taken uses nothing up.
+    assert!(matches!(store.join(newcomer(token.id, "web-2")).await, Ok(Joined::Enrolled(_))));
+}
+
+pub async fn a_session_stores_facts_and_counts_epochs<S: Store>(Ground { store, .. }: Ground<S>) {
+    let web = enrol(&store, "web-1", "eu").await;
+    let fresh = find(&store, web.id).await;
+    assert_eq!((fresh.session_epoch, fresh.maybe_sent, fresh.last_seen), (0, false, None));
+    assert_eq!(store.open_session(web.id, &facts(), at(2)).await, Ok(Some(1)));
+    let open = find(&store, web.id).await;
+    assert_eq!((open.session_epoch, open.maybe_sent, open.last_seen), (1, true, Some(at(2))));
+    assert_eq!(open.facts, facts());
+    store.close_session(web.id, 1, at(3), false).await.expect("stored");
+    let closed = find(&store, web.id).await;
+    assert_eq!((closed.session_epoch, closed.maybe_sent, closed.last_seen), (1, false, Some(at(3))));
+    assert_eq!(store.open_session(web.id, &facts(), at(4)).await, Ok(Some(2)));
+    assert_eq!(store.open_session(AgentId(uuid()), &facts(), at(4)).await, Ok(None));
+    use AgentStatus::{Offline, Online};
+    assert_eq!(statuses(&store, web.id).await, [Offline, Online, Offline, Online]);
+}
+
+pub async fn an_older_session_cannot_end_a_newer_one<S: Store>(Ground { store, .. }: Ground<S>) {
+    let web = enrol(&store, "web-1", "eu").await;
+    store.open_session(web.id, &facts(), at(1)).await.expect("stored");
+    store.open_session(web.id, &facts(), at(2)).await.expect("stored");
+    store.close_session(web.id, 1, at(9), false).await.expect("answered");
+    let agent = find(&store, web.id).await;
+    assert_eq!((agent.maybe_sent, agent.last_seen), (true, Some(at(2))));
+    assert_eq!(statuses(&store, web.id).await.last(), Some(&AgentStatus::Online));
+}
+
+pub async fn a_change_is_stored_and_told<S: Store>(Ground { store, .. }: Ground<S>) {
+    let web = enrol(&store, "web-1", "eu").await;
+    let labels = BTreeMap::from([("tier".to_owned(), "db".to_owned())]);
+    let change = AgentChange { site: Some("us".into()), labels: Some(labels.clone()), maintenance: Some(true) };
+    let changed = store.change(web.id, change, entry("agent.change")).await.expect("stored").expect("there");
+    assert_eq!((changed.site.as_str(), &changed.labels, changed.maintenance), ("us", &labels, true));
+    assert_eq!(find(&store, web.id).await, changed);
+    let nothing = store.change(web.id, AgentChange::default(), entry("agent.change")).await.expect("stored");
+    assert_eq!(nothing, Some(changed));
+    assert_eq!(statuses(&store, web.id).await.last(), Some(&AgentStatus::Maintenance));
+    assert_eq!(store.change(AgentId(uuid()), AgentChange::default(), entry("agent.change")).await, Ok(None));
+    let audits = store.audits(None, 100).await.expect("read");
+    assert_eq!(audits.iter().filter(|(_, entry)| entry.action == "agent.change").count(), 2);
+}
+
+pub async fn a_revoked_agent_opens_no_session<S: Store>(Ground { store, .. }: Ground<S>) {
+    let web = enrol(&store, "web-1", "eu").await;
+    let revoked = store.revoke(web.id, at(5), entry("agent.revoke")).await.expect("stored").expect("there");
+    assert_eq!(revoked.revoked_at, Some(at(5)));
+    assert_eq!(store.open_session(web.id, &facts(), at(6)).await, Ok(None));
+    let again = store.revoke(web.id, at(7), entry("agent.revoke")).await.expect("stored").expect("there");
+    assert_eq!(again.revoked_at, Some(at(5)));
+    assert_eq!(store.revoke(AgentId(uuid()), at(7), entry("agent.revoke")).await, Ok(None));
+    assert_eq!(store.agents().await.expect("read").len(), 1);
+}
+
+pub async fn the_latest_word_of_an_agent_stands<S: Store>(Ground { store, .. }: Ground<S>) {
+    let (one, two) = (enrol(&store, "web-1", "eu").await, enrol(&store, "web-2", "eu").await);
+    store.seen(vec![(one.id, at(9)), (two.id, at(3)), (one.id, at(4))]);
+    store.flush().await.expect("flushed");
+    store.seen(vec![(one.id, at(5)), (AgentId(uuid()), at(5))]);
+    store.flush().await.expect("flushed");
+    assert_eq!(find(&store, one.id).await.last_seen, Some(at(9)));
+    assert_eq!(find(&store, two.id).await.last_seen, Some(at(3)));
+}

@@ -1,0 +1,138 @@
+//! What every store does, whichever database it stands on. Each behaviour takes a fresh store; the
+//! list at the end gives each database one test a behaviour.
+
+pub mod accepting;
+pub mod advancing;
+pub mod agents;
+pub mod fixtures;
+pub mod journal;
+pub mod lists;
+pub mod output;
+pub mod queues;
+pub mod users;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use domain::event::Event;
+use plan::id::CommandId;
+use ports::agents::Agents;
+use ports::commands::Commands;
+use ports::journal::{Installation, Journal};
+use ports::live::{Heard, Live, Subscription};
+use ports::users::Users;
+
+/// Everything a store answers.
+pub trait Store: Commands + Agents + Users + Journal + Installation + Clone + Send + Sync + 'static {}
+
+impl<T: Commands + Agents + Users + Journal + Installation + Clone + Send + Sync + 'static> Store for T {}
+
+/// A fresh store and what it told its listeners.
+pub struct Ground<S> {
+    /// The store; its writer runs.
+    pub store: S,
+    /// What was published.
+    pub told: Arc<Told>,
+}
+
+/// A listener that remembers everything.
+#[derive(Default)]
+pub struct Told(Mutex<Vec<Arc<Event>>>);
+
+impl Told {
+    /// All events so far, in the order they were told.
+    pub fn all(&self) -> Vec<Arc<Event>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Live for Told {
+    fn publish(&self, events: &[Arc<Event>]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(events);
+    }
+
+    fn subscribe(&self, _: Option<CommandId>) -> Box<dyn Subscription> {
+        Box::new(Silence)
+    }
+}
+
+struct Silence;
+
+#[async_trait]
+impl Subscription for Silence {
+    async fn next(&mut self) -> Heard {
+        Heard::Closed
+    }
+}
+
+/// One test for each behaviour; `$fresh` makes a ground and something to keep alive beside it.
+#[macro_export]
+macro_rules! behaviours {
+    ($fresh:path) => {
+        $crate::behaviours! { @each $fresh;
+            accepting::a_command_reads_back_as_accepted,
+            accepting::accepting_tells_the_status_and_records_who_asked,
+            accepting::a_taken_correlation_id_is_a_conflict_and_its_neighbours_are_stored,
+            accepting::a_command_is_stored_once,
+            accepting::an_agent_nobody_enrolled_is_a_conflict,
+            accepting::a_command_for_many_agents_is_whole,
+            lists::pages_run_from_the_newest_down_and_leave_nothing_out,
+            lists::every_filter_keeps_what_it_says_and_nothing_else,
+            lists::filters_combine,
+            lists::sites_bound_what_is_seen,
+            lists::invocations_are_paged_by_agent_and_filtered_by_state,
+            advancing::a_result_that_comes_first_swallows_what_it_overtook,
+            advancing::a_whole_life_noted_step_by_step_is_kept,
+            advancing::a_terminal_state_is_never_left_but_lost_is_amended,
+            advancing::advances_that_race_are_each_told_the_truth,
+            advancing::an_attempt_nobody_made_answers_none,
+            advancing::the_status_of_many_adds_up_as_they_end,
+            advancing::counts_agree_with_the_invocations_after_a_storm,
+            advancing::a_note_is_stored_though_nobody_waits,
+            output::output_reads_back_from_any_offset,
+            output::the_same_bytes_twice_are_kept_once,
+            output::overlapping_chunks_are_cut_to_what_is_new,
+            output::output_of_an_attempt_nobody_made_is_left_out,
+            output::an_advance_commits_after_the_output_before_it,
+            output::a_page_of_output_stops_at_its_limit,
+            queues::what_is_due_comes_by_priority_then_by_acceptance,
+            queues::asking_to_cancel_takes_it_out_of_the_queue_and_changes_no_state,
+            queues::cancelling_one_agent_leaves_the_others,
+            queues::open_is_everything_that_is_not_over,
+            queues::overdue_is_what_has_not_started_in_time,
+            queues::abandoned_is_what_an_absent_agent_had,
+            agents::a_join_token_lets_one_of_fifty_in,
+            agents::a_token_that_is_wrong_revoked_or_expired_is_refused,
+            agents::a_name_is_taken_for_ever,
+            agents::a_session_stores_facts_and_counts_epochs,
+            agents::an_older_session_cannot_end_a_newer_one,
+            agents::a_change_is_stored_and_told,
+            agents::a_revoked_agent_opens_no_session,
+            agents::the_latest_word_of_an_agent_stands,
+            users::a_user_reads_back_with_its_grants,
+            users::a_name_belongs_to_one_user,
+            users::the_last_admin_stays,
+            users::a_refresh_token_rotates_once_and_reuse_ends_the_family,
+            users::of_many_rotations_at_once_one_wins,
+            users::a_new_password_ends_what_was_before,
+            users::logging_out_ends_the_family,
+            journal::the_cursor_is_complete_and_ascending_across_a_thousand_writes,
+            journal::events_of_a_command_come_with_its_output,
+            journal::what_is_told_is_what_is_stored,
+            journal::an_action_that_fails_leaves_no_audit,
+            journal::audit_entries_read_back_newest_first,
+            journal::the_installation_keeps_its_name,
+            journal::a_store_that_works_says_so,
+        }
+    };
+    (@each $fresh:path; $($area:ident :: $name:ident),* $(,)?) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                let (ground, keep) = $fresh().await;
+                $crate::behaviours::$area::$name(ground).await;
+                drop(keep);
+            }
+        )*
+    };
+}

@@ -1,0 +1,8 @@
+//! The behaviours of every store, on SQLite, and what is SQLite's own.
+
+#[path = "../behaviours/mod.rs"]
+mod behaviours;
+mod file;
+mod lab;
+
+behaviours!(lab::fresh);
