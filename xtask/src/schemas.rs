@@ -28,7 +28,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         let what = if options.check { "is out of date: run `cargo xtask schemas`" } else { "laid out anew" };
         println!("{} {what}", path.display());
     }
-    run_program(&mut cargo(&["test", "--quiet", "-p", "wire", "--test", "schemas"]))?;
+    run_program(&mut cargo(&["test", "--quiet", "-p", "wire", "--test", "schemas", "--test", "page"]))?;
     Ok(if options.check && !stale.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
