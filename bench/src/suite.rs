@@ -1,0 +1,113 @@
+//! Baselines and product in one run, alternated: bare, product, bare, as often as asked. Only ratios of
+//! one run are worth quoting; the machine's moods change in minutes.
+
+pub mod bare;
+pub mod figures;
+pub mod host;
+pub mod product;
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use crate::args::All;
+use crate::baseline::life::DURABILITY;
+use crate::conditions::Conditions;
+use crate::report::Measured;
+use crate::suite::bare::Bare;
+use crate::suite::figures::Figures;
+use crate::suite::product::Product;
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Simulated agents.
+    pub agents: usize,
+    /// Commands under way at saturation.
+    pub in_flight: usize,
+    /// Connections that read.
+    pub connections: usize,
+    /// Before each measured part.
+    pub warmup: Duration,
+    /// The product's measured part under load.
+    pub load: Duration,
+    /// Everything else's.
+    pub short: Duration,
+    /// Commands to all agents, the first of which is warm-up.
+    pub broadcasts: usize,
+}
+
+impl Size {
+    fn of(asked: &All) -> Size {
+        let quick = Size {
+            agents: 200,
+            in_flight: 128,
+            connections: 64,
+            warmup: Duration::from_millis(500),
+            load: Duration::from_secs(3),
+            short: Duration::from_secs(2),
+            broadcasts: 4,
+        };
+        let full = Size {
+            agents: 1000,
+            in_flight: 256,
+            warmup: Duration::from_secs(2),
+            load: Duration::from_secs(10),
+            short: Duration::from_secs(4),
+            broadcasts: 6,
+            ..quick
+        };
+        let size = if asked.quick { quick } else { full };
+        Size { agents: asked.agents.map_or(size.agents, |agents| agents as usize), ..size }
+    }
+}
+
+/// Runs the whole suite; whether every run counts and, if asked, every gate holds.
+///
+/// # Errors
+/// When the host does not start, or something cannot be measured at all.
+pub async fn run(asked: &All, json: Option<&Path>) -> Result<bool> {
+    let size = Size::of(asked);
+    let repeat = asked.repeat.unwrap_or(if asked.quick { 1 } else { 3 }).max(1);
+    let mut conditions = Conditions::look(&asked.work, DURABILITY).await;
+    let mut figures = Figures::default();
+    let mut good = true;
+    for repetition in 1..=repeat {
+        eprintln!("repetition {repetition} of {repeat}: bare");
+        let before = Bare::measure(&asked.work, size, None).await?;
+        eprintln!("repetition {repetition} of {repeat}: product");
+        let product = Product::measure(asked, size).await?;
+        eprintln!("repetition {repetition} of {repeat}: bare again");
+        let after = Bare::measure(&asked.work, size, Some(product.half_rate())).await?;
+        figures.add(&before, &product, &after);
+        let findings = before.into_findings().into_iter().chain(product.into_findings()).chain(after.into_findings());
+        for mut found in findings {
+            found.note("repetition", repetition);
+            good &= keep(found.conclude(conditions.cores), &conditions, json)?;
+        }
+    }
+    conditions.look_again().await;
+    println!("\n{conditions}");
+    println!(
+        "{} agents, {} in flight, {repeat} × (bare, product, bare), signatures checked by agents: every {}th\n",
+        size.agents, size.in_flight, asked.verify_every
+    );
+    println!("{figures}");
+    if let Some(file) = json {
+        let mut summary =
+            Measured::new("ratios", json!({ "repeat": repeat, "agents": size.agents, "quick": asked.quick }));
+        summary.notes = figures.summary();
+        summary.append(&conditions, file).context("summary")?;
+    }
+    Ok(good && (!asked.gate || figures.hold()))
+}
+
+fn keep(found: Measured, conditions: &Conditions, json: Option<&Path>) -> Result<bool> {
+    print!("{found}");
+    if let Some(file) = json {
+        found.append(conditions, file)?;
+    }
+    Ok(found.faults.is_empty())
+}

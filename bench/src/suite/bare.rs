@@ -1,0 +1,72 @@
+//! The bare side of a repetition.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::baseline::hub::Hub;
+use crate::baseline::{life, route};
+use crate::report::Measured;
+use crate::runs::idle;
+use crate::suite::Size;
+
+/// What the machine does without the product, taken once.
+pub struct Bare {
+    /// Whole life in batches of 64.
+    pub life_64: Measured,
+    /// Whole life, one at a time; knows the median commit.
+    pub life_1: Measured,
+    /// Memory of the hub's idle connections.
+    pub hub_idle: Measured,
+    /// Hub, one command under way.
+    pub hub_light: Measured,
+    /// Hub, saturated.
+    pub hub_load: Measured,
+    /// Hub at the rate that is half of what the product can do.
+    pub hub_half: Option<Measured>,
+    /// Hub, one command to all.
+    pub hub_fan_out: Measured,
+    /// A JSON route behind a JWT.
+    pub route: Measured,
+}
+
+impl Bare {
+    /// Takes all of it. `half_rate` is half of what the product can do, when that is known.
+    ///
+    /// # Errors
+    /// When a baseline cannot be run.
+    pub async fn measure(store: &Path, size: Size, half_rate: Option<f64>) -> Result<Bare> {
+        let life_64 = life::run(store, 64, size.warmup, size.short).await?;
+        let life_1 = life::run(store, 1, size.warmup, size.short).await?;
+        let mut hub = Hub::start(size.agents).await?;
+        let hub_idle = idle::run("hub-idle", size.agents, hub.pid(), hub.before, size.warmup).await?;
+        let hub_light = hub.closed(1, size.warmup, size.short).await?;
+        let hub_load = hub.closed(size.in_flight, size.warmup, size.short).await?;
+        let hub_half = match half_rate {
+            Some(rate) => Some(hub.open(rate, size.warmup, size.short).await?),
+            None => None,
+        };
+        let hub_fan_out = hub.fan_out(size.broadcasts).await?;
+        hub.end().await?;
+        let route = route::run(size.connections, size.warmup, size.short).await?;
+        Ok(Bare { life_64, life_1, hub_idle, hub_light, hub_load, hub_half, hub_fan_out, route })
+    }
+
+    /// The least a durable command can take: a round trip and two commits. Microseconds.
+    pub fn floor_us(&self) -> f64 {
+        self.hub_light.latency.p50_us + 2.0 * self.life_1.noted("commit_p50_us").unwrap_or(f64::NAN)
+    }
+
+    /// CPU of one command's bare parts: route, store and hub. Microseconds.
+    pub fn cpu_us(&self) -> f64 {
+        let life = self.life_64.cost.generator_cpu_s * 1e6 / self.life_64.operations.max(1) as f64;
+        life + self.route.server_us().unwrap_or(f64::NAN) + self.hub_load.server_us().unwrap_or(f64::NAN)
+    }
+
+    /// All findings, in the order they were taken.
+    pub fn into_findings(self) -> Vec<Measured> {
+        let Bare { life_64, life_1, hub_idle, hub_light, hub_load, hub_half, hub_fan_out, route } = self;
+        let first = [life_64, life_1, hub_idle, hub_light, hub_load];
+        first.into_iter().chain(hub_half).chain([hub_fan_out, route]).collect()
+    }
+}

@@ -1,0 +1,225 @@
+//! The table of goals: each a ratio of product to bare, both from one repetition; the median over the
+//! repetitions is what counts, never a ratio of medians.
+
+use serde_json::{Map, Value, json};
+
+use crate::report::round;
+use crate::suite::bare::Bare;
+use crate::suite::product::Product;
+
+/// What a ratio must be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Goal {
+    /// No less.
+    AtLeast(f64),
+    /// No more.
+    AtMost(f64),
+}
+
+impl Goal {
+    fn holds(self, ratio: f64) -> bool {
+        match self {
+            Goal::AtLeast(least) => ratio >= least,
+            Goal::AtMost(most) => ratio <= most,
+        }
+    }
+}
+
+/// One line of the table.
+#[derive(Clone, Debug)]
+pub struct Figure {
+    id: &'static str,
+    what: &'static str,
+    unit: &'static str,
+    goal: Goal,
+    /// Product and bare, one pair for each repetition.
+    pairs: Vec<(f64, f64)>,
+}
+
+impl Figure {
+    fn ratios(&self) -> Vec<f64> {
+        let mut ratios: Vec<f64> = self.pairs.iter().map(|(product, bare)| product / bare).collect();
+        ratios.sort_by(f64::total_cmp);
+        ratios
+    }
+
+    fn median(&self) -> f64 {
+        median(&self.ratios())
+    }
+
+    /// `holds`, `missed`, or `unclear` when repetitions disagree.
+    fn verdict(&self) -> &'static str {
+        let ratios = self.ratios();
+        match ratios.iter().filter(|ratio| self.goal.holds(**ratio)).count() {
+            0 => "missed",
+            all if all == ratios.len() => "holds",
+            _ => "unclear",
+        }
+    }
+}
+
+fn median(sorted: &[f64]) -> f64 {
+    match sorted.len() {
+        0 => f64::NAN,
+        odd if odd % 2 == 1 => sorted[odd / 2],
+        even => f64::midpoint(sorted[even / 2 - 1], sorted[even / 2]),
+    }
+}
+
+/// All lines.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    lines: Vec<Figure>,
+}
+
+impl Figures {
+    /// Adds one repetition: the bare figures from before and after the product's are averaged.
+    pub fn add(&mut self, before: &Bare, product: &Product, after: &Bare) {
+        let bare = |of: fn(&Bare) -> f64| f64::midpoint(of(before), of(after));
+        let noted = |name| product.idle.noted(name).unwrap_or(f64::NAN);
+        let floor = bare(Bare::floor_us);
+        self.pair(
+            "A1",
+            "durable commands ÷ store's whole life × 64",
+            "/s",
+            Goal::AtLeast(0.20),
+            product.commands.rate,
+            bare(|b| b.life_64.rate),
+        );
+        let cpu = product.commands.server_us().unwrap_or(f64::NAN);
+        self.pair("A4", "host CPU per command ÷ route + life + hub", "µs", Goal::AtMost(2.0), cpu, bare(Bare::cpu_us));
+        self.pair(
+            "A5",
+            "50/s: p50 ÷ (hub round trip + 2 commits)",
+            "µs",
+            Goal::AtMost(2.0),
+            product.light.latency.p50_us,
+            floor,
+        );
+        self.pair("A5", "50/s: p99 ÷ the same", "µs", Goal::AtMost(6.0), product.light.latency.p99_us, floor);
+        if let Some(half) = &after.hub_half {
+            let (found, bare) = (product.half.latency.p99_us, half.latency.p99_us);
+            self.pair("A7", "half of saturation: p99 ÷ hub's at that rate", "µs", Goal::AtMost(5.0), found, bare);
+        }
+        let memory = bare(|b| b.hub_idle.noted("memory_per_agent_bytes").unwrap_or(f64::NAN));
+        self.pair("B1", "memory per idle agent ÷ hub", "B", Goal::AtMost(2.0), noted("memory_per_agent_bytes"), memory);
+        let route = bare(|b| b.route.rate);
+        self.pair("E1", "GET one agent ÷ bare route + JWT", "/s", Goal::AtLeast(0.6), product.read_agent.rate, route);
+        self.pair(
+            "E2",
+            "GET one command ÷ bare route + JWT",
+            "/s",
+            Goal::AtLeast(0.3),
+            product.read_command.rate,
+            route,
+        );
+        let fan_out = bare(|b| b.hub_fan_out.latency.p50_us);
+        self.pair(
+            "F1",
+            "one command to all ÷ hub's fan-out",
+            "µs",
+            Goal::AtMost(2.5),
+            product.broadcast.latency.p50_us,
+            fan_out,
+        );
+    }
+
+    fn pair(&mut self, id: &'static str, what: &'static str, unit: &'static str, goal: Goal, product: f64, bare: f64) {
+        match self.lines.iter_mut().find(|line| line.what == what) {
+            Some(line) => line.pairs.push((product, bare)),
+            None => self.lines.push(Figure { id, what, unit, goal, pairs: vec![(product, bare)] }),
+        }
+    }
+
+    /// Whether every median is on the right side of its goal.
+    pub fn hold(&self) -> bool {
+        self.lines.iter().all(|line| line.goal.holds(line.median()))
+    }
+
+    /// The table as JSON, one entry for each line.
+    pub fn summary(&self) -> Map<String, Value> {
+        let entry = |line: &Figure| {
+            let pairs: Vec<Value> =
+                line.pairs.iter().map(|(product, bare)| json!([round(*product), round(*bare)])).collect();
+            let (kind, goal) = match line.goal {
+                Goal::AtLeast(least) => ("at_least", least),
+                Goal::AtMost(most) => ("at_most", most),
+            };
+            json!({ "id": line.id, "unit": line.unit, kind: goal, "median": round(line.median()), "pairs": pairs, "verdict": line.verdict() })
+        };
+        self.lines.iter().map(|line| (line.what.to_owned(), entry(line))).collect()
+    }
+}
+
+impl std::fmt::Display for Figures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(
+            f,
+            "{:<3} {:<46} {:>12} {:>12} {:>8} {:>15}  {:<8} verdict",
+            "id", "what", "product", "bare", "ratio", "spread", "gate"
+        )?;
+        for line in &self.lines {
+            let middle = |of: fn(&(f64, f64)) -> f64| {
+                let mut all: Vec<f64> = line.pairs.iter().map(of).collect();
+                all.sort_by(f64::total_cmp);
+                median(&all)
+            };
+            let ratios = line.ratios();
+            let (least, most) =
+                (ratios.first().copied().unwrap_or(f64::NAN), ratios.last().copied().unwrap_or(f64::NAN));
+            let gate = match line.goal {
+                Goal::AtLeast(least) => format!("≥ {least}"),
+                Goal::AtMost(most) => format!("≤ {most}"),
+            };
+            let product = format!("{:.0} {}", middle(|pair| pair.0), line.unit);
+            let bare = format!("{:.0} {}", middle(|pair| pair.1), line.unit);
+            let spread = format!("{least:.3}–{most:.3}");
+            let ratio = line.median();
+            writeln!(
+                f,
+                "{:<3} {:<46} {product:>12} {bare:>12} {ratio:>8.3} {spread:>15}  {gate:<8} {}",
+                line.id,
+                line.what,
+                line.verdict()
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(pairs: &[(f64, f64)], goal: Goal) -> Figures {
+        let mut figures = Figures::default();
+        pairs.iter().for_each(|(product, bare)| figures.pair("A1", "x ÷ y", "/s", goal, *product, *bare));
+        figures
+    }
+
+    #[test]
+    fn the_median_of_ratios_counts_and_not_the_ratio_of_medians() {
+        // Ratios 1, 0.1, 0.5: the median is 0.5; the ratio of medians would be 0.1.
+        let found = figures(&[(10.0, 10.0), (10.0, 100.0), (100.0, 200.0)], Goal::AtLeast(0.4));
+        assert!((found.lines[0].median() - 0.5).abs() < 1e-9);
+        assert!(found.hold());
+        assert_eq!(found.lines[0].verdict(), "unclear");
+    }
+
+    #[test]
+    fn goals_have_a_right_side() {
+        assert!(figures(&[(2.0, 1.0)], Goal::AtMost(2.0)).hold());
+        assert!(!figures(&[(2.1, 1.0)], Goal::AtMost(2.0)).hold());
+        assert_eq!(figures(&[(1.0, 10.0)], Goal::AtLeast(0.2)).lines[0].verdict(), "missed");
+        // What could not be measured does not pass.
+        assert!(!figures(&[(f64::NAN, 1.0)], Goal::AtMost(2.0)).hold());
+        assert!(!figures(&[(f64::NAN, 1.0)], Goal::AtLeast(0.1)).hold());
+    }
+
+    #[test]
+    fn the_table_shows_both_sides_and_the_verdict() {
+        let text = figures(&[(10_000.0, 50_000.0)], Goal::AtLeast(0.2)).to_string();
+        assert!(text.contains("10000 /s") && text.contains("50000 /s") && text.contains("0.200"), "{text}");
+        assert!(text.contains("≥ 0.2") && text.contains("holds"), "{text}");
+    }
+}
