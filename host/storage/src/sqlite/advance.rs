@@ -22,21 +22,21 @@ use crate::text;
 
 static STANDING: Bulk = Bulk::new(
     "with wanted (command_id, agent_id) as (values",
-    2,
+    "(?, ?)",
     ") select i.command_id, i.agent_id, i.id, i.attempt, i.state, i.reason, i.started_at, c.rowid, c.status, c.counts \
      from wanted w cross join invocations i on i.command_id = w.command_id and i.agent_id = w.agent_id \
      cross join commands c on c.id = i.command_id",
 );
 static MOVE: Bulk = Bulk::new(
     "with moved (id, state, reason, message, started_at, changed_at, outcome, result, summary, parse_fault) as (values",
-    10,
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     ") update invocations set state = m.state, reason = m.reason, message = m.message, started_at = m.started_at, \
      changed_at = m.changed_at, outcome = m.outcome, result = m.result, summary = m.summary, \
      parse_fault = m.parse_fault from moved m where invocations.id = m.id",
 );
 static ROLL_UP: Bulk = Bulk::new(
     "with moved (id, status, counts, executed_at, completed_at) as (values",
-    5,
+    "(?, ?, ?, ?, ?)",
     ") update commands set status = m.status, counts = m.counts, \
      executed_at = coalesce(commands.executed_at, m.executed_at), completed_at = m.completed_at \
      from moved m where commands.rowid = m.id",
@@ -173,15 +173,15 @@ async fn write_slots(tx: &mut SqliteConnection, slots: &[Slot]) -> Result<(), sq
         let end = end.as_ref();
         values
             .put(slot.row)
-            .put(state.as_str())
-            .put(reason.map(|reason| reason.as_str()))
-            .put(message.as_deref())
+            .text(state.as_str())
+            .text_if_any(reason.map(|reason| reason.as_str()))
+            .text_if_any(message.as_deref())
             .put(micros(*started_at))
             .put(changed_at.0)
             .put(end.map(|end| text::json(&end.outcome)))
-            .put(end.and_then(|end| end.result.as_deref()))
-            .put(end.and_then(|end| end.summary.as_deref()))
-            .put(end.and_then(|end| end.parse_fault.as_deref()));
+            .text_if_any(end.and_then(|end| end.result.as_deref()))
+            .text_if_any(end.and_then(|end| end.summary.as_deref()))
+            .text_if_any(end.and_then(|end| end.parse_fault.as_deref()));
     })
     .await?;
     Ok(())
@@ -192,7 +192,7 @@ async fn write_parents(tx: &mut SqliteConnection, parents: &[Parent]) -> Result<
         .execute(tx, parents, |Parent { row, rollup, .. }, values| {
             values
                 .put(*row)
-                .put(rollup.status().as_str())
+                .text(rollup.status().as_str())
                 .put(text::counts_text(&rollup.counts()))
                 .put(rollup.started_at.map(|at| at.0))
                 .put(rollup.completed_at().map(|at| at.0));

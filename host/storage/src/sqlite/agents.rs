@@ -21,7 +21,7 @@ use crate::text;
 
 static SEEN: Bulk = Bulk::new(
     "with heard (id, at) as (values",
-    2,
+    "(?, ?)",
     ") update agents set last_seen = max(coalesce(agents.last_seen, h.at), h.at) from heard h where agents.id = h.id",
 );
 

@@ -1,5 +1,6 @@
 //! Statements over many rows. The rows are spelled out as `values (?, …), …` in pieces of a power of
 //! two, so that few texts exist, each prepared once, and 255 rows cost nine statements, not 255.
+//! What is the same in every row is spelled into the text: a parameter costs two allocations and a copy.
 //!
 //! Anonymous parameters on purpose: SQLite finds a named one by walking all names.
 
@@ -14,7 +15,7 @@ const SIZES: usize = 7;
 /// One statement for any number of rows.
 pub(super) struct Bulk {
     head: &'static str,
-    columns: usize,
+    row: &'static str,
     tail: &'static str,
     texts: [OnceLock<Arc<str>>; SIZES],
 }
@@ -23,6 +24,16 @@ pub(super) struct Bulk {
 pub(super) struct Values(SqliteArguments);
 
 impl Values {
+    /// Adds the next value, text: one allocation, where a `&str` or `String` takes two.
+    pub fn text(&mut self, text: &str) -> &mut Values {
+        self.put::<Arc<str>>(Arc::from(text))
+    }
+
+    /// Adds the next value, text or nothing.
+    pub fn text_if_any(&mut self, text: Option<&str>) -> &mut Values {
+        self.put::<Option<Arc<str>>>(text.map(Arc::from))
+    }
+
     /// Adds the next value.
     pub fn put<'t, T: Encode<'t, Sqlite> + Type<Sqlite>>(&mut self, value: T) -> &mut Values {
         self.0.add(value).expect("numbers, text and bytes always encode");
@@ -31,9 +42,9 @@ impl Values {
 }
 
 impl Bulk {
-    /// `head`, then the rows of `columns` values each, then `tail`.
-    pub const fn new(head: &'static str, columns: usize, tail: &'static str) -> Bulk {
-        Bulk { head, columns, tail, texts: [const { OnceLock::new() }; SIZES] }
+    /// `head`, then `row` as often as there are rows, then `tail`.
+    pub const fn new(head: &'static str, row: &'static str, tail: &'static str) -> Bulk {
+        Bulk { head, row, tail, texts: [const { OnceLock::new() }; SIZES] }
     }
 
     /// Runs it for `rows`; `put` adds one row's values. Answers how many rows were changed.
@@ -67,19 +78,19 @@ impl Bulk {
     }
 
     fn values<R>(&self, rows: &[R], put: &impl Fn(&R, &mut Values)) -> SqliteArguments {
+        let columns = self.row.bytes().filter(|byte| *byte == b'?').count();
         let mut values = Values(SqliteArguments::default());
-        values.0.reserve(rows.len() * self.columns, 0);
+        values.0.reserve(rows.len() * columns, 0);
         for row in rows {
             put(row, &mut values);
         }
-        debug_assert_eq!(values.0.len(), rows.len() * self.columns, "{}", self.head);
+        debug_assert_eq!(values.0.len(), rows.len() * columns, "{}", self.head);
         values.0
     }
 
     fn text(&self, size: usize) -> Arc<str> {
         let text = self.texts[size].get_or_init(|| {
-            let row = format!("({})", vec!["?"; self.columns].join(", "));
-            let rows = vec![row.as_str(); 1 << size].join(", ");
+            let rows = vec![self.row; 1 << size].join(", ");
             format!("{} {rows} {}", self.head, self.tail).into()
         });
         Arc::clone(text)
@@ -113,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_text_spells_out_its_rows() {
-        let bulk = Bulk::new("insert into t values", 2, "on conflict do nothing");
-        assert_eq!(&*bulk.text(1), "insert into t values (?, ?), (?, ?) on conflict do nothing");
+        let bulk = Bulk::new("insert into t values", "(?, 1, ?)", "on conflict do nothing");
+        assert_eq!(&*bulk.text(1), "insert into t values (?, 1, ?), (?, 1, ?) on conflict do nothing");
     }
 }

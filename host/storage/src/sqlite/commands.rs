@@ -26,76 +26,70 @@ use crate::text;
 static COMMANDS: Bulk = Bulk::new(
     "insert into commands (id, correlation_id, verb, status, priority, created_at, start_by, run_timeout_ms, counts, \
      plugin, plugin_version, plugin_digest, actor, traceparent, summary, target, args, agent_targets) values",
-    18,
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "",
 );
-static SITES: Bulk = Bulk::new("insert into command_sites (site, command_id) values", 2, "");
+static SITES: Bulk = Bulk::new("insert into command_sites (site, command_id) values", "(?, ?)", "");
 static INVOCATIONS: Bulk = Bulk::new(
     "insert into invocations (command_id, agent_id, attempt, state, priority_rank, start_by, created_at, changed_at, \
      agent_name, site, signature, signed) values",
-    12,
+    "(?, ?, 1, 'queued', ?, ?, ?, ?, ?, ?, ?, ?)",
     "",
 );
 
-/// Stores commands, all by the same few statements. When one of them cannot be stored, each is tried
-/// alone, so that only that one is refused.
-pub(super) async fn insert(
+/// Stores commands, all by the same few statements. On a conflict nothing says whose it was, and some
+/// rows may have been written: the transaction has to be rolled back and [`insert_apart`] tried.
+pub(super) async fn insert(tx: &mut SqliteConnection, accepts: &[(NewCommand, Reply<()>)]) -> Result<(), Failure> {
+    let all: Vec<&NewCommand> = accepts.iter().map(|(command, _)| command).collect();
+    Ok(insert_rows(tx, &all).await?)
+}
+
+/// Stores commands one by one, each in a savepoint, so that only those that conflict are refused.
+pub(super) async fn insert_apart(
     tx: &mut SqliteConnection,
     accepts: &[(NewCommand, Reply<()>)],
-    staged: &mut Staged,
 ) -> Result<Vec<Result<(), StoreError>>, Failure> {
-    if accepts.is_empty() {
-        return Ok(Vec::new());
-    }
-    let all: Vec<&NewCommand> = accepts.iter().map(|(command, _)| command).collect();
-    let results = match insert_together(tx, &all).await? {
-        Ok(()) => vec![Ok(()); all.len()],
-        Err(conflict) if all.len() == 1 => vec![Err(conflict)],
-        Err(_) => {
-            let mut results = Vec::with_capacity(all.len());
-            for command in &all {
-                results.push(insert_together(tx, std::slice::from_ref(command)).await?);
+    let mut results = Vec::with_capacity(accepts.len());
+    for (new, _) in accepts {
+        let mut savepoint = tx.begin().await?;
+        match insert_rows(&mut savepoint, &[new]).await.map_err(Failure::from) {
+            Ok(()) => {
+                savepoint.commit().await?;
+                results.push(Ok(()));
             }
-            results
-        }
-    };
-    for (new, result) in all.iter().zip(&results) {
-        if result.is_ok() {
-            let mut counts = Counts::default();
-            counts.add(State::Queued, u32::try_from(new.invocations.len()).unwrap_or(u32::MAX));
-            let status = What::Status { command: new.command.id, status: Status::of(&counts), counts };
-            staged.event(new.command.created_at, status);
-            staged.audit(new.audit.clone());
+            Err(failure) => {
+                let Some(message) = failure.constraint() else { return Err(failure) };
+                let conflict = StoreError::Conflict(explain(message, &new.command));
+                savepoint.rollback().await?;
+                results.push(Err(conflict));
+            }
         }
     }
     Ok(results)
 }
 
-/// All or none of `new`, in a savepoint; the inner error is a conflict.
-async fn insert_together(tx: &mut SqliteConnection, new: &[&NewCommand]) -> Result<Result<(), StoreError>, Failure> {
-    if let Some(empty) = new.iter().find(|new| new.invocations.is_empty()) {
-        return Ok(Err(StoreError::Conflict(format!("command `{}` has no invocation", empty.command.id))));
-    }
-    let mut savepoint = tx.begin().await?;
-    match insert_rows(&mut savepoint, new).await.map_err(Failure::from) {
-        Ok(()) => {
-            savepoint.commit().await?;
-            Ok(Ok(()))
-        }
-        Err(failure) => {
-            let Some(message) = failure.constraint() else { return Err(failure) };
-            let conflict = StoreError::Conflict(explain(message, new));
-            savepoint.rollback().await?;
-            Ok(Err(conflict))
+/// Adds the first status event and the audit entry of each command that was stored.
+pub(super) fn stage(accepts: &[(NewCommand, Reply<()>)], results: &[Result<(), StoreError>], staged: &mut Staged) {
+    for ((new, _), result) in accepts.iter().zip(results) {
+        if result.is_ok() {
+            let counts = all_queued(new);
+            let status = What::Status { command: new.command.id, status: Status::of(&counts), counts };
+            staged.event(new.command.created_at, status);
+            staged.audit(new.audit.clone());
         }
     }
 }
 
-fn explain(message: &str, new: &[&NewCommand]) -> String {
-    let command = new.first().map(|new| &new.command);
-    let (id, correlation) = command.map_or_else(Default::default, |c| (c.id.to_string(), c.correlation_id.clone()));
+fn all_queued(new: &NewCommand) -> Counts {
+    let mut counts = Counts::default();
+    counts.add(State::Queued, u32::try_from(new.invocations.len()).unwrap_or(u32::MAX));
+    counts
+}
+
+fn explain(message: &str, command: &Command) -> String {
+    let Command { id, correlation_id, .. } = command;
     if message.contains("commands.correlation_id") {
-        format!("correlation id `{correlation}` belongs to another command")
+        format!("correlation id `{correlation_id}` belongs to another command")
     } else if message.contains("FOREIGN KEY") {
         format!("command `{id}` names an agent that is not enrolled")
     } else {
@@ -124,26 +118,25 @@ async fn insert_rows(tx: &mut SqliteConnection, new: &[&NewCommand]) -> Result<(
                 traceparent,
             } = &*new.command;
             let names: Vec<&str> = new.invocations.iter().map(|invocation| invocation.agent_name.as_str()).collect();
-            let mut counts = Counts::default();
-            counts.add(State::Queued, u32::try_from(names.len()).unwrap_or(u32::MAX));
+            let counts = all_queued(new);
             values
                 .put(id.0)
-                .put(correlation_id.as_str())
-                .put(verb.as_str())
-                .put(Status::of(&counts).as_str())
-                .put(priority.as_str())
+                .text(correlation_id.as_str())
+                .text(verb.as_str())
+                .text(Status::of(&counts).as_str())
+                .text(priority.as_str())
                 .put(created_at.0)
                 .put(start_by.0)
                 .put(i64::try_from(*run_timeout_ms).unwrap_or(i64::MAX))
                 .put(text::counts_text(&counts))
-                .put(plugin.as_str())
-                .put(plugin_version.as_str())
-                .put(plugin_digest.as_str())
+                .text(plugin.as_str())
+                .text(plugin_version.as_str())
+                .text(plugin_digest.as_str())
                 .put(text::json(&text::Actor { name: submitter.into() }))
-                .put(traceparent.as_deref())
-                .put(summary.as_str())
-                .put(target.as_str())
-                .put(args.as_str())
+                .text_if_any(traceparent.as_deref())
+                .text(summary.as_str())
+                .text(target.as_str())
+                .text(args.as_str())
                 .put(text::json(&names));
         })
         .await?;
@@ -153,7 +146,7 @@ async fn insert_rows(tx: &mut SqliteConnection, new: &[&NewCommand]) -> Result<(
         let at: BTreeSet<&str> = new.invocations.iter().map(|invocation| invocation.site.as_str()).collect();
         sites.extend(at.into_iter().map(|site| (site, new.command.id)));
     }
-    SITES.execute(tx, &sites, |(site, id), values| _ = values.put(*site).put(id.0)).await?;
+    SITES.execute(tx, &sites, |(site, id), values| _ = values.text(site).put(id.0)).await?;
 
     let invocations: Vec<(&Command, &NewInvocation)> =
         new.iter().flat_map(|new| new.invocations.iter().map(|invocation| (&*new.command, invocation))).collect();
@@ -163,16 +156,14 @@ async fn insert_rows(tx: &mut SqliteConnection, new: &[&NewCommand]) -> Result<(
             values
                 .put(command.id.0)
                 .put(agent.0)
-                .put(1_i64)
-                .put(State::Queued.as_str())
                 .put(i64::from(command.priority.rank()))
                 .put(command.start_by.0)
                 .put(command.created_at.0)
                 .put(command.created_at.0)
-                .put(agent_name.as_str())
-                .put(site.as_str())
-                .put(envelope.signature.as_str())
-                .put(envelope.signed.as_str());
+                .text(agent_name.as_str())
+                .text(site.as_str())
+                .text(envelope.signature.as_str())
+                .text(envelope.signed.as_str());
         })
         .await?;
     Ok(())
@@ -182,6 +173,9 @@ async fn insert_rows(tx: &mut SqliteConnection, new: &[&NewCommand]) -> Result<(
 impl Commands for SqliteStore {
     async fn accept(&self, command: NewCommand) -> Result<(), StoreError> {
         let rows = command.invocations.len();
+        if rows == 0 {
+            return Err(StoreError::Conflict(format!("command `{}` has no invocation", command.command.id)));
+        }
         self.write(rows, |reply| Job::Accept(command, reply)).await
     }
 

@@ -21,73 +21,70 @@ use crate::job::Job;
 use crate::staged::Staged;
 use crate::text;
 
-static EVENTS: Bulk = Bulk::new(
-    "insert into events (seq, at, kind, command_id, agent_id, attempt, state, reason, status, counts) values",
-    10,
+static STATES: Bulk = Bulk::new(
+    "insert into events (seq, at, kind, command_id, agent_id, attempt, state, reason) values",
+    "(?, ?, 'state', ?, ?, ?, ?, ?)",
     "",
 );
+static STATUSES: Bulk =
+    Bulk::new("insert into events (seq, at, kind, command_id, status, counts) values", "(?, ?, 'status', ?, ?, ?)", "");
+static SESSIONS: Bulk =
+    Bulk::new("insert into events (seq, at, kind, agent_id, status) values", "(?, ?, 'agent', ?, ?)", "");
 static AUDITS: Bulk = Bulk::new(
     "insert into audit_logs (timestamp, level, category, action, actor, resource_type, resource_id, details, \
      ip_address, user_agent, correlation_id) values",
-    11,
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "",
 );
 
-/// Writes what was staged; output events are rows of `outputs` already.
+/// Writes what was staged; output events are rows of `outputs` already, and a change of plugins is
+/// no business of a store.
 pub(super) async fn insert(tx: &mut SqliteConnection, staged: &Staged) -> Result<(), sqlx::Error> {
-    let events: Vec<&Event> = staged
-        .events()
-        .iter()
-        .map(|event| &**event)
-        .filter(|event| !matches!(event.what, What::Output { .. }))
-        .collect();
-    EVENTS.execute(tx, &events, |event, values| put_event(event, values)).await?;
+    let (mut states, mut statuses, mut sessions) = (Vec::new(), Vec::new(), Vec::new());
+    for event in staged.events() {
+        match &event.what {
+            What::State { .. } => states.push(&**event),
+            What::Status { .. } => statuses.push(&**event),
+            What::Agent { .. } => sessions.push(&**event),
+            What::Output { .. } | What::Plugins { .. } => {}
+        }
+    }
+    STATES.execute(tx, &states, |event, values| put_event(event, values)).await?;
+    STATUSES.execute(tx, &statuses, |event, values| put_event(event, values)).await?;
+    SESSIONS.execute(tx, &sessions, |event, values| put_event(event, values)).await?;
     AUDITS.execute(tx, staged.audits(), put_audit).await?;
     Ok(())
 }
 
 fn put_event(event: &Event, values: &mut Values) {
-    let command = event.what.command().map(|command| command.0);
-    values.put(number(event.seq)).put(event.at.0).put(event.what.kind()).put(command);
-    let nothing: Option<&str> = None;
+    values.put(number(event.seq)).put(event.at.0);
     match &event.what {
-        What::State { command: _, agent, attempt, state, reason } => values
-            .put(agent.0)
-            .put(i64::from(*attempt))
-            .put(state.as_str())
-            .put(reason.map(|reason| reason.as_str()))
-            .put(nothing)
-            .put(nothing),
-        What::Status { command: _, status, counts } => values
-            .put(nothing)
-            .put(nothing)
-            .put(nothing)
-            .put(nothing)
-            .put(status.as_str())
-            .put(text::counts_text(counts)),
-        What::Agent { agent, status } => {
-            values.put(agent.0).put(nothing).put(nothing).put(nothing).put(status.as_str()).put(nothing)
+        What::State { command, agent, attempt, state, reason } => {
+            values.put(command.0).put(agent.0).put(i64::from(*attempt)).text(state.as_str());
+            values.text_if_any(reason.map(|reason| reason.as_str()));
         }
-        What::Output { .. } | What::Plugins { .. } => {
-            values.put(nothing).put(nothing).put(nothing).put(nothing).put(nothing).put(nothing)
+        What::Status { command, status, counts } => {
+            values.put(command.0).text(status.as_str()).put(text::counts_text(counts));
         }
-    };
+        What::Agent { agent, status } => _ = values.put(agent.0).text(status.as_str()),
+        What::Output { .. } | What::Plugins { .. } => {}
+    }
 }
 
 fn put_audit(entry: &Entry, values: &mut Values) {
     let Entry { at, level, category, action, actor, resource, details, ip_address, user_agent, correlation_id } = entry;
     values
         .put(at.0)
-        .put(level.as_str())
-        .put(*category)
-        .put(*action)
-        .put(actor.as_deref())
-        .put(resource.as_ref().map(|(kind, _)| *kind))
-        .put(resource.as_ref().map(|(_, id)| id.as_str()))
-        .put(details.as_str())
-        .put(ip_address.as_deref())
-        .put(user_agent.as_deref())
-        .put(correlation_id.as_deref());
+        .text(level.as_str())
+        .text(category)
+        .text(action)
+        .text_if_any(actor.as_deref())
+        .text_if_any(resource.as_ref().map(|(kind, _)| *kind))
+        .text_if_any(resource.as_ref().map(|(_, id)| id.as_str()))
+        .text(details)
+        .text_if_any(ip_address.as_deref())
+        .text_if_any(user_agent.as_deref())
+        .text_if_any(correlation_id.as_deref());
 }
 
 /// No counter of ours reaches 2^63.

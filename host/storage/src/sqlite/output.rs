@@ -25,13 +25,16 @@ const REMEMBERED: usize = 4096;
 
 static STORED: Bulk = Bulk::new(
     "with wanted (command_id, agent_id, attempt) as (values",
-    3,
+    "(?, ?, ?)",
     ") select o.command_id, o.agent_id, o.attempt, o.stream, o.byte_offset, length(o.data) \
      from wanted w cross join outputs o \
      on o.command_id = w.command_id and o.agent_id = w.agent_id and o.attempt = w.attempt",
 );
-static INSERT: Bulk =
-    Bulk::new("insert into outputs (seq, command_id, agent_id, attempt, stream, byte_offset, at, data) values", 8, "");
+static INSERT: Bulk = Bulk::new(
+    "insert into outputs (seq, command_id, agent_id, attempt, stream, byte_offset, at, data) values",
+    "(?, ?, ?, ?, ?, ?, ?, ?)",
+    "",
+);
 
 type Attempt = (CommandId, AgentId, u32);
 
@@ -161,7 +164,7 @@ pub(super) async fn insert(tx: &mut SqliteConnection, numbered: &Numbered<'_>) -
                 .put(chunk.key.command.0)
                 .put(chunk.agent.0)
                 .put(i64::from(chunk.key.number))
-                .put(chunk.stream.as_str())
+                .text(chunk.stream.as_str())
                 .put(i64::try_from(part.start).unwrap_or(i64::MAX))
                 .put(chunk.at.0)
                 .put(bytes(chunk, part));

@@ -20,6 +20,9 @@ use crate::intake::Entry;
 use crate::job::{Batch, Job};
 use crate::staged::Staged;
 
+/// Takes the lock on the file at once: a transaction that begins by reading could not get it later.
+const BEGIN: &str = "begin immediate";
+
 /// Owns the connection that writes. Until it runs, writes queue; when it has ended, they are refused.
 pub struct Writer {
     shared: Arc<Shared>,
@@ -89,8 +92,19 @@ impl Writer {
             self.connection = Some(open::reconnect(&self.writing).await?);
         }
         let connection = self.connection.as_mut().expect("set just above");
-        let mut tx = connection.begin_with("begin immediate").await?;
-        let accepted = commands::insert(&mut tx, &batch.accepts, staged).await?;
+        let mut together = connection.begin_with(BEGIN).await?;
+        let (mut tx, accepted) = match commands::insert(&mut together, &batch.accepts).await {
+            Ok(()) => (together, vec![Ok(()); batch.accepts.len()]),
+            Err(failure) if failure.constraint().is_some() => {
+                // Nothing else is written yet, so starting over is cheaper than a savepoint every time.
+                together.rollback().await?;
+                let mut apart = connection.begin_with(BEGIN).await?;
+                let accepted = commands::insert_apart(&mut apart, &batch.accepts).await?;
+                (apart, accepted)
+            }
+            Err(failure) => return Err(failure),
+        };
+        commands::stage(&batch.accepts, &accepted, staged);
         let (advanced, chunks_refused) =
             advance::apply(&mut tx, &mut batch.advances, &batch.chunks, &mut self.streams, staged).await?;
         agents::store_seen(&mut tx, &batch.seen).await?;
