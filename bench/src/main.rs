@@ -1,5 +1,5 @@
 //! `viworks-bench`: the load generator. Nothing it measures runs inside it, but for the store's
-//! baseline; `docs/benchmarks.md` says how to read what it prints.
+//! baseline. Exit status: 0 when every run counts, 1 when one has a fault, 2 when none could be made.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
 //! The operator's side of a run: log in once, stay logged in, ask and tell over `/api/v1`.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::{Client, Origin};
+use crate::schedule::{nanos, now_ns};
 
 /// How often a refused or failed request that may be repeated is repeated.
 const PATIENCE: u32 = 20;
@@ -20,6 +22,8 @@ pub struct Operator {
     pub origin: Arc<Origin>,
     credential: Vec<u8>,
     token: RwLock<Arc<str>>,
+    /// When the token is to be renewed, well before it expires. Monotonic nanoseconds.
+    renew_at: AtomicU64,
 }
 
 #[derive(Deserialize)]
@@ -41,13 +45,18 @@ impl Operator {
     /// When the file cannot be read or the host does not take it.
     pub async fn login(api: &str, credential: &Path) -> Result<Arc<Operator>> {
         let body = std::fs::read(credential).with_context(|| format!("credential {}", credential.display()))?;
-        let operator = Operator { origin: Origin::parse(api)?, credential: body, token: RwLock::new("".into()) };
+        let operator = Operator {
+            origin: Origin::parse(api)?,
+            credential: body,
+            token: RwLock::new("".into()),
+            renew_at: AtomicU64::new(0),
+        };
         operator.renew().await?;
         Ok(Arc::new(operator))
     }
 
-    /// A fresh access token; says how long it is good for.
-    async fn renew(&self) -> Result<Duration> {
+    /// Takes a fresh access token.
+    async fn renew(&self) -> Result<()> {
         let mut client = Client::new(self.origin.clone());
         let answer = client.send("POST", "/api/v1/auth/login", None, Some(&self.credential)).await?;
         if answer.status != 200 {
@@ -55,16 +64,18 @@ impl Operator {
         }
         let tokens: Tokens = serde_json::from_slice(answer.body).context("answer to login")?;
         *self.token.write().expect("no holder panics") = tokens.access_token.into();
-        Ok(Duration::from_secs(tokens.expires_in))
+        let life = Duration::from_secs(tokens.expires_in).mul_f64(0.7);
+        self.renew_at.store(now_ns() + nanos(life), Ordering::Relaxed);
+        Ok(())
     }
 
     /// Renews the token before it expires, until told to stop.
     pub async fn stay_logged_in(self: Arc<Operator>, stop: CancellationToken) -> Result<()> {
         loop {
-            let life = self.renew().await?;
+            let left = Duration::from_nanos(self.renew_at.load(Ordering::Relaxed).saturating_sub(now_ns()));
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(life.mul_f64(0.7)) => {}
+                () = tokio::time::sleep(left) => self.renew().await?,
             }
         }
     }

@@ -9,7 +9,7 @@ pub mod product;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
 use crate::args::All;
@@ -69,6 +69,9 @@ impl Size {
 /// # Errors
 /// When the host does not start, or something cannot be measured at all.
 pub async fn run(asked: &All, json: Option<&Path>) -> Result<bool> {
+    // Known before minutes are spent on the bare side.
+    ensure!(asked.host.is_file(), "host {} is no file", asked.host.display());
+    ensure!(asked.plugins.is_dir(), "plugins {} is no folder", asked.plugins.display());
     let size = Size::of(asked);
     let repeat = asked.repeat.unwrap_or(if asked.quick { 1 } else { 3 }).max(1);
     let mut conditions = Conditions::look(&asked.work, DURABILITY).await;

@@ -25,6 +25,8 @@ use crate::usage::Meter;
 pub const DRAIN: Duration = Duration::from_secs(30);
 /// A run that achieved less of the offered rate has no latencies.
 const ACHIEVED: f64 = 0.99;
+/// Fewest connections of an open loop.
+const FEWEST: usize = 4;
 /// Seed of Poisson arrivals, so that runs offer the same load.
 const SEED: u64 = 80;
 
@@ -45,7 +47,8 @@ pub enum Pace {
 /// One run.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// Workers, each with a connection of its own.
+    /// Workers, each with a connection of its own. An open loop has no more of them than its rate can
+    /// use once a second, or the host would close those that idle.
     pub in_flight: usize,
     /// The measured part.
     pub duration: Duration,
@@ -126,8 +129,8 @@ pub async fn run(operator: &Arc<Operator>, fleet: &Fleet, load: &Load) -> Result
             let start = window.from - u64::try_from(load.warmup.as_nanos()).unwrap_or(0);
             let turnstile = Turnstile::new(schedule, start);
             offered = turnstile.due_inside(window);
-            (0..load.in_flight).for_each(|_| _ = workers.spawn(open(bench.clone(), turnstile.clone())));
-            let count = load.in_flight;
+            let count = load.in_flight.min((rate as usize).max(FEWEST));
+            (0..count).for_each(|_| _ = workers.spawn(open(bench.clone(), turnstile.clone())));
             driver = Some(std::thread::Builder::new().name("schedule".into()).spawn(move || turnstile.drive(count))?);
         }
     }

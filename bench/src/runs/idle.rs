@@ -43,16 +43,18 @@ pub async fn run(scenario: &str, agents: usize, pid: u32, before: Memory, hold: 
     let cost = meter.stop();
     let mut found = Measured::new(scenario, json!({ "agents": agents, "hold_s": hold.as_secs_f64() }));
     let per_agent = |after: u64, before: u64| after.saturating_sub(before) as f64 / agents.max(1) as f64;
-    found.note("memory_per_agent_bytes", per_agent(after.private, before.private).round());
-    found.note("rss_per_agent_bytes", per_agent(after.rss, before.rss).round());
+    // Memory that did not grow says that the agents are too few to tell, not that they are free.
+    if after.private > before.private {
+        found.note("memory_per_agent_bytes", per_agent(after.private, before.private).round());
+        found.note("rss_per_agent_bytes", per_agent(after.rss, before.rss).round());
+    } else {
+        found.note("too_few_agents", true);
+    }
     found.note("rss_before_bytes", before.rss);
     found.note("rss_after_bytes", after.rss);
     if let Some(cpu) = cost.server_cpu_s {
         found.note("idle_share_of_a_core", round(cpu / cost.seconds));
     }
     found.cost = cost;
-    if after.private <= before.private {
-        found.faults.push("memory did not grow with the agents: too few of them to tell".to_owned());
-    }
     Ok(found)
 }

@@ -59,8 +59,8 @@ impl Bare {
 
     /// CPU of one command's bare parts: route, store and hub. Microseconds.
     pub fn cpu_us(&self) -> f64 {
-        let life = self.life_64.cost.generator_cpu_s * 1e6 / self.life_64.operations.max(1) as f64;
-        life + self.route.server_us().unwrap_or(f64::NAN) + self.hub_load.server_us().unwrap_or(f64::NAN)
+        let parts = [&self.route, &self.life_64, &self.hub_load];
+        parts.into_iter().map(|part| part.server_us().unwrap_or(f64::NAN)).sum()
     }
 
     /// All findings, in the order they were taken.
