@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use anyhow::Context as _;
 
-use crate::program::{self, cargo, root, target_dir};
+use crate::program::{self, cargo, root, say, target_dir};
 use crate::toolchain::{self, Wasm};
 
 /// `cargo xtask plugins`.
@@ -18,7 +18,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     program::run(&mut cargo(&["build", "-p", "cli"]))?;
     let target = target_dir()?;
     for built in build_all(&target.join("debug/viworks"), &target.join("plugins"), &wasm)? {
-        println!("{built}");
+        say(built);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -97,3 +97,9 @@ pub fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
     std::fs::write(&beside, text).with_context(|| format!("{} cannot be written", beside.display()))?;
     std::fs::rename(&beside, path).with_context(|| format!("{} cannot be put in place", path.display()))
 }
+
+/// Prints one line. Nobody left to read it is no reason to stop half-way.
+pub fn say(line: impl std::fmt::Display) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use crate::program::{cargo, root, run as run_program};
+use crate::program::{cargo, root, run as run_program, say};
 
 /// How to run it.
 #[derive(clap::Args)]
@@ -26,7 +26,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let stale = relayout(&root().join("schemas/json"), !options.check)?;
     for path in &stale {
         let what = if options.check { "is out of date: run `cargo xtask schemas`" } else { "laid out anew" };
-        println!("{} {what}", path.display());
+        say(format_args!("{} {what}", path.display()));
     }
     run_program(&mut cargo(&["test", "--quiet", "-p", "wire", "--test", "schemas", "--test", "page"]))?;
     Ok(if options.check && !stale.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -66,8 +66,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("temp dir");
         let file = dir.path().join("a.json");
         std::fs::write(&file, "{\"b\":1}").expect("written");
-        assert_eq!(relayout(dir.path(), false).expect("read"), [file.clone()]);
-        assert_eq!(relayout(dir.path(), true).expect("written"), [file.clone()]);
+        assert_eq!(relayout(dir.path(), false).expect("read"), std::slice::from_ref(&file));
+        assert_eq!(relayout(dir.path(), true).expect("written"), std::slice::from_ref(&file));
         assert!(relayout(dir.path(), false).expect("read").is_empty());
         std::fs::write(&file, "{").expect("written");
         assert!(relayout(dir.path(), false).is_err());

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
-use crate::program::{self, cargo, target_dir};
+use crate::program::{self, cargo, say, target_dir};
 use crate::{plugins, toolchain};
 
 /// How many tests ended how.
@@ -58,9 +58,9 @@ pub fn run() -> anyhow::Result<ExitCode> {
 
     let compiler = toolchain::c_compiler()?;
     let wasm = toolchain::wasm()?;
-    println!("C compiler: {compiler}; plugins: {}", wasm.describe());
+    say(format_args!("C compiler: {compiler}; plugins: {}", wasm.describe()));
     for package in toolchain::test_packages()? {
-        println!("skipped: tests that need {package}, which is not installed");
+        say(format_args!("skipped: tests that need {package}, which is not installed"));
     }
     part("what tests need", &mut parts);
 
@@ -69,7 +69,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
 
     let target = target_dir()?;
     for line in plugins::build_all(&target.join("debug/viworks"), &target.join("plugins"), &wasm)? {
-        println!("{line}");
+        say(line);
     }
     part("plugins", &mut parts);
 
@@ -80,13 +80,13 @@ pub fn run() -> anyhow::Result<ExitCode> {
     part("tests", &mut parts);
 
     for (name, seconds) in &parts {
-        println!("{name:<16} {seconds:>7.1} s");
+        say(format_args!("{name:<16} {seconds:>7.1} s"));
     }
     if !ended_well && count.failed == 0 {
-        println!("a test program ended without saying how its tests went; counted as one failure");
+        say("a test program ended without saying how its tests went; counted as one failure");
         count.failed = 1;
     }
-    println!("{}", count.line());
+    say(format_args!("{}", count.line()));
     Ok(if count.failed == 0 && ended_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -12,6 +12,8 @@ use std::time::Instant;
 
 use anyhow::bail;
 
+use crate::program::say;
+
 /// What one check found.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -80,13 +82,13 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         };
         failed += usize::from(!violations.is_empty());
         let line = format!("{name:<24} {:>6.1} s  {word}", begun.elapsed().as_secs_f64());
-        println!("{line}");
+        say(&line);
         for violation in violations {
-            println!("    {}", violation.replace('\n', "\n    "));
+            say(format_args!("    {}", violation.replace('\n', "\n    ")));
         }
         lines.push(line);
     }
-    println!("\n{}", lines.join("\n"));
-    println!("{} checks, {failed} failed", checks.len());
+    say(format_args!("\n{}", lines.join("\n")));
+    say(format_args!("{} checks, {failed} failed", checks.len()));
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -8,7 +8,7 @@ const ADVISORY_DB: &str = "VIWORKS_ADVISORY_DB";
 
 /// Every file is formatted.
 pub fn format() -> anyhow::Result<Verdict> {
-    said(cargo(&["fmt", "--all", "--check"]))
+    said(cargo(&["fmt", "--all", "--", "--check", "-l"]))
 }
 
 /// No lint speaks.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::http::Api;
 use super::place::Place;
-use crate::program::{find, read, write_whole};
+use crate::program::{find, read, say, write_whole};
 
 /// What the agent is called, if nobody has that name.
 const NAME: &str = "local";
@@ -36,7 +36,7 @@ pub fn enrol(place: &Place, api: &Api, agents_port: u16, program: &Path) -> anyh
     if !path.exists() {
         let agents = api.get("/api/v1/agents")?;
         let name = free_name(&agents);
-        let body = json!({ "site": "local", "ttl_s": 300 });
+        let body = json!({ "ttl_s": 300 });
         let token = api.post("/api/v1/join-tokens", &body)?;
         let token = token["token"].as_str().context("the answer to POST /api/v1/join-tokens holds no token")?;
         let url = format!("http://127.0.0.1:{agents_port}");
@@ -45,7 +45,7 @@ pub fn enrol(place: &Place, api: &Api, agents_port: u16, program: &Path) -> anyh
         // By the environment, because everybody may read a command line.
         join.env("VIWORKS_JOIN_TOKEN", token);
         read(&mut join).context("the agent cannot join")?;
-        println!("      joined as `{name}`");
+        say(format_args!("      joined as `{name}`"));
     }
     let text = super::read_text(&path)?;
     let identity: Value = serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
@@ -57,7 +57,7 @@ pub fn enrol(place: &Place, api: &Api, agents_port: u16, program: &Path) -> anyh
         std::fs::write(&beside, format!("{moved:#}\n"))
             .and_then(|()| std::fs::rename(&beside, &path))
             .context("identity")?;
-        println!("      the host's port for agents is another one than last time; told the agent");
+        say("      the host's port for agents is another one than last time; told the agent");
     }
     let text =
         |key: &str| identity[key].as_str().map(str::to_owned).with_context(|| format!("identity.json holds no {key}"));

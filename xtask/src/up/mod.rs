@@ -16,7 +16,7 @@ use serde_json::Value;
 
 pub use children::{ExecOptions, become_program};
 
-use crate::program::{self, cargo, target_dir};
+use crate::program::{self, cargo, say, target_dir};
 use crate::up::children::{Children, Interrupted, Which};
 use crate::up::http::Api;
 use crate::up::place::{Place, Ports};
@@ -55,7 +55,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     step(1, "compilers");
     let compiler = toolchain::c_compiler()?;
     let wasm = toolchain::wasm()?;
-    println!("      C: {compiler}; plugins: {}", wasm.describe());
+    say(format_args!("      C: {compiler}; plugins: {}", wasm.describe()));
 
     step(2, "host, agent and command line tool");
     let mut build = cargo(&["build", "-p", "server", "-p", "agent", "-p", "cli"]);
@@ -67,7 +67,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
 
     step(3, "plugins");
     for line in plugins::build_all(&bin_dir.join("viworks"), &place.plugins(), &wasm)? {
-        println!("      {line}");
+        say(format_args!("      {line}"));
     }
 
     let mut children = Children::new()?;
@@ -91,9 +91,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     // First nobody is told any more that it is there, then it goes.
     place.withdraw();
     for line in children.stop() {
-        println!("{line}");
+        say(line);
     }
-    println!("data is kept in {}", place.shown(place.dir()).display());
+    say(format_args!("data is kept in {}", place.shown(place.dir()).display()));
     Ok(code)
 }
 
@@ -114,7 +114,7 @@ fn serve(
     let mut api = Api::at(ports.api);
     let ready = || api.is_ready().then_some(());
     children.until(READY_WITHIN, "the host does not become ready (GET /readyz)", ready)?;
-    println!("      API 127.0.0.1:{}, agents 127.0.0.1:{}", ports.api, ports.agents);
+    say(format_args!("      API 127.0.0.1:{}, agents 127.0.0.1:{}", ports.api, ports.agents));
 
     step(5, "agent");
     let credential = place.admin_credential();
@@ -123,7 +123,7 @@ fn serve(
     wait_for_plugins(&api, place, children)?;
     let identity = agent::enrol(place, &api, ports.agents, &bin_dir.join("viworks-agent"))?;
     for line in agent::write_policy(&place.agent_policy())? {
-        println!("      {line}");
+        say(format_args!("      {line}"));
     }
     let run = agent::arguments(place);
     children.start(Which::Agent, &bin_dir.join("viworks-agent"), &run, &place.log("agent"))?;
@@ -131,14 +131,14 @@ fn serve(
     step(6, "session");
     let online = || api.get("/api/v1/agents").ok().filter(|answer| is_online(answer, &identity.name)).map(|_| ());
     children.until(ONLINE_WITHIN, "the agent does not come online (GET /api/v1/agents)", online)?;
-    println!("      agent `{}` is online", identity.name);
+    say(format_args!("      agent `{}` is online", identity.name));
 
     step(7, "command line tool");
     let login = cli::log_in(place, &bin_dir.join("viworks"), ports.api)?;
 
     let facts = banner::Facts { ports, identity: &identity, pids: children.pids(), bin_dir, login: &login };
     place.publish(&banner::up_json(place, &facts))?;
-    print!("{}", banner::text(place, &facts, begun.elapsed()));
+    say(banner::text(place, &facts, begun.elapsed()).trim_end());
     Ok(())
 }
 
@@ -159,7 +159,7 @@ fn wait_for_plugins(api: &Api, place: &Place, children: &mut Children) -> anyhow
             bail!("plugin {} is {}: {} ({})", plugin["file"], plugin["state"], refusal["cause"], refusal["cure"]);
         }
         let verbs: Vec<&str> = plugin["verbs"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        println!("      plugin {}: {}", plugin["name"].as_str().unwrap_or_default(), verbs.join(", "));
+        say(format_args!("      plugin {}: {}", plugin["name"].as_str().unwrap_or_default(), verbs.join(", ")));
     }
     Ok(())
 }
@@ -170,7 +170,7 @@ fn is_online(agents: &Value, name: &str) -> bool {
 }
 
 fn step(number: u8, what: &str) {
-    println!("[{number}/7] {what}");
+    say(format_args!("[{number}/7] {what}"));
 }
 
 /// Text of a file that must be there.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::program::{root, write_whole};
+use crate::program::{root, say, write_whole};
 
 /// One data directory, held by this process alone.
 pub struct Place {
@@ -230,7 +230,7 @@ fn free(flag: &str, asked: Option<u16>, usual: u16) -> anyhow::Result<u16> {
     if asked.is_some() {
         bail!("port {wanted} is taken: name another one with {flag}, or 0 for any free one");
     }
-    println!("      port {wanted} is taken; any free one will do");
+    say(format_args!("      port {wanted} is taken; any free one will do"));
     Ok(0)
 }
 
