@@ -1,0 +1,295 @@
+//! The loop of the agent: feeds the machine with everything that happens and does what it asks.
+//!
+//! Invariant: decides nothing that the machine could decide. One thread, one loop; what may block is
+//! on threads of its own (journal, telemetry).
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Uri;
+use rand::rngs::SmallRng;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use wire::codec::encode;
+use wire::facts::Facts;
+use wire::sample::Sample;
+
+use crate::backoff::Backoff;
+use crate::clock;
+use crate::config::Config;
+use crate::facts;
+use crate::journal::{Clocks, Done, Job, Journal};
+use crate::log::LogError;
+use crate::machine::{Input, Machine, Output};
+use crate::policy::Policy;
+use crate::run::RunError;
+use crate::socket::{self, Heard};
+use crate::spool::Spool;
+use crate::supervisor::client::Place;
+use crate::supervisor::protocol::Event;
+use crate::telemetry::Sampler;
+use crate::ways::{Care, CareEvent, Net, NetEvent, dial_supervisor, next_care, next_net};
+use crate::writer::Writer;
+
+/// Facts older than this are gathered anew before the next session.
+const FACTS_FRESH: Duration = Duration::from_secs(60);
+/// Before the next try to reach a supervisor that could not be started.
+const SUPERVISOR_AGAIN: Duration = Duration::from_secs(1);
+/// Longest farewell to the host, and to the disk.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// A clock this far from the host's is worth a line in the log.
+const SKEW_MS: u64 = 30_000;
+
+pub(crate) enum Sampling {
+    Idle(Option<Box<Sampler>>),
+    Busy(JoinHandle<(Option<Box<Sampler>>, Option<Sample>)>),
+}
+
+/// Everything the agent holds while it works.
+pub(crate) struct Driver {
+    pub machine: Machine,
+    pub journal: Writer<Journal>,
+    pub spool: Spool,
+    pub place: Place,
+    pub url: Uri,
+    pub known: Arc<Known>,
+    pub facts: Option<(Instant, Facts)>,
+    pub net: Net,
+    pub care: Care,
+    pub sampling: Sampling,
+    pub backoff: Backoff,
+    pub rng: SmallRng,
+    pub was_in_session: bool,
+}
+
+/// What facts are gathered from.
+pub(crate) struct Known {
+    pub policy: Policy,
+    pub config: Config,
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Driver {
+    /// Works until `stop`.
+    pub async fn work(&mut self, stop: &CancellationToken) -> Result<(), RunError> {
+        let mut stopping = false;
+        loop {
+            self.act();
+            if stopping && !matches!(self.net, Net::Open(_) | Net::Closing(..)) {
+                return Ok(());
+            }
+            let now = clock::now();
+            let wake = self
+                .machine
+                .deadline(now)
+                .map(|due_ms| Instant::now() + Duration::from_millis(due_ms.saturating_sub(now.mono_ms)));
+            tokio::select! {
+                done = self.journal.done() => self.on_journal(done?),
+                event = next_care(&mut self.care) => self.on_care(event),
+                event = next_net(&mut self.net, &mut self.machine, &self.spool) => self.on_net(event),
+                (sampler, sample) = sampled(&mut self.sampling) => {
+                    self.sampling = Sampling::Idle(sampler);
+                    if let Some(sample) = sample {
+                        self.machine.handle(Input::Sampled(Box::new(sample)), clock::now());
+                    }
+                }
+                () = at(wake) => self.machine.handle(Input::Tick, clock::now()),
+                () = stop.cancelled(), if !stopping => {
+                    tracing::info!("stopping; children live on");
+                    stopping = true;
+                    self.machine.handle(Input::Stop, clock::now());
+                }
+            }
+        }
+    }
+
+    /// Has the disk confirm what was asked of it.
+    pub async fn finish(mut self) -> Result<(), RunError> {
+        let flushed = async {
+            while self.journal.is_busy() {
+                self.journal.done().await?;
+            }
+            Ok::<_, LogError>(())
+        };
+        match tokio::time::timeout(FAREWELL, flushed).await {
+            Ok(flushed) => Ok(flushed?),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Does everything the machine asks for.
+    fn act(&mut self) {
+        while let Some(output) = self.machine.poll() {
+            match output {
+                Output::Frame(frame) => {
+                    if let Net::Open(socket) = &mut self.net {
+                        socket.push(encode(&frame));
+                    }
+                }
+                Output::Ping => {
+                    if let Net::Open(socket) = &mut self.net {
+                        socket.ping();
+                    }
+                }
+                Output::Close { retry_after_ms } => {
+                    let after = retry_after_ms.map(Duration::from_millis);
+                    match std::mem::replace(&mut self.net, Net::Idle) {
+                        Net::Open(socket) => self.net = Net::Closing(Box::pin(socket.close(FAREWELL)), after),
+                        other => self.net = other,
+                    }
+                }
+                Output::Journal(record) => {
+                    let now = clock::now();
+                    let clocks = Clocks { wall_ms: now.wall_ms, host_ms: self.machine.host_ms(now) };
+                    self.journal.push(Job::Append(Box::new(record), clocks));
+                }
+                Output::Recall(attempt) => self.journal.push(Job::Recall(attempt)),
+                // Without a supervisor the next greeting brings the machine to ask again.
+                Output::Supervise(request) => {
+                    if let Care::Up(link) = &mut self.care {
+                        link.send(&request);
+                    }
+                }
+                Output::Sample => match std::mem::replace(&mut self.sampling, Sampling::Idle(None)) {
+                    Sampling::Idle(Some(mut sampler)) => {
+                        self.sampling = Sampling::Busy(tokio::task::spawn_blocking(move || {
+                            let sample = sampler.take();
+                            (Some(sampler), Some(sample))
+                        }));
+                    }
+                    Sampling::Idle(None) => {}
+                    busy @ Sampling::Busy(_) => {
+                        tracing::warn!("the last look at the machine's load is not over; this one is left out");
+                        self.sampling = busy;
+                    }
+                },
+                Output::Discard(attempt) => self.spool.remove(attempt),
+            }
+        }
+    }
+
+    fn on_journal(&mut self, done: Vec<Done>) {
+        let now = clock::now();
+        let written = done.iter().filter(|done| matches!(done, Done::Written)).count();
+        if written > 0 {
+            self.machine.handle(Input::Durable(written), now);
+        }
+        for done in done {
+            match done {
+                Done::Written => {}
+                Done::Recalled(attempt, outcome) => self.machine.handle(Input::Recalled(attempt, outcome), now),
+                Done::Purged(attempts) => self.machine.handle(Input::Purged(attempts), now),
+            }
+        }
+    }
+
+    fn on_care(&mut self, event: CareEvent) {
+        match event {
+            CareEvent::Dial => self.care = dial_supervisor(&self.place),
+            CareEvent::Dialled(Ok(link)) => self.care = Care::Up(Box::new(link)),
+            CareEvent::Dialled(Err(error)) => {
+                tracing::error!(%error, "cannot reach or start the supervisor; nothing can be run until then");
+                self.care = Care::Waiting(Instant::now() + SUPERVISOR_AGAIN);
+            }
+            CareEvent::Told(event) => {
+                let greeting = matches!(event, Event::Hello { .. });
+                self.machine.handle(Input::Supervisor(event), clock::now());
+                if greeting && matches!(self.net, Net::Idle) {
+                    self.net = Net::Waiting(Instant::now());
+                }
+            }
+            CareEvent::Gone => {
+                tracing::warn!("the supervisor is gone");
+                self.machine.handle(Input::SupervisorGone, clock::now());
+                self.care = dial_supervisor(&self.place);
+            }
+        }
+    }
+
+    fn on_net(&mut self, event: NetEvent) {
+        let now = clock::now();
+        match event {
+            NetEvent::Dial => self.dial(),
+            NetEvent::Dialled(Ok(dialled)) => {
+                let (socket, facts) = *dialled;
+                self.facts = Some((Instant::now(), facts.clone()));
+                self.net = Net::Open(Box::new(socket));
+                self.was_in_session = false;
+                self.machine.handle(Input::Opened { facts: Box::new(facts) }, now);
+            }
+            NetEvent::Dialled(Err(error)) => {
+                tracing::warn!(url = %self.url, error, "cannot reach the host");
+                self.retry(None);
+            }
+            NetEvent::Heard(Heard::Text(text)) => {
+                self.machine.handle(Input::Text(text), now);
+                if !self.was_in_session && self.machine.in_session() {
+                    self.was_in_session = true;
+                    self.backoff.reset();
+                    self.look_at_clocks(now);
+                }
+            }
+            NetEvent::Heard(Heard::Alive) => self.machine.handle(Input::Heard, now),
+            NetEvent::Heard(Heard::Foul(fault)) => self.machine.handle(Input::Foul(fault), now),
+            NetEvent::Heard(Heard::Gone(reason)) => {
+                tracing::warn!(reason, "the connection to the host is gone");
+                self.machine.handle(Input::Closed, now);
+                self.retry(None);
+            }
+            NetEvent::Closed => {
+                let after = match &self.net {
+                    Net::Closing(_, after) => *after,
+                    Net::Idle | Net::Waiting(_) | Net::Dialling(_) | Net::Open(_) => None,
+                };
+                self.retry(after);
+            }
+        }
+    }
+
+    fn retry(&mut self, at_least: Option<Duration>) {
+        let wait = self.backoff.next(&mut self.rng, at_least);
+        tracing::info!(wait_ms = wait.as_millis() as u64, "next try to reach the host");
+        self.net = Net::Waiting(Instant::now() + wait);
+    }
+
+    fn dial(&mut self) {
+        let fresh = self.facts.as_ref().filter(|(gathered, _)| gathered.elapsed() < FACTS_FRESH);
+        let fresh = fresh.map(|(_, facts)| facts.clone());
+        let (known, url) = (Arc::clone(&self.known), self.url.clone());
+        self.net = Net::Dialling(Box::pin(async move {
+            let facts = match fresh {
+                Some(facts) => facts,
+                None => facts::gather(&known.policy, &known.config, &known.labels).await,
+            };
+            Ok(Box::new((socket::connect(&url).await?, facts)))
+        }));
+    }
+
+    fn look_at_clocks(&self, now: clock::Now) {
+        let Some(host_ms) = self.machine.host_ms(now) else { return };
+        let skew_ms = host_ms.abs_diff(now.wall_ms);
+        if skew_ms > SKEW_MS {
+            tracing::warn!(skew_ms, "this machine's clock and the host's differ; deadlines follow the host's");
+        }
+    }
+}
+
+async fn sampled(sampling: &mut Sampling) -> (Option<Box<Sampler>>, Option<Sample>) {
+    match sampling {
+        Sampling::Idle(_) => pending().await,
+        Sampling::Busy(looking) => looking.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "looking at the machine's load failed; no more telemetry");
+            (None, None)
+        }),
+    }
+}
+
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => pending().await,
+    }
+}

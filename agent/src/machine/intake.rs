@@ -1,0 +1,84 @@
+//! The checks on a COMMAND, in the order that keeps a stolen store, a replayed frame and a confused
+//! host from running anything: signature, addressee, epoch, attempt, validity, form, policy, room.
+//!
+//! Invariant: pure; nothing is remembered here.
+
+use ed25519_dalek::VerifyingKey;
+use plan::envelope::Envelope;
+use plan::id::{AgentId, ClusterId};
+use plan::outcome::RejectCause;
+use wire::frame::Command;
+
+use crate::policy::Policy;
+
+/// Longest sentence in a refusal.
+const MAX_MESSAGE_CHARS: usize = 1024;
+
+/// What to do with a COMMAND.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// Not signed for us. It is answered and not remembered: what anybody could have written must not
+    /// use up the name of an attempt.
+    Forged(String),
+    /// Signed for us, and refused for good.
+    Refused(Box<Envelope>, RejectCause, String),
+    /// To be remembered and run.
+    Accepted(Box<Envelope>),
+}
+
+/// What the checks compare with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bench<'a> {
+    pub cluster_key: &'a VerifyingKey,
+    pub cluster_id: ClusterId,
+    pub agent_id: AgentId,
+    pub highest_epoch: u64,
+    /// The host's clock now.
+    pub host_ms: i64,
+    pub policy: &'a Policy,
+    /// Why there is no room, if there is none.
+    pub full: Option<&'a str>,
+}
+
+/// Judges `command`.
+pub(super) fn examine(command: &Command, bench: Bench<'_>) -> Verdict {
+    let envelope = match command.envelope.open(bench.cluster_key) {
+        Ok(envelope) => Box::new(envelope),
+        Err(error) => return Verdict::Forged(error.to_string()),
+    };
+    if envelope.cluster_id != bench.cluster_id {
+        return Verdict::Forged(format!("the envelope is of cluster {}, not ours", envelope.cluster_id));
+    }
+    if envelope.agent_id != bench.agent_id {
+        return Verdict::Forged(format!("the envelope is for agent {}, not us", envelope.agent_id));
+    }
+    if envelope.command_id != command.attempt.command {
+        return Verdict::Forged(format!("the envelope is of command {}, the attempt is not", envelope.command_id));
+    }
+    let refused = |cause, message: String| {
+        Verdict::Refused(envelope.clone(), cause, message.chars().take(MAX_MESSAGE_CHARS).collect())
+    };
+    if envelope.epoch < bench.highest_epoch {
+        let message = format!("cluster epoch {} is older than {}, seen before", envelope.epoch, bench.highest_epoch);
+        return refused(RejectCause::Stale, message);
+    }
+    if command.attempt.number > envelope.max_attempts {
+        let message = format!("attempt {} is over the {} agreed to", command.attempt.number, envelope.max_attempts);
+        return refused(RejectCause::Stale, message);
+    }
+    if envelope.not_after_ms <= bench.host_ms {
+        let message = format!("its validity was over {} ms ago", bench.host_ms - envelope.not_after_ms);
+        return refused(RejectCause::Stale, message);
+    }
+    if let Err(faults) = envelope.plan.check() {
+        let fault = faults.first().map(ToString::to_string).unwrap_or_default();
+        return refused(RejectCause::Plan, fault);
+    }
+    if let Err(denied) = bench.policy.resolve(&envelope.plan) {
+        return refused(RejectCause::Policy, denied.to_string());
+    }
+    if let Some(full) = bench.full {
+        return refused(RejectCause::Busy, full.to_owned());
+    }
+    Verdict::Accepted(envelope)
+}

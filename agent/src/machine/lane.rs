@@ -1,0 +1,98 @@
+//! The output lane: pieces of output, one at a time and in turn, only while the socket has room and no
+//! control frame waits. An attempt's RESULT follows its last piece.
+
+use plan::id::AttemptKey;
+use wire::frame::AgentFrame;
+
+use crate::clock::Now;
+use crate::machine::Machine;
+use crate::machine::entry::Chunk;
+
+/// What the lane holds for a socket with room.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// Read this and send it, then tell [`Machine::sent`].
+    Chunk(Chunk),
+    /// Send this: a RESULT whose output was sent.
+    Frame(Box<AgentFrame>),
+    /// Nothing now.
+    Idle,
+}
+
+impl Machine {
+    /// What to send next. Takes its turn from the attempt it answers for.
+    pub fn next_output(&mut self, now: Now) -> Next {
+        if !self.is_open() {
+            return Next::Idle;
+        }
+        for _ in 0..self.lane.len() {
+            let Some(attempt) = self.lane.pop_front() else { break };
+            if let Some(kept) = self.kept.get_mut(&attempt) {
+                if let Ok(chunk) = kept.output.due(attempt, now.mono_ms) {
+                    self.lane.push_front(attempt);
+                    return Next::Chunk(chunk);
+                }
+                kept.output.in_lane = false;
+                kept.told = true;
+                let outcome = kept.settled.outcome.clone();
+                return Next::Frame(Box::new(AgentFrame::Result { attempt, outcome }));
+            }
+            let Some(active) = self.active.get_mut(&attempt) else { continue };
+            match active.output.due(attempt, now.mono_ms) {
+                Ok(chunk) => {
+                    self.lane.push_front(attempt);
+                    return Next::Chunk(chunk);
+                }
+                Err(Some(_)) => self.lane.push_back(attempt),
+                Err(None) => active.output.in_lane = false,
+            }
+        }
+        Next::Idle
+    }
+
+    /// The chunk was given to the socket; `bytes` of it were there to be read, at least 1.
+    pub fn sent(&mut self, chunk: &Chunk, bytes: usize, now: Now) {
+        let (attempt, stream) = (chunk.attempt, chunk.stream);
+        if let Some(kept) = self.kept.get_mut(&attempt) {
+            kept.output.sent(stream, chunk.offset, bytes as u64, now.mono_ms);
+        } else if let Some(active) = self.active.get_mut(&attempt) {
+            active.output.sent(stream, chunk.offset, bytes as u64, now.mono_ms);
+        }
+        // Others have their turn first.
+        if self.lane.front() == Some(&attempt) {
+            self.lane.rotate_left(1);
+        }
+    }
+
+    /// The chunk's file cannot be read where it should hold bytes: nothing more of that stream is sent.
+    pub fn unreadable(&mut self, chunk: &Chunk) {
+        if let Some(kept) = self.kept.get_mut(&chunk.attempt) {
+            kept.output.unreadable(chunk.stream);
+        } else if let Some(active) = self.active.get_mut(&chunk.attempt) {
+            active.output.unreadable(chunk.stream);
+        }
+    }
+
+    pub(super) fn enter_lane(&mut self, attempt: AttemptKey) {
+        let output = match self.kept.get_mut(&attempt) {
+            Some(kept) => &mut kept.output,
+            None => match self.active.get_mut(&attempt) {
+                Some(active) if !active.forgotten => &mut active.output,
+                Some(_) | None => return,
+            },
+        };
+        if !output.in_lane {
+            output.in_lane = true;
+            self.lane.push_back(attempt);
+        }
+    }
+
+    /// When a small piece of growing output is due that was sent too recently.
+    pub(super) fn next_coalesced(&self) -> Option<u64> {
+        if !self.is_open() {
+            return None;
+        }
+        let due = |attempt: &AttemptKey| self.active.get(attempt)?.output.due(*attempt, 0).err()?;
+        self.lane.iter().filter_map(due).min()
+    }
+}

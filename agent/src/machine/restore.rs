@@ -1,0 +1,161 @@
+//! After a restart, of the agent or of its supervisor: what is known, what is not, and what may still
+//! be started.
+//!
+//! ```text
+//!   journal         supervisor's greeting             then
+//!   accepted        –                                 waits for a WELCOME, then as if it had just come
+//!   starting, S     S: never heard                    proven not spawned: as accepted
+//!   starting, S     S: heard | running | ended        goes on
+//!   starting, S     another: never heard              interrupted
+//!   started         running | ended | neither         goes on | goes on | interrupted
+//! ```
+
+use std::collections::BTreeMap;
+
+use plan::id::AttemptKey;
+use plan::outcome::{End, Outcome};
+use wire::frame::AgentFrame;
+
+use crate::clock::Now;
+use crate::journal::{Record, Recovered, Unfinished};
+use crate::machine::entry::{About, Active, Kept, Output as Sent, Phase, StartBy, Task};
+use crate::machine::{After, Machine};
+use crate::supervisor::protocol::{Event, Known, Report, Request};
+
+impl Machine {
+    pub(super) fn restore(&mut self, recovered: Recovered, now: Now) {
+        for settled in recovered.unacknowledged {
+            let output = Sent::ended(&settled.outcome);
+            self.kept.insert(settled.attempt, Kept { settled, output, told: false });
+        }
+        for unfinished in recovered.unfinished {
+            self.restore_unfinished(unfinished, now);
+        }
+    }
+
+    fn restore_unfinished(&mut self, unfinished: Unfinished, now: Now) {
+        let Unfinished { accepted, supervisor, pid } = unfinished;
+        let attempt = accepted.attempt;
+        let order = self.arrival();
+        let same_boot = accepted.boot_id == self.setup.boot_id && accepted.received_mono_ms <= now.mono_ms;
+        let mut active = match accepted.envelope.open(&self.setup.cluster_key) {
+            Ok(envelope) => {
+                let start_by = match same_boot {
+                    true => StartBy::Mono(accepted.start_by_mono_ms),
+                    false => StartBy::Host(accepted.start_by_host_ms),
+                };
+                let mut active = Active::waiting(order, About::of(&envelope));
+                active.task = Some(Task { plan: envelope.plan, limits: envelope.limits, start_by });
+                active
+            }
+            Err(error) => {
+                tracing::error!(%attempt, %error, "an accepted envelope in the journal no longer checks");
+                Active::waiting(order, About { not_after_ms: accepted.start_by_host_ms, ..About::default() })
+            }
+        };
+        active.restored = true;
+        active.received_mono_ms = same_boot.then_some(accepted.received_mono_ms);
+        active.phase = match (pid, supervisor) {
+            (Some(pid), _) => Phase::Running { pid },
+            (None, Some(supervisor)) => Phase::Launched { supervisor },
+            (None, None) => Phase::Waiting,
+        };
+        self.insert(attempt, active);
+    }
+
+    pub(super) fn on_supervisor(&mut self, event: Event, now: Now) {
+        match event {
+            Event::Hello { instance, attempts, .. } => self.on_greeting(instance, attempts, now),
+            Event::Started { attempt, pid, start_ticks } => self.on_started(attempt, pid, start_ticks),
+            Event::Grew { attempt, stream, bytes } => {
+                if let Some(active) = self.active.get_mut(&attempt) {
+                    active.output.grew(stream, bytes);
+                    if self.is_open() {
+                        self.enter_lane(attempt);
+                    }
+                }
+            }
+            Event::Ended { attempt, outcome } => self.on_ended(attempt, outcome, now),
+        }
+    }
+
+    fn on_greeting(&mut self, instance: String, attempts: Vec<Report>, now: Now) {
+        self.supervisor = Some(instance.clone());
+        let mut reports: BTreeMap<AttemptKey, Known> =
+            attempts.into_iter().map(|report| (report.attempt, report.state)).collect();
+        let held: Vec<AttemptKey> = self.active.keys().copied().collect();
+        for attempt in held {
+            let Some(active) = self.active.get(&attempt) else { continue };
+            let asked = match &active.phase {
+                Phase::Launched { supervisor } => Some(supervisor.clone()),
+                Phase::Running { .. } => None,
+                Phase::Waiting | Phase::Starting { .. } | Phase::Settling(_) => continue,
+            };
+            match (reports.remove(&attempt), asked) {
+                (Some(Known::Heard), _) => self.kill(attempt),
+                (Some(Known::Running { pid, start_ticks, stdout, stderr }), _) => {
+                    self.on_started(attempt, pid, start_ticks);
+                    if let Some(active) = self.active.get_mut(&attempt) {
+                        active.output.grew(plan::outcome::Stream::Stdout, stdout);
+                        active.output.grew(plan::outcome::Stream::Stderr, stderr);
+                    }
+                    if self.is_open() {
+                        self.enter_lane(attempt);
+                    }
+                    self.kill(attempt);
+                }
+                (Some(Known::Ended { outcome }), _) => self.on_ended(attempt, outcome, now),
+                (None, Some(supervisor)) if supervisor == instance => self.never_heard(attempt, now),
+                (None, _) => {
+                    let message = "the agent's supervisor died, and what became of it is not known".to_owned();
+                    let outcome = Outcome { end: End::Interrupted { message }, ..Outcome::not_started(End::Exited) };
+                    self.settle(attempt, outcome, now);
+                }
+            }
+        }
+        for (attempt, state) in reports {
+            let settled = self.active.contains_key(&attempt);
+            match state {
+                // The end is on our disk or on its way there; `keep` asks to drop it then.
+                Known::Ended { .. } if settled => {}
+                Known::Ended { .. } => self.ask(Request::Drop { attempt }),
+                Known::Heard | Known::Running { .. } => {
+                    tracing::error!(%attempt, "the supervisor runs an attempt that the journal does not know; ending it");
+                    self.ask(Request::Kill { attempt, grace_ms: 0 });
+                }
+            }
+        }
+    }
+
+    /// The supervisor that was to be asked lives and was never asked: nothing was spawned.
+    fn never_heard(&mut self, attempt: AttemptKey, now: Now) {
+        let cancelled = self.active.get(&attempt).is_some_and(|active| active.cancel.is_some() || active.forgotten);
+        if cancelled {
+            return self.settle(attempt, Outcome::not_started(End::Cancelled { started: false }), now);
+        }
+        self.wait_again(attempt);
+    }
+
+    fn on_started(&mut self, attempt: AttemptKey, pid: u32, start_ticks: u64) {
+        let Some(active) = self.active.get_mut(&attempt) else { return };
+        if !matches!(active.phase, Phase::Launched { .. }) {
+            return;
+        }
+        active.phase = Phase::Running { pid };
+        let forgotten = active.forgotten;
+        let boot_id = self.setup.boot_id.clone();
+        self.write(Record::Started { attempt, pid, start_ticks, boot_id }, After::Nothing);
+        if self.is_open() && !forgotten {
+            self.frame(AgentFrame::Started { attempt, pid });
+        }
+    }
+
+    fn on_ended(&mut self, attempt: AttemptKey, outcome: Outcome, now: Now) {
+        match self.active.get(&attempt).map(|active| &active.phase) {
+            Some(Phase::Launched { .. } | Phase::Running { .. }) => self.settle(attempt, outcome, now),
+            // Settled already; `keep` asks to drop it when the result is on disk.
+            Some(Phase::Waiting | Phase::Starting { .. } | Phase::Settling(_)) => {}
+            None => self.ask(Request::Drop { attempt }),
+        }
+    }
+}

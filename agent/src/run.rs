@@ -1,0 +1,160 @@
+//! Starting an agent: reads what the operator wrote and what the disk remembers, then works.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::fcntl::{Flock, FlockArg};
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::clock;
+use crate::config::Config;
+use crate::document::DocumentError;
+use crate::driver::{Driver, Known, Sampling};
+use crate::identity::{Identity, IdentityError};
+use crate::journal::Journal;
+use crate::log::LogError;
+use crate::machine::{Machine, Setup};
+use crate::policy::Policy;
+use crate::socket::check_url;
+use crate::spool::Spool;
+use crate::supervisor::client::Place;
+use crate::telemetry::Sampler;
+use crate::ways::{Net, dial_supervisor};
+use crate::writer::Writer;
+
+/// How to run an agent.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where identity, journal and output lie.
+    pub data: PathBuf,
+    /// The policy file; `policy.toml` in `data` when absent, and if that is missing nothing is allowed.
+    pub policy: Option<PathBuf>,
+    /// The settings file; `agent.toml` in `data` when absent, and if that is missing the defaults hold.
+    pub config: Option<PathBuf>,
+    /// The program to start as supervisor; this process's own when absent.
+    pub program: Option<PathBuf>,
+    /// Ends the agent. Its children live on.
+    pub stop: CancellationToken,
+}
+
+/// Why an agent cannot run, or can no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// It has not joined, or its secrets are exposed.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Policy or settings are wrong.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// The journal is not usable. Nothing more is done, because nothing more could be remembered.
+    #[error("the journal is not usable: {0}")]
+    Journal(#[from] LogError),
+    /// The host's address is not one.
+    #[error("identity.json: ws_url {0}")]
+    Url(String),
+    /// One agent for each data directory.
+    #[error("another agent runs with {}; end it first", .0.display())]
+    Taken(PathBuf),
+    /// The system said no.
+    #[error("cannot {doing}: {source}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// What the system answered.
+        source: std::io::Error,
+    },
+}
+
+/// Runs until `stop`.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn run(options: Options) -> Result<(), RunError> {
+    let identity = Identity::load(&options.data)?;
+    let url = check_url(&identity.ws_url).map_err(RunError::Url)?;
+    let config = load(options.config.as_deref(), &options.data.join("agent.toml"), Config::load)?.unwrap_or_default();
+    let policy = load(options.policy.as_deref(), &options.data.join("policy.toml"), Policy::load)?;
+    let mut policy = policy.unwrap_or_else(|| {
+        tracing::warn!("there is no policy file, so every command will be refused; see viworks-agent run --policy");
+        Policy::default()
+    });
+    policy.docker_host = config.container_endpoint.clone();
+    let _lock = take_lock(&options.data)?;
+    let spool = Spool::open(&options.data).map_err(|source| RunError::Io { doing: "open the spool", source })?;
+    let (journal, recovered) = Journal::open(&options.data.join("journal"))?;
+    if recovered.cut_bytes > 0 {
+        tracing::warn!(bytes = recovered.cut_bytes, "the journal ended in a torn write, which was cut off");
+    }
+    tracing::info!(
+        agent = %identity.agent_id,
+        name = identity.name,
+        unfinished = recovered.unfinished.len(),
+        unacknowledged = recovered.unacknowledged.len(),
+        "agent ready"
+    );
+    let setup = Setup {
+        agent_id: identity.agent_id,
+        cluster_id: identity.cluster_id,
+        cluster_key: identity.cluster_key,
+        key: identity.key,
+        boot_id: clock::boot_id(),
+        policy: policy.clone(),
+        spool: config.spool,
+        seed: rand::random(),
+    };
+    let machine = Machine::new(setup, recovered, clock::now());
+    if let Err(error) = spool.sweep(|attempt| machine.wants(attempt)) {
+        tracing::warn!(%error, "cannot remove output that nobody wants any more");
+    }
+    let journal = Writer::start("journal", journal)
+        .map_err(|source| RunError::Io { doing: "start the journal's thread", source })?;
+    let place = Place { data: options.data.clone(), program: options.program };
+    let data = options.data;
+    let mut driver = Driver {
+        machine,
+        journal,
+        spool,
+        care: dial_supervisor(&place),
+        place,
+        url,
+        known: Arc::new(Known { policy, config, labels: identity.labels }),
+        facts: None,
+        net: Net::Idle,
+        sampling: Sampling::Busy(tokio::task::spawn_blocking(move || (Sampler::new(data).map(Box::new), None))),
+        backoff: Backoff::default(),
+        rng: SmallRng::seed_from_u64(rand::random()),
+        was_in_session: false,
+    };
+    driver.work(&options.stop).await?;
+    driver.finish().await
+}
+
+/// Reads the file that was named, else the usual one if it is there.
+fn load<T>(
+    named: Option<&Path>,
+    usual: &Path,
+    read: fn(&Path) -> Result<T, DocumentError>,
+) -> Result<Option<T>, DocumentError> {
+    match named {
+        Some(path) => read(path).map(Some),
+        None if usual.exists() => read(usual).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn take_lock(data: &Path) -> Result<Flock<std::fs::File>, RunError> {
+    let io = |source| RunError::Io { doing: "write agent.lock", source };
+    let mut options = std::fs::OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(data.join("agent.lock")).map_err(io)?;
+    let mut lock =
+        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| RunError::Taken(data.to_owned()))?;
+    lock.set_len(0).map_err(io)?;
+    writeln!(lock, "{}", std::process::id()).map_err(io)?;
+    Ok(lock)
+}

@@ -1,0 +1,80 @@
+//! The agent's way to its supervisor: connect to the living one, or start one.
+
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::time::Instant;
+
+use crate::supervisor::peer::Peer;
+use crate::supervisor::protocol::{Event, Request};
+
+/// The agent's end of the socket.
+pub type Link = Peer<Event, Request>;
+
+/// From the wish for a supervisor to giving up on it for now.
+const READY_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// The supervisor's own words are begun anew above this size.
+const MAX_LOG_BYTES: u64 = 1 << 20;
+
+/// Where the supervisor's program and data lie.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The agent's data directory.
+    pub data: PathBuf,
+    /// The program to start as `PROGRAM supervise --data DATA`; this process's own when absent.
+    pub program: Option<PathBuf>,
+}
+
+/// Connects, starting a supervisor if none lives.
+///
+/// # Errors
+/// Why none could be reached within ten seconds.
+pub async fn connect(place: &Place) -> std::io::Result<Link> {
+    let deadline = Instant::now() + READY_WITHIN;
+    let mut child: Option<tokio::process::Child> = None;
+    loop {
+        let refused = match dial(&place.data).await {
+            Ok(stream) => return Peer::new(stream),
+            Err(error) => error,
+        };
+        let ended = match &mut child {
+            Some(child) => child.try_wait()?.is_some(),
+            None => true,
+        };
+        if Instant::now() >= deadline {
+            let message = format!(
+                "no supervisor answers ({refused}); its own words are in {}",
+                place.data.join("supervisor.err").display()
+            );
+            return Err(std::io::Error::new(refused.kind(), message));
+        }
+        if ended {
+            // One that finds another alive ends at once; then the next dial reaches that one.
+            child = Some(start(place)?);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn dial(data: &Path) -> std::io::Result<UnixStream> {
+    let dir = std::fs::File::open(data)?;
+    UnixStream::connect(format!("/proc/self/fd/{}/supervisor.sock", dir.as_raw_fd())).await
+}
+
+fn start(place: &Place) -> std::io::Result<tokio::process::Child> {
+    let words = place.data.join("supervisor.err");
+    let too_long = std::fs::metadata(&words).is_ok_and(|metadata| metadata.len() > MAX_LOG_BYTES);
+    let mut options = std::fs::OpenOptions::new();
+    // Its own file, not our standard error: whoever reads that waits for its end, and the supervisor
+    // outlives us.
+    let words = options.create(true).write(true).append(!too_long).truncate(too_long).open(words)?;
+    let program = place.program.clone().unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
+    let mut command = tokio::process::Command::new(program);
+    command.arg0("viworks-agent").arg("supervise").arg("--data").arg(&place.data);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(words).kill_on_drop(false);
+    command.spawn()
+}

@@ -1,0 +1,11 @@
+//! The small process that spawns, watches and outlives: a parent that died cannot wait for its child
+//! or read its pipes, so the agent is nobody's parent.
+
+pub mod attempt;
+pub mod client;
+pub mod memory;
+pub mod peer;
+pub mod process;
+pub mod protocol;
+pub mod server;
+pub mod step;

@@ -1,0 +1,427 @@
+//! The real binary against a host that the test plays: enrolment, sessions, deaths at awkward moments.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command as Process, Stdio};
+
+use agent::identity::Identity;
+use agent::supervisor::protocol::lock_path;
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use futures_util::{SinkExt as _, StreamExt as _};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use plan::envelope::{hello_parts, seal, verify};
+use plan::id::AttemptKey;
+use plan::outcome::{End, Outcome, RejectCause, Stream};
+use plan::step::Plan;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use wire::codec::{decode, encode};
+use wire::frame::{AgentFrame, Cancel, Challenge, Command, Goodbye, Hello, HostFrame, Welcome};
+
+use crate::support::{
+    CEILING, agent_id, attempt, cluster_id, cluster_key, envelope, is_alive, notes, plan, step, wait_for,
+};
+
+const POLICY: &str = r#"
+effects = ["read"]
+max_concurrency = 2
+[programs.sh]
+path = "/bin/sh"
+[programs.uname]
+path = "/usr/bin/uname"
+args = [["-s"]]
+"#;
+
+struct Bed {
+    dir: tempfile::TempDir,
+    listener: TcpListener,
+    agent: Option<Child>,
+}
+
+impl Bed {
+    async fn new() -> Bed {
+        let dir = tempfile::tempdir().expect("a directory");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let data = dir.path().join("data");
+        agent::identity::make_data_dir(&data).expect("makes it");
+        let identity = Identity {
+            agent_id: agent_id(),
+            name: "box".to_owned(),
+            cluster_id: cluster_id(),
+            cluster_key: cluster_key().verifying_key(),
+            ws_url: format!("ws://{}/ws/agent", listener.local_addr().expect("is bound")),
+            labels: [("site".to_owned(), "eu-1".to_owned())].into(),
+            key: agent::identity::load_or_make_key(&data).expect("makes a key"),
+        };
+        identity.store(&data).expect("stores");
+        std::fs::write(data.join("policy.toml"), POLICY).expect("writes");
+        std::fs::set_permissions(data.join("policy.toml"), std::fs::Permissions::from_mode(0o600)).expect("sets");
+        let mut bed = Bed { dir, listener, agent: None };
+        bed.start();
+        bed
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn start(&mut self) {
+        let mut process = Process::new(env!("CARGO_BIN_EXE_viworks-agent"));
+        process.args(["run", "--data"]).arg(self.data()).stdin(Stdio::null()).stderr(Stdio::null());
+        self.agent = Some(process.spawn().expect("the binary starts"));
+    }
+
+    fn kill_agent(&mut self) {
+        let mut agent = self.agent.take().expect("runs");
+        agent.kill().expect("kills");
+        agent.wait().expect("waits");
+    }
+
+    fn kill_supervisor(&self) {
+        if let Some(pid) = supervisor(&self.data()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+
+    async fn accept(&self) -> Session {
+        let (stream, _) = tokio::time::timeout(CEILING, self.listener.accept()).await.expect("comes").expect("accepts");
+        let mut socket = tokio_tungstenite::accept_async(stream).await.expect("upgrades");
+        let nonce = [9; 32];
+        let challenge = Challenge {
+            nonce: URL_SAFE_NO_PAD.encode(nonce),
+            cluster_id: cluster_id(),
+            cluster_epoch: 1,
+            versions: vec![1, 2],
+        };
+        socket.send(Message::text(encode(&HostFrame::Challenge(challenge)))).await.expect("sends");
+        let mut session = Session { socket, heard: Vec::new() };
+        let AgentFrame::Hello(hello) = session.next().await else { panic!("no HELLO") };
+        let key = Identity::load(&self.data()).expect("joined").key.verifying_key();
+        assert_eq!(verify(&key, &[&hello_parts(cluster_id(), agent_id(), &nonce)], &hello.signature), Ok(()));
+        session.heard.push(AgentFrame::Hello(hello));
+        session
+    }
+
+    /// A session that is open, with nothing to cancel or forget.
+    async fn session(&self) -> (Session, Hello) {
+        let mut session = self.accept().await;
+        let Some(AgentFrame::Hello(hello)) = session.heard.pop() else { panic!("no HELLO") };
+        session.say(HostFrame::Welcome(welcome())).await;
+        (session, hello)
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        if let Some(agent) = &mut self.agent {
+            let _ = agent.kill();
+            let _ = agent.wait();
+        }
+        if let Some(pid) = supervisor(&self.data()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+    }
+}
+
+fn supervisor(data: &Path) -> Option<i32> {
+    let pid = std::fs::read_to_string(lock_path(data)).ok()?.trim().parse().ok()?;
+    let name = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+    name.contains("supervise").then_some(pid)
+}
+
+fn welcome() -> Welcome {
+    Welcome {
+        session_epoch: 1,
+        now_ms: agent::clock::now().wall_ms,
+        heartbeat_ms: 200,
+        telemetry_ms: 300,
+        max_concurrency: 8,
+        send: Vec::new(),
+        cancel: Vec::new(),
+        forget: Vec::new(),
+        run: Vec::new(),
+    }
+}
+
+fn command(key: AttemptKey, plan: Plan) -> Command {
+    let not_after_ms = agent::clock::now().wall_ms + 60_000;
+    let envelope = seal(&envelope(key, plan, not_after_ms), &cluster_key());
+    Command { attempt: key, start_within_ms: 30_000, envelope, traceparent: None }
+}
+
+fn shell(key: AttemptKey, script: &str) -> Command {
+    command(key, plan(vec![step("sh", &["-c", script])]))
+}
+
+struct Session {
+    socket: WebSocketStream<TcpStream>,
+    heard: Vec<AgentFrame>,
+}
+
+impl Session {
+    async fn say(&mut self, frame: HostFrame) {
+        self.socket.send(Message::text(encode(&frame))).await.expect("sends");
+    }
+
+    async fn next(&mut self) -> AgentFrame {
+        loop {
+            let message = tokio::time::timeout(CEILING, self.socket.next()).await.expect("says something in time");
+            match message.expect("lives").expect("speaks WebSocket") {
+                Message::Text(text) => return decode(&text).expect("a frame"),
+                Message::Ping(_) | Message::Pong(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// The next frame that `wanted` wants; all others are remembered.
+    async fn until(&mut self, wanted: impl Fn(&AgentFrame) -> bool) -> AgentFrame {
+        loop {
+            let frame = self.next().await;
+            if wanted(&frame) {
+                return frame;
+            }
+            self.heard.push(frame);
+        }
+    }
+
+    async fn result(&mut self, key: AttemptKey) -> Outcome {
+        match self.until(|frame| matches!(frame, AgentFrame::Result { attempt, .. } if *attempt == key)).await {
+            AgentFrame::Result { outcome, .. } => outcome,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn started(&mut self, key: AttemptKey) -> u32 {
+        match self.until(|frame| matches!(frame, AgentFrame::Started { attempt, .. } if *attempt == key)).await {
+            AgentFrame::Started { pid, .. } => pid,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Output heard so far in this session, put together by offset.
+    fn output(&self, key: AttemptKey) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for frame in &self.heard {
+            if let AgentFrame::Output(output) = frame
+                && output.attempt == key
+                && output.stream == Stream::Stdout
+            {
+                let data = STANDARD.decode(&output.data).expect("base64");
+                let end = output.offset as usize + data.len();
+                bytes.resize(bytes.len().max(end), 0);
+                bytes[output.offset as usize..end].copy_from_slice(&data);
+            }
+        }
+        bytes
+    }
+}
+
+#[tokio::test]
+async fn a_command_is_acknowledged_run_shown_live_and_never_run_again() {
+    let bed = Bed::new().await;
+    let (mut session, hello) = bed.session().await;
+    assert_eq!(hello.facts.os, "linux");
+    assert_eq!(hello.facts.capabilities, ["exec"]);
+    assert_eq!(hello.facts.labels.get("site").map(String::as_str), Some("eu-1"));
+    assert_eq!((hello.protocol, hello.unfinished.len(), hello.unacknowledged.len()), (1, 0, 0));
+    let (key, mark, gate) = (attempt(1, 1), bed.dir.path().join("mark"), bed.dir.path().join("gate"));
+    let script = format!(
+        "echo x >> {}; echo live; while [ ! -e {} ]; do sleep 0.02; done; echo end",
+        mark.display(),
+        gate.display()
+    );
+    let order = shell(key, &script);
+    session.say(HostFrame::Command(order.clone())).await;
+    session.until(|frame| *frame == AgentFrame::Ack { attempt: key }).await;
+    session.started(key).await;
+    let live = session.until(|frame| matches!(frame, AgentFrame::Output(_))).await;
+    session.heard.push(live);
+    assert_eq!(session.output(key), b"live\n", "before the command ends");
+    // A repeated frame while it runs is answered with where it stands.
+    session.say(HostFrame::Command(order.clone())).await;
+    session.until(|frame| *frame == AgentFrame::Ack { attempt: key }).await;
+    std::fs::write(&gate, "").expect("opens the gate");
+    let outcome = session.result(key).await;
+    assert_eq!((outcome.end.clone(), outcome.steps[0].exit_code), (End::Exited, Some(0)));
+    assert_eq!(session.output(key), b"live\nend\n");
+    let spool = bed.data().join("spool").join(format!("{}-1.out", key.command));
+    assert!(spool.exists());
+    session.say(HostFrame::ResultAck { attempt: key }).await;
+    wait_for("the output's deletion", || async { (!spool.exists()).then_some(()) }).await;
+    session.say(HostFrame::Command(order.clone())).await;
+    assert_eq!(session.result(key).await, outcome, "an acknowledged attempt is answered from the journal");
+    let sample = session.until(|frame| matches!(frame, AgentFrame::Telemetry { .. })).await;
+    let AgentFrame::Telemetry { sample } = sample else { panic!("no sample") };
+    assert!(sample.memory.is_some_and(|memory| memory.used_bytes > 0) && sample.agent.rss_bytes > 0, "{sample:?}");
+    session.until(|frame| matches!(frame, AgentFrame::Heartbeat { .. })).await;
+    assert_eq!(std::fs::read_to_string(mark).expect("ran"), "x\n");
+}
+
+#[tokio::test]
+async fn what_is_not_signed_for_this_agent_or_not_allowed_is_not_run() {
+    let bed = Bed::new().await;
+    let (mut session, _) = bed.session().await;
+    let mark = bed.dir.path().join("mark");
+    let script = format!("echo x >> {}", mark.display());
+    let mut forged = shell(attempt(1, 1), &script);
+    forged.envelope.signature = shell(attempt(2, 1), "true").envelope.signature;
+    let mut renamed = shell(attempt(1, 1), &script);
+    renamed.attempt = attempt(3, 1);
+    let mut beyond = shell(attempt(4, 4), &script);
+    beyond.attempt.number = 4;
+    let mut late = shell(attempt(5, 1), &script);
+    late.envelope = seal(&envelope(late.attempt, plan(vec![step("sh", &["-c", &script])]), 1_000), &cluster_key());
+    let denied = command(attempt(6, 1), plan(vec![step("uname", &["-a"])]));
+    for (order, expected) in [
+        (forged, RejectCause::Signature),
+        (renamed, RejectCause::Signature),
+        (beyond, RejectCause::Stale),
+        (late, RejectCause::Stale),
+        (denied, RejectCause::Policy),
+    ] {
+        let key = order.attempt;
+        session.say(HostFrame::Command(order)).await;
+        let End::Rejected { cause, message } = session.result(key).await.end else { panic!("{key} was not rejected") };
+        assert_eq!(cause, expected, "{message}");
+    }
+    let mut expired = shell(attempt(7, 1), &script);
+    expired.start_within_ms = 0;
+    session.say(HostFrame::Command(shell(attempt(8, 1), "exec sleep 600"))).await;
+    session.say(HostFrame::Command(shell(attempt(9, 1), "exec sleep 600"))).await;
+    session.started(attempt(9, 1)).await;
+    session.say(HostFrame::Command(expired)).await;
+    assert_eq!(session.result(attempt(7, 1)).await.end, End::Expired, "both slots are taken");
+    session.say(HostFrame::Cancel(Cancel { attempt: attempt(10, 1), grace_ms: None })).await;
+    assert_eq!(session.result(attempt(10, 1)).await.end, End::Cancelled { started: false });
+    session.say(HostFrame::Command(shell(attempt(10, 1), &script))).await;
+    assert_eq!(session.result(attempt(10, 1)).await.end, End::Cancelled { started: false }, "it came after its cancel");
+    for number in [8, 9] {
+        session.say(HostFrame::Cancel(Cancel { attempt: attempt(number, 1), grace_ms: Some(1_000) })).await;
+        assert_eq!(session.result(attempt(number, 1)).await.end, End::Cancelled { started: true });
+    }
+    assert!(!mark.exists());
+}
+
+#[tokio::test]
+async fn an_agent_killed_mid_run_comes_back_to_its_child() {
+    let mut bed = Bed::new().await;
+    let (mut session, _) = bed.session().await;
+    let (key, gate) = (attempt(1, 1), bed.dir.path().join("gate"));
+    let script = format!("echo before; while [ ! -e {} ]; do sleep 0.02; done; echo after", gate.display());
+    session.say(HostFrame::Command(shell(key, &script))).await;
+    let pid = session.started(key).await;
+    bed.kill_agent();
+    assert!(is_alive(pid));
+    bed.start();
+    let (mut session, hello) = bed.session().await;
+    assert_eq!((hello.unfinished.len(), hello.unfinished[0].started), (1, true));
+    assert_eq!(session.started(key).await, pid);
+    std::fs::write(&gate, "").expect("opens the gate");
+    let outcome = session.result(key).await;
+    assert_eq!((outcome.end.clone(), outcome.steps[0].exit_code), (End::Exited, Some(0)));
+    assert_eq!(session.output(key), b"before\nafter\n");
+    // Not acknowledged: it is sent again, with its output, in every session.
+    drop(session);
+    let (mut session, hello) = bed.session().await;
+    assert_eq!(hello.unacknowledged, [key]);
+    assert_eq!(session.result(key).await, outcome);
+    assert_eq!(session.output(key), b"before\nafter\n");
+    session.say(HostFrame::ResultAck { attempt: key }).await;
+    session.until(|frame| matches!(frame, AgentFrame::Heartbeat { .. })).await;
+    session.say(HostFrame::Goodbye(Goodbye { reason: "test".to_owned(), retry_after_ms: Some(1) })).await;
+    drop(session);
+    let (_, hello) = bed.session().await;
+    assert_eq!((hello.unfinished.len(), hello.unacknowledged.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn what_dies_with_agent_and_supervisor_is_interrupted_with_its_output_so_far() {
+    let mut bed = Bed::new().await;
+    let (mut session, _) = bed.session().await;
+    let key = attempt(1, 1);
+    session.say(HostFrame::Command(shell(key, "echo so far; exec sleep 600"))).await;
+    let pid = session.started(key).await;
+    session.until(|frame| matches!(frame, AgentFrame::Output(_))).await;
+    wait_for("the supervisor's note of the process", || async { notes(&bed.data(), pid).then_some(()) }).await;
+    bed.kill_agent();
+    bed.kill_supervisor();
+    bed.start();
+    let (mut session, _) = bed.session().await;
+    let outcome = session.result(key).await;
+    assert!(matches!(outcome.end, End::Interrupted { .. }), "{outcome:?}");
+    assert_eq!((outcome.stdout.bytes, session.output(key)), (7, b"so far\n".to_vec()));
+    wait_for("the orphan's end", || async { (!is_alive(pid)).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn a_supervisor_killed_under_a_living_agent_is_replaced() {
+    let bed = Bed::new().await;
+    let (mut session, _) = bed.session().await;
+    session.say(HostFrame::Command(shell(attempt(1, 1), "exec sleep 600"))).await;
+    session.started(attempt(1, 1)).await;
+    bed.kill_supervisor();
+    let outcome = session.result(attempt(1, 1)).await;
+    assert!(matches!(outcome.end, End::Interrupted { .. }), "{outcome:?}");
+    session.say(HostFrame::Command(command(attempt(2, 1), plan(vec![step("uname", &["-s"])])))).await;
+    let outcome = session.result(attempt(2, 1)).await;
+    assert_eq!((outcome.end, session.output(attempt(2, 1))), (End::Exited, b"Linux\n".to_vec()));
+}
+
+#[tokio::test]
+async fn sigterm_says_goodbye_exits_with_success_and_leaves_children_running() {
+    let mut bed = Bed::new().await;
+    let (mut session, _) = bed.session().await;
+    session.say(HostFrame::Command(shell(attempt(1, 1), "exec sleep 600"))).await;
+    let pid = session.started(attempt(1, 1)).await;
+    let mut agent = bed.agent.take().expect("runs");
+    kill(Pid::from_raw(agent.id() as i32), Signal::SIGTERM).expect("signals");
+    session.until(|frame| matches!(frame, AgentFrame::Goodbye(_))).await;
+    drop(session);
+    let status = wait_for("its exit", || {
+        let status = agent.try_wait().expect("waits");
+        async move { status }
+    })
+    .await;
+    assert!(status.success() && is_alive(pid));
+}
+
+#[tokio::test]
+async fn frames_that_make_no_sense_end_the_session_with_a_reason() {
+    let bed = Bed::new().await;
+    for (text, expected) in [
+        (Message::text(r#"{"type":"REBOOT"}"#), "malformed_frame"),
+        (Message::text("not json"), "malformed_frame"),
+        (Message::binary(vec![1, 2]), "malformed_frame"),
+        (Message::text(" ".repeat(wire::limits::MAX_FRAME_BYTES + 1)), "frame_too_long"),
+        (Message::text(encode(&HostFrame::Welcome(welcome()))), "unexpected_frame"),
+    ] {
+        let (mut session, _) = bed.session().await;
+        session.socket.send(text).await.expect("sends");
+        let error = session.until(|frame| matches!(frame, AgentFrame::Error(_))).await;
+        let AgentFrame::Error(fault) = error else { panic!("no ERROR") };
+        assert_eq!(fault.code, expected, "{}", fault.message);
+        let end = tokio::time::timeout(CEILING, session.socket.next()).await.expect("closes in time");
+        assert!(matches!(end, None | Some(Ok(Message::Close(_))) | Some(Err(_))), "{end:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_output_delays_no_control_frame() {
+    let bed = Bed::new().await;
+    let (mut session, _) = bed.session().await;
+    let key = attempt(1, 1);
+    session.say(HostFrame::Command(shell(key, "yes | head -c 700000; exec sleep 600"))).await;
+    session.started(key).await;
+    session.say(HostFrame::Command(command(attempt(2, 1), plan(vec![step("uname", &["-s"])])))).await;
+    session.until(|frame| *frame == AgentFrame::Ack { attempt: attempt(2, 1) }).await;
+    session.result(attempt(2, 1)).await;
+    session.say(HostFrame::Cancel(Cancel { attempt: key, grace_ms: None })).await;
+    let outcome = session.result(key).await;
+    assert_eq!((outcome.end.clone(), outcome.stdout.bytes), (End::Cancelled { started: true }, 700_000));
+    let output = session.output(key);
+    assert_eq!((output.len(), &output[..4]), (700_000, &b"y\ny\n"[..]));
+}

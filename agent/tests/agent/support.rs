@@ -1,0 +1,78 @@
+//! What several tests need: keys, envelopes, waiting for a level.
+
+use std::future::Future;
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use plan::effect::Effect;
+use plan::envelope::{Envelope, RunLimits};
+use plan::id::{AgentId, AttemptKey, ClusterId, CommandId};
+use plan::step::{Plan, Step};
+use uuid::Uuid;
+
+pub const CEILING: Duration = Duration::from_secs(30);
+
+pub fn cluster_key() -> SigningKey {
+    SigningKey::from_bytes(&[7; 32])
+}
+
+pub fn cluster_id() -> ClusterId {
+    ClusterId(Uuid::from_u128(1))
+}
+
+pub fn agent_id() -> AgentId {
+    AgentId(Uuid::from_u128(2))
+}
+
+pub fn attempt(command: u128, number: u32) -> AttemptKey {
+    AttemptKey { command: CommandId(Uuid::from_u128(command)), number }
+}
+
+pub fn step(program: &str, args: &[&str]) -> Step {
+    Step { args: args.iter().map(|arg| (*arg).to_owned()).collect(), ..Step::new(program) }
+}
+
+pub fn plan(steps: Vec<Step>) -> Plan {
+    Plan { steps, effect: Effect::Read, locks: Vec::new(), summary: "test".to_owned() }
+}
+
+pub fn envelope(attempt: AttemptKey, plan: Plan, not_after_ms: i64) -> Envelope {
+    Envelope {
+        cluster_id: cluster_id(),
+        epoch: 1,
+        command_id: attempt.command,
+        agent_id: agent_id(),
+        verb: "exec.run".to_owned(),
+        plugin_digest: "00".repeat(32),
+        plan,
+        limits: RunLimits { run_timeout_ms: 60_000, output_bytes: 1 << 20, grace_ms: 1_000 },
+        not_after_ms,
+        max_attempts: 3,
+        submitter: "test".to_owned(),
+    }
+}
+
+/// Waits until `look` finds what it looks for; fails, saying `what`, after [`CEILING`].
+pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+    let deadline = tokio::time::Instant::now() + CEILING;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "waited {CEILING:?} for {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Whether a process with this id exists and is not a zombie.
+pub fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
+
+/// Whether the supervisor has on disk that it spawned this process. Until then a supervisor that dies
+/// leaves an orphan nobody can name.
+pub fn notes(data: &std::path::Path, pid: u32) -> bool {
+    let log = std::fs::read(data.join("supervisor.log")).unwrap_or_default();
+    String::from_utf8_lossy(&log).contains(&format!("\"pid\":{pid},"))
+}
