@@ -73,7 +73,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     }
     part("plugins", &mut parts);
 
-    program::run(&mut cargo(&["build", "--workspace", "--all-targets"]))?;
+    program::run(&mut cargo(&["test", "--workspace", "--no-run", "--quiet"]))?;
     part("test programs", &mut parts);
 
     let (mut count, ended_well) = run_tests()?;
