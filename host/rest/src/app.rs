@@ -1,0 +1,132 @@
+//! What handlers share: the services, the clock, the keys, and the small memories of this door.
+
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use plan::id::ClusterId;
+use ports::clock::Clock;
+use ports::plugins::Plugins;
+use services::accounts::Accounts;
+use services::browse::Browse;
+use services::cancel::Cancel;
+use services::directory::Directory;
+use services::enrol::Enrol;
+use services::submit::Submit;
+
+use crate::jwt::Tokens;
+use crate::limiter::Limiter;
+use crate::sessions::Sessions;
+
+/// Asks every part how it is: its name, and `ok` or what is wrong in words anybody may read.
+pub type Readiness = Arc<dyn Fn() -> BoxFuture<'static, BTreeMap<String, String>> + Send + Sync>;
+
+/// What the door is made of.
+#[derive(Clone)]
+pub struct Deps {
+    /// Agents in memory.
+    pub directory: Arc<Directory>,
+    /// Accepts commands.
+    pub submit: Arc<Submit>,
+    /// Ends commands.
+    pub cancel: Arc<Cancel>,
+    /// Reads commands and events.
+    pub browse: Arc<Browse>,
+    /// Machines in and out.
+    pub enrol: Arc<Enrol>,
+    /// Users.
+    pub accounts: Arc<Accounts>,
+    /// Loaded verbs and plugins; read only here.
+    pub plugins: Arc<dyn Plugins>,
+    /// Access tokens.
+    pub tokens: Arc<Tokens>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// How the parts are.
+    pub readiness: Readiness,
+}
+
+/// What an operator sets.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Names this host goes by, besides the loopback ones, without port; `*` is any.
+    pub hosts: Vec<String>,
+    /// Origins whose pages may use this API, e.g. `https://ops.example.org`. Also the CORS list.
+    pub origins: Vec<String>,
+    /// The program's version.
+    pub version: String,
+    /// The installation.
+    pub cluster: ClusterId,
+    /// Failed logins one address may try for one name in a row.
+    pub login_burst: u32,
+    /// How long until it may try one more.
+    pub login_refill: Duration,
+    /// How often a live stream with nothing to say says so.
+    pub heartbeat: Duration,
+    /// How often a live stream makes sure that its reader still may.
+    pub recheck: Duration,
+}
+
+impl Options {
+    /// The defaults, for one installation.
+    pub fn new(version: impl Into<String>, cluster: ClusterId) -> Options {
+        Options {
+            hosts: Vec::new(),
+            origins: Vec::new(),
+            version: version.into(),
+            cluster,
+            login_burst: 10,
+            login_refill: Duration::from_secs(6),
+            heartbeat: Duration::from_secs(15),
+            recheck: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Most names and addresses remembered for limiting logins.
+const LIMITED_MAX: usize = 10_000;
+
+/// Everything handlers share.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+/// The fields of [`App`].
+pub struct Inner {
+    /// The services.
+    pub deps: Deps,
+    /// What an operator set.
+    pub options: Options,
+    /// Who the tokens seen lately belong to.
+    pub sessions: Sessions,
+    /// Failed logins by address and name.
+    pub guesses: Limiter<(String, String)>,
+    /// Failed logins by address: ten times as many.
+    pub guessers: Limiter<String>,
+}
+
+impl App {
+    /// Puts it together.
+    pub fn new(deps: Deps, options: Options) -> App {
+        let guesses = Limiter::new(options.login_burst, options.login_refill, LIMITED_MAX);
+        let guessers = Limiter::new(options.login_burst.saturating_mul(10), options.login_refill / 10, LIMITED_MAX);
+        App(Arc::new(Inner { deps, options, sessions: Sessions::default(), guesses, guessers }))
+    }
+}
+
+impl Deref for App {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Deref for Inner {
+    type Target = Deps;
+
+    fn deref(&self) -> &Deps {
+        &self.deps
+    }
+}

@@ -1,0 +1,58 @@
+//! One file an area: a handler reads its request, asks one service, and renders the answer.
+
+pub mod accounts;
+pub mod agents;
+pub mod audit;
+pub mod commands;
+pub mod invocations;
+pub mod join_tokens;
+pub mod live;
+pub mod plugins;
+pub mod system;
+pub mod users;
+pub mod verbs;
+
+use axum::Json;
+use axum::extract::{FromRequestParts, Path};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use domain::access::Caller;
+use domain::target::Candidate;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::app::App;
+use crate::problem::Problem;
+
+/// The names in a route's path. What cannot even be read names nothing.
+pub struct In<T>(pub T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<App> for In<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let path = Path::<T>::from_request_parts(parts, app).await;
+        path.map(|Path(names)| In(names)).map_err(|_| Problem::not_found("page"))
+    }
+}
+
+/// An answer with a status and the address of what it is about.
+fn located<T: Serialize>(status: StatusCode, location: &str, body: T) -> Response {
+    let mut response = (status, Json(body)).into_response();
+    if let Ok(location) = HeaderValue::from_str(location) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+/// An id in a path; text that is no id names nothing.
+fn id<T: std::str::FromStr>(text: &str, what: &str) -> Result<T, Problem> {
+    text.parse().map_err(|_| Problem::not_found(what))
+}
+
+/// An agent in the caller's sight, by id or name.
+fn agent_in_sight(app: &App, caller: &Caller, text: &str) -> Result<Candidate, Problem> {
+    let found = app.directory.find(text).filter(|candidate| caller.sees_site(&candidate.agent.site));
+    found.ok_or_else(|| Problem::not_found("agent"))
+}

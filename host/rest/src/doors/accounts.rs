@@ -1,0 +1,121 @@
+//! Logging in and out, and one's own account.
+
+use std::time::Duration;
+
+use api::auth::{ChangePassword, Login as LoginBody, Refresh, Tokens as TokensBody, User as UserBody};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use domain::time::Timestamp;
+use services::accounts::{AccountError, Login};
+
+use crate::app::App;
+use crate::authorize::{Anyone, Authorized, OwnAccount};
+use crate::body::Strict;
+use crate::problem::{Code, Problem};
+use crate::views;
+
+/// Longest name and password that are looked at, in bytes.
+const NAME_MAX: usize = 256;
+const PASSWORD_MAX: usize = 1024;
+
+/// `POST /auth/login`
+pub async fn login(
+    Anyone { origin }: Anyone,
+    State(app): State<App>,
+    Strict(body): Strict<LoginBody>,
+) -> Result<Json<TokensBody>, Problem> {
+    let LoginBody { name, password } = body;
+    bounded("/name", &name, NAME_MAX)?;
+    bounded("/password", &password, PASSWORD_MAX)?;
+    let guess = Guess::take(&app, origin.ip_address.as_deref(), &name)?;
+    let login = app.accounts.login(&name, &password, &origin).await;
+    guess.settle(&app, login.as_ref().err());
+    tokens(&app, login?)
+}
+
+/// `POST /auth/refresh`
+pub async fn refresh(
+    Anyone { origin }: Anyone,
+    State(app): State<App>,
+    Strict(Refresh { refresh_token }): Strict<Refresh>,
+) -> Result<Json<TokensBody>, Problem> {
+    bounded("/refresh_token", &refresh_token, NAME_MAX)?;
+    tokens(&app, app.accounts.refresh(&refresh_token, &origin).await?)
+}
+
+/// `POST /auth/logout`
+pub async fn logout(
+    who: Authorized<OwnAccount>,
+    State(app): State<App>,
+    Strict(Refresh { refresh_token }): Strict<Refresh>,
+) -> Result<StatusCode, Problem> {
+    bounded("/refresh_token", &refresh_token, NAME_MAX)?;
+    app.accounts.logout(&who.caller, &refresh_token, &who.origin).await?;
+    app.sessions.end(who.claims.id, who.claims.expires_at, app.clock.now());
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `GET /me`
+pub async fn me(who: Authorized<OwnAccount>) -> Json<UserBody> {
+    Json(views::user(&who.user))
+}
+
+/// `POST /me/password`
+pub async fn change_password(
+    who: Authorized<OwnAccount>,
+    State(app): State<App>,
+    Strict(ChangePassword { current, new }): Strict<ChangePassword>,
+) -> Result<StatusCode, Problem> {
+    bounded("/current", &current, PASSWORD_MAX)?;
+    let guess = Guess::take(&app, who.origin.ip_address.as_deref(), &who.caller.name)?;
+    let changed = app.accounts.change_password(&who.caller, &current, &new, &who.origin).await;
+    guess.settle(&app, changed.as_ref().err());
+    app.sessions.forget(who.caller.user);
+    changed?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn bounded(pointer: &str, text: &str, max: usize) -> Result<(), Problem> {
+    let message = || format!("{} bytes; at most {max}", text.len());
+    if text.len() <= max { Ok(()) } else { Err(Problem::at(Code::InvalidBody, pointer, message())) }
+}
+
+fn tokens(app: &App, login: Login) -> Result<Json<TokensBody>, Problem> {
+    let Login { user, refresh_token } = login;
+    let now: Timestamp = app.clock.now();
+    let access_token = app.tokens.issue(user.id, user.token_version, now).map_err(Problem::internal)?;
+    let expires_in = app.tokens.life().as_secs();
+    Ok(Json(TokensBody { access_token, token_type: "Bearer".to_owned(), expires_in, refresh_token }))
+}
+
+/// One try of a password, taken from two buckets before any work is done.
+struct Guess {
+    peer: String,
+    name: String,
+}
+
+impl Guess {
+    fn take(app: &App, peer: Option<&str>, name: &str) -> Result<Guess, Problem> {
+        let guess = Guess { peer: peer.unwrap_or("unknown").to_owned(), name: name.chars().take(64).collect() };
+        let now = app.clock.now();
+        let limited = |wait: Duration| {
+            let detail = "too many failed logins; wait, then try again";
+            Problem { retry_after: Some(wait.as_secs() + 1), ..Problem::new(Code::RateLimited, detail) }
+        };
+        app.guessers.take(&guess.peer, now).map_err(limited)?;
+        app.guesses.take(&(guess.peer.clone(), guess.name.clone()), now).map_err(|wait| {
+            app.guessers.give(&guess.peer);
+            limited(wait)
+        })?;
+        Ok(guess)
+    }
+
+    /// Only a wrong guess costs anything.
+    fn settle(self, app: &App, error: Option<&AccountError>) {
+        if !matches!(error, Some(AccountError::Refused | AccountError::WrongPassword)) {
+            app.guessers.give(&self.peer);
+            app.guesses.give(&(self.peer, self.name));
+        }
+    }
+}

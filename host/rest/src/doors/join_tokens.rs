@@ -1,0 +1,56 @@
+//! Join tokens: one-time permissions to enrol.
+
+use std::cmp::Ordering;
+use std::time::Duration;
+
+use api::agent::{JoinToken as JoinTokenBody, NewJoinToken};
+use api::page::Page;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use crate::app::App;
+use crate::authorize::{Authorized, EnrolAgents};
+use crate::body::Strict;
+use crate::doors::{In, id, located};
+use crate::page::Asked;
+use crate::problem::Problem;
+use crate::query::Query;
+use crate::views;
+
+/// `GET /join-tokens`
+pub async fn list(
+    who: Authorized<EnrolAgents>,
+    State(app): State<App>,
+    query: Query,
+) -> Result<Json<Page<JoinTokenBody>>, Problem> {
+    let asked = Asked::read(&query, "join-tokens")?;
+    let mut tokens = app.enrol.tokens(&who.caller).await?;
+    tokens.sort_by_key(|token| std::cmp::Reverse(token.id));
+    let page = asked.slice(tokens, Ordering::Greater, |token| token.id.to_string());
+    Ok(Json(Asked::shown(page, |token| views::join_token(token, None))))
+}
+
+/// `POST /join-tokens`
+pub async fn create(
+    who: Authorized<EnrolAgents>,
+    State(app): State<App>,
+    Strict(body): Strict<NewJoinToken>,
+) -> Result<Response, Problem> {
+    let NewJoinToken { site, labels, ttl_s } = body;
+    let ttl = ttl_s.map(Duration::from_secs);
+    let (token, secret) = app.enrol.create_token(&who.caller, site, labels, ttl, &who.origin).await?;
+    let location = format!("/api/v1/join-tokens/{}", token.id);
+    Ok(located(StatusCode::CREATED, &location, views::join_token(token, Some(secret))))
+}
+
+/// `DELETE /join-tokens/{id}`
+pub async fn revoke(
+    who: Authorized<EnrolAgents>,
+    State(app): State<App>,
+    In(token): In<String>,
+) -> Result<StatusCode, Problem> {
+    app.enrol.revoke_token(&who.caller, id(&token, "join token")?, &who.origin).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

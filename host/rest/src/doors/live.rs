@@ -1,0 +1,206 @@
+//! A command's events as server-sent events: what is logged, then what happens, until the end.
+//!
+//! The log is the truth and the live feed only says that there is more of it: a reader that comes
+//! back with the last id it saw misses nothing and repeats nothing.
+
+use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Sse;
+use axum::response::sse::Event as SseEvent;
+use domain::event::{Event, What};
+use futures_util::{Stream, stream};
+use plan::id::{AgentId, CommandId};
+use ports::live::{Heard, Subscription};
+use services::browse::BrowseError;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+
+use crate::app::App;
+use crate::authorize::{Authorized, ReadCommands};
+use crate::doors::{In, id};
+use crate::problem::{Code, Problem};
+use crate::views;
+
+/// Events read from the log at a time.
+const BATCH: u32 = 200;
+
+/// `GET /commands/{id}/events`
+pub async fn events(
+    who: Authorized<ReadCommands>,
+    State(app): State<App>,
+    In(command): In<String>,
+    headers: HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<SseEvent, Infallible>>>, Problem> {
+    let command = id(&command, "command")?;
+    let last = last_seen(&headers)?;
+    // Listened to before anything is read, so that nothing falls between the two.
+    let live = app.browse.subscribe(command);
+    app.browse.command(&who.caller, command).await?;
+    let follower = Follower::new(app, who, command, last, live);
+    Ok(Sse::new(stream::unfold(follower, async |mut follower| Some((Ok(follower.next().await?), follower)))))
+}
+
+/// The cursor of a reader that comes back. An empty one is what browsers send before the first id.
+fn last_seen(headers: &HeaderMap) -> Result<u64, Problem> {
+    let Some(value) = headers.get("last-event-id") else { return Ok(0) };
+    let text = value.to_str().unwrap_or("?");
+    let refuse = || Problem::new(Code::InvalidHeader, "`Last-Event-ID` is the id of an event of this stream, a number");
+    if text.is_empty() { Ok(0) } else { text.parse().map_err(|_| refuse()) }
+}
+
+/// One reader of one command.
+struct Follower {
+    app: App,
+    who: Authorized<ReadCommands>,
+    command: CommandId,
+    live: Box<dyn Subscription>,
+    /// The last event that was given or passed over.
+    last: u64,
+    /// Given before anything new is looked for.
+    ready: VecDeque<SseEvent>,
+    /// Whether the log may hold more than was read.
+    behind: bool,
+    /// Nothing comes after what is ready.
+    over: bool,
+    /// Whether each agent met so far is in sight.
+    sight: HashMap<AgentId, bool>,
+    recheck: Interval,
+    heartbeat: Interval,
+}
+
+impl Follower {
+    fn new(
+        app: App,
+        who: Authorized<ReadCommands>,
+        command: CommandId,
+        last: u64,
+        live: Box<dyn Subscription>,
+    ) -> Follower {
+        let every = |period: Duration| {
+            let mut ticks = interval_at(Instant::now() + period, period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        };
+        let (recheck, heartbeat) = (every(app.options.recheck), every(app.options.heartbeat));
+        let (ready, sight) = (VecDeque::new(), HashMap::new());
+        Follower { app, who, command, live, last, ready, behind: true, over: false, sight, recheck, heartbeat }
+    }
+
+    /// The next thing to send; `None` ends the stream. A reader that waits with reading holds up only
+    /// itself: nothing is fetched before it is asked for.
+    async fn next(&mut self) -> Option<SseEvent> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(event);
+            }
+            if self.over {
+                return None;
+            }
+            let step = if self.behind { self.catch_up().await } else { self.listen().await };
+            if let Err(problem) = step {
+                // The reader comes back with its cursor and is told then.
+                tracing::warn!(
+                    cause = problem.cause,
+                    request_id = self.who.origin.correlation_id,
+                    "event stream ended"
+                );
+                self.over = true;
+            }
+        }
+    }
+
+    /// Reads on in the log. At its end, a command that is over ends the stream.
+    async fn catch_up(&mut self) -> Result<(), Problem> {
+        let events = self.app.browse.events(self.command, self.last, BATCH).await?;
+        self.behind = events.len() == BATCH as usize;
+        for event in events {
+            self.take(&event).await?;
+        }
+        if !self.behind {
+            let view = self.app.browse.command(&self.who.caller, self.command).await?;
+            if view.status.is_terminal() {
+                // It may have ended after the log was read: what it ended with comes first.
+                let rest = self.app.browse.events(self.command, self.last, BATCH).await?;
+                self.behind = rest.len() == BATCH as usize;
+                for event in rest {
+                    self.take(&event).await?;
+                }
+                if !self.behind {
+                    self.ready.push_back(self.stamped("end", views::command::end(&view)));
+                    self.over = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for something to happen, or to be said that nothing has.
+    async fn listen(&mut self) -> Result<(), Problem> {
+        tokio::select! {
+            heard = self.live.next() => match heard {
+                Heard::Event(event) => {
+                    if event.seq > self.last {
+                        self.take(&event).await?;
+                        // The log decides what the last word is.
+                        self.behind = matches!(event.what, What::Status { status, .. } if status.is_terminal());
+                    }
+                }
+                Heard::Lagged => self.behind = true,
+                Heard::Closed => self.over = true,
+            },
+            _ = self.recheck.tick() => self.over = !self.still_may().await?,
+            _ = self.heartbeat.tick() => self.ready.push_back(SseEvent::default().comment("")),
+        }
+        Ok(())
+    }
+
+    /// Whether the token is still good.
+    async fn still_may(&mut self) -> Result<bool, Problem> {
+        let now = self.app.clock.now();
+        let user = self.app.sessions.user(&self.app.accounts, &self.who.claims, now).await?;
+        Ok(now < self.who.claims.expires_at && user.is_some())
+    }
+
+    async fn take(&mut self, event: &Event) -> Result<(), Problem> {
+        if event.seq <= self.last {
+            return Ok(());
+        }
+        self.last = event.seq;
+        let agent = match &event.what {
+            What::State { agent, .. } | What::Output { agent, .. } => Some(*agent),
+            What::Status { .. } | What::Agent { .. } | What::Plugins { .. } => None,
+        };
+        let visible = match agent {
+            Some(agent) => self.sees(agent).await?,
+            None => true,
+        };
+        if let Some((name, data)) = views::command::event(event).filter(|_| visible) {
+            let event = self.stamped(name, data);
+            self.ready.push_back(event);
+        }
+        Ok(())
+    }
+
+    async fn sees(&mut self, agent: AgentId) -> Result<bool, Problem> {
+        if self.who.caller.sees_all_sites() {
+            return Ok(true);
+        }
+        if let Some(known) = self.sight.get(&agent) {
+            return Ok(*known);
+        }
+        let seen = match self.app.browse.invocation(&self.who.caller, self.command, agent).await {
+            Ok(_) => true,
+            Err(BrowseError::NotFound) => false,
+            Err(error) => return Err(error.into()),
+        };
+        self.sight.insert(agent, seen);
+        Ok(seen)
+    }
+
+    fn stamped(&self, name: &str, data: String) -> SseEvent {
+        SseEvent::default().event(name).id(self.last.to_string()).data(data)
+    }
+}

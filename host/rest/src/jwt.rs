@@ -1,0 +1,226 @@
+//! Access tokens: signed by one key with one algorithm, read strictly.
+//!
+//! The header is read by us and only picks among our keys: it can neither choose an algorithm nor
+//! bring or name a key from elsewhere. Every claim is required, typed, and known. The library does
+//! the signature and nothing else; time is our clock's.
+//! Source: RFC 7515, RFC 7519, RFC 8725 (best practices), RFC 9068 (`at+jwt`).
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use domain::time::Timestamp;
+use ed25519_dalek::SigningKey;
+use ed25519_dalek::pkcs8::DecodePrivateKey;
+use jsonwebtoken::crypto;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
+use plan::id::UserId;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Who access tokens are for.
+pub const AUDIENCE: &str = "viworks-api";
+/// The header's `typ`.
+const TYPE: &str = "at+jwt";
+/// Longest life of an access token.
+pub const LIFE_MAX: Duration = Duration::from_secs(600);
+/// How far two hosts' clocks may be apart.
+pub const LEEWAY: Duration = Duration::from_secs(30);
+/// Longest token that is looked at.
+const MAX_BYTES: usize = 2048;
+
+/// What to sign with.
+pub enum Key {
+    /// EdDSA, the default: an Ed25519 private key as PKCS#8 DER.
+    Ed25519(Vec<u8>),
+    /// HS256: at least 32 bytes nobody can guess.
+    Hs256(Vec<u8>),
+}
+
+/// A key that nobody can sign with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// Not the DER of an Ed25519 private key.
+    #[error("the token key is not an Ed25519 private key in PKCS#8 DER")]
+    NotEd25519,
+    /// Fewer than 32 bytes.
+    #[error("the token secret has {0} bytes; HS256 takes at least 32")]
+    Short(usize),
+    /// The tokens' life is out of range.
+    #[error("an access token's life of {0} s is out of range: 1 to 600 s")]
+    Life(u64),
+}
+
+/// Makes and reads access tokens.
+pub struct Tokens {
+    algorithm: Algorithm,
+    signing: EncodingKey,
+    verifying: DecodingKey,
+    kid: String,
+    issuer: String,
+    life: Duration,
+}
+
+/// What a good token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claims {
+    /// The user.
+    pub user: UserId,
+    /// The user's token version when it was made.
+    pub version: u64,
+    /// The token itself.
+    pub id: String,
+    /// Useless from then on.
+    pub expires_at: Timestamp,
+}
+
+/// Why a token is not good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// It was good once.
+    #[error("the token is over; refresh it or log in again")]
+    Expired,
+    /// It never was, or is not yet.
+    #[error("the token is not good")]
+    Invalid,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    alg: String,
+    kid: String,
+    typ: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    iss: String,
+    aud: String,
+    sub: String,
+    exp: i64,
+    nbf: i64,
+    iat: i64,
+    jti: String,
+    ver: u64,
+}
+
+impl Tokens {
+    /// Tokens of the installation called `issuer`, good for `life`.
+    ///
+    /// # Errors
+    /// A key nobody can sign with, or a life out of range.
+    pub fn new(key: &Key, issuer: impl Into<String>, life: Duration) -> Result<Tokens, KeyError> {
+        if life.as_secs() == 0 || life > LIFE_MAX {
+            return Err(KeyError::Life(life.as_secs()));
+        }
+        let (algorithm, signing, verifying, kid) = match key {
+            Key::Ed25519(der) => {
+                let public = SigningKey::from_pkcs8_der(der).map_err(|_| KeyError::NotEd25519)?.verifying_key();
+                let verifying = DecodingKey::from_ed_der(public.as_bytes());
+                (Algorithm::EdDSA, EncodingKey::from_ed_der(der), verifying, digest(public.as_bytes()))
+            }
+            Key::Hs256(secret) if secret.len() < 32 => return Err(KeyError::Short(secret.len())),
+            Key::Hs256(secret) => {
+                let (signing, verifying) = (EncodingKey::from_secret(secret), DecodingKey::from_secret(secret));
+                (Algorithm::HS256, signing, verifying, digest(&Sha256::digest(secret)))
+            }
+        };
+        let tokens = Tokens { algorithm, signing, verifying, kid, issuer: issuer.into(), life };
+        // The library reads the key when it signs; better now than at the first login.
+        tokens.sign("").map_err(|_| KeyError::NotEd25519)?;
+        Ok(tokens)
+    }
+
+    /// How long a token is good.
+    pub fn life(&self) -> Duration {
+        self.life
+    }
+
+    /// A token for `user`, as of `version`.
+    ///
+    /// # Errors
+    /// The signer's word; none that is known with a key that [`Tokens::new`] took.
+    pub fn issue(&self, user: UserId, version: u64, now: Timestamp) -> Result<String, String> {
+        let second = now.as_millis().div_euclid(1000);
+        let life = i64::try_from(self.life.as_secs()).expect("a life is at most 600 s");
+        let body = Body {
+            iss: self.issuer.clone(),
+            aud: AUDIENCE.to_owned(),
+            sub: user.to_string(),
+            exp: second + life,
+            nbf: second,
+            iat: second,
+            jti: format!("{:032x}", rand::random::<u128>()),
+            ver: version,
+        };
+        let header = Header { alg: self.algorithm_name().to_owned(), kid: self.kid.clone(), typ: TYPE.to_owned() };
+        let part = |json: Result<Vec<u8>, serde_json::Error>| json.map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
+        let header = part(serde_json::to_vec(&header)).map_err(|error| error.to_string())?;
+        let body = part(serde_json::to_vec(&body)).map_err(|error| error.to_string())?;
+        let message = format!("{header}.{body}");
+        let signature = self.sign(&message).map_err(|error| error.to_string())?;
+        Ok(format!("{message}.{signature}"))
+    }
+
+    /// What `token` says, if it is ours, whole, and good at `now`.
+    ///
+    /// # Errors
+    /// Why not, as far as its holder may know.
+    pub fn read(&self, token: &str, now: Timestamp) -> Result<Claims, TokenError> {
+        let invalid = || TokenError::Invalid;
+        if token.len() > MAX_BYTES {
+            return Err(TokenError::Invalid);
+        }
+        let (message, signature) = token.rsplit_once('.').ok_or_else(invalid)?;
+        let (header, body) = message.split_once('.').filter(|(_, body)| !body.contains('.')).ok_or_else(invalid)?;
+        let header: Header = open(header)?;
+        if header.alg != self.algorithm_name() || header.kid != self.kid || header.typ != TYPE {
+            return Err(TokenError::Invalid);
+        }
+        match crypto::verify(signature, message.as_bytes(), &self.verifying, self.algorithm) {
+            Ok(true) => self.judge(open(body)?, now),
+            Ok(false) | Err(_) => Err(TokenError::Invalid),
+        }
+    }
+
+    fn judge(&self, body: Body, now: Timestamp) -> Result<Claims, TokenError> {
+        let Body { iss, aud, sub, exp, nbf, iat, jti, ver } = body;
+        let at = |second: i64| Timestamp::from_millis(second.saturating_mul(1000));
+        let latest = now + LEEWAY;
+        let in_time = at(nbf) <= latest && at(iat) <= latest && iat <= exp;
+        let short = at(exp).since(at(iat)) <= self.life;
+        let user = sub.parse().map_err(|_| TokenError::Invalid)?;
+        if iss != self.issuer || aud != AUDIENCE || !in_time || !short || jti.is_empty() || jti.len() > 64 {
+            return Err(TokenError::Invalid);
+        }
+        let expires_at = at(exp);
+        if expires_at + LEEWAY <= now {
+            return Err(TokenError::Expired);
+        }
+        Ok(Claims { user, version: ver, id: jti, expires_at })
+    }
+
+    fn sign(&self, message: &str) -> jsonwebtoken::errors::Result<String> {
+        crypto::sign(message.as_bytes(), &self.signing, self.algorithm)
+    }
+
+    fn algorithm_name(&self) -> &'static str {
+        if self.algorithm == Algorithm::HS256 { "HS256" } else { "EdDSA" }
+    }
+}
+
+/// Canonical base64url without padding of a JSON object without duplicates.
+fn open<T: serde::de::DeserializeOwned>(part: &str) -> Result<T, TokenError> {
+    let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Invalid)?;
+    serde_json::from_slice(&bytes).map_err(|_| TokenError::Invalid)
+}
+
+/// A key's name: 16 hex digits of its SHA-256. Of a secret, the digest of the digest.
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! A small bounded token bucket: how often one address may guess one name's password.
+//!
+//! A try takes a token before any work is done and gets it back when it was right, so parallel
+//! guesses count as much as those one after the other.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use domain::time::Timestamp;
+
+/// Buckets by key. Each holds `burst` tokens and gains one every `refill`.
+pub struct Limiter<K> {
+    burst: u32,
+    refill: Duration,
+    capacity: usize,
+    buckets: Mutex<HashMap<K, Bucket>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    /// When it is full again. It lacks one token for every `refill` until then.
+    full_at: Timestamp,
+}
+
+impl<K: Clone + Eq + Hash> Limiter<K> {
+    /// At most `capacity` buckets are kept; beyond it the one nearest to full is forgotten.
+    pub fn new(burst: u32, refill: Duration, capacity: usize) -> Limiter<K> {
+        Limiter { burst, refill, capacity: capacity.max(1), buckets: Mutex::default() }
+    }
+
+    /// Takes a token.
+    ///
+    /// # Errors
+    /// There is none; how long until there is one.
+    pub fn take(&self, key: &K, now: Timestamp) -> Result<(), Duration> {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let full_at = buckets.get(key).map_or(now, |bucket| bucket.full_at.max(now)) + self.refill;
+        let room = self.refill * self.burst;
+        let debt = full_at.since(now);
+        if debt > room {
+            return Err(debt - room);
+        }
+        if !buckets.contains_key(key) && buckets.len() >= self.capacity {
+            buckets.retain(|_, bucket| bucket.full_at > now);
+            if buckets.len() >= self.capacity
+                && let Some(nearest) =
+                    buckets.iter().min_by_key(|(_, bucket)| bucket.full_at).map(|(key, _)| key.clone())
+            {
+                buckets.remove(&nearest);
+            }
+        }
+        buckets.insert(key.clone(), Bucket { full_at });
+        Ok(())
+    }
+
+    /// Gives a token back.
+    pub fn give(&self, key: &K) {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bucket) = buckets.get_mut(key) {
+            bucket.full_at = bucket.full_at - self.refill;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_burst_is_allowed_and_then_one_each_refill() {
+        let limiter = Limiter::new(3, MINUTE, 10);
+        let now = Timestamp(1_000_000);
+        assert!((0..3).all(|_| limiter.take(&"a", now).is_ok()));
+        assert_eq!(limiter.take(&"a", now), Err(MINUTE));
+        assert_eq!(limiter.take(&"a", now + MINUTE / 2), Err(MINUTE / 2));
+        assert_eq!(limiter.take(&"b", now), Ok(()));
+        assert_eq!(limiter.take(&"a", now + MINUTE), Ok(()));
+        assert!(limiter.take(&"a", now + MINUTE).is_err());
+        assert!((0..3).all(|_| limiter.take(&"a", now + MINUTE * 60).is_ok()), "never more than full, never less");
+        assert!(limiter.take(&"a", now + MINUTE * 60).is_err());
+    }
+
+    #[test]
+    fn a_token_given_back_can_be_taken_again() {
+        let limiter = Limiter::new(1, MINUTE, 10);
+        for _ in 0..5 {
+            assert_eq!(limiter.take(&"a", Timestamp(0)), Ok(()));
+            limiter.give(&"a");
+        }
+    }
+
+    #[test]
+    fn it_never_grows_beyond_its_capacity() {
+        let limiter = Limiter::new(2, MINUTE, 8);
+        assert!((0..2).all(|_| limiter.take(&u32::MAX, Timestamp(0)).is_ok()));
+        for key in 0..1000 {
+            assert!(limiter.take(&key, Timestamp(0)).is_ok());
+        }
+        assert!(limiter.buckets.lock().expect("lock").len() <= 8);
+        assert!(limiter.take(&u32::MAX, Timestamp(0)).is_err(), "the emptiest bucket is the last to be forgotten");
+    }
+}

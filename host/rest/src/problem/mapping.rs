@@ -1,0 +1,206 @@
+//! What every service's errors become. Exhaustive: a new case somewhere below does not build until
+//! it is decided here.
+
+use domain::access::Forbidden;
+use ports::error::StoreError;
+use ports::passwords::PasswordError;
+use ports::plugins::{PlanError, ResolveError};
+use services::accounts::AccountError;
+use services::browse::BrowseError;
+use services::cancel::CancelError;
+use services::enrol::EnrolError;
+use services::submit::SubmitError;
+
+use super::{Code, Problem};
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Problem {
+        let cause = error.to_string();
+        let (code, detail, retry_after) = match error {
+            StoreError::Unavailable(_) => {
+                (Code::StoreUnavailable, "the store does not answer; nothing was changed; try again", Some(1))
+            }
+            StoreError::Conflict(_) => (Code::Conflict, "somebody else changed this first; read it again", None),
+            StoreError::Corrupt { .. } => return Problem::internal(cause),
+        };
+        Problem { retry_after, cause: Some(cause), ..Problem::new(code, detail) }
+    }
+}
+
+impl From<Forbidden> for Problem {
+    fn from(error: Forbidden) -> Problem {
+        let code = match &error {
+            Forbidden::Role { .. } => Code::Forbidden,
+            Forbidden::Effect { .. } => Code::EffectNotGranted,
+        };
+        Problem::new(code, error.to_string())
+    }
+}
+
+impl From<PasswordError> for Problem {
+    fn from(error: PasswordError) -> Problem {
+        match error {
+            PasswordError::Busy => {
+                let problem = Problem::new(Code::Busy, "too many people are logging in; try again");
+                Problem { retry_after: Some(1), ..problem }
+            }
+            PasswordError::Unusable(cause) => Problem::internal(cause),
+        }
+    }
+}
+
+impl From<AccountError> for Problem {
+    fn from(error: AccountError) -> Problem {
+        let detail = error.to_string();
+        match error {
+            AccountError::Refused => Problem::new(Code::LoginRefused, detail),
+            AccountError::Invalid { pointer, message } => Problem::at(Code::InvalidBody, pointer, message),
+            AccountError::WrongPassword => Problem::at(Code::WrongPassword, "/current", detail),
+            AccountError::NameTaken(_) => Problem::at(Code::NameTaken, "/name", detail),
+            AccountError::LastAdmin(_) => Problem::new(Code::LastAdmin, detail),
+            AccountError::NotFound(_) => Problem::not_found("user"),
+            AccountError::Forbidden(error) => error.into(),
+            AccountError::Password(error) => error.into(),
+            AccountError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<BrowseError> for Problem {
+    fn from(error: BrowseError) -> Problem {
+        match error {
+            BrowseError::NotFound => Problem::not_found("command or agent"),
+            BrowseError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<CancelError> for Problem {
+    fn from(error: CancelError) -> Problem {
+        match error {
+            CancelError::NotFound => Problem::not_found("command"),
+            CancelError::Forbidden(error) => error.into(),
+            CancelError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<EnrolError> for Problem {
+    fn from(error: EnrolError) -> Problem {
+        let detail = error.to_string();
+        match error {
+            EnrolError::Forbidden(error) => error.into(),
+            EnrolError::Invalid { pointer, message } => Problem::at(Code::InvalidBody, pointer, message),
+            EnrolError::NotFound => Problem::not_found("agent or join token"),
+            EnrolError::TokenRefused | EnrolError::ProofRefused => Problem::new(Code::InvalidToken, detail),
+            EnrolError::NameTaken(_) => Problem::at(Code::NameTaken, "/name", detail),
+            EnrolError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ResolveError> for Problem {
+    fn from(error: ResolveError) -> Problem {
+        let said = error.to_string();
+        match error {
+            ResolveError::Unknown { nearest, .. } if nearest.is_empty() => {
+                Problem::at(Code::UnknownVerb, "/verb", said)
+            }
+            ResolveError::Unknown { nearest, .. } => {
+                Problem::at(Code::UnknownVerb, "/verb", format!("{said}; did you mean {}?", nearest.join(", ")))
+            }
+            ResolveError::Unavailable { .. } => Problem::at(Code::VerbUnavailable, "/verb", said),
+        }
+    }
+}
+
+impl From<PlanError> for Problem {
+    fn from(error: PlanError) -> Problem {
+        let said = error.to_string();
+        match error {
+            PlanError::Invalid(violations) => {
+                let count = violations.len();
+                let first = violations.first().map(|first| format!("/args{}: {}", first.pointer, first.message));
+                let rest = if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
+                let detail = format!("{}{rest}", first.unwrap_or_else(|| said.clone()));
+                violations.into_iter().fold(Problem::new(Code::InvalidArgs, detail), |problem, violation| {
+                    problem.with(format!("/args{}", violation.pointer), violation.message, &violation.keyword)
+                })
+            }
+            // The pointer is into the plan, which the caller did not write: it is told, not pointed at.
+            PlanError::Denied { .. } => Problem::new(Code::PlanDenied, said),
+            PlanError::Failed { plugin, .. } => {
+                let detail = format!("plugin `{plugin}` failed to make a plan; the host's log has the reason");
+                Problem { cause: Some(said), ..Problem::new(Code::PluginFailed, detail) }
+            }
+            PlanError::Overloaded => {
+                Problem { retry_after: Some(1), ..Problem::new(Code::PluginOverloaded, format!("{said}; try again")) }
+            }
+        }
+    }
+}
+
+impl From<SubmitError> for Problem {
+    fn from(error: SubmitError) -> Problem {
+        let said = error.to_string();
+        match error {
+            SubmitError::Verb(error) => error.into(),
+            SubmitError::Forbidden(error) => error.into(),
+            SubmitError::Plan(error) => error.into(),
+            SubmitError::Deadline { field, error } => Problem::at(Code::InvalidBody, field, error.to_string()),
+            SubmitError::NoTarget { unknown, excluded } => {
+                let mut problem = Problem::new(Code::NoTarget, &said);
+                for name in unknown {
+                    problem = problem.with("/target/agents", format!("there is no agent `{name}`"), "unknown_agent");
+                }
+                for (name, why) in excluded {
+                    problem = problem.with("/target", format!("`{name}` is out: {why}"), "excluded");
+                }
+                if problem.errors.is_empty() { problem.with("/target", said, "no_target") } else { problem }
+            }
+            SubmitError::Store(error) => error.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ports::plugins::Violation;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(problem: impl Into<Problem>, code: Code, pointers: &[&str]) {
+        let problem = problem.into();
+        let found: Vec<&str> = problem.errors.iter().map(|error| error.pointer.as_str()).collect();
+        assert_eq!((problem.code, found.as_slice()), (code, pointers), "{}", problem.detail);
+    }
+
+    #[test]
+    fn pointers_start_at_the_bodys_root() {
+        let violation =
+            |pointer: &str| Violation { pointer: pointer.into(), message: "no".into(), keyword: "type".into() };
+        let both = PlanError::Invalid(vec![violation("/limit"), violation("")]);
+        check(SubmitError::Plan(both), Code::InvalidArgs, &["/args/limit", "/args"]);
+        let unknown = ResolveError::Unknown { name: "docker.p".into(), nearest: vec!["docker.ps".into()] };
+        check(unknown, Code::UnknownVerb, &["/verb"]);
+        let nobody = SubmitError::NoTarget {
+            unknown: vec!["ghost".into()],
+            excluded: vec![("db-1".into(), "in maintenance".into())],
+        };
+        check(nobody, Code::NoTarget, &["/target/agents", "/target"]);
+        check(SubmitError::NoTarget { unknown: vec![], excluded: vec![] }, Code::NoTarget, &["/target"]);
+    }
+
+    #[test]
+    fn what_the_store_says_is_for_the_log() {
+        let corrupt = StoreError::Corrupt { table: "users", key: "ada".into(), what: "role `root`".into() };
+        for error in [StoreError::Unavailable("secret.db is locked".into()), corrupt] {
+            let problem = Problem::from(error.clone());
+            assert!(problem.code.row().status >= 500);
+            assert_eq!(problem.cause, Some(error.to_string()));
+            let shown = serde_json::to_string(&problem.render("r")).expect("renders");
+            assert!(!shown.contains("secret") && !shown.contains("ada"), "{shown}");
+        }
+    }
+}

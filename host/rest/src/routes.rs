@@ -1,0 +1,141 @@
+//! The one route table: router, documentation and tests are made of it.
+//!
+//! Invariant: a row's permission is the one its handler's first argument proves; a row that says
+//! otherwise does not build.
+
+use axum::Router;
+use axum::extract::Request;
+use axum::handler::Handler;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, MethodRouter, on};
+
+use crate::app::App;
+use crate::authorize::{
+    Access, BeginsWith, Door, EnrolAgents, Everyone, ManageAgents, ManageUsers, OwnAccount, ReadAgents, ReadAudit,
+    ReadCommands, ReadPlugins, ReadVerbs, RunCommands,
+};
+use crate::doors::{accounts, agents, audit, commands, invocations, join_tokens, live, plugins, system, users, verbs};
+use crate::query::Query;
+
+/// One route.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    /// `GET`, `POST`, `PATCH` or `DELETE`.
+    pub method: &'static str,
+    /// Its path, with `{names}`.
+    pub path: &'static str,
+    /// Who may use it.
+    pub access: Access,
+    /// Query parameters it knows; any other is refused.
+    pub query: &'static [&'static str],
+    /// One line.
+    pub summary: &'static str,
+}
+
+macro_rules! routes {
+    ($($method:ident $path:literal $door:ident $handler:path, [$($query:literal),*] $summary:literal;)*) => {
+        /// Every route there is.
+        pub const TABLE: &[Route] = &[$(Route {
+            method: stringify!($method),
+            path: $path,
+            access: <$door as Door>::ACCESS,
+            query: &[$($query),*],
+            summary: $summary,
+        }),*];
+
+        /// The routes, with nothing around them.
+        pub(crate) fn router() -> Router<App> {
+            let mut rows = TABLE.iter();
+            let router = Router::new();
+            $(let router = {
+                let row = rows.next().expect("one row for each route");
+                router.route($path, mount::<$door, _, _>(MethodFilter::$method, row, $handler))
+            };)*
+            router
+        }
+    };
+}
+
+routes! {
+    POST "/api/v1/auth/login" Everyone accounts::login, [] "Log in with name and password";
+    POST "/api/v1/auth/refresh" Everyone accounts::refresh, [] "Swap a refresh token for new tokens";
+    POST "/api/v1/auth/logout" OwnAccount accounts::logout, [] "End this login";
+    GET "/api/v1/me" OwnAccount accounts::me, [] "Who you are";
+    POST "/api/v1/me/password" OwnAccount accounts::change_password, [] "Change your password, which ends every login";
+
+    GET "/api/v1/users" ManageUsers users::list, ["limit", "cursor"] "Users, by name";
+    POST "/api/v1/users" ManageUsers users::create, [] "Make a user";
+    DELETE "/api/v1/users/{user}" ManageUsers users::delete, [] "Delete a user, by id or name";
+
+    GET "/api/v1/agents" ReadAgents agents::list, ["limit", "cursor", "status", "site", "q"] "Agents in your sight, by name";
+    GET "/api/v1/agents/{agent}" ReadAgents agents::show, [] "One agent, by id or name";
+    PATCH "/api/v1/agents/{agent}" ManageAgents agents::change, [] "Change an agent's site, labels or maintenance";
+    POST "/api/v1/agents/{agent}/revoke" EnrolAgents agents::revoke, [] "Revoke an agent's key for ever";
+    GET "/api/v1/agents/{agent}/telemetry" ReadAgents agents::telemetry, [] "An agent's latest telemetry sample";
+
+    GET "/api/v1/join-tokens" EnrolAgents join_tokens::list, ["limit", "cursor"] "Join tokens, newest first";
+    POST "/api/v1/join-tokens" EnrolAgents join_tokens::create, [] "Make a join token; its secret is shown once";
+    DELETE "/api/v1/join-tokens/{id}" EnrolAgents join_tokens::revoke, [] "Revoke a join token";
+
+    GET "/api/v1/verbs" ReadVerbs verbs::list, ["limit", "cursor"] "Loaded verbs, by name";
+    GET "/api/v1/verbs/{verb}" ReadVerbs verbs::show, [] "One verb with its schemas";
+    POST "/api/v1/verbs/{verb}/plan" RunCommands verbs::plan, [] "What a command would do; queues nothing";
+
+    POST "/api/v1/commands" RunCommands commands::submit, [] "Submit a command";
+    GET "/api/v1/commands" ReadCommands commands::list,
+        ["limit", "cursor", "status", "verb", "agent", "priority", "site", "since", "until"] "Commands in your sight, newest first";
+    GET "/api/v1/commands/{id}" ReadCommands commands::show, [] "One command";
+    POST "/api/v1/commands/{id}/cancel" RunCommands commands::cancel, [] "Ask a command to end";
+    GET "/api/v1/commands/{id}/events" ReadCommands live::events, [] "A command's events as server-sent events";
+    GET "/api/v1/commands/{id}/invocations" ReadCommands invocations::list, ["limit", "cursor", "state"] "A command's invocations, by agent id";
+    GET "/api/v1/commands/{id}/invocations/{agent}" ReadCommands invocations::show, [] "A command on one agent, by id or name";
+    GET "/api/v1/commands/{id}/invocations/{agent}/output" ReadCommands invocations::output, ["stream", "offset"] "Kept output as raw octets";
+
+    GET "/api/v1/plugins" ReadPlugins plugins::list, ["limit", "cursor"] "Plugin files, by name";
+    GET "/api/v1/plugins/{name}" ReadPlugins plugins::show, [] "One plugin";
+
+    GET "/api/v1/audit" ReadAudit audit::list, ["limit", "cursor"] "The audit log, newest first";
+
+    GET "/health" Everyone system::health, [] "How every part of the host is";
+    GET "/readyz" Everyone system::health, [] "Whether the host can take work";
+    GET "/livez" Everyone system::alive, [] "Whether the host runs";
+    GET "/version" Everyone system::version, [] "Which host this is";
+}
+
+fn mount<D, H, T>(method: MethodFilter, row: &'static Route, handler: H) -> MethodRouter<App>
+where
+    D: Door,
+    H: Handler<T, App>,
+    T: BeginsWith<D> + 'static,
+{
+    on(method, handler).layer(from_fn(move |request: Request, next: Next| known_query(row, request, next)))
+}
+
+async fn known_query(row: &'static Route, request: Request, next: Next) -> Response {
+    match Query::check(&request, row.query) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn only_these_routes_need_no_token() {
+        let open: Vec<&str> = TABLE.iter().filter(|row| row.access == Access::Public).map(|row| row.path).collect();
+        let expected = ["/api/v1/auth/login", "/api/v1/auth/refresh", "/health", "/readyz", "/livez", "/version"];
+        assert_eq!(open, expected);
+    }
+
+    #[test]
+    fn every_row_is_one_route_with_a_line_about_it() {
+        let routes: HashSet<(&str, &str)> = TABLE.iter().map(|row| (row.method, row.path)).collect();
+        assert_eq!(routes.len(), TABLE.len());
+        assert!(TABLE.iter().all(|row| !row.summary.is_empty() && !row.summary.ends_with('.')));
+    }
+}

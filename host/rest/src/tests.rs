@@ -1,0 +1,11 @@
+//! The door driven from outside: whole requests into the whole router, over the services and a real
+//! SQLite store. Stood in for: plugins, agents' sockets, the signing key's keeper, time and chance.
+
+mod accounts;
+mod agents;
+mod commands;
+mod edge;
+mod live;
+mod machines;
+mod permissions;
+mod world;

@@ -1,0 +1,230 @@
+//! Commands: submitted, looked at, cancelled.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use domain::attempt::Event;
+use ports::live::{Heard, Live};
+use serde_json::{Value, json};
+
+use super::world::{World, with};
+
+const COMMANDS: &str = "/api/v1/commands";
+
+fn echo(target: Value) -> Value {
+    json!({ "verb": "test.echo", "args": { "text": "hi" }, "target": target })
+}
+
+#[tokio::test]
+async fn a_command_is_accepted_followed_and_read_to_its_end() {
+    let world = World::new().await;
+    let op = world.login("op").await;
+    let mut body = echo(json!({ "all": true }));
+    body["priority"] = json!("high");
+    let reply = world.call(&op, "POST", COMMANDS, body).await.expect(202);
+    let accepted = reply.json();
+    let id = accepted["id"].as_str().expect("an id");
+    assert_eq!(reply.headers["location"], format!("{COMMANDS}/{id}"));
+    assert_eq!((&accepted["status"], &accepted["targets"][1]["agent_name"]), (&json!("pending"), &json!("web-1")));
+
+    let path = format!("{COMMANDS}/{id}");
+    let shown = world.get(&op, &path).await.expect(200).json();
+    assert_eq!((&shown["priority"], &shown["target"]), (&json!("high"), &json!({ "all": true })));
+    assert_eq!((&shown["counts"], &shown["submitter"]), (&json!({ "queued": 2 }), &json!("op")));
+
+    let command = id.parse().expect("an id");
+    world.finish(command, world.web, "héllo\n".as_bytes()).await;
+    let shown = world.get(&op, &path).await.expect(200).json();
+    assert_eq!((&shown["status"], &shown["counts"]), (&json!("running"), &json!({ "queued": 1, "succeeded": 1 })));
+    let one = world.get(&op, &format!("{path}/invocations/web-1")).await.expect(200).json();
+    assert_eq!((&one["state"], &one["exit_code"], &one["parsed"]), (&json!("succeeded"), &json!(0), &json!(true)));
+    assert_eq!((&one["stdout"], &one["result"]), (&json!("héllo\n"), &json!({ "n": 1 })));
+
+    let list = world.get(&op, &format!("{path}/invocations?limit=1")).await.expect(200).json();
+    let next = format!("{path}/invocations?limit=1&cursor={}", list["next_cursor"].as_str().expect("a cursor"));
+    let rest = world.get(&op, &next).await.expect(200).json();
+    assert_ne!(list["items"][0]["agent"], rest["items"][0]["agent"]);
+    assert_eq!(rest["next_cursor"], Value::Null);
+    let queued = world.get(&op, &format!("{path}/invocations?state=queued")).await.expect(200).json();
+    assert_eq!(queued["items"].as_array().expect("items").len(), 1);
+    assert_eq!(queued["items"][0]["parsed"], Value::Null);
+}
+
+#[tokio::test]
+async fn raw_output_is_octets_from_an_offset_on() {
+    let world = World::new().await;
+    let op = world.login("op").await;
+    let command = world.submit(&op).await;
+    world.finish(command, world.web, b"ab\xff\0cd").await;
+    let path = format!("{COMMANDS}/{command}/invocations/web-1/output");
+    let whole = world.get(&op, &path).await.expect(200);
+    assert_eq!(&whole.body[..], b"ab\xff\0cd");
+    assert_eq!(whole.headers["content-type"], "application/octet-stream");
+    assert_eq!(
+        (&whole.headers["x-output-gaps"], &whole.headers["x-output-total"]),
+        (&"none".parse().expect("a value"), &"6".parse().expect("a value"))
+    );
+    let rest = world.get(&op, &format!("{path}?stream=stdout&offset=4")).await.expect(200);
+    assert_eq!((&rest.body[..], &rest.headers["x-output-next-offset"]), (&b"cd"[..], &"6".parse().expect("a value")));
+    assert!(world.get(&op, &format!("{path}?stream=stderr")).await.expect(200).body.is_empty());
+    for query in ["stream=stdin", "offset=-1", "offset=x", "offset=99999999999999999999"] {
+        world.get(&op, &format!("{path}?{query}")).await.refused(400, "invalid_parameter");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_refused_with_its_reason() {
+    let world = World::new().await;
+    let op = world.login("op").await;
+    let all = json!({ "all": true });
+    let args = |text: &str| json!({ "verb": "test.echo", "args": { "text": text }, "target": { "all": true } });
+    for (body, status, code, pointer) in [
+        (json!({ "verb": "test.ecko", "target": all }), 422, "unknown_verb", "/verb"),
+        (json!({ "verb": "test.gone", "target": all }), 409, "verb_unavailable", "/verb"),
+        (json!({ "verb": "test.echo", "args": { "text": 5 }, "target": all }), 422, "invalid_args", "/args/text"),
+        (json!({ "verb": "test.echo", "args": [], "target": all }), 422, "invalid_args", "/args"),
+        (echo(json!({})), 422, "no_target", "/target"),
+        (echo(json!({ "agents": [] })), 422, "no_target", "/target"),
+        (echo(json!({ "agents": ["*"] })), 422, "no_target", "/target/agents"),
+        (echo(json!({ "agents": ["web-1", "ghost"] })), 422, "no_target", "/target/agents"),
+        (echo(json!({ "all": true, "sites": ["eu"] })), 422, "invalid_body", "/target"),
+        (echo(json!({ "everyone": true })), 422, "unknown_field", "/target/everyone"),
+        (json!({ "verb": "test.echo", "target": all, "priority": "urgent" }), 422, "invalid_body", "/priority"),
+        (json!({ "verb": "test.echo", "target": all, "priority": 1 }), 422, "invalid_body", "/priority"),
+        (json!({ "verb": "test.echo", "target": all, "run_timeout_ms": 0 }), 422, "invalid_body", "/run_timeout_ms"),
+        (
+            json!({ "verb": "test.echo", "target": all, "start_within_ms": 2_592_000_001_u64 }),
+            422,
+            "invalid_body",
+            "/start_within_ms",
+        ),
+        (json!({ "verb": "test.echo", "target": all, "start_within_ms": -1 }), 422, "invalid_body", "/start_within_ms"),
+    ] {
+        let reply = world.call(&op, "POST", COMMANDS, body.clone()).await.refused(status, code).json();
+        assert_eq!(reply["errors"][0]["pointer"], pointer, "{body}");
+    }
+    world.call(&op, "POST", COMMANDS, args("denied")).await.refused(422, "plan_denied");
+    let failed = world.call(&op, "POST", COMMANDS, args("trap")).await.refused(422, "plugin_failed");
+    assert!(!String::from_utf8_lossy(&failed.body).contains("0xdead"));
+    let busy = world.call(&op, "POST", COMMANDS, args("busy")).await.refused(503, "plugin_overloaded");
+    assert_eq!(busy.headers["retry-after"], "1");
+    let wipe = json!({ "verb": "test.wipe", "target": { "all": true } });
+    world.call(&op, "POST", COMMANDS, wipe).await.refused(403, "effect_not_granted");
+    assert_eq!(world.get(&op, COMMANDS).await.expect(200).json()["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_answers_500_and_tells_nothing() {
+    let world = World::new().await;
+    let op = world.login("op").await;
+    let body = json!({ "verb": "test.echo", "args": { "text": "panic" }, "target": { "all": true } });
+    let reply = world.call(&op, "POST", COMMANDS, body).await.refused(500, "internal");
+    assert!(!String::from_utf8_lossy(&reply.body).contains("secret"));
+    world.get(&op, "/api/v1/me").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_dry_run_shows_the_plan_and_queues_nothing() {
+    let world = World::new().await;
+    let op = world.login("op").await;
+    let path = "/api/v1/verbs/test.echo/plan";
+    let body = json!({ "args": { "text": "hi" }, "target": { "all": true } });
+    let plan = world.call(&op, "POST", path, body).await.expect(200).json();
+    assert_eq!((&plan["effect"], &plan["plans"][0]["agents"]), (&json!("read"), &json!(2)));
+    assert_eq!(plan["plans"][0]["plan"]["steps"][0], json!({ "program": "echo", "args": ["hi"] }));
+    assert_eq!(plan["plans"][0]["plan_hash"].as_str().expect("a hash").len(), 64);
+    world.call(&op, "POST", path, json!({ "target": { "all": true } })).await.expect(200);
+    let unknown = "/api/v1/verbs/test.nope/plan";
+    world.call(&op, "POST", unknown, json!({ "target": { "all": true } })).await.refused(404, "not_found");
+    assert_eq!(world.get(&op, COMMANDS).await.expect(200).json()["items"], json!([]));
+}
+
+#[tokio::test]
+async fn commands_are_listed_newest_first_within_sight_and_filter() {
+    let world = World::new().await;
+    let (op, eu) = (world.login("op").await, world.login("eu").await);
+    let both = world.submit(&op).await;
+    world.clock.forward(Duration::from_secs(1));
+    let us = world.call(&op, "POST", COMMANDS, echo(json!({ "sites": ["us"] }))).await.expect(202).json();
+    let us = us["id"].as_str().expect("an id").to_owned();
+    let ids = async |token: &str, query: &str| {
+        let list = world.get(token, &format!("{COMMANDS}{query}")).await.expect(200).json();
+        let items = list["items"].as_array().expect("items").clone();
+        items.iter().map(|item| item["id"].as_str().expect("an id").to_owned()).collect::<Vec<_>>().join(" ")
+    };
+    let both = both.to_string();
+    assert_eq!(ids(&op, "").await, format!("{us} {both}"));
+    assert_eq!(ids(&eu, "").await, both);
+    assert_eq!(ids(&eu, "?site=us").await, "");
+    assert_eq!(ids(&op, "?site=eu").await, both);
+    assert_eq!(ids(&op, "?agent=web-1").await, both);
+    assert_eq!(ids(&eu, "?agent=db-1").await, "");
+    assert_eq!(ids(&op, "?status=succeeded").await, "");
+    assert_eq!(ids(&op, "?status=pending,running&verb=test.echo&priority=normal").await, format!("{us} {both}"));
+    let created =
+        world.get(&op, &format!("{COMMANDS}/{us}")).await.json()["created_at"].as_str().expect("a time").to_owned();
+    assert_eq!(ids(&op, &format!("?since={created}")).await, us);
+    assert_eq!(ids(&op, &format!("?until={created}")).await, both);
+    let page = world.get(&op, &format!("{COMMANDS}?limit=1")).await.expect(200).json();
+    let next = format!("?limit=1&cursor={}", page["next_cursor"].as_str().expect("a cursor"));
+    assert_eq!(ids(&op, &next).await, both);
+    for query in ["status=done", "priority=1", "verb=x", "since=yesterday", "sort=password_hash"] {
+        let code = if query.starts_with("sort") { "unknown_parameter" } else { "invalid_parameter" };
+        world.get(&op, &format!("{COMMANDS}?{query}")).await.refused(400, code);
+    }
+    world.get(&eu, &format!("{COMMANDS}/{us}")).await.refused(404, "not_found");
+    world.get(&eu, &format!("{COMMANDS}/{us}/events")).await.refused(404, "not_found");
+    world.get(&eu, &format!("{COMMANDS}/{us}/invocations/db-1/output")).await.refused(404, "not_found");
+    world.call(&eu, "POST", &format!("{COMMANDS}/{us}/cancel"), json!({})).await.refused(404, "not_found");
+}
+
+#[tokio::test]
+async fn a_cancel_is_asked_for_once_and_an_ended_command_is_left_alone() {
+    let world = World::new().await;
+    let op = world.login("op").await;
+    let command = world.submit(&op).await;
+    let path = format!("{COMMANDS}/{command}/cancel");
+    let empty = with(&op, "POST", &path).body(Body::empty()).expect("a request");
+    let answer = world.send(empty).await.expect(202).json();
+    assert_eq!(answer["requested"], 2);
+    for agent in [world.web, world.db] {
+        world.advance(command, agent, vec![Event::CancelUnsent], None).await;
+    }
+    let answer = world.call(&op, "POST", &path, json!({})).await.expect(200).json();
+    assert_eq!(answer, json!({ "status": "cancelled", "requested": 0 }));
+    let unknown = format!("{COMMANDS}/0193f2a4-7c1e-7abc-8def-0123456789ab/cancel");
+    world.call(&op, "POST", &unknown, json!({})).await.refused(404, "not_found");
+}
+
+#[tokio::test]
+async fn a_submitter_may_wait_for_the_end() {
+    let world = World::new().await;
+    let op = world.login("op").await;
+    let submit = async |wait: &str| {
+        let request = with(&op, "POST", COMMANDS).header("content-type", "application/json").header("prefer", wait);
+        let body = echo(json!({ "agents": ["web-1"] })).to_string();
+        world.send(request.body(body.into()).expect("a request")).await
+    };
+    let reply = submit("respond-async, wait=0").await.expect(202);
+    assert_eq!(
+        (&reply.json()["status"], &reply.headers["preference-applied"]),
+        (&json!("pending"), &"wait=0".parse().expect("a value"))
+    );
+    for bad in ["wait=61", "wait=x", "wait=-1"] {
+        submit(bad).await.refused(400, "invalid_header");
+    }
+    let work = async {
+        // The other side: waits for the command to be there, then ends it.
+        let mut live = world.bus.subscribe(None);
+        let command = loop {
+            if let Heard::Event(event) = live.next().await
+                && let Some(command) = event.what.command()
+            {
+                break command;
+            }
+        };
+        world.finish(command, world.web, b"").await;
+    };
+    let (reply, ()) = tokio::join!(submit("wait=60"), work);
+    assert_eq!(reply.expect(200).json()["status"], "succeeded");
+}

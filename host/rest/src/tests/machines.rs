@@ -1,0 +1,253 @@
+//! What the world of these tests has instead of machines: a clock that is moved by hand, ids that
+//! count, two verbs without a sandbox, agents that never answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use domain::time::Timestamp;
+use domain::verb::{CancelBehaviour, Profile, VerbName, VerbTraits};
+use ed25519_dalek::SigningKey;
+use plan::effect::Effect;
+use plan::envelope::{self, Envelope, SignedEnvelope};
+use plan::id::{AgentId, ClusterId, CommandId, TokenId, UserId};
+use plan::policy::Rules;
+use plan::step::{Plan, Step};
+use ports::clock::{Clock, Ids};
+use ports::commands::{Due, Open};
+use ports::journal::Cluster;
+use ports::link::{Link, Settle};
+use ports::passwords::{PasswordError, Passwords};
+use ports::plugins::{
+    Interpretation, Outputs, PlanError, PluginIdentity, PluginStatus, Plugins, ResolveError, Verb, VerbContract,
+    Violation,
+};
+use ports::seal::Seal;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+pub const CLUSTER: ClusterId = ClusterId(Uuid::from_u128(0xc1));
+
+/// A clock that stands still until it is moved.
+pub struct Hand(AtomicI64);
+
+impl Default for Hand {
+    fn default() -> Hand {
+        Hand(AtomicI64::new(1_700_000_000_000_000))
+    }
+}
+
+impl Hand {
+    pub fn forward(&self, span: Duration) {
+        self.0.fetch_add(i64::try_from(span.as_micros()).expect("a test's span"), Ordering::SeqCst);
+    }
+}
+
+impl Clock for Hand {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// Ids that count up.
+#[derive(Default)]
+pub struct Counting(AtomicU64);
+
+impl Counting {
+    fn next(&self) -> Uuid {
+        Uuid::from_u128(
+            0x0193_0000_0000_7000_8000_0000_0000_0000 | u128::from(self.0.fetch_add(1, Ordering::SeqCst) + 1),
+        )
+    }
+}
+
+impl Ids for Counting {
+    fn agent(&self) -> AgentId {
+        AgentId(self.next())
+    }
+
+    fn command(&self) -> CommandId {
+        CommandId(self.next())
+    }
+
+    fn user(&self) -> UserId {
+        UserId(self.next())
+    }
+
+    fn token(&self) -> TokenId {
+        TokenId(self.next())
+    }
+
+    fn secret(&self) -> [u8; 32] {
+        let id = self.next().into_bytes();
+        std::array::from_fn(|at| id[at % 16] ^ u8::try_from(at).expect("32 bytes"))
+    }
+}
+
+/// Hashing that takes no time, so that the rest can be tested; argon2id has its own tests.
+pub struct Quick;
+
+#[async_trait]
+impl Passwords for Quick {
+    async fn hash(&self, password: &str) -> Result<String, PasswordError> {
+        Ok(format!("quick:{password}"))
+    }
+
+    async fn verify(&self, password: &str, hash: Option<&str>) -> Result<bool, PasswordError> {
+        Ok(hash == Some(&format!("quick:{password}")))
+    }
+}
+
+/// Agents that are connected and never say a word.
+pub struct Silent;
+
+impl Link for Silent {
+    fn offer(&self, _: Vec<Due>) {}
+
+    fn settle(&self, _: Open, _: Settle) -> bool {
+        true
+    }
+
+    fn cut(&self, _: AgentId, _: &str) {}
+}
+
+/// The signing key, in memory.
+pub struct Signer(pub SigningKey);
+
+impl Seal for Signer {
+    fn cluster(&self) -> Cluster {
+        Cluster { id: CLUSTER, epoch: 1 }
+    }
+
+    fn seal(&self, envelope: &Envelope) -> SignedEnvelope {
+        envelope::seal(envelope, &self.0)
+    }
+
+    fn open(&self, signed: &SignedEnvelope) -> Option<Envelope> {
+        signed.open(&self.0.verifying_key()).ok()
+    }
+
+    fn public_key(&self) -> String {
+        envelope::key_text(&self.0.verifying_key())
+    }
+
+    fn pin(&self) -> String {
+        "0123456789abcdef".to_owned()
+    }
+}
+
+/// `test.echo {text}` reads, `test.wipe` destroys, `test.gone` was removed.
+pub struct Shelf {
+    verbs: Vec<Arc<Sample>>,
+}
+
+impl Default for Shelf {
+    fn default() -> Shelf {
+        let verb = |name: &str, effect: Effect| {
+            Arc::new(Sample {
+                traits: VerbTraits {
+                    name: VerbName::parse(name).expect("a name"),
+                    summary: format!("tests {name}"),
+                    effect,
+                    idempotent: true,
+                    cancel: CancelBehaviour::Clean,
+                    default_timeout_ms: 60_000,
+                    needs: None,
+                },
+                contract: VerbContract {
+                    args_schema: json!({ "type": "object", "properties": { "text": { "type": "string" } } }),
+                    result_schema: json!({ "type": "object" }),
+                    examples: vec![json!({ "text": "hello" })],
+                },
+                plugin: PluginIdentity { name: "test".into(), version: "1.0.0".into(), digest: "ab".repeat(32) },
+            })
+        };
+        Shelf { verbs: vec![verb("test.wipe", Effect::Destroy), verb("test.echo", Effect::Read)] }
+    }
+}
+
+struct Sample {
+    traits: VerbTraits,
+    contract: VerbContract,
+    plugin: PluginIdentity,
+}
+
+#[async_trait]
+impl Verb for Sample {
+    fn traits(&self) -> &VerbTraits {
+        &self.traits
+    }
+
+    fn contract(&self) -> &VerbContract {
+        &self.contract
+    }
+
+    fn plugin(&self) -> &PluginIdentity {
+        &self.plugin
+    }
+
+    fn validate(&self, args: &Value) -> Result<(), Vec<Violation>> {
+        let text = args.get("text").is_none_or(Value::is_string);
+        let violation = || Violation { pointer: "/text".into(), message: "is not text".into(), keyword: "type".into() };
+        if text { Ok(()) } else { Err(vec![violation()]) }
+    }
+
+    async fn plan(&self, _: &Profile, args: &Value) -> Result<Plan, PlanError> {
+        let text = args["text"].as_str().unwrap_or("nothing").to_owned();
+        match text.as_str() {
+            "denied" => Err(PlanError::Denied { pointer: "/steps/0/program".into(), message: "not granted".into() }),
+            "trap" => Err(PlanError::Failed { plugin: "test".into(), message: "unreachable at 0xdead".into() }),
+            "busy" => Err(PlanError::Overloaded),
+            "panic" => panic!("the secret of the guest"),
+            _ => {
+                let step = Step { args: vec![text], ..Step::new("echo") };
+                Ok(Plan { steps: vec![step], effect: self.traits.effect, locks: vec![], summary: "says it".into() })
+            }
+        }
+    }
+
+    async fn interpret(&self, _: &Profile, _: &Value, _: Outputs) -> Interpretation {
+        Interpretation { succeeded: true, result: None, summary: String::new(), parse_fault: None }
+    }
+}
+
+impl Plugins for Shelf {
+    fn resolve(&self, name: &str) -> Result<Arc<dyn Verb>, ResolveError> {
+        if name == "test.gone" {
+            return Err(ResolveError::Unavailable { name: name.into(), why: "its plugin was removed".into() });
+        }
+        let found = self.verbs.iter().find(|verb| verb.traits.name.as_str() == name);
+        let unknown = || ResolveError::Unknown { name: name.into(), nearest: vec!["test.echo".into()] };
+        found.map(|verb| verb.clone() as Arc<dyn Verb>).ok_or_else(unknown)
+    }
+
+    fn pinned(&self, name: &VerbName, _: &str) -> Option<Arc<dyn Verb>> {
+        self.resolve(name.as_str()).ok()
+    }
+
+    fn verbs(&self) -> Vec<Arc<dyn Verb>> {
+        self.verbs.iter().map(|verb| verb.clone() as Arc<dyn Verb>).collect()
+    }
+
+    fn plugins(&self) -> Vec<PluginStatus> {
+        vec![PluginStatus {
+            name: "test".into(),
+            state: "active",
+            active: Some(self.verbs[0].plugin.clone()),
+            file: "test.wasm".into(),
+            verbs: vec!["test.echo".into(), "test.wipe".into()],
+            grant: Rules::default(),
+            faults: 0,
+            refusal: None,
+        }]
+    }
+
+    fn grant(&self, _: &str) -> Option<Arc<Rules>> {
+        None
+    }
+
+    fn generation(&self) -> u64 {
+        1
+    }
+}

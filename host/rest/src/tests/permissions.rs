@@ -1,0 +1,90 @@
+//! Every route against every role, from the table itself.
+
+use domain::access::{Permission, Role};
+use serde_json::json;
+
+use super::world::World;
+use crate::authorize::Access;
+use crate::routes::TABLE;
+
+/// A path with something in every place that is in nobody's sight.
+fn filled(path: &str) -> String {
+    let parts = path.split('/').map(|part| match part {
+        "{id}" => "0193f2a4-7c1e-7abc-8def-0123456789ab",
+        part if part.starts_with('{') => "nothing",
+        part => part,
+    });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+#[tokio::test]
+async fn every_route_asks_for_a_token_and_for_exactly_its_permission() {
+    let world = World::new().await;
+    let callers = [("eye", Role::Viewer), ("op", Role::Operator), ("root", Role::Admin)];
+    let mut tokens = Vec::new();
+    for (name, role) in callers {
+        tokens.push((world.login(name).await, role));
+    }
+    for row in TABLE {
+        let Access::Needs(permission) = row.access else { continue };
+        let path = filled(row.path);
+        let body = json!({ "nobody": "knows this field" });
+        world.call("", row.method, &path, body.clone()).await.refused(401, "unauthenticated");
+        world.call("forged", row.method, &path, body.clone()).await.refused(401, "invalid_token");
+        for (token, role) in &tokens {
+            let reply = world.call(token, row.method, &path, body.clone()).await;
+            let refused = reply.status == 403;
+            assert_eq!(
+                refused,
+                *role < permission.least_role(),
+                "{} {} as {role}: {}",
+                row.method,
+                row.path,
+                reply.status
+            );
+            if refused {
+                assert_eq!(reply.code(), "forbidden");
+            } else if reply.status.is_client_error() {
+                reply.code();
+            }
+            assert!(!reply.status.is_server_error(), "{} {}", row.method, row.path);
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_route_refuses_parameters_it_does_not_know() {
+    let world = World::new().await;
+    let root = world.login("root").await;
+    for row in TABLE {
+        let path = format!("{}?nobody=knows", filled(row.path));
+        let reply = world.call(&root, row.method, &path, json!({})).await.refused(400, "unknown_parameter");
+        assert_eq!(reply.json()["errors"][0]["pointer"], "?nobody", "{}", row.path);
+    }
+}
+
+#[tokio::test]
+async fn a_route_refuses_every_other_method_and_says_which_there_are() {
+    let world = World::new().await;
+    let root = world.login("root").await;
+    for row in TABLE {
+        let path = filled(row.path);
+        let reply = world.call(&root, "PUT", &path, json!({})).await.refused(405, "method_not_allowed");
+        let allow = reply.headers["allow"].to_str().expect("text").to_owned();
+        assert!(allow.split(',').any(|method| method == row.method), "{path}: {allow}");
+    }
+}
+
+#[test]
+fn every_permission_that_has_a_route_is_reached_by_some_role_alone() {
+    let used: Vec<Permission> = TABLE
+        .iter()
+        .filter_map(|row| match row.access {
+            Access::Needs(permission) => Some(permission),
+            Access::Public => None,
+        })
+        .collect();
+    for role in Role::ALL {
+        assert!(used.iter().any(|permission| permission.least_role() == role), "{role}");
+    }
+}

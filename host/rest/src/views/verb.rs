@@ -1,0 +1,67 @@
+//! Verbs, plans and plugins.
+
+use api::plugin::{Plugin as PluginBody, PluginRefusal};
+use api::verb::{PlanPreview, ProfilePlan, Verb as VerbBody};
+use domain::verb::{Profile, VerbTraits};
+use plan::step::Plan;
+use ports::plugins::{PluginIdentity, PluginStatus, Refusal, Verb, VerbContract};
+use services::submit::Preview;
+use sha2::{Digest, Sha256};
+
+use crate::problem::Problem;
+use crate::views;
+
+/// A verb with its schemas.
+pub fn verb(verb: &dyn Verb) -> VerbBody {
+    let VerbTraits { name, summary, effect, idempotent, cancel, default_timeout_ms, needs } = verb.traits().clone();
+    let VerbContract { args_schema, result_schema, examples } = verb.contract().clone();
+    let PluginIdentity { name: plugin, version, digest } = verb.plugin().clone();
+    VerbBody {
+        name: name.to_string(),
+        summary,
+        effect: effect.as_str().to_owned(),
+        idempotent,
+        cancel: cancel.as_str().to_owned(),
+        default_timeout_ms,
+        needs,
+        plugin,
+        plugin_version: version,
+        plugin_digest: digest,
+        args_schema,
+        result_schema,
+        examples,
+    }
+}
+
+/// What a command would do.
+///
+/// # Errors
+/// 500 when a plan has no JSON form, which the runtime would have refused.
+pub fn preview(verb: String, preview: Preview) -> Result<PlanPreview, Problem> {
+    let Preview { effect, resolution, plans } = preview;
+    let (targets, excluded) = views::command::resolved(resolution);
+    let plans = plans.into_iter().map(|(profile, plan, agents)| profile_plan(profile, plan, agents));
+    Ok(PlanPreview {
+        verb,
+        effect: effect.as_str().to_owned(),
+        targets,
+        excluded,
+        plans: plans.collect::<Result<_, _>>()?,
+    })
+}
+
+fn profile_plan(profile: Profile, plan: Plan, agents: u64) -> Result<ProfilePlan, Problem> {
+    let Profile { os, arch, container_engine, compose } = profile;
+    let text = serde_json::to_vec(&plan).map_err(|error| Problem::internal(error.to_string()))?;
+    let plan_hash = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(ProfilePlan { os, arch, container_engine, compose, agents, plan_hash, plan })
+}
+
+/// A plugin file.
+pub fn plugin(status: PluginStatus) -> PluginBody {
+    let PluginStatus { name, state, active, file, verbs, grant, faults, refusal } = status;
+    let (version, digest) = active.map(|PluginIdentity { name: _, version, digest }| (version, digest)).unzip();
+    let refusal =
+        refusal.map(|Refusal { gate, code, cause, cure, digest }| PluginRefusal { gate, code, cause, cure, digest });
+    PluginBody { name, state: state.to_owned(), file, version, digest, verbs, grant, faults, refusal }
+}

@@ -1,0 +1,401 @@
+//! Users: logging in and out, who there is, passwords, the first admin.
+//!
+//! Invariant: neither a password nor a refresh token ever reaches an audit entry, a log line or an
+//! error; the store sees hashes only.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use domain::access::{Caller, Forbidden, Grant, Permission, Role};
+use domain::audit::{Entry, Level};
+use plan::id::UserId;
+use ports::clock::{Clock, Ids};
+use ports::error::StoreError;
+use ports::journal::Journal;
+use ports::passwords::{PasswordError, Passwords};
+use ports::users::{NewRefresh, RefreshToken, Rotated, User, Users};
+use sha2::{Digest, Sha256};
+
+use crate::origin::Origin;
+
+/// How long a refresh token is good for; each refresh starts it anew.
+pub const REFRESH_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Fewest characters of a password.
+pub const PASSWORD_MIN: usize = 12;
+/// Most characters of a password.
+pub const PASSWORD_MAX: usize = 256;
+/// What every refresh token begins with, so that a leaked one can be recognised.
+pub const REFRESH_PREFIX: &str = "vwr_";
+/// Most grants of one user, and most patterns of one list of a grant.
+pub const GRANTS_MAX: usize = 64;
+
+/// The use cases.
+pub struct Accounts {
+    /// Where users are kept.
+    pub users: Arc<dyn Users>,
+    /// Where refusals are recorded.
+    pub journal: Arc<dyn Journal>,
+    /// Hashes passwords.
+    pub passwords: Arc<dyn Passwords>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Ids and secrets.
+    pub ids: Arc<dyn Ids>,
+}
+
+/// Somebody who proved who they are.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The user.
+    pub user: User,
+    /// Good for one refresh. A secret.
+    pub refresh_token: String,
+}
+
+/// A user on the way in.
+#[derive(Clone, Debug)]
+pub struct NewUser {
+    /// 1 to 63 of `[a-z0-9._-]`, not a UUID.
+    pub name: String,
+    /// 12 to 256 characters.
+    pub password: String,
+    /// Its role.
+    pub role: Role,
+    /// Absent: [`Grant::ordinary`].
+    pub grants: Option<Vec<Grant>>,
+}
+
+/// Name and password of the first admin, to be shown once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential {
+    /// User name.
+    pub name: String,
+    /// Password.
+    pub password: String,
+}
+
+/// Why nothing was done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AccountError {
+    /// Wrong name or password, or a refresh token that is not good any more. Deliberately one case.
+    #[error("name or password is wrong, or the token is no longer good")]
+    Refused,
+    /// A value nobody may have.
+    #[error("{pointer}: {message}")]
+    Invalid {
+        /// JSON Pointer into the request.
+        pointer: String,
+        /// What is wrong and what would be right.
+        message: String,
+    },
+    /// The caller's present password is another.
+    #[error("the current password is wrong")]
+    WrongPassword,
+    /// Another user has the name.
+    #[error("a user named `{0}` exists already")]
+    NameTaken(String),
+    /// Nobody could manage users any more.
+    #[error("`{0}` is the last admin; make another admin first")]
+    LastAdmin(String),
+    /// No such user.
+    #[error("no user `{0}`")]
+    NotFound(String),
+    /// Not allowed to.
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
+    /// The hasher.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Accounts {
+    /// Lets a user in. An unknown name costs the same work as a wrong password.
+    ///
+    /// # Errors
+    /// [`AccountError::Refused`], recorded in the audit log; the hasher's; the store's.
+    pub async fn login(&self, name: &str, password: &str, origin: &Origin) -> Result<Login, AccountError> {
+        let user = if is_user_name(name) { self.users.user_named(name).await? } else { None };
+        let hash = user.as_ref().map(|user| user.password_hash.as_str());
+        let right = self.passwords.verify(password, hash).await?;
+        let Some(user) = user.filter(|_| right) else {
+            let resource = is_user_name(name).then(|| ("user", name.to_owned()));
+            self.journal.audit(self.refusal("auth.login_refused", resource, origin)).await?;
+            return Err(AccountError::Refused);
+        };
+        let now = self.clock.now();
+        let refresh_token = self.refresh_token();
+        let sha256 = sha256_hex(&refresh_token);
+        let token = RefreshToken { family: sha256.clone(), sha256, user: user.id, expires_at: now + REFRESH_LIFE };
+        self.users.add_refresh(token, origin.entry(now, "auth.login", Some(&user.name))).await?;
+        Ok(Login { user, refresh_token })
+    }
+
+    /// Swaps a refresh token for its successor. One used before is stolen or replayed: its whole
+    /// family ends, and the audit log says so.
+    ///
+    /// # Errors
+    /// [`AccountError::Refused`]; the store's.
+    pub async fn refresh(&self, token: &str, origin: &Origin) -> Result<Login, AccountError> {
+        let now = self.clock.now();
+        let refresh_token = self.refresh_token();
+        let new = NewRefresh { sha256: sha256_hex(&refresh_token), expires_at: now + REFRESH_LIFE };
+        match self.users.rotate(&sha256_hex(token), new, now).await? {
+            Rotated::Rotated(user) => Ok(Login { user: *user, refresh_token }),
+            Rotated::Refused => Err(AccountError::Refused),
+            Rotated::Reused(user) => {
+                let entry = self.refusal("auth.refresh_reused", Some(("user", user.to_string())), origin);
+                self.journal.audit(entry).await?;
+                Err(AccountError::Refused)
+            }
+        }
+    }
+
+    /// Ends the login a refresh token belongs to. `false` when there is no such token.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn logout(&self, caller: &Caller, token: &str, origin: &Origin) -> Result<bool, AccountError> {
+        let entry = origin.entry(self.clock.now(), "auth.logout", Some(&caller.name));
+        Ok(self.users.end_family(&sha256_hex(token), entry).await?)
+    }
+
+    /// The user a token names, as they are now.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn identify(&self, id: UserId) -> Result<Option<User>, AccountError> {
+        Ok(self.users.user(id).await?)
+    }
+
+    /// All users, by name.
+    ///
+    /// # Errors
+    /// [`AccountError::Forbidden`]; the store's.
+    pub async fn users(&self, caller: &Caller) -> Result<Vec<User>, AccountError> {
+        caller.may(Permission::ManageUsers)?;
+        Ok(self.users.users().await?)
+    }
+
+    /// Makes a user.
+    ///
+    /// # Errors
+    /// [`AccountError::Invalid`], [`AccountError::NameTaken`], [`AccountError::Forbidden`]; the
+    /// hasher's; the store's.
+    pub async fn create(&self, caller: &Caller, new: NewUser, origin: &Origin) -> Result<User, AccountError> {
+        caller.may(Permission::ManageUsers)?;
+        self.store(new, Some(&caller.name), origin).await
+    }
+
+    /// Deletes a user, by id or name. Every token they hold is void at once.
+    ///
+    /// # Errors
+    /// [`AccountError::NotFound`], [`AccountError::LastAdmin`], [`AccountError::Forbidden`]; the store's.
+    pub async fn delete(&self, caller: &Caller, user: &str, origin: &Origin) -> Result<UserId, AccountError> {
+        caller.may(Permission::ManageUsers)?;
+        let not_found = || AccountError::NotFound(user.chars().take(64).collect());
+        let found = match user.parse::<UserId>() {
+            Ok(id) => self.users.user(id).await?,
+            Err(_) if is_user_name(user) => self.users.user_named(user).await?,
+            Err(_) => None,
+        };
+        let found = found.ok_or_else(not_found)?;
+        let mut entry = origin.entry(self.clock.now(), "users.delete", Some(&caller.name));
+        entry.resource = Some(("user", found.name.clone()));
+        match self.users.delete(found.id, entry).await {
+            Ok(true) => Ok(found.id),
+            Ok(false) => Err(not_found()),
+            Err(StoreError::Conflict(_)) => Err(AccountError::LastAdmin(found.name)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Changes the caller's own password, which ends every token of before.
+    ///
+    /// # Errors
+    /// [`AccountError::WrongPassword`], [`AccountError::Invalid`]; the hasher's; the store's.
+    pub async fn change_password(
+        &self,
+        caller: &Caller,
+        current: &str,
+        new: &str,
+        origin: &Origin,
+    ) -> Result<(), AccountError> {
+        check_password("/new", new)?;
+        let user = self.users.user(caller.user).await?.ok_or(AccountError::Refused)?;
+        if !self.passwords.verify(current, Some(&user.password_hash)).await? {
+            let resource = Some(("user", user.name));
+            self.journal.audit(self.refusal("auth.password_refused", resource, origin)).await?;
+            return Err(AccountError::WrongPassword);
+        }
+        let hash = self.passwords.hash(new).await?;
+        let mut entry = origin.entry(self.clock.now(), "auth.password_changed", Some(&caller.name));
+        entry.resource = Some(("user", user.name));
+        let changed = self.users.set_password(user.id, hash, entry).await?;
+        if changed { Ok(()) } else { Err(AccountError::Refused) }
+    }
+
+    /// What was done and refused, newest first, entries below `before`.
+    ///
+    /// # Errors
+    /// [`AccountError::Forbidden`]; the store's.
+    pub async fn audit_log(
+        &self,
+        caller: &Caller,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<(u64, Entry)>, AccountError> {
+        caller.may(Permission::ReadAudit)?;
+        Ok(self.journal.audits(before, limit).await?)
+    }
+
+    /// Makes the first admin when there is no user at all, with the given password or one nobody can
+    /// guess. `None` when there are users already.
+    ///
+    /// # Errors
+    /// [`AccountError::Invalid`]; the hasher's; the store's.
+    pub async fn first_admin(
+        &self,
+        name: &str,
+        password: Option<String>,
+        origin: &Origin,
+    ) -> Result<Option<Credential>, AccountError> {
+        if self.users.count().await? > 0 {
+            return Ok(None);
+        }
+        let password = password.unwrap_or_else(|| URL_SAFE_NO_PAD.encode(&self.ids.secret()[..24]));
+        let new = NewUser { name: name.to_owned(), password: password.clone(), role: Role::Admin, grants: None };
+        match self.store(new, None, origin).await {
+            Ok(user) => Ok(Some(Credential { name: user.name, password })),
+            // Another host of the same store was faster.
+            Err(AccountError::NameTaken(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn store(&self, new: NewUser, actor: Option<&str>, origin: &Origin) -> Result<User, AccountError> {
+        let NewUser { name, password, role, grants } = new;
+        if !is_user_name(&name) {
+            let message =
+                "a user's name is 1 to 63 of a-z, 0-9, . _ and -, starting with a letter or digit, and no UUID";
+            return Err(invalid("/name", message));
+        }
+        check_password("/password", &password)?;
+        let grants = grants.unwrap_or_else(|| vec![Grant::ordinary()]);
+        check_grants(&grants)?;
+        let password_hash = self.passwords.hash(&password).await?;
+        let created_at = self.clock.now();
+        let id = self.ids.user();
+        let user = User { id, name: name.clone(), password_hash, role, grants, token_version: 1, created_at };
+        let mut entry = origin.entry(created_at, "users.create", actor);
+        entry.resource = Some(("user", name.clone()));
+        entry.details = serde_json::json!({ "role": role.as_str() }).to_string();
+        match self.users.create(user.clone(), entry).await {
+            Ok(()) => Ok(user),
+            Err(StoreError::Conflict(_)) => Err(AccountError::NameTaken(name)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn refusal(&self, action: &'static str, resource: Option<(&'static str, String)>, origin: &Origin) -> Entry {
+        let entry = origin.entry(self.clock.now(), action, None);
+        Entry { level: Level::Warn, resource, ..entry }
+    }
+
+    fn refresh_token(&self) -> String {
+        format!("{REFRESH_PREFIX}{}", URL_SAFE_NO_PAD.encode(self.ids.secret()))
+    }
+}
+
+/// Whether `text` may be a user's name. Never the text of a UUID, so that a route can take either.
+pub fn is_user_name(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
+    (1..=63).contains(&text.len())
+        && text.bytes().all(allowed)
+        && !text.starts_with(['.', '_', '-'])
+        && text.parse::<UserId>().is_err()
+}
+
+fn invalid(pointer: impl Into<String>, message: impl Into<String>) -> AccountError {
+    AccountError::Invalid { pointer: pointer.into(), message: message.into() }
+}
+
+fn check_password(pointer: &str, password: &str) -> Result<(), AccountError> {
+    let length = password.chars().count();
+    if (PASSWORD_MIN..=PASSWORD_MAX).contains(&length) {
+        Ok(())
+    } else {
+        Err(invalid(pointer, format!("{length} characters; a password has {PASSWORD_MIN} to {PASSWORD_MAX}")))
+    }
+}
+
+/// Grants are matched at every submission, so their patterns are kept short and simple.
+fn check_grants(grants: &[Grant]) -> Result<(), AccountError> {
+    if grants.len() > GRANTS_MAX {
+        return Err(invalid("/grants", format!("{} grants; at most {GRANTS_MAX}", grants.len())));
+    }
+    for (index, grant) in grants.iter().enumerate() {
+        for (list, patterns) in [("sites", &grant.sites), ("verbs", &grant.verbs)] {
+            let at = format!("/grants/{index}/{list}");
+            if patterns.len() > GRANTS_MAX {
+                return Err(invalid(at, format!("{} patterns; at most {GRANTS_MAX}", patterns.len())));
+            }
+            if let Some(bad) = patterns.iter().position(|pattern| !is_pattern(pattern)) {
+                let rule = "a pattern is 1 to 64 of letters, digits, . _ / - and at most four *";
+                return Err(invalid(format!("{at}/{bad}"), rule));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_pattern(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'/' | b'-' | b'*');
+    (1..=64).contains(&text.len()) && text.bytes().all(allowed) && text.matches('*').count() <= 4
+}
+
+fn sha256_hex(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_names_are_short_lower_case_and_never_ids() {
+        for good in ["ada", "ci-bot", "a.b_c", "0", &"a".repeat(63)] {
+            assert!(is_user_name(good), "{good}");
+        }
+        for bad in ["", "Ada", "-a", "a b", "a\0", "ä", "0193f2a4-7c1e-7abc-8def-0123456789ab", &"a".repeat(64)] {
+            assert!(!is_user_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_counted_in_characters() {
+        for (length, fits) in [(0, false), (11, false), (12, true), (256, true), (257, false)] {
+            assert_eq!(check_password("/password", &"ö".repeat(length)).is_ok(), fits, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_grant_holds_short_patterns_only() {
+        let grant = |site: &str| Grant { sites: vec!["eu".into(), site.into()], verbs: vec![], effects: vec![] };
+        assert_eq!(check_grants(&[Grant::ordinary(), grant("eu-*/a")]), Ok(()));
+        for bad in ["", "a b", "*****", "a\n", &"a".repeat(65)] {
+            let error = check_grants(&[grant(bad)]).expect_err(bad);
+            assert!(matches!(error, AccountError::Invalid { pointer, .. } if pointer == "/grants/0/sites/1"), "{bad}");
+        }
+        assert!(check_grants(&vec![Grant::ordinary(); GRANTS_MAX + 1]).is_err());
+    }
+
+    #[test]
+    fn a_refresh_token_is_stored_as_its_digest() {
+        assert_eq!(sha256_hex("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+}
