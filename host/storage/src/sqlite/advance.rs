@@ -1,12 +1,16 @@
 //! A batch of advances and output: read where the attempts stand, fold, write what changed.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
-use domain::attempt::State;
+use domain::attempt::{Reason, State};
+use domain::command::Status;
 use domain::event::What;
 use domain::time::Timestamp;
 use plan::id::{AgentId, CommandId};
 use ports::commands::{Advance, Advanced, Chunk};
+use ports::error::StoreError;
+use serde::Deserialize;
 use sqlx::SqliteConnection;
 
 use super::bulk::Bulk;
@@ -20,11 +24,14 @@ use crate::rollup::Rollup;
 use crate::staged::Staged;
 use crate::text;
 
+/// Answers with one row of JSON a piece: every row that comes back wakes the writer once, and a batch
+/// that asks for hundreds would be woken hundreds of times.
 static STANDING: Bulk = Bulk::new(
-    "with wanted (command_id, agent_id) as (values",
-    "(?, ?)",
-    ") select i.command_id, i.agent_id, i.id, i.attempt, i.state, i.reason, i.started_at, c.rowid, c.status, c.counts \
-     from wanted w cross join invocations i on i.command_id = w.command_id and i.agent_id = w.agent_id \
+    "with wanted (place, command_id, agent_id) as (values",
+    "(?, ?, ?)",
+    ") select json_group_array(json_array(w.place, i.id, i.attempt, i.state, i.reason, i.started_at, c.rowid, c.status, \
+     c.counts)) from wanted w \
+     cross join invocations i on i.command_id = w.command_id and i.agent_id = w.agent_id \
      cross join commands c on c.id = i.command_id",
 );
 static MOVE: Bulk = Bulk::new(
@@ -121,28 +128,70 @@ pub(super) async fn apply(
     Ok((answers, numbered.refused))
 }
 
+/// One element of what [`STANDING`] answers.
+#[derive(Deserialize)]
+struct Found<'a> {
+    place: usize,
+    row: i64,
+    attempt: u32,
+    #[serde(borrow)]
+    state: Cow<'a, str>,
+    #[serde(borrow)]
+    reason: Option<Cow<'a, str>>,
+    started_at: Option<i64>,
+    command_row: i64,
+    #[serde(borrow)]
+    status: Cow<'a, str>,
+    #[serde(borrow)]
+    counts: Cow<'a, str>,
+}
+
+/// Where `wanted` stand; it is sorted, and what does not exist is left out.
 async fn standing(
     tx: &mut SqliteConnection,
     wanted: &[(CommandId, AgentId)],
 ) -> Result<(Vec<Slot>, Vec<Parent>), Failure> {
-    let found = STANDING.fetch(tx, wanted, |(command, agent), values| _ = values.put(command.0).put(agent.0)).await?;
-    let mut slots = Vec::with_capacity(found.len());
+    let placed: Vec<(i64, &(CommandId, AgentId))> = (0..).zip(wanted).collect();
+    let answers = STANDING
+        .fetch(tx, &placed, |(place, (command, agent)), values| {
+            values.put(*place).put(command.0).put(agent.0);
+        })
+        .await?;
+    let mut slots = Vec::with_capacity(wanted.len());
     let mut parents: Vec<Parent> = Vec::new();
-    for row in &found {
-        let mut cells = Cells::new(row, "invocations");
-        let (command, agent) = cells.pair()?;
-        let (row, attempt) = (cells.take()?, cells.number()?);
-        let standing = Standing::new(rows::state(&mut cells)?, rows::reason(&mut cells)?, cells.time_if_any()?);
-        // Wanted is sorted, so the invocations of one command come in a row.
-        if parents.last().is_none_or(|parent| parent.id != command) {
-            let parent_row = cells.take()?;
-            let status = rows::status(&mut cells)?;
-            let rollup = Rollup::new(rows::counts(&mut cells)?, status);
-            parents.push(Parent { row: parent_row, id: command, rollup, moved: false, ended: false });
+    for answer in &answers {
+        let text: &str = Cells::new(answer, "invocations").take()?;
+        let unreadable = |what| StoreError::Corrupt { table: "invocations", key: "batch".to_owned(), what };
+        let mut found: Vec<Found<'_>> = text::parse(text).map_err(unreadable)?;
+        found.sort_unstable_by_key(|found| found.place);
+        for found in &found {
+            let (command, agent) = wanted[found.place];
+            let unreadable =
+                |what| StoreError::Corrupt { table: "invocations", key: format!("{command}/{agent}"), what };
+            // Wanted is sorted, so the invocations of one command come in a row.
+            if parents.last().is_none_or(|parent| parent.id != command) {
+                parents.push(found.parent(command).map_err(unreadable)?);
+            }
+            let standing = found.standing().map_err(unreadable)?;
+            let (row, attempt) = (found.row, found.attempt);
+            slots.push(Slot { row, command, agent, attempt, of: parents.len() - 1, standing });
         }
-        slots.push(Slot { row, command, agent, attempt, of: parents.len() - 1, standing });
     }
     Ok((slots, parents))
+}
+
+impl Found<'_> {
+    fn standing(&self) -> Result<Standing, String> {
+        let state = rows::word("state", State::parse)(&self.state)?;
+        let reason = self.reason.as_deref().map(rows::word("reason", Reason::parse)).transpose()?;
+        Ok(Standing::new(state, reason, self.started_at.map(Timestamp)))
+    }
+
+    fn parent(&self, id: CommandId) -> Result<Parent, String> {
+        let status = rows::word("status", Status::parse)(&self.status)?;
+        let rollup = Rollup::new(text::parse_counts(&self.counts)?, status);
+        Ok(Parent { row: self.command_row, id, rollup, moved: false, ended: false })
+    }
 }
 
 fn stage_states(slots: &[Slot], which: impl Fn(State) -> bool, staged: &mut Staged) {
