@@ -1,0 +1,20 @@
+//! `viworks`, the command line: operators follow commands on a fleet, authors build plugins.
+//!
+//! Invariant: standard output is data and standard error is chatter, so every command can be piped.
+
+pub mod agent;
+pub mod app;
+pub mod catalog;
+pub mod client;
+pub mod command;
+pub mod context;
+pub mod exit;
+pub mod failure;
+pub mod logs;
+pub mod output;
+pub mod plugin;
+pub mod prompt;
+pub mod run;
+pub mod schema;
+pub mod user;
+pub mod watch;

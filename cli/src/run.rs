@@ -1,0 +1,199 @@
+//! `viworks run VERB`: check, ask, submit, follow, say how it ended.
+
+mod again;
+mod arguments;
+mod options;
+mod preview;
+mod scan;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::time::Instant;
+
+use api::command::{Accepted, NewCommand};
+use api::verb::{PlanRequest, Verb};
+use clap::FromArgMatches;
+use clap::error::ErrorKind;
+use serde_json::Value;
+
+use crate::client::{Client, ClientError};
+use crate::context::{Choice, DEFAULT_CONFIRM_ABOVE, Store};
+use crate::exit::Exit;
+use crate::failure::{Failure, describe};
+use crate::output::{Format, Sink};
+use crate::schema::{Flag, flags};
+use crate::watch::{Ending, Watch};
+
+pub use options::{RunOptions, base_command};
+
+/// What was said before the word `run`.
+#[derive(Clone, Debug, Default)]
+pub struct Said {
+    /// `--context`
+    pub context: Option<String>,
+    /// `-o`
+    pub format: Option<Format>,
+}
+
+/// Runs a verb; `words` is what follows `run` on the command line.
+///
+/// # Errors
+/// When it was refused, declined or not followed to its end. Targets that did not succeed are no
+/// error but [`Exit::TargetsFailed`].
+pub async fn run(words: Vec<OsString>, said: Said, store: &Store) -> Result<Exit, Failure> {
+    let words = readable(words)?;
+    let base = base_command();
+    let scanned = scan::scan(&base, &words)?;
+    let Some(verb) = &scanned.verb else {
+        return refuse_or_help(base, &words);
+    };
+    let choice = Choice::of_environment(scanned.value("context").or_else(|| said.context.clone()));
+    let client = choice.client(store)?;
+    let verb = known_verb(&client, verb).await?;
+    let flags = flags(&verb.args_schema, &options::reserved(&base));
+    let full = options::with_flags(base, &verb, &flags);
+
+    let matches =
+        match full.clone().try_get_matches_from(std::iter::once("run").chain(words.iter().map(String::as_str))) {
+            Ok(matches) => matches,
+            Err(error) => return refused(&error),
+        };
+    let options = RunOptions::from_arg_matches(&matches).map_err(|error| Failure::usage(error.to_string()))?;
+    let sink = Sink::of_process(options.output.or(said.format).unwrap_or_default());
+    let args = arguments::collect(&options, &flags, &matches, &verb)?;
+    let target = options.target()?;
+    let explain = |error: ClientError| explained(error, &flags);
+
+    if options.dry_run {
+        let plan = client.preview(&verb.name, &PlanRequest { args, target }).await.map_err(explain)?;
+        return preview::print(&plan, &sink);
+    }
+    if !options.yes {
+        let above = store.read()?.confirm_above.unwrap_or(DEFAULT_CONFIRM_ABOVE);
+        preview::confirm(&client, &verb, &args, &target, above).await.map_err(|error| match error {
+            preview::Declined::Client(error) => explain(error),
+            preview::Declined::Said(failure) => failure,
+        })?;
+    }
+
+    let command = NewCommand {
+        verb: verb.name.clone(),
+        args,
+        target,
+        priority: options.priority.map(|priority| priority.to_string()),
+        start_within_ms: options.start_within.map(options::millis),
+        run_timeout_ms: options.timeout.map(options::millis),
+    };
+    let key = format!("{:032x}", rand::random::<u128>());
+    let started = Instant::now();
+    let accepted = client.submit(&command, &key).await.map_err(explain)?;
+    preview::say_excluded(&accepted.excluded, &sink)?;
+    if options.detach {
+        let id = accepted.id.clone();
+        sink.one(&accepted, &id, || format!("{id}\n"))?;
+        return Ok(Exit::Ok);
+    }
+    let again = again::line(&full, &words, said.context.as_deref(), &verb, &flags, &command.args);
+    follow(&client, &accepted, started, &options, sink, &again).await
+}
+
+/// The long flags of `viworks run` itself, which verbs cannot have.
+pub fn reserved_flags() -> std::collections::BTreeSet<String> {
+    options::reserved(&base_command())
+}
+
+async fn follow(
+    client: &Client,
+    accepted: &Accepted,
+    started: Instant,
+    options: &RunOptions,
+    sink: Sink,
+    again: &again::Again,
+) -> Result<Exit, Failure> {
+    let id = &accepted.id;
+    let names: BTreeMap<String, String> =
+        accepted.targets.iter().map(|target| (target.agent.clone(), target.agent_name.clone())).collect();
+    let mut watch = Watch::new(client, id, names, sink);
+    let ending = match watch.follow(options.wait).await {
+        Ok(ending) => ending,
+        Err(mut failure) => {
+            let said = [std::mem::take(&mut failure.message), goes_on(id)];
+            failure.message = said.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n");
+            return Err(failure);
+        }
+    };
+    match ending {
+        Ending::Interrupted => Err(Failure::new(Exit::Interrupted, format!("stopped watching\n{}", goes_on(id)))),
+        Ending::TimedOut => Err(Failure::new(Exit::NotDone, format!("not over yet, and waiting is\n{}", goes_on(id)))),
+        Ending::Over(end) => {
+            let elapsed = started.elapsed();
+            let failed = tokio::select! {
+                failed = watch.conclude(&end, Some(elapsed)) => failed?,
+                _ = tokio::signal::ctrl_c() => return Err(Failure::new(Exit::Interrupted, format!("command {id} is over: {}", end.status))),
+            };
+            if let Some(line) = again.on(&failed) {
+                sink.say(&format!("to run it again where it did not succeed:\n  {line}"))?;
+            }
+            Ok(Exit::of_command(&end.status))
+        }
+    }
+}
+
+/// What somebody who no longer watches can still do.
+fn goes_on(id: &str) -> String {
+    format!(
+        "command {id} goes on by itself; watch it with `viworks logs {id} -f`, end it with `viworks command cancel {id}`"
+    )
+}
+
+/// The verb, or which ones have a name like it.
+async fn known_verb(client: &Client, name: &str) -> Result<Verb, Failure> {
+    match client.verb(name).await {
+        Ok(verb) => Ok(verb),
+        Err(error) if error.status() == Some(404) || error.code() == Some("unknown_verb") => {
+            let known = client.verbs().await.map(|page| page.items).unwrap_or_default();
+            let near = arguments::nearest(name, known.iter().map(|verb| verb.name.as_str()));
+            let hint = if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) };
+            Err(Failure::usage(format!("no verb `{name}`{hint}\n  `viworks verb list` shows what there is")))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A refusal whose pointers are named by the flags that set them.
+fn explained(error: ClientError, flags: &[Flag]) -> Failure {
+    let ClientError::Problem { problem, retry_after } = &error else { return error.into() };
+    let message = describe(problem, *retry_after, |pointer| options::flag_of(pointer, flags));
+    Failure { message, ..error.into() }
+}
+
+fn readable(words: Vec<OsString>) -> Result<Vec<String>, Failure> {
+    words
+        .into_iter()
+        .map(|word| {
+            word.into_string().map_err(|word| {
+                Failure::usage(format!("`{}` is not UTF-8, and JSON carries nothing else", word.to_string_lossy()))
+            })
+        })
+        .collect()
+}
+
+/// No verb was named: the help that was asked for, or what is missing.
+fn refuse_or_help(base: clap::Command, words: &[String]) -> Result<Exit, Failure> {
+    match base.try_get_matches_from(std::iter::once("run").chain(words.iter().map(String::as_str))) {
+        Ok(_) => Err(Failure::usage("name a verb: viworks run VERB")),
+        Err(error) => refused(&error),
+    }
+}
+
+/// What clap has to say: help is data, a refusal is a usage error.
+fn refused(error: &clap::Error) -> Result<Exit, Failure> {
+    error.print()?;
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Exit::Ok),
+        _ => Ok(Exit::Usage),
+    }
+}
+
+/// The arguments as an object: what the schema's flags are laid over.
+pub(crate) type Arguments = serde_json::Map<String, Value>;

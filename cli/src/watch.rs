@@ -1,0 +1,221 @@
+//! Following a command: output line by line, progress, and how it ended.
+
+mod report;
+mod screen;
+mod tally;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use api::command::{OutputEvent, StateEvent, StatusEvent};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use plan::outcome::Stream;
+use serde::Serialize;
+
+use crate::client::{Client, CommandEvent, Notice, Patience};
+use crate::failure::Failure;
+use crate::output::{Format, Sink, escape};
+
+use screen::Screen;
+use tally::Tally;
+
+pub use report::Finished;
+pub use tally::label;
+
+/// How often the progress line is looked at.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Why following stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The command is over.
+    Over(StatusEvent),
+    /// Ctrl-C.
+    Interrupted,
+    /// It took longer than the caller wanted to wait.
+    TimedOut,
+}
+
+/// One command being followed.
+pub struct Watch {
+    client: Client,
+    command: String,
+    sink: Sink,
+    screen: Screen,
+    tally: Tally,
+    names: BTreeMap<String, String>,
+    /// Only these agents' output is shown; empty = everybody's.
+    only: BTreeSet<String>,
+    /// Where each stream of each attempt stands, so that nothing is shown twice.
+    offsets: BTreeMap<(String, u32, Stream), u64>,
+    started: Instant,
+    patience: Patience,
+}
+
+/// One line of `-o ndjson`.
+#[derive(Serialize)]
+struct EventLine<'a, T> {
+    event: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent_name: Option<&'a str>,
+    #[serde(flatten)]
+    data: &'a T,
+}
+
+/// Says that some output is not to be had: never silently cut.
+pub fn missing(name: &str, bytes: u64, stream: Stream) -> String {
+    escape::line(&format!("[{name}] {bytes} bytes of {} were not kept", stream.as_str()))
+}
+
+impl Watch {
+    /// Will follow `command`; `names` are its agents' names by id.
+    pub fn new(client: &Client, command: &str, names: BTreeMap<String, String>, sink: Sink) -> Watch {
+        Watch {
+            client: client.clone(),
+            command: command.to_owned(),
+            sink,
+            screen: Screen::new(sink),
+            tally: Tally::new(names.keys()),
+            names,
+            only: BTreeSet::new(),
+            offsets: BTreeMap::new(),
+            started: Instant::now(),
+            patience: Patience::default(),
+        }
+    }
+
+    /// Shows the output of these agents only.
+    pub fn only(mut self, agents: impl IntoIterator<Item = String>) -> Watch {
+        self.only = agents.into_iter().collect();
+        self
+    }
+
+    /// Follows until the command is over, Ctrl-C, or `wait` is up.
+    ///
+    /// # Errors
+    /// When the host refuses or stays away, or output cannot be written.
+    pub async fn follow(&mut self, wait: Option<Duration>) -> Result<Ending, Failure> {
+        let mut events = self.client.follow(&self.command, None, self.patience);
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let deadline = wait.and_then(|wait| tokio::time::Instant::now().checked_add(wait));
+        let up = async move {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(up);
+        let interrupt = tokio::signal::ctrl_c();
+        tokio::pin!(interrupt);
+        let ending = loop {
+            let next = events.next();
+            tokio::pin!(next);
+            // The same future across ticks: dropping it would drop a connection being made.
+            let notice = loop {
+                tokio::select! {
+                    biased;
+                    _ = &mut interrupt => break None,
+                    () = &mut up => {
+                        self.screen.close()?;
+                        return Ok(Ending::TimedOut);
+                    }
+                    _ = ticks.tick() => self.screen.progress(|| self.tally.progress(), self.started.elapsed())?,
+                    // Last, because a flood of events is always ready.
+                    notice = &mut next => break Some(notice),
+                }
+            };
+            match notice {
+                None => break Ending::Interrupted,
+                Some(Ok(Some(Notice::Event(event)))) => {
+                    if let Some(end) = self.show(event)? {
+                        break Ending::Over(end);
+                    }
+                }
+                Some(Ok(Some(Notice::Lost { cause }))) => {
+                    self.screen.say(&format!(
+                        "connection to {} lost ({cause}); trying again, the command goes on",
+                        self.client.server()
+                    ))?;
+                }
+                Some(Ok(Some(Notice::Back))) => self.screen.say("connected again")?,
+                Some(Ok(None)) => break Ending::Over(self.tally.as_status()),
+                Some(Err(error)) => {
+                    self.screen.close()?;
+                    return Err(error.into());
+                }
+            }
+        };
+        self.screen.close()?;
+        Ok(ending)
+    }
+
+    fn show(&mut self, event: CommandEvent) -> Result<Option<StatusEvent>, Failure> {
+        match event {
+            CommandEvent::State(state) => self.state(&state)?,
+            CommandEvent::Output(output) => self.output(&output)?,
+            CommandEvent::Status(status) => {
+                self.line("status", None, &status)?;
+                self.tally.status(status);
+            }
+            CommandEvent::End(end) => {
+                self.line("end", None, &end)?;
+                return Ok(Some(end));
+            }
+        }
+        Ok(None)
+    }
+
+    fn state(&mut self, state: &StateEvent) -> Result<(), Failure> {
+        self.line("state", Some(&state.agent), state)?;
+        self.tally.state(&state.agent, &state.state, state.reason.as_deref());
+        if tally::is_over(&state.state) {
+            self.screen.finish(self.name(&state.agent).to_owned().as_str())?;
+        }
+        Ok(())
+    }
+
+    fn output(&mut self, output: &OutputEvent) -> Result<(), Failure> {
+        if !self.shows(&output.agent) {
+            return Ok(());
+        }
+        self.line("output", Some(&output.agent), output)?;
+        let (Some(stream), Ok(data)) = (Stream::parse(&output.stream), STANDARD.decode(&output.data_base64)) else {
+            self.screen.say(&format!("an output event of agent {} makes no sense and is left out", output.agent))?;
+            return Ok(());
+        };
+        let at = self.offsets.entry((output.agent.clone(), output.attempt, stream)).or_default();
+        let end = output.offset + data.len() as u64;
+        let (missing, seen) = (output.offset.saturating_sub(*at), at.saturating_sub(output.offset));
+        *at = end.max(*at);
+        let fresh = data.get(usize::try_from(seen).unwrap_or(usize::MAX)..).unwrap_or_default().to_vec();
+        if !matches!(self.sink.format, Format::Table | Format::Wide) {
+            return Ok(());
+        }
+        let name = self.name(&output.agent).to_owned();
+        if missing > 0 {
+            self.screen.finish(&name)?;
+            self.screen.say(&self::missing(&name, missing, stream))?;
+        }
+        self.screen.output(&name, stream, &fresh)?;
+        Ok(())
+    }
+
+    fn shows(&self, agent: &str) -> bool {
+        self.only.is_empty() || self.only.contains(agent)
+    }
+
+    fn name<'a>(&'a self, agent: &'a str) -> &'a str {
+        self.names.get(agent).map_or(agent, String::as_str)
+    }
+
+    /// The event itself, for scripts.
+    fn line<T: Serialize>(&self, event: &str, agent: Option<&str>, data: &T) -> Result<(), Failure> {
+        if self.sink.format == Format::Ndjson && agent.is_none_or(|agent| self.shows(agent)) {
+            let agent_name = agent.map(|agent| self.name(agent));
+            self.sink.json(&EventLine { event, agent_name, data })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! Following across broken connections, and stopping to follow.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use crate::host::{COMMAND, Cut, Host, end, output, state};
+use crate::program::{CEILING, Program, finished};
+
+/// 200 numbered lines of two agents, cut into uneven chunks.
+fn long_story() -> (Vec<(&'static str, Value)>, String) {
+    let (mut events, mut expected) =
+        (vec![state("web-01", "running", None), state("web-02", "running", None)], String::new());
+    let mut offsets = [0, 0];
+    for n in 0..100 {
+        for (which, name) in ["web-01", "web-02"].into_iter().enumerate() {
+            let line = format!("line {n} grün\n");
+            let (left, right) = line.as_bytes().split_at(3 + n % 9);
+            for part in [left, right] {
+                events.push(output(name, "stdout", offsets[which], part));
+                offsets[which] += part.len() as u64;
+            }
+            expected.push_str(&format!("[{name}] {line}"));
+        }
+    }
+    events.extend([state("web-01", "succeeded", None), state("web-02", "succeeded", None)]);
+    events.push(end("succeeded", json!({"succeeded": 2})));
+    (events, expected)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cut_connections_lose_nothing_and_repeat_nothing() {
+    let host = Host::start().await;
+    let (events, expected) = long_story();
+    host.play(events);
+    // Cut inside frames, between frames, before the first frame, and refused in between.
+    let cuts = (0..60).map(|n| match n % 7 {
+        3 => Cut::Refuse,
+        5 => Cut::After(0),
+        _ => Cut::After(40 + n * 53),
+    });
+    host.state().cuts = cuts.collect();
+    let ran = Program::at(&host).run(&["run", "docker.ps", "--all"]).await;
+    ran.ends_with(0);
+    assert_eq!(ran.out, expected);
+    assert!(ran.err.contains("connection to") && ran.err.contains("connected again"), "{}", ran.err);
+    let ids = host.state().last_ids.clone();
+    assert!(ids.len() > 20, "{} connections", ids.len());
+    let numbers: Vec<u64> = ids.iter().flatten().map(|id| id.parse().unwrap()).collect();
+    assert!(numbers.is_sorted(), "{numbers:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn output_that_comes_again_is_shown_once_and_output_that_is_missing_is_named() {
+    let host = Host::start().await;
+    host.play(vec![
+        output("web-01", "stdout", 0, b"one\ntwo\n"),
+        output("web-01", "stdout", 4, b"two\nthree\n"),
+        output("web-01", "stdout", 0, b"one\n"),
+        output("web-01", "stdout", 100, b"later\n"),
+        end("succeeded", json!({"succeeded": 2})),
+    ]);
+    let ran = Program::at(&host).run(&["run", "docker.ps", "--all"]).await;
+    ran.ends_with(0);
+    assert_eq!(ran.out, "[web-01] one\n[web-01] two\n[web-01] three\n[web-01] later\n");
+    assert!(ran.err.contains("[web-01] 86 bytes of stdout were not kept"), "{}", ran.err);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiting_ends_when_its_time_is_up_and_the_command_goes_on() {
+    let host = Host::start().await;
+    host.play(vec![output("web-01", "stdout", 0, b"half a line")]);
+    host.state().hold = true;
+    let ran = Program::at(&host).run(&["run", "docker.ps", "--all", "--wait", "300ms"]).await;
+    ran.ends_with(3);
+    assert_eq!(ran.out, "[web-01] half a line\n");
+    assert!(ran.err.contains(COMMAND) && ran.err.contains("goes on"), "{}", ran.err);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ctrl_c_stops_watching_and_says_which_command_goes_on() {
+    let host = Host::start().await;
+    host.play(vec![output("web-01", "stdout", 0, b"started\n")]);
+    host.state().hold = true;
+    let program = Program::at(&host);
+    for words in [&["run", "docker.ps", "--all"][..], &["logs", COMMAND, "-f"]] {
+        host.state().status = "running".into();
+        let already = host.state().last_ids.len();
+        let child = program.command(words).spawn().unwrap();
+        // It listens for Ctrl-C before it connects.
+        let since = Instant::now();
+        while host.state().last_ids.len() == already {
+            assert!(since.elapsed() < CEILING, "it never followed");
+            tokio::time::timeout(Duration::from_millis(5), std::future::pending::<()>()).await.unwrap_err();
+        }
+        kill(Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()), Signal::SIGINT).unwrap();
+        let ran = finished(child).await;
+        ran.ends_with(130);
+        assert!(ran.err.contains("stopped watching") && ran.err.contains(COMMAND), "{}", ran.err);
+    }
+    assert!(
+        !host.state().requests.iter().any(|request| request.contains("cancel")),
+        "stopping to watch cancels nothing"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_is_gone_is_no_reason_to_keep_trying() {
+    let host = Host::start().await;
+    let gone = "0193f2c4-0000-7000-8000-00000000dead";
+    Program::at(&host).run(&["logs", gone, "-f"]).await.ends_with(1);
+}
