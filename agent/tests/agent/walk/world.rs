@@ -459,6 +459,10 @@ impl World {
             return;
         }
         self.counts.supervisor_kills += 1;
+        if self.rng.random_bool(0.2) {
+            // Its log is gone too: somebody moved a damaged one away. What it had spawned is not known.
+            self.supervisor.children.clear();
+        }
         if self.link.take().is_some() {
             self.handle(Input::SupervisorGone);
         }
