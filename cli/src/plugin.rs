@@ -1,0 +1,60 @@
+//! `viworks plugin …`: from a crate to a component that a host loads, and looking at one without a host.
+
+pub mod build;
+pub mod check;
+pub mod component;
+pub mod inspect;
+pub mod run;
+pub mod toolchain;
+
+use std::path::Path;
+
+use clap::Subcommand;
+
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{Sink, escape};
+
+pub use build::{Built, build};
+
+/// What an author does with a plugin.
+#[derive(Clone, Debug, Subcommand)]
+pub enum PluginCommand {
+    /// Compile a plugin, make it a component and stamp it with its manifest
+    Build(build::BuildOptions),
+    /// Lead a file through the gates that a host has in front of it
+    Check(check::CheckOptions),
+    /// Show what a file says of itself, without running it
+    Inspect(inspect::InspectOptions),
+    /// Print the plan a verb makes of arguments, without any host
+    Run(run::RunOptions),
+}
+
+/// Does what an author asked for.
+///
+/// # Errors
+/// What went wrong, with the exit code it means.
+pub async fn run(command: PluginCommand, sink: &Sink) -> Result<Exit, Failure> {
+    let sink = *sink;
+    // Compilers and sandboxes block; whatever else runs here should not stand still for it.
+    let work = tokio::task::spawn_blocking(move || match command {
+        PluginCommand::Build(options) => build::command(&options, &sink),
+        PluginCommand::Check(options) => check::command(&options, &sink),
+        PluginCommand::Inspect(options) => inspect::command(&options, &sink),
+        PluginCommand::Run(options) => run::command(&options, &sink),
+    });
+    work.await.unwrap_or_else(|error| Err(Failure::new(Exit::Error, format!("the work ended early: {error}"))))
+}
+
+/// The bytes of a plugin file.
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(file).map_err(|error| {
+        let name = escape::line(&file.display().to_string());
+        Failure::usage(format!("cannot read `{name}`: {error}"))
+    })
+}
+
+/// The last part of a path, as a host would see it in its plugin folder.
+fn file_name(file: &Path) -> String {
+    file.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

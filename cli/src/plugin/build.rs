@@ -1,0 +1,251 @@
+//! `viworks plugin build`: a crate becomes one file that a host loads.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use plan::manifest::Manifest;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::component::{componentize, digest, stamp};
+use super::toolchain::{TARGET, ThisMachine, Toolchain, own_cargo};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{Sink, escape, table};
+
+/// Which crate, and where to.
+#[derive(Clone, Debug, Args)]
+pub struct BuildOptions {
+    /// The plugin's crate
+    #[arg(default_value = ".", value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Where to put the component [default: plugins/NAME.wasm in cargo's target directory]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// A plugin that passed every gate that looks at one file alone.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// The stamped component.
+    pub bytes: Vec<u8>,
+    /// What it says of itself.
+    pub manifest: Manifest,
+    /// SHA-256 of the bytes, lower-case hex.
+    pub digest: String,
+    /// What compiled it.
+    pub toolchain: Toolchain,
+    /// Cargo's target directory.
+    pub target: PathBuf,
+}
+
+/// The size a plugin should stay below, bytes.
+pub const COMFORTABLE_SIZE: usize = 200 * 1024;
+
+/// Profile overrides: small code is what makes a fresh instance for each call cheap.
+const PROFILE: &[&str] = &[
+    "profile.release.opt-level=\"s\"",
+    "profile.release.lto=\"fat\"",
+    "profile.release.codegen-units=1",
+    "profile.release.panic=\"abort\"",
+    "profile.release.strip=true",
+    "profile.release.debug=\"none\"",
+    "profile.release.overflow-checks=true",
+];
+
+/// Compiles the crate in `directory`, makes it a component, asks it for its manifest, stamps that in,
+/// and leads the result through the gates. The compiler's messages go to standard error.
+///
+/// # Errors
+/// The first thing that went wrong, from a missing compiler to a refusing gate.
+pub fn build(directory: &Path) -> anyhow::Result<Built> {
+    let package = Package::at(directory)?;
+    let toolchain = Toolchain::choose(&ThisMachine { directory }).map_err(anyhow::Error::msg)?;
+    let module = compile(&package, &toolchain)?;
+    let component =
+        componentize(&std::fs::read(&module).with_context(|| format!("cannot read `{}`", module.display()))?)?;
+    let manifest = runtime::tool::describe(&component)?;
+    let bytes = stamp(&component, &manifest);
+    let checked = runtime::tool::check(&bytes, &format!("{}.wasm", package.name))?;
+    Ok(Built { digest: digest(&bytes), bytes, manifest: checked.manifest, toolchain, target: package.target })
+}
+
+/// The crate, as cargo knows it.
+struct Package {
+    name: String,
+    manifest: PathBuf,
+    workspace: PathBuf,
+    target: PathBuf,
+}
+
+impl Package {
+    fn at(directory: &Path) -> anyhow::Result<Package> {
+        let manifest = directory.join("Cargo.toml");
+        let manifest = manifest.canonicalize().with_context(|| {
+            format!("`{}` is not a crate: `{}` cannot be read", directory.display(), manifest.display())
+        })?;
+        let mut cargo = std::process::Command::new(own_cargo());
+        cargo.args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"]).arg(&manifest);
+        let output = cargo.stderr(Stdio::inherit()).output().context("cannot run cargo; is Rust installed?")?;
+        if !output.status.success() {
+            bail!("cargo cannot read `{}`; its message is above", manifest.display());
+        }
+        let metadata: Metadata =
+            serde_json::from_slice(&output.stdout).context("cannot read what cargo says of the crate")?;
+        let found = metadata.packages.into_iter().find(|package| package.manifest_path == manifest);
+        let package =
+            found.with_context(|| format!("`{}` is a workspace, not a crate: name one", directory.display()))?;
+        let is_plugin = |target: &MetadataTarget| target.crate_types.iter().any(|kind| kind == "cdylib");
+        if !package.targets.iter().any(is_plugin) {
+            bail!(
+                "crate `{}` is not built as a plugin: add `[lib] crate-type = [\"cdylib\", \"rlib\"]` to its Cargo.toml",
+                package.name
+            );
+        }
+        let (workspace, target) = (metadata.workspace_root, metadata.target_directory);
+        Ok(Package { name: package.name, manifest, workspace, target })
+    }
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<MetadataPackage>,
+    workspace_root: PathBuf,
+    target_directory: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct MetadataPackage {
+    name: String,
+    manifest_path: PathBuf,
+    targets: Vec<MetadataTarget>,
+}
+
+#[derive(Deserialize)]
+struct MetadataTarget {
+    crate_types: Vec<String>,
+}
+
+/// One line of cargo's `--message-format json`; only what tells where the module went.
+#[derive(Deserialize)]
+struct Message {
+    reason: String,
+    #[serde(default)]
+    manifest_path: PathBuf,
+    #[serde(default)]
+    filenames: Vec<PathBuf>,
+}
+
+/// Compiles the core module and says where it is.
+fn compile(package: &Package, toolchain: &Toolchain) -> anyhow::Result<PathBuf> {
+    let mut cargo = toolchain.cargo();
+    cargo.args(["build", "--release", "--lib", "--target", TARGET, "--message-format", "json-render-diagnostics"]);
+    cargo.arg("--manifest-path").arg(&package.manifest);
+    // A directory of its own: the host's build neither waits for this one nor is thrown away by it.
+    cargo.arg("--target-dir").arg(package.target.join("guest"));
+    cargo.args(PROFILE.iter().flat_map(|setting| ["--config", setting]));
+    cargo.args(toolchain.build_arguments()).envs(toolchain.build_environment().iter().copied());
+    // Flags meant for this machine's own programs would break or bloat a guest.
+    cargo.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", remapped(package));
+    cargo.current_dir(package.manifest.parent().unwrap_or(Path::new(".")));
+    let output = cargo.stderr(Stdio::inherit()).output().context("cannot run cargo; is Rust installed?")?;
+    if !output.status.success() {
+        bail!(
+            "crate `{}` does not compile for {TARGET} with {toolchain}; the compiler's messages are above",
+            package.name
+        );
+    }
+    let is_module = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "wasm");
+    let lines = output.stdout.split(|byte| *byte == b'\n');
+    let modules = lines
+        .filter_map(|line| serde_json::from_slice::<Message>(line).ok())
+        .filter(|message| message.reason == "compiler-artifact" && message.manifest_path == package.manifest)
+        .flat_map(|message| message.filenames);
+    let module = modules.into_iter().find(is_module);
+    module.with_context(|| format!("cargo built crate `{}` but no .wasm file; is it a cdylib?", package.name))
+}
+
+/// Compiler flags that keep this machine's paths out of panic messages, and so out of the digest.
+fn remapped(package: &Package) -> OsString {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
+    let sources = home.map(|home| home.join("registry/src"));
+    let mut from: Vec<(PathBuf, &str)> = vec![(package.workspace.clone(), "")];
+    if let Some(sources) = sources {
+        // One folder for each registry; before the first download there is none to name.
+        let registries = std::fs::read_dir(&sources).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut registries: Vec<PathBuf> = registries.collect();
+        registries.sort();
+        from.push((sources, "deps"));
+        from.extend(registries.into_iter().map(|registry| (registry, "deps")));
+    }
+    let mut flags = OsString::new();
+    for (path, to) in from {
+        if !flags.is_empty() {
+            flags.push("\x1f");
+        }
+        flags.push("--remap-path-prefix=");
+        flags.push(path);
+        flags.push("=");
+        flags.push(to);
+    }
+    flags
+}
+
+/// Writes `bytes` to `file` so that nobody ever sees half of them.
+///
+/// # Errors
+/// When the folder cannot be made or written to.
+pub fn write(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = file.file_name().with_context(|| format!("`{}` is not a file name", file.display()))?;
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{}", std::process::id()));
+    let temporary = folder.join(temporary);
+    let put = || -> std::io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        let mut out = std::fs::File::create(&temporary)?;
+        out.write_all(bytes)?;
+        out.sync_all()?;
+        std::fs::rename(&temporary, file)
+    };
+    put()
+        .inspect_err(|_| _ = std::fs::remove_file(&temporary))
+        .with_context(|| format!("cannot write `{}`", file.display()))
+}
+
+pub(super) fn command(options: &BuildOptions, sink: &Sink) -> Result<Exit, Failure> {
+    let failed = |error: anyhow::Error| Failure::new(Exit::Error, escape::line(&format!("{error:#}")));
+    let built = build(&options.directory).map_err(failed)?;
+    let Manifest { name, version, verbs, .. } = &built.manifest;
+    let default = || built.target.join("plugins").join(format!("{name}.wasm"));
+    let out = options.out.clone().unwrap_or_else(default);
+    write(&out, &built.bytes).map_err(failed)?;
+    let verbs: Vec<&str> = verbs.iter().map(|verb| verb.name.as_str()).collect();
+    let size = built.bytes.len();
+    sink.say(&format!("built with {}", built.toolchain))?;
+    if size > COMFORTABLE_SIZE {
+        sink.say(&format!("note: {size} bytes; below {COMFORTABLE_SIZE} a plugin starts fastest"))?;
+    }
+    let file = out.display().to_string();
+    let answer = json!({
+        "name": name, "version": version, "verbs": verbs, "size_bytes": size, "digest": built.digest, "file": file,
+    });
+    sink.one(&answer, &file, || {
+        let mut page = table::card(&[
+            ("plugin", format!("{name} {version}")),
+            ("verbs", verbs.join(", ")),
+            ("size", format!("{size} bytes")),
+            ("digest", built.digest.clone()),
+        ]);
+        let _ = writeln!(page, "{}", escape::line(&file));
+        page
+    })?;
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,80 @@
+//! `viworks plugin check`: the host's own gates, without a host.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use ports::plugins::Refusal;
+use runtime::tool::{self, ToolError};
+use serde_json::json;
+
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{Sink, escape};
+
+/// Which file.
+#[derive(Clone, Debug, Args)]
+pub struct CheckOptions {
+    /// The component
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+pub(super) fn command(options: &CheckOptions, sink: &Sink) -> Result<Exit, Failure> {
+    let bytes = super::read(&options.file)?;
+    let name = super::file_name(&options.file);
+    match tool::check(&bytes, &name) {
+        Ok(checked) => {
+            let manifest = &checked.manifest;
+            let verbs: Vec<&str> = manifest.verbs.iter().map(|verb| verb.name.as_str()).collect();
+            let answer = json!({
+                "ok": true, "name": manifest.name, "version": manifest.version, "verbs": verbs,
+                "size_bytes": checked.size, "digest": checked.digest,
+            });
+            sink.one(&answer, &manifest.name, || {
+                let line =
+                    format!("ok: {} {} passes gates 1 to 8 ({})", manifest.name, manifest.version, verbs.join(", "));
+                escape::line(&line) + "\n"
+            })?;
+            Ok(Exit::Ok)
+        }
+        Err(ToolError::Refused(refusal)) => {
+            let answer = json!({
+                "ok": false, "gate": refusal.gate, "code": refusal.code, "cause": refusal.cause,
+                "cure": refusal.cure, "digest": refusal.digest,
+            });
+            sink.one(&answer, &refusal.code, || page(&refusal))?;
+            Ok(Exit::Error)
+        }
+        Err(error @ (ToolError::NoVerb { .. } | ToolError::Engine(_) | ToolError::Thread(_))) => {
+            Err(Failure::new(Exit::Error, escape::line(&error.to_string())))
+        }
+    }
+}
+
+/// A refusal as a person reads it: which gate, and what to do.
+pub(super) fn page(refusal: &Refusal) -> String {
+    let Refusal { gate, code, cause, cure, digest: _ } = refusal;
+    let lines = [format!("refused at gate {gate}: {code}"), format!("  cause: {cause}"), format!("  cure:  {cure}")];
+    lines.iter().map(|line| escape::line(line) + "\n").collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_gate_code_cause_and_cure() {
+        let refusal = Refusal {
+            gate: 2,
+            code: "forbidden_import".into(),
+            cause: "imports `wasi:cli/run`\u{1b}[2J".into(),
+            cure: "build for wasm32-unknown-unknown".into(),
+            digest: "00".into(),
+        };
+        insta::assert_snapshot!(page(&refusal), @r"
+        refused at gate 2: forbidden_import
+          cause: imports `wasi:cli/run`\x1b[2J
+          cure:  build for wasm32-unknown-unknown
+        ");
+    }
+}

@@ -1,0 +1,131 @@
+//! `viworks plugin inspect`: what a file says of itself. Nothing in it is run.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use plan::manifest::{MAX_MANIFEST_BYTES, Manifest};
+use plan::policy::{ProgramRule, Rules};
+use serde_json::json;
+
+use super::component::{digest, stamped};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{Sink, escape, table};
+
+/// Which file.
+#[derive(Clone, Debug, Args)]
+pub struct InspectOptions {
+    /// The component
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+pub(super) fn command(options: &InspectOptions, sink: &Sink) -> Result<Exit, Failure> {
+    let bytes = super::read(&options.file)?;
+    let file = escape::line(&options.file.display().to_string());
+    let unreadable =
+        |error: &dyn std::fmt::Display| Failure::new(Exit::Error, escape::line(&format!("`{file}`: {error}")));
+    let section = stamped(&bytes).map_err(|error| unreadable(&error))?;
+    let imports = runtime::tool::imports(&bytes).map_err(|error| unreadable(&error))?;
+    let Some(section) = section else {
+        return Err(unreadable(&"it carries no manifest; build it with `viworks plugin build`"));
+    };
+    if section.len() > MAX_MANIFEST_BYTES {
+        return Err(unreadable(&format!("its manifest has {} bytes; at most {MAX_MANIFEST_BYTES}", section.len())));
+    }
+    let manifest: Manifest =
+        serde_json::from_slice(&section).map_err(|error| unreadable(&format!("its manifest: {error}")))?;
+    let digest = digest(&bytes);
+    let answer = json!({ "digest": digest, "size_bytes": bytes.len(), "imports": imports, "manifest": manifest });
+    sink.one(&answer, &manifest.name, || page(&manifest, &digest, bytes.len(), &imports))?;
+    Ok(Exit::Ok)
+}
+
+fn page(manifest: &Manifest, digest: &str, size: usize, imports: &[String]) -> String {
+    let or_none = |list: Vec<String>| if list.is_empty() { "none".to_owned() } else { list.join(", ") };
+    let Manifest { abi, name, version, summary, verbs, grants, config_schema } = manifest;
+    let mut page = table::card(&[
+        ("plugin", format!("{name} {version}")),
+        ("summary", summary.clone()),
+        ("abi", abi.clone()),
+        ("digest", digest.to_owned()),
+        ("size", format!("{size} bytes")),
+        ("imports", or_none(imports.to_vec())),
+        ("configuration", if config_schema.is_some() { "yes, with a schema" } else { "none" }.to_owned()),
+    ]);
+    page.push_str("\nVERBS\n");
+    for verb in verbs {
+        let needs = verb.needs.as_ref().map_or_else(String::new, |needs| format!(", needs {needs}"));
+        let line = format!("  {} ({}{needs}): {}", verb.name, verb.effect, verb.summary);
+        page.push_str(&(escape::line(&line) + "\n"));
+    }
+    page.push_str("\nGRANTS REQUESTED\n");
+    for line in requested(grants) {
+        page.push_str(&(escape::line(&format!("  {line}")) + "\n"));
+    }
+    page
+}
+
+/// What the plugin asks the operator to allow, one line each.
+fn requested(grants: &Rules) -> Vec<String> {
+    let Rules { effects, programs } = grants;
+    let effects: Vec<&str> = effects.iter().map(|effect| effect.as_str()).collect();
+    let mut lines = vec![format!("effects: {}", effects.join(", "))];
+    for rule in programs {
+        let ProgramRule { program, path, args, env, cwd, stdin, max_timeout_ms } = rule;
+        let patterns: Vec<String> = args.iter().map(|pattern| format!("[{}]", pattern.join(" "))).collect();
+        let mut line = format!("program `{program}` with {}", patterns.join(" or "));
+        if let Some(path) = path {
+            line.push_str(&format!(", at {path}"));
+        }
+        for (what, list) in [("variables", env), ("directories", cwd)] {
+            if !list.is_empty() {
+                line.push_str(&format!(", {what} {}", list.join(" ")));
+            }
+        }
+        if *stdin {
+            line.push_str(", standard input");
+        }
+        if let Some(limit) = max_timeout_ms {
+            line.push_str(&format!(", at most {limit} ms"));
+        }
+        lines.push(line);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use plan::effect::Effect;
+
+    use super::*;
+
+    #[test]
+    fn a_page_shows_what_an_operator_decides_on() {
+        let rule = ProgramRule { env: vec!["LANG".into()], stdin: true, ..ProgramRule::any_args("docker") };
+        let manifest = Manifest {
+            abi: "1.0".into(),
+            name: "docker".into(),
+            version: "1.2.0".into(),
+            summary: "Containers".into(),
+            verbs: Vec::new(),
+            grants: Rules { effects: vec![Effect::Read, Effect::Change], programs: vec![rule] },
+            config_schema: None,
+        };
+        insta::assert_snapshot!(page(&manifest, "ab12", 1000, &["viworks:plugin/log@1.0.0".into()]), @r"
+        plugin:         docker 1.2.0
+        summary:        Containers
+        abi:            1.0
+        digest:         ab12
+        size:           1000 bytes
+        imports:        viworks:plugin/log@1.0.0
+        configuration:  none
+
+        VERBS
+
+        GRANTS REQUESTED
+          effects: read, change
+          program `docker` with [**], variables LANG, standard input
+        ");
+    }
+}

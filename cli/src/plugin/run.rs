@@ -1,0 +1,154 @@
+//! `viworks plugin run`: the plan a verb makes of arguments. Nothing but the plugin's own code is run,
+//! in the host's sandbox.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use domain::verb::{Profile, VerbName};
+use ports::plugins::PlanError;
+use runtime::tool::{self, ToolError};
+use serde_json::Value;
+
+use super::check;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{Sink, escape};
+
+/// Which verb, with what, for which machine.
+#[derive(Clone, Debug, Args)]
+pub struct RunOptions {
+    /// The component
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// One of its verbs
+    #[arg(value_name = "VERB")]
+    pub verb: String,
+    /// The verb's arguments: JSON, or @FILE with JSON
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    pub args: String,
+    /// The machine to plan for: os=…,arch=…,container_engine=…,compose=… (nothing behind = for none)
+    #[arg(long, value_name = "PROFILE", default_value = "")]
+    pub profile: String,
+}
+
+pub(super) fn command(options: &RunOptions, sink: &Sink) -> Result<Exit, Failure> {
+    let bytes = super::read(&options.file)?;
+    let verb = VerbName::parse(&options.verb).ok_or_else(|| {
+        Failure::usage(format!("`{}` is no verb's name; one is e.g. docker.ps", escape::line(&options.verb)))
+    })?;
+    let args = arguments(&options.args)?;
+    let profile = profile(&options.profile)?;
+    let planned = match tool::plan_once(&bytes, &verb, &profile, &args, None) {
+        Ok(planned) => planned,
+        Err(ToolError::Refused(refusal)) => {
+            return Err(Failure::new(Exit::Error, check::page(&refusal).trim_end().to_owned()));
+        }
+        Err(error @ ToolError::NoVerb { .. }) => return Err(Failure::usage(escape::line(&error.to_string()))),
+        Err(error @ (ToolError::Engine(_) | ToolError::Thread(_))) => {
+            return Err(Failure::new(Exit::Error, escape::line(&error.to_string())));
+        }
+    };
+    for line in &planned.log {
+        sink.say(&escape::line(&format!("{}: {}", line.level, line.message)))?;
+    }
+    let plan = planned.answer.map_err(refused)?;
+    sink.json(&plan)?;
+    Ok(Exit::Ok)
+}
+
+/// JSON given as it is, or in a file behind `@`.
+fn arguments(text: &str) -> Result<Value, Failure> {
+    let read = match text.strip_prefix('@') {
+        Some(file) => {
+            let unreadable = |error| Failure::usage(format!("cannot read `{}`: {error}", escape::line(file)));
+            &std::fs::read_to_string(file).map_err(unreadable)?
+        }
+        None => text,
+    };
+    serde_json::from_str(read).map_err(|error| Failure::usage(format!("--args is not JSON: {error}")))
+}
+
+/// A Linux machine with Docker and compose v2, changed by `key=value` pairs with commas between.
+fn profile(text: &str) -> Result<Profile, Failure> {
+    let mut profile = Profile {
+        os: "linux".into(),
+        arch: "x86_64".into(),
+        container_engine: Some("docker".into()),
+        compose: Some("v2".into()),
+    };
+    for pair in text.split(',').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let some = (!value.is_empty()).then(|| value.to_owned());
+        match (key, some) {
+            ("os", Some(os)) => profile.os = os,
+            ("arch", Some(arch)) => profile.arch = arch,
+            ("container_engine", engine) => profile.container_engine = engine,
+            ("compose", compose) => profile.compose = compose,
+            _ => {
+                let pair = escape::line(pair);
+                let keys = "os=…, arch=…, container_engine=…, compose=…";
+                return Err(Failure::usage(format!("--profile does not know `{pair}`; it knows {keys}")));
+            }
+        }
+    }
+    Ok(profile)
+}
+
+/// Why there is no plan, and whose turn it is: 2 is for the caller's arguments.
+fn refused(error: PlanError) -> Failure {
+    match error {
+        PlanError::Invalid(violations) => {
+            let mut message = String::from("arguments refused");
+            for violation in &violations {
+                let place = if violation.pointer.is_empty() { "/" } else { &violation.pointer };
+                message.push_str(&format!("\n  {}", escape::line(&format!("{place}: {}", violation.message))));
+            }
+            Failure::usage(message)
+        }
+        error @ (PlanError::Denied { .. } | PlanError::Failed { .. } | PlanError::Overloaded) => {
+            Failure::new(Exit::Error, escape::line(&error.to_string()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ports::plugins::Violation;
+
+    use super::*;
+
+    #[test]
+    fn a_profile_is_changed_key_by_key() {
+        let changed = profile("os=windows,compose=,container_engine=podman").expect("known keys");
+        let expected = Profile {
+            os: "windows".into(),
+            arch: "x86_64".into(),
+            container_engine: Some("podman".into()),
+            compose: None,
+        };
+        assert_eq!(changed, expected);
+        for bad in ["os=", "os", "colour=red", "linux"] {
+            assert_eq!(profile(bad).expect_err(bad).exit, Exit::Usage);
+        }
+    }
+
+    #[test]
+    fn arguments_come_as_they_are_or_from_a_file() {
+        assert_eq!(arguments("{\"a\":1}").expect("JSON")["a"], 1);
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "{\"b\":2}").expect("written");
+        assert_eq!(arguments(&format!("@{}", file.path().display())).expect("JSON")["b"], 2);
+        for bad in ["", "{", "@/does/not/exist"] {
+            assert_eq!(arguments(bad).expect_err(bad).exit, Exit::Usage);
+        }
+    }
+
+    #[test]
+    fn refused_arguments_are_the_callers_turn_and_all_else_is_not() {
+        let violation = Violation { pointer: "/limit".into(), message: "is 0".into(), keyword: "minimum".into() };
+        let failure = refused(PlanError::Invalid(vec![violation]));
+        assert_eq!((failure.exit, failure.message.as_str()), (Exit::Usage, "arguments refused\n  /limit: is 0"));
+        let denied = PlanError::Denied { pointer: "/steps/0/program".into(), message: "not granted".into() };
+        assert_eq!(refused(denied).exit, Exit::Error);
+    }
+}

@@ -1,0 +1,112 @@
+//! `plugin!(…)`: the crate's plugin as one static, and what a component exports.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::parse::{Parse, ParseStream, Parser};
+use syn::punctuated::Punctuated;
+use syn::{Expr, Ident, Token, Type};
+
+#[derive(Default)]
+struct Said {
+    name: Option<Expr>,
+    version: Option<Expr>,
+    summary: Option<Expr>,
+    verbs: Vec<Type>,
+    grants: Vec<Expr>,
+    effects: Vec<Ident>,
+    config: Option<Type>,
+}
+
+pub fn expand(input: TokenStream) -> syn::Result<TokenStream> {
+    let said = Said::parse.parse2(input)?;
+    if said.verbs.is_empty() {
+        return Err(syn::Error::new(proc_macro2::Span::call_site(), "a plugin has at least one verb: verbs: [Run]"));
+    }
+    let or = |expr: Option<Expr>, variable: &str| match expr {
+        Some(expr) => quote! { #expr },
+        None => quote! { ::std::env!(#variable) },
+    };
+    let name = or(said.name, "CARGO_PKG_NAME");
+    let version = or(said.version, "CARGO_PKG_VERSION");
+    let summary = or(said.summary, "CARGO_PKG_DESCRIPTION");
+    let (verbs, grants, effects) = (said.verbs, said.grants, said.effects);
+    let config = match said.config {
+        Some(config) => quote! { ::std::option::Option::Some(<#config as ::viworks_sdk::schema::Schema>::schema) },
+        None => quote! { ::std::option::Option::None },
+    };
+    Ok(quote! {
+        /// This crate's plugin, for its tests and for the component's exports.
+        pub static PLUGIN: ::viworks_sdk::Plugin = ::viworks_sdk::Plugin {
+            name: #name,
+            version: #version,
+            summary: #summary,
+            verbs: &[#(::viworks_sdk::verb::Entry::of::<#verbs>()),*],
+            grants: || ::std::vec![#(::std::convert::Into::into(#grants)),*],
+            effects: &[#(::viworks_sdk::Effect::#effects),*],
+            config_schema: #config,
+        };
+
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            use ::viworks_sdk::guest;
+
+            struct Component;
+
+            impl guest::Guest for Component {
+                fn describe() -> ::std::string::String {
+                    guest::describe(&PLUGIN)
+                }
+                fn plan(context: guest::Context, args: ::std::string::String) -> guest::PlanAnswer {
+                    guest::plan(&PLUGIN, context, args)
+                }
+                fn interpret(
+                    context: guest::Context,
+                    args: ::std::string::String,
+                    outputs: guest::Outputs,
+                ) -> guest::InterpretAnswer {
+                    guest::interpret(&PLUGIN, context, args, outputs)
+                }
+            }
+
+            guest::export!(Component with_types_in guest::bindings);
+        };
+    })
+}
+
+impl Parse for Said {
+    fn parse(input: ParseStream) -> syn::Result<Said> {
+        let mut said = Said::default();
+        while !input.is_empty() {
+            let key: Ident = input.parse()?;
+            if input.peek(Token![:]) {
+                input.parse::<Token![:]>()?;
+            } else {
+                input.parse::<Token![=]>()?;
+            }
+            match key.to_string().as_str() {
+                "name" => said.name = Some(input.parse()?),
+                "version" => said.version = Some(input.parse()?),
+                "summary" => said.summary = Some(input.parse()?),
+                "config" => said.config = Some(input.parse()?),
+                "verbs" => said.verbs = list(input)?,
+                "grants" => said.grants = list(input)?,
+                "effects" => said.effects = list(input)?,
+                _ => {
+                    let rule = "a plugin can say name, version, summary, verbs, grants, effects, config";
+                    return Err(syn::Error::new(key.span(), rule));
+                }
+            }
+            if input.is_empty() {
+                break;
+            }
+            input.parse::<Token![,]>()?;
+        }
+        Ok(said)
+    }
+}
+
+fn list<T: Parse>(input: ParseStream) -> syn::Result<Vec<T>> {
+    let content;
+    syn::bracketed!(content in input);
+    Ok(Punctuated::<T, Token![,]>::parse_terminated(&content)?.into_iter().collect())
+}

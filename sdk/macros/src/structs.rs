@@ -1,0 +1,133 @@
+//! `#[derive(Args)]` and `#[derive(Output)]`: one reading of the struct, one schema, two directions.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::ext::IdentExt;
+use syn::{Data, DeriveInput, Expr, ExprLit, Fields, Lit};
+
+use crate::attributes::{FieldAttributes, FieldDefault, docs};
+
+/// Which of the two derives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Args,
+    Output,
+}
+
+struct Parts {
+    schema: TokenStream,
+    read: TokenStream,
+    write: TokenStream,
+    known: Vec<String>,
+    ident: syn::Ident,
+}
+
+pub fn derive(input: DeriveInput, role: Role) -> syn::Result<TokenStream> {
+    let fields = match &input.data {
+        Data::Struct(data) => match &data.fields {
+            Fields::Named(fields) => Some(&fields.named),
+            Fields::Unit if role == Role::Args => None,
+            Fields::Unit | Fields::Unnamed(_) => {
+                return Err(syn::Error::new_spanned(&input.ident, "give the fields names: they become JSON names"));
+            }
+        },
+        Data::Enum(_) | Data::Union(_) => {
+            return Err(syn::Error::new_spanned(&input.ident, "derive this on a struct; for an enum derive Choice"));
+        }
+    };
+    if !input.generics.params.is_empty() {
+        return Err(syn::Error::new_spanned(&input.generics, "a schema describes one type: remove the parameters"));
+    }
+    let parts = fields.into_iter().flatten().map(|field| part(field, role)).collect::<syn::Result<Vec<Parts>>>()?;
+    let name = &input.ident;
+    let description = docs(&input.attrs);
+    let closed = role == Role::Args;
+    let schemas = parts.iter().map(|part| &part.schema);
+    let known = parts.iter().flat_map(|part| &part.known);
+    let reads = parts.iter().map(|part| &part.read);
+    let idents: Vec<_> = parts.iter().map(|part| &part.ident).collect();
+    let open = match role {
+        Role::Args => quote! { reader.object(value, &[#(#known),*])? },
+        Role::Output => quote! { reader.printed_object(value)? },
+    };
+    let rest = match role {
+        Role::Args => quote! { impl ::viworks_sdk::Args for #name {} },
+        Role::Output => {
+            let writes = parts.iter().map(|part| &part.write);
+            quote! {
+                impl ::viworks_sdk::value::ToJson for #name {
+                    fn to_json(&self) -> ::viworks_sdk::json::Value {
+                        let mut object = ::viworks_sdk::json::Map::new();
+                        #(#writes)*
+                        ::viworks_sdk::json::Value::Object(object)
+                    }
+                }
+            }
+        }
+    };
+    Ok(quote! {
+        impl ::viworks_sdk::schema::Schema for #name {
+            fn schema() -> ::viworks_sdk::json::Value {
+                ::viworks_sdk::schema::object(#description, #closed, ::std::vec![#(#schemas),*])
+            }
+        }
+        impl ::viworks_sdk::value::FromJson for #name {
+            fn from_json(
+                value: ::viworks_sdk::json::Value,
+                reader: &mut ::viworks_sdk::value::Reader,
+            ) -> ::std::option::Option<Self> {
+                #[allow(unused_mut, unused_variables, reason = "a struct without fields reads none")]
+                let mut fields = #open;
+                // All fields are read before any is asked for, so that all faults are reported at once.
+                #(#reads)*
+                ::std::option::Option::Some(#name { #(#idents: #idents?),* })
+            }
+        }
+        #rest
+    })
+}
+
+fn part(field: &syn::Field, role: Role) -> syn::Result<Parts> {
+    let namespace = if role == Role::Args { "arg" } else { "output" };
+    let said = FieldAttributes::read(&field.attrs, namespace)?;
+    let ident = field.ident.clone().expect("fields are named, checked by the caller");
+    let ty = &field.ty;
+    let name = said.name.as_ref().map_or_else(|| ident.unraw().to_string(), syn::LitStr::value);
+    let printed = said.from.as_ref().map_or_else(|| name.clone(), syn::LitStr::value);
+    let description = docs(&field.attrs);
+    let limits = said.limits.tokens(ty)?;
+    let default = said.default.as_ref().map(|default| match default {
+        FieldDefault::OfType => quote! { <#ty as ::std::default::Default>::default() },
+        FieldDefault::Value(expr) => match &**expr {
+            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => {
+                quote! { <#ty as ::std::convert::From<&str>>::from(#text) }
+            }
+            expr => quote! { #expr },
+        },
+    });
+    let (default_json, default_fn) = match &default {
+        Some(expr) => (
+            quote! { ::std::option::Option::Some({ let value: #ty = #expr; ::viworks_sdk::value::ToJson::to_json(&value) }) },
+            quote! { ::std::option::Option::Some((|| #expr) as fn() -> #ty) },
+        ),
+        None => (quote! { ::std::option::Option::None }, quote! { ::std::option::Option::None }),
+    };
+    let has_default = default.is_some();
+    let allow_dash = said.allow_dash;
+    Ok(Parts {
+        schema: quote! {
+            ::viworks_sdk::schema::Field {
+                name: #name,
+                description: #description,
+                schema: <#ty as ::viworks_sdk::schema::Schema>::schema(),
+                required: <#ty as ::viworks_sdk::schema::Schema>::REQUIRED && !#has_default,
+                default: #default_json,
+                limits: #limits,
+            }
+        },
+        read: quote! { let #ident: ::std::option::Option<#ty> = fields.take(reader, #printed, #default_fn, #allow_dash); },
+        write: quote! { ::viworks_sdk::value::put(&mut object, #name, &self.#ident); },
+        known: vec![name],
+        ident,
+    })
+}

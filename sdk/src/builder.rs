@@ -1,0 +1,339 @@
+//! Building plans: programs and argv, in order. There is no string for a shell to read.
+//!
+//! Text that is part of the plugin (`&'static str`) goes in as it is. Text from the caller (`String`)
+//! that begins with `-` could turn into an option, so it is refused with an issue naming the argument,
+//! unless it is written as `--name=value` ([`Draft::opt`]), goes behind `--` ([`Draft::operand`]), or
+//! its field says `#[arg(allow_dash)]`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::Effect;
+use crate::failure::Result;
+use crate::step::Step;
+
+/// Begins a plan with one program. A bare name (`docker`) or an absolute path.
+///
+/// ```
+/// use viworks_sdk::prelude::*;
+///
+/// /// Follows a container's log.
+/// #[derive(Args)]
+/// struct Logs {
+///     container: String,
+///     #[arg(range = 1..=1000, default = 100)]
+///     tail: u32,
+///     #[arg(default)]
+///     timestamps: bool,
+/// }
+///
+/// #[verb(name = "docker.logs", effect = Read, needs = "docker", example = json!({ "container": "web" }))]
+/// impl Verb for Logs {
+///     type Output = ();
+///     fn plan(&self, _: &Context) -> Result<Plan> {
+///         program("docker")
+///             .arg("logs")
+///             .flag("--timestamps", self.timestamps)
+///             .opt("--tail", self.tail)
+///             .operand(&self.container)
+///             .plan()
+///     }
+///     fn interpret(&self, _: &Outputs) -> Result<()> {
+///         Ok(())
+///     }
+/// }
+///
+/// let plan = viworks_sdk::test::plan::<Logs>(json!({ "container": "-v", "timestamps": true })).unwrap();
+/// assert_eq!(plan.steps[0].args, ["logs", "--timestamps", "--tail=100", "--", "-v"]);
+/// ```
+pub fn program(name: impl Into<String>) -> Draft {
+    Draft { plan: Plan::default(), step: Step::new(name), operands: Vec::new() }
+}
+
+/// A plan being built. Finished by [`Draft::plan`].
+#[derive(Clone, Debug)]
+#[must_use = "finish it with .plan()"]
+pub struct Draft {
+    plan: Plan,
+    step: Step,
+    operands: Vec<String>,
+}
+
+/// What a verb wants done. What it leaves open, its effect and its sentence, is filled in from the
+/// verb's facts, and everything that no agent could run is refused, before a host sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) effect: Option<Effect>,
+    pub(crate) locks: Vec<String>,
+    pub(crate) summary: Option<String>,
+    /// Arguments from the caller that begin with `-` and stand where a program would read an option.
+    pub(crate) suspects: Vec<String>,
+}
+
+impl Draft {
+    /// One argument.
+    pub fn arg(mut self, word: impl Into<Word>) -> Draft {
+        let Word { text, from_caller } = word.into();
+        if from_caller && text.starts_with('-') {
+            self.plan.suspects.push(text.clone());
+        }
+        self.step.args.push(text);
+        self
+    }
+
+    /// Several arguments.
+    pub fn args<I>(self, words: I) -> Draft
+    where
+        I: IntoIterator,
+        I::Item: Into<Word>,
+    {
+        words.into_iter().fold(self, Draft::arg)
+    }
+
+    /// `name`, if `wanted`.
+    pub fn flag(mut self, name: &'static str, wanted: bool) -> Draft {
+        if wanted {
+            self.step.args.push(name.to_owned());
+        }
+        self
+    }
+
+    /// `name=value` as one argument for each value: none for `None`, several for a list.
+    pub fn opt(mut self, name: &'static str, values: impl Values) -> Draft {
+        self.step.args.extend(values.into_values().into_iter().map(|value| format!("{name}={value}")));
+        self
+    }
+
+    /// What the program is to work on. Stands last, behind a single `--`, however it begins.
+    pub fn operand(mut self, values: impl Values) -> Draft {
+        self.operands.extend(values.into_values());
+        self
+    }
+
+    /// One environment variable.
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Draft {
+        self.step.env.insert(name.into(), value.into());
+        self
+    }
+
+    /// Several environment variables.
+    pub fn envs(mut self, variables: &BTreeMap<String, String>) -> Draft {
+        self.step.env.extend(variables.iter().map(|(name, value)| (name.clone(), value.clone())));
+        self
+    }
+
+    /// The working directory, absolute; the agent's own when `None`.
+    pub fn cwd(mut self, directory: impl Into<MaybeText>) -> Draft {
+        self.step.cwd = directory.into().0;
+        self
+    }
+
+    /// Text for standard input, which is closed after it, and at once when `None`.
+    pub fn stdin(mut self, text: impl Into<MaybeText>) -> Draft {
+        self.step.stdin = text.into().0;
+        self
+    }
+
+    /// Ends this step earlier than the command's run timeout would.
+    pub fn timeout(mut self, limit: Duration) -> Draft {
+        self.step.timeout_ms = Some(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+
+    /// A further program, run if this one exits with 0.
+    ///
+    /// ```
+    /// use viworks_sdk::prelude::*;
+    ///
+    /// let plan = program("docker").args(["compose", "pull"]).then("docker").args(["compose", "up"]).plan();
+    /// ```
+    pub fn then(mut self, program: impl Into<String>) -> Draft {
+        self.end_step();
+        self.step = Step::new(program);
+        self
+    }
+
+    /// A key that only one command at a time may hold on one agent, e.g. `compose:shop`.
+    pub fn lock(mut self, key: impl Into<String>) -> Draft {
+        self.plan.locks.push(key.into());
+        self
+    }
+
+    /// Raises the effect above the verb's own. A lower one changes nothing.
+    pub fn effect(mut self, effect: Effect) -> Draft {
+        self.plan.effect = self.plan.effect.max(Some(effect));
+        self
+    }
+
+    /// One sentence for a person: what this does. By default the first command line.
+    pub fn summary(mut self, sentence: impl Into<String>) -> Draft {
+        self.plan.summary = Some(sentence.into());
+        self
+    }
+
+    /// The finished plan.
+    ///
+    /// # Errors
+    /// None of its own; it is a `Result` so that it can end a verb's `plan`.
+    pub fn plan(mut self) -> Result<Plan> {
+        self.end_step();
+        Ok(self.plan)
+    }
+
+    fn end_step(&mut self) {
+        let mut step = std::mem::replace(&mut self.step, Step::new(""));
+        if !self.operands.is_empty() {
+            step.args.push("--".to_owned());
+            step.args.append(&mut self.operands);
+        }
+        self.plan.steps.push(step);
+    }
+}
+
+/// One argument, and whether it comes from the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word {
+    text: String,
+    from_caller: bool,
+}
+
+impl From<&'static str> for Word {
+    /// Text that is part of the plugin.
+    fn from(text: &'static str) -> Word {
+        Word { text: text.to_owned(), from_caller: false }
+    }
+}
+
+impl From<String> for Word {
+    /// Text from the caller, or made of it.
+    fn from(text: String) -> Word {
+        Word { text, from_caller: true }
+    }
+}
+
+impl From<&String> for Word {
+    /// Text from the caller.
+    fn from(text: &String) -> Word {
+        Word { text: text.clone(), from_caller: true }
+    }
+}
+
+/// Text or nothing.
+#[derive(Clone, Debug)]
+pub struct MaybeText(Option<String>);
+
+impl From<&str> for MaybeText {
+    fn from(text: &str) -> MaybeText {
+        MaybeText(Some(text.to_owned()))
+    }
+}
+
+impl From<String> for MaybeText {
+    fn from(text: String) -> MaybeText {
+        MaybeText(Some(text))
+    }
+}
+
+impl From<&String> for MaybeText {
+    fn from(text: &String) -> MaybeText {
+        MaybeText(Some(text.clone()))
+    }
+}
+
+impl From<Option<String>> for MaybeText {
+    fn from(text: Option<String>) -> MaybeText {
+        MaybeText(text)
+    }
+}
+
+impl From<&Option<String>> for MaybeText {
+    fn from(text: &Option<String>) -> MaybeText {
+        MaybeText(text.clone())
+    }
+}
+
+/// None, one or several values for [`Draft::opt`] and [`Draft::operand`].
+pub trait Values {
+    /// The values as text, in order.
+    fn into_values(self) -> Vec<String>;
+}
+
+impl Values for &str {
+    fn into_values(self) -> Vec<String> {
+        vec![self.to_owned()]
+    }
+}
+
+impl Values for String {
+    fn into_values(self) -> Vec<String> {
+        vec![self]
+    }
+}
+
+impl Values for &String {
+    fn into_values(self) -> Vec<String> {
+        vec![self.clone()]
+    }
+}
+
+impl<T: Values> Values for Option<T> {
+    fn into_values(self) -> Vec<String> {
+        self.map(Values::into_values).unwrap_or_default()
+    }
+}
+
+impl<T> Values for &Option<T>
+where
+    for<'a> &'a T: Values,
+{
+    fn into_values(self) -> Vec<String> {
+        self.as_ref().map(Values::into_values).unwrap_or_default()
+    }
+}
+
+impl<T: Values> Values for Vec<T> {
+    fn into_values(self) -> Vec<String> {
+        self.into_iter().flat_map(Values::into_values).collect()
+    }
+}
+
+impl<T> Values for &Vec<T>
+where
+    for<'a> &'a T: Values,
+{
+    fn into_values(self) -> Vec<String> {
+        self.iter().flat_map(Values::into_values).collect()
+    }
+}
+
+macro_rules! number_values {
+    ($($ty:ty)*) => {$(
+        impl Values for $ty {
+            fn into_values(self) -> Vec<String> {
+                vec![self.to_string()]
+            }
+        }
+
+        impl Values for &$ty {
+            fn into_values(self) -> Vec<String> {
+                vec![self.to_string()]
+            }
+        }
+    )*};
+}
+
+number_values! { u8 u16 u32 u64 i8 i16 i32 i64 f64 bool }
+
+macro_rules! number_words {
+    ($($ty:ty)*) => {$(
+        impl From<$ty> for Word {
+            /// A number from the caller.
+            fn from(number: $ty) -> Word {
+                Word { text: number.to_string(), from_caller: true }
+            }
+        }
+    )*};
+}
+
+number_words! { u8 u16 u32 u64 i8 i16 i32 i64 f64 }

@@ -1,0 +1,65 @@
+//! What a call knows besides its arguments: the machine's profile and the operator's configuration.
+
+use serde_json::Value;
+
+use crate::Args;
+use crate::failure::Result;
+use crate::value::{FromJson, Reader, read};
+
+/// What a call knows besides its arguments.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Context {
+    /// The kind of machine the plan is for.
+    pub profile: Profile,
+    /// The operator's configuration of the plugin, an object.
+    pub config: Value,
+}
+
+/// The kind of machine a plan is for. One plan serves all agents with an equal profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// e.g. `linux`.
+    pub os: String,
+    /// e.g. `x86_64`.
+    pub arch: String,
+    /// Container engine without its version, e.g. `docker`; absent when there is none.
+    pub container_engine: Option<String>,
+    /// `v1` or `v2`; absent when there is none.
+    pub compose: Option<String>,
+}
+
+/// Hosts may come to say more of a machine, so what is not known here is ignored.
+impl FromJson for Profile {
+    fn from_json(value: Value, reader: &mut Reader) -> Option<Profile> {
+        let mut fields = reader.printed_object(value)?;
+        let os = fields.take(reader, "os", None, false);
+        let arch = fields.take(reader, "arch", None, false);
+        let container_engine = fields.take(reader, "container_engine", None, false);
+        let compose = fields.take(reader, "compose", None, false);
+        Some(Profile { os: os?, arch: arch?, container_engine: container_engine?, compose: compose? })
+    }
+}
+
+impl Context {
+    /// The operator's configuration as the type named in `plugin!(config: …)`.
+    ///
+    /// # Errors
+    /// What of it cannot be read, with pointers into the configuration.
+    ///
+    /// ```
+    /// use viworks_sdk::prelude::*;
+    ///
+    /// /// How to reach the engine.
+    /// #[derive(Args)]
+    /// struct Config {
+    ///     #[arg(default = "docker")]
+    ///     program: String,
+    /// }
+    ///
+    /// let context = viworks_sdk::test::context();
+    /// assert_eq!(context.config::<Config>().unwrap().program, "docker");
+    /// ```
+    pub fn config<C: Args>(&self) -> Result<C> {
+        read(self.config.clone())
+    }
+}

@@ -1,0 +1,115 @@
+//! Why a plugin refuses: arguments that cannot work, machines it does not know, output it cannot read.
+
+use std::fmt;
+
+/// A plugin's answer or its refusal.
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// A refusal. Any error converts into one with `?`.
+///
+/// It is deliberately not a `std::error::Error` itself, so that `?` can convert every error there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind of refusal.
+    pub code: Code,
+    /// One line: what is wrong and, where it can be said, how to mend it.
+    pub message: String,
+    /// With [`Code::InvalidArgs`]: what is wrong with which argument.
+    pub issues: Vec<Issue>,
+}
+
+/// What kind of refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// The caller must change the arguments.
+    InvalidArgs,
+    /// This machine, or this combination, is not something the plugin can work with.
+    Unsupported,
+    /// The output is not what the program is known to print.
+    ParseFailed,
+    /// The program did not succeed, so there is no typed result to read. Not a fault of the plugin:
+    /// the invocation is reported as failed with the message as its summary.
+    NotSucceeded,
+}
+
+impl Code {
+    /// The word the ABI uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Code::InvalidArgs => "invalid_args",
+            Code::Unsupported => "unsupported",
+            Code::ParseFailed => "parse_failed",
+            Code::NotSucceeded => "not_succeeded",
+        }
+    }
+}
+
+/// One thing wrong with the arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issue {
+    /// JSON Pointer from the arguments' root, e.g. `/env/PATH`; empty for the whole.
+    pub pointer: String,
+    /// A short stable word, e.g. `conflict`.
+    pub keyword: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+impl Failure {
+    /// This machine, or this combination, cannot be served.
+    pub fn unsupported(message: impl Into<String>) -> Failure {
+        Failure { code: Code::Unsupported, message: message.into(), issues: Vec::new() }
+    }
+
+    /// The program printed something else than it should have.
+    pub fn parse(message: impl Into<String>) -> Failure {
+        Failure { code: Code::ParseFailed, message: message.into(), issues: Vec::new() }
+    }
+
+    /// One argument is wrong in a way the schema cannot say.
+    ///
+    /// ```
+    /// use viworks_sdk::Failure;
+    ///
+    /// let failure = Failure::issue("/until", "conflict", "`until` lies before `since`");
+    /// assert_eq!(failure.issues[0].pointer, "/until");
+    /// ```
+    pub fn issue(pointer: impl Into<String>, keyword: impl Into<String>, message: impl Into<String>) -> Failure {
+        Failure::issues(vec![Issue { pointer: pointer.into(), keyword: keyword.into(), message: message.into() }])
+    }
+
+    /// Several arguments are wrong.
+    pub fn issues(issues: Vec<Issue>) -> Failure {
+        let message = match issues.as_slice() {
+            [one] => one.to_string(),
+            many => format!("{} arguments refused", many.len()),
+        };
+        Failure { code: Code::InvalidArgs, message, issues }
+    }
+
+    pub(crate) fn not_succeeded(message: String) -> Failure {
+        Failure { code: Code::NotSucceeded, message, issues: Vec::new() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.as_str(), self.message)
+    }
+}
+
+impl fmt::Display for Issue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pointer.as_str() {
+            "" => f.write_str(&self.message),
+            pointer => write!(f, "{pointer}: {}", self.message),
+        }
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    /// An error met while reading output. In `plan` it counts as unsupported.
+    fn from(error: E) -> Failure {
+        Failure::parse(error.to_string())
+    }
+}

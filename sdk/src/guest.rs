@@ -1,0 +1,119 @@
+//! What a component exports and imports: the ABI of `sdk/wit/1.0`, translated. Only in wasm, and only
+//! for what `plugin!` writes.
+
+use std::sync::Once;
+
+use crate::context;
+use crate::failure::{Failure, Result};
+use crate::manifest::Plugin;
+use crate::outputs::{self, End, StepEnd};
+use crate::text::{parse, text_of};
+use crate::value::read;
+use crate::{log, step};
+
+pub mod bindings {
+    //! Written by wit-bindgen from the released ABI.
+    wit_bindgen::generate!({
+        path: "wit/1.0",
+        world: "verb-plugin",
+        pub_export_macro: true,
+        runtime_path: "viworks_sdk::guest::wit_bindgen_rt",
+        default_bindings_module: "viworks_sdk::guest::bindings",
+    });
+}
+
+pub use bindings::export;
+pub use wit_bindgen::rt as wit_bindgen_rt;
+
+use bindings::exports::viworks::plugin::verbs::{AgentPlan, Failure as GuestFailure, Interpretation, Step, Variable};
+pub use bindings::exports::viworks::plugin::verbs::{Context, Guest, Outputs};
+use bindings::viworks::plugin::types::Issue as GuestIssue;
+
+/// What `plan` answers.
+pub type PlanAnswer = std::result::Result<AgentPlan, GuestFailure>;
+/// What `interpret` answers.
+pub type InterpretAnswer = std::result::Result<Interpretation, GuestFailure>;
+
+/// Answers `describe`.
+pub fn describe(plugin: &Plugin) -> String {
+    report_panics();
+    serde_json::to_string(&plugin.manifest()).expect("a manifest has text keys only")
+}
+
+/// Answers `plan`.
+pub fn plan(plugin: &Plugin, context: Context, args: String) -> PlanAnswer {
+    report_panics();
+    let call = || {
+        let verb = plugin.verb(&context.verb)?;
+        verb.plan(&host_context(&context)?, &args)
+    };
+    call().map(guest_plan).map_err(guest_failure)
+}
+
+/// Answers `interpret`.
+pub fn interpret(plugin: &Plugin, context: Context, args: String, outputs: Outputs) -> InterpretAnswer {
+    report_panics();
+    let call = || plugin.verb(&context.verb)?.interpret(parse(&args)?, &host_outputs(outputs));
+    let answer = call().map_err(guest_failure)?;
+    Ok(Interpretation { succeeded: answer.succeeded, result: text_of(&answer.result), summary: answer.summary })
+}
+
+/// Makes a panic a log line with file and line before it becomes a trap.
+fn report_panics() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        std::panic::set_hook(Box::new(|panic| {
+            let place = panic.location().map_or_else(String::new, |at| format!("{}:{}: ", at.file(), at.line()));
+            let message = panic.payload_as_str().unwrap_or("panicked");
+            log::error(&format!("{place}{message}"));
+        }));
+    });
+}
+
+fn host_context(context: &Context) -> Result<context::Context> {
+    Ok(context::Context { profile: read(parse(&context.profile)?)?, config: parse(&context.config)? })
+}
+
+fn host_outputs(outputs: Outputs) -> outputs::Outputs {
+    let steps = outputs.steps.into_iter().map(|step| StepEnd {
+        exit_code: step.exit_code,
+        signal: step.signal,
+        duration_ms: step.duration_ms,
+        stdout_bytes: step.stdout_bytes,
+        stderr_bytes: step.stderr_bytes,
+    });
+    outputs::Outputs {
+        end: End::parse(outputs.end),
+        steps: steps.collect(),
+        stdout: outputs.stdout,
+        stderr: outputs.stderr,
+        stdout_truncated: outputs.stdout_truncated,
+        stderr_truncated: outputs.stderr_truncated,
+    }
+}
+
+fn guest_plan(plan: step::Plan) -> AgentPlan {
+    let steps = plan.steps.into_iter().map(|step| Step {
+        program: step.program,
+        args: step.args,
+        env: step.env.into_iter().map(|(name, value)| Variable { name, value }).collect(),
+        cwd: step.cwd,
+        stdin: step.stdin,
+        timeout_ms: step.timeout_ms,
+    });
+    AgentPlan {
+        steps: steps.collect(),
+        effect: plan.effect.as_str().to_owned(),
+        locks: plan.locks,
+        summary: plan.summary,
+    }
+}
+
+fn guest_failure(failure: Failure) -> GuestFailure {
+    let issues = failure.issues.into_iter().map(|issue| GuestIssue {
+        pointer: issue.pointer,
+        keyword: issue.keyword,
+        message: issue.message,
+    });
+    GuestFailure { code: failure.code.as_str().to_owned(), message: failure.message, issues: issues.collect() }
+}

@@ -1,0 +1,114 @@
+//! What a plugin author uses: arguments and results as plain structs, a verb as one trait, programs
+//! as argv that no shell ever reads, and a test kit that needs neither wasm nor host.
+//!
+//! ```
+//! use viworks_sdk::prelude::*;
+//!
+//! /// Says how full the file systems are.
+//! #[derive(Args)]
+//! struct Df {
+//!     /// Only this path's file system.
+//!     #[arg(pattern = "^/")]
+//!     path: Option<String>,
+//! }
+//!
+//! /// One file system.
+//! #[derive(Output)]
+//! struct FileSystem {
+//!     /// Where it is mounted.
+//!     mount: String,
+//!     /// Bytes in use.
+//!     used: u64,
+//! }
+//!
+//! #[verb(name = "disk.df", effect = Read, example = json!({ "path": "/srv" }))]
+//! impl Verb for Df {
+//!     type Output = Vec<FileSystem>;
+//!
+//!     fn plan(&self, _: &Context) -> Result<Plan> {
+//!         program("df").args(["-B1", "--output=target,used"]).operand(&self.path).plan()
+//!     }
+//!
+//!     fn interpret(&self, out: &Outputs) -> Result<Self::Output> {
+//!         let rows = out.ok()?.lines().skip(1);
+//!         rows.map(|row| {
+//!             let (mount, used) = row.rsplit_once(' ').ok_or_else(|| Failure::parse("a row has two columns"))?;
+//!             Ok(FileSystem { mount: mount.trim().into(), used: used.parse()? })
+//!         })
+//!         .collect()
+//!     }
+//! }
+//!
+//! plugin!(name = "disk", summary = "Disk space", verbs: [Df], grants: [allow("df")]);
+//!
+//! let plan = viworks_sdk::test::plan::<Df>(json!({ "path": "/srv" })).unwrap();
+//! assert_eq!(plan.steps[0].args, ["-B1", "--output=target,used", "--", "/srv"]);
+//! viworks_sdk::test::check(&PLUGIN);
+//! ```
+//!
+//! Invariant: a plugin is a pure function. Nothing here reads a file, a clock, the network or chance;
+//! a component built from it imports `viworks:plugin/log` and nothing else.
+
+// The derives name this crate from outside; its own tests use them too.
+extern crate self as viworks_sdk;
+
+pub mod builder;
+pub mod context;
+pub mod failure;
+mod finish;
+#[cfg(target_family = "wasm")]
+#[doc(hidden)]
+pub mod guest;
+pub mod log;
+pub mod manifest;
+pub mod outputs;
+pub mod schema;
+#[cfg(not(target_family = "wasm"))]
+pub mod test;
+mod text;
+pub mod value;
+pub mod verb;
+
+pub use plan::effect::Effect;
+pub use plan::step;
+pub use viworks_sdk_macros::{Args, Choice, Output, plugin, verb};
+
+pub use crate::builder::Plan;
+pub use crate::context::{Context, Profile};
+pub use crate::failure::{Failure, Issue, Result};
+pub use crate::manifest::Plugin;
+pub use crate::outputs::{Outputs, Printed};
+pub use crate::verb::{Verb, Verdict};
+
+/// JSON values, as every plugin sees them.
+pub mod json {
+    pub use serde_json::{Map, Number, Value, from_str, json};
+}
+
+/// The arguments of a verb: written by `#[derive(Args)]`.
+#[diagnostic::on_unimplemented(message = "`{Self}` is not a verb's arguments", note = "add #[derive(Args)] to it")]
+pub trait Args: schema::Schema + value::FromJson {}
+
+/// A typed result: anything with a schema that can be written as JSON, usually by `#[derive(Output)]`.
+#[diagnostic::on_unimplemented(message = "`{Self}` is not a typed result", note = "add #[derive(Output)] to it")]
+pub trait Output: schema::Schema + value::ToJson {}
+
+impl<T: schema::Schema + value::ToJson> Output for T {}
+
+/// Everything a plugin's file needs: `use viworks_sdk::prelude::*;`.
+pub mod prelude {
+    pub use std::collections::BTreeMap;
+    pub use std::time::Duration;
+
+    pub use viworks_sdk_macros::{Choice, plugin, verb};
+
+    pub use crate::builder::{Plan, program};
+    pub use crate::context::{Context, Profile};
+    pub use crate::failure::{Failure, Issue, Result};
+    pub use crate::json::{Value, json};
+    pub use crate::log;
+    pub use crate::manifest::allow;
+    pub use crate::outputs::{Outputs, Printed};
+    pub use crate::verb::{Verb, Verdict};
+    pub use crate::{Args, Effect, Output};
+}

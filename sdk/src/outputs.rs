@@ -1,0 +1,239 @@
+//! What an attempt printed and how it ended, for a verb to read.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use crate::failure::{Failure, Result};
+use crate::text::parse;
+use crate::value::{FromJson, read};
+
+pub use plan::outcome::StepEnd;
+
+/// What an attempt printed and how it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outputs {
+    /// Why nothing more will happen.
+    pub end: End,
+    /// One entry for each step that was started, in order.
+    pub steps: Vec<StepEnd>,
+    /// What is kept of all steps' standard output: head, then tail.
+    pub stdout: Vec<u8>,
+    /// What is kept of all steps' standard error: head, then tail.
+    pub stderr: Vec<u8>,
+    /// Whether something between head and tail of `stdout` is not kept.
+    pub stdout_truncated: bool,
+    /// Whether something between head and tail of `stderr` is not kept.
+    pub stderr_truncated: bool,
+}
+
+/// Why nothing more will happen in an attempt. Hosts may come to know further ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum End {
+    /// Every step ran, or one ended other than with 0 and the rest was not run.
+    Exited,
+    /// Killed at the run timeout.
+    TimedOut,
+    /// Killed because of a cancel.
+    Cancelled,
+    /// The agent or the machine died meanwhile; the effect is not known.
+    Interrupted,
+    /// An end this SDK does not know.
+    Other(String),
+}
+
+impl End {
+    #[cfg(target_family = "wasm")]
+    pub(crate) fn parse(word: String) -> End {
+        match word.as_str() {
+            "exited" => End::Exited,
+            "timed_out" => End::TimedOut,
+            "cancelled" => End::Cancelled,
+            "interrupted" => End::Interrupted,
+            _ => End::Other(word),
+        }
+    }
+
+    /// The word the ABI uses.
+    pub fn as_str(&self) -> &str {
+        match self {
+            End::Exited => "exited",
+            End::TimedOut => "timed_out",
+            End::Cancelled => "cancelled",
+            End::Interrupted => "interrupted",
+            End::Other(word) => word,
+        }
+    }
+}
+
+impl Outputs {
+    /// How the last started step ended, if any was started.
+    pub fn last(&self) -> Option<&StepEnd> {
+        self.steps.last()
+    }
+
+    /// The last started step's exit code; absent when a signal ended it or its end is not known.
+    pub fn exit_code(&self) -> Option<i32> {
+        self.last().and_then(|step| step.exit_code)
+    }
+
+    /// Whether the attempt ran to its end and its last step exited with 0.
+    pub fn succeeded(&self) -> bool {
+        self.end == End::Exited && self.exit_code() == Some(0)
+    }
+
+    /// From the first step's spawn to the last one's exit, in milliseconds, without pauses between them.
+    pub fn duration_ms(&self) -> u64 {
+        self.steps.iter().map(|step| step.duration_ms).sum()
+    }
+
+    /// Standard output of an attempt that succeeded.
+    ///
+    /// # Errors
+    /// When it did not: returned from `interpret` this reports the invocation as failed, without a
+    /// typed result, in the words of [`Outputs::ending`].
+    pub fn ok(&self) -> Result<Printed<'_>> {
+        match self.succeeded() {
+            true => Ok(self.stdout()),
+            false => Err(Failure::not_succeeded(self.ending())),
+        }
+    }
+
+    /// Standard output, however the attempt ended.
+    pub fn stdout(&self) -> Printed<'_> {
+        Printed { bytes: &self.stdout, truncated: self.stdout_truncated }
+    }
+
+    /// Standard error, however the attempt ended.
+    pub fn stderr(&self) -> Printed<'_> {
+        Printed { bytes: &self.stderr, truncated: self.stderr_truncated }
+    }
+
+    /// One line for people: how it ended, and the last line of standard error if it went wrong.
+    ///
+    /// ```
+    /// let out = viworks_sdk::test::exited(2).with_stderr("df: /srv: no such file\n");
+    /// assert_eq!(out.ending(), "exited with 2: df: /srv: no such file");
+    /// ```
+    pub fn ending(&self) -> String {
+        let ending = match (&self.end, self.last()) {
+            (End::Exited, Some(StepEnd { exit_code: Some(0), .. })) => return "exited with 0".to_owned(),
+            (End::Exited, Some(StepEnd { exit_code: Some(code), .. })) => format!("exited with {code}"),
+            (End::Exited, Some(StepEnd { signal: Some(signal), .. })) => format!("ended by signal {signal}"),
+            (End::Exited, _) => "ended without an exit code".to_owned(),
+            (End::TimedOut, _) => "timed out".to_owned(),
+            (End::Cancelled, _) => "cancelled".to_owned(),
+            (End::Interrupted, _) => "interrupted".to_owned(),
+            (End::Other(word), _) => word.clone(),
+        };
+        match self.stderr().lossy().lines().rev().find(|line| !line.trim().is_empty()) {
+            Some(line) => format!("{ending}: {}", one_line(line, 200)),
+            None => ending,
+        }
+    }
+}
+
+/// `text` without control characters, cut to at most `limit` bytes.
+pub(crate) fn one_line(text: &str, limit: usize) -> String {
+    let mut line: String = text.trim().chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    if line.len() > limit {
+        let mut end = limit - "…".len();
+        while !line.is_char_boundary(end) {
+            end -= 1;
+        }
+        line.truncate(end);
+        line.push('…');
+    }
+    line
+}
+
+/// What a program printed on one stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Printed<'a> {
+    bytes: &'a [u8],
+    truncated: bool,
+}
+
+impl<'a> Printed<'a> {
+    /// The bytes as they are kept.
+    pub fn bytes(self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The text, with what is not UTF-8 replaced.
+    pub fn lossy(self) -> Cow<'a, str> {
+        String::from_utf8_lossy(self.bytes)
+    }
+
+    /// The text.
+    ///
+    /// # Errors
+    /// When it is not UTF-8.
+    pub fn text(self) -> Result<&'a str> {
+        Ok(std::str::from_utf8(self.bytes)?)
+    }
+
+    /// The lines of the text, with what is not UTF-8 replaced, without empty ones.
+    pub fn lines(self) -> impl Iterator<Item = String> {
+        let lines: Vec<String> =
+            self.lossy().lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
+        lines.into_iter()
+    }
+
+    /// One JSON value.
+    ///
+    /// # Errors
+    /// When something is missing from the middle, when it is not JSON, or not a `T`.
+    pub fn json<T: FromJson>(self) -> Result<T> {
+        self.whole()?;
+        read_printed(parse(self.text()?)?)
+    }
+
+    /// One JSON value a line, as `docker ps --format '{{json .}}'` prints them.
+    ///
+    /// # Errors
+    /// When something is missing from the middle, or a line is not JSON or not a `T`; the message names the line.
+    ///
+    /// ```
+    /// use viworks_sdk::prelude::*;
+    ///
+    /// /// One container.
+    /// #[derive(Output)]
+    /// struct Container {
+    ///     /// Its id.
+    ///     #[output(from = "ID")]
+    ///     id: String,
+    /// }
+    ///
+    /// let out = viworks_sdk::test::exited(0).with_stdout("{\"ID\":\"a1\",\"Names\":\"web\"}\n{\"ID\":\"b2\"}\n");
+    /// let containers: Vec<Container> = out.stdout().json_lines().unwrap();
+    /// assert_eq!(containers[1].id, "b2");
+    /// ```
+    pub fn json_lines<T: FromJson>(self) -> Result<Vec<T>> {
+        self.whole()?;
+        let lines = self.text()?.lines().enumerate();
+        lines
+            .filter(|(_, line)| !line.trim().is_empty())
+            .map(|(index, line)| {
+                let value = parse(line).map_err(Failure::from).and_then(read_printed);
+                value.map_err(|failure| Failure::parse(format!("line {}: {}", index + 1, failure.message)))
+            })
+            .collect()
+    }
+
+    fn whole(self) -> Result<()> {
+        match self.truncated {
+            true => Err(Failure::parse("the output is longer than what is kept of it, so it cannot be read whole")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A fault in what a program printed is not a fault of the caller's arguments.
+fn read_printed<T: FromJson>(value: Value) -> Result<T> {
+    read(value).map_err(|failure| {
+        let issues: Vec<String> = failure.issues.iter().map(ToString::to_string).collect();
+        Failure::parse(issues.join("; "))
+    })
+}

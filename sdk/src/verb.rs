@@ -1,0 +1,213 @@
+//! A verb: arguments in, a plan out; output in, a typed result out.
+
+use plan::manifest::{Example, VerbManifest};
+use plan::step;
+use serde_json::Value;
+
+use crate::builder::Plan;
+use crate::context::Context;
+use crate::failure::{Code, Failure, Result};
+use crate::outputs::{Outputs, one_line};
+use crate::text::parse;
+use crate::value::{Reader, ToJson};
+use crate::{Args, Effect, Output, finish, schema};
+
+/// A verb, implemented by its arguments, with [`#[verb]`](macro@crate::verb) above the `impl`.
+pub trait Verb: Args + Described {
+    /// The typed result; `()` for none.
+    type Output: Output;
+
+    /// What one machine is to do. Called once for each kind of machine among the targets.
+    ///
+    /// # Errors
+    /// [`Failure::issue`] when arguments that fit the schema cannot work together,
+    /// [`Failure::unsupported`] when the machine is not one the verb can serve.
+    fn plan(&self, context: &Context) -> Result<Plan>;
+
+    /// Reads what the machine answered.
+    ///
+    /// # Errors
+    /// From [`Outputs::ok`] when the program failed and so printed no result; from anything else when
+    /// the output cannot be read, which loses nothing: the raw output is kept with the reason.
+    fn interpret(&self, out: &Outputs) -> Result<Self::Output>;
+
+    /// Whether the verb did what it was asked to. By default: it ran to its end and the last step
+    /// exited with 0. A failed invocation keeps the typed result that [`Verb::interpret`] reads.
+    fn judge(&self, out: &Outputs) -> Verdict {
+        match out.succeeded() {
+            true => Verdict::Succeeded,
+            false => Verdict::Failed,
+        }
+    }
+
+    /// One line for people, beside the typed result. By default [`Outputs::ending`].
+    fn summarize(&self, out: &Outputs, _result: &Self::Output) -> String {
+        out.ending()
+    }
+}
+
+/// A verb's judgement of an attempt that ran to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It did what it was asked to.
+    Succeeded,
+    /// It did not.
+    Failed,
+}
+
+/// What [`#[verb]`](macro@crate::verb) writes.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no name and effect",
+    note = "write #[verb(name = \"docker.ps\", effect = Read)] above `impl Verb for {Self}`"
+)]
+pub trait Described {
+    /// What there is to say without arguments.
+    const FACTS: Facts;
+
+    /// Arguments that work, tried at every load.
+    fn examples() -> Vec<Example>;
+}
+
+/// What there is to say of a verb without arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// e.g. `docker.ps`.
+    pub name: &'static str,
+    /// The least effect a plan of it may have.
+    pub effect: Effect,
+    /// One line for people; the first paragraph of the arguments' doc comment when absent.
+    pub summary: Option<&'static str>,
+    /// A capability the agent must have.
+    pub needs: Option<&'static str>,
+    /// Whether running it twice is the same as running it once.
+    pub idempotent: bool,
+    /// What cancelling promises.
+    pub cancel: Cancel,
+    /// Run timeout when the caller names none. Milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// What cancelling a verb promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancel {
+    /// Nothing is left behind.
+    Clean,
+    /// It ends, but what was done stays done.
+    LeavesEffects,
+    /// It cannot be cancelled once it runs.
+    None,
+}
+
+impl Cancel {
+    /// The word in the manifest.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cancel::Clean => "clean",
+            Cancel::LeavesEffects => "leaves_effects",
+            Cancel::None => "none",
+        }
+    }
+}
+
+/// A verb's answer to what an attempt printed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Interpretation {
+    /// Whether the verb did what it was asked to.
+    pub succeeded: bool,
+    /// The typed result; `null` when the program failed before it printed one.
+    pub result: Value,
+    /// One line for people.
+    pub summary: String,
+}
+
+/// One verb behind its name, its type forgotten. Made by `plugin!`.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    /// The verb's name.
+    pub name: &'static str,
+    /// The least effect of its plans.
+    pub effect: Effect,
+    manifest: fn() -> VerbManifest,
+    plan: fn(&Context, &str) -> Result<step::Plan>,
+    interpret: fn(Value, &Outputs) -> Result<Interpretation>,
+}
+
+impl Entry {
+    /// `V` as an entry.
+    pub const fn of<V: Verb>() -> Entry {
+        Entry {
+            name: V::FACTS.name,
+            effect: V::FACTS.effect,
+            manifest: manifest::<V>,
+            plan: plan_for::<V>,
+            interpret: interpret_for::<V>,
+        }
+    }
+
+    /// What the plugin says of this verb.
+    pub fn manifest(&self) -> VerbManifest {
+        (self.manifest)()
+    }
+
+    /// The plan for `args`, JSON text.
+    ///
+    /// # Errors
+    /// The verb's refusal, or why nobody could run the plan.
+    pub fn plan(&self, context: &Context, args: &str) -> Result<step::Plan> {
+        (self.plan)(context, args)
+    }
+
+    /// The judgement of what an attempt printed.
+    ///
+    /// # Errors
+    /// Why the output cannot be read.
+    pub fn interpret(&self, args: Value, outputs: &Outputs) -> Result<Interpretation> {
+        (self.interpret)(args, outputs)
+    }
+}
+
+fn manifest<V: Verb>() -> VerbManifest {
+    let facts = V::FACTS;
+    let args_schema = schema::document::<V>();
+    let summary = facts.summary.or_else(|| args_schema.get("description")?.as_str()).unwrap_or_default();
+    VerbManifest {
+        name: facts.name.to_owned(),
+        summary: summary.lines().next().unwrap_or_default().to_owned(),
+        effect: facts.effect,
+        idempotent: facts.idempotent,
+        cancel: facts.cancel.as_str().to_owned(),
+        default_timeout_ms: facts.timeout_ms,
+        needs: facts.needs.map(str::to_owned),
+        args_schema,
+        result_schema: schema::document::<V::Output>(),
+        examples: V::examples(),
+    }
+}
+
+pub(crate) fn plan_for<V: Verb>(context: &Context, args: &str) -> Result<step::Plan> {
+    let mut reader = Reader::default();
+    let verb: V = reader.finish(parse(args)?)?;
+    let plan = verb.plan(context).map_err(|failure| match failure.code {
+        Code::InvalidArgs | Code::Unsupported => failure,
+        // There is no output to read or to fail yet: whatever went wrong, this cannot be planned.
+        Code::ParseFailed | Code::NotSucceeded => Failure::unsupported(failure.message),
+    })?;
+    finish::finish(plan, V::FACTS.effect, args, &reader.dashes)
+}
+
+pub(crate) fn interpret_for<V: Verb>(args: Value, outputs: &Outputs) -> Result<Interpretation> {
+    let verb: V = Reader::default().finish(args)?;
+    let judged = verb.judge(outputs);
+    match verb.interpret(outputs) {
+        Ok(result) => Ok(Interpretation {
+            succeeded: judged == Verdict::Succeeded,
+            summary: one_line(&verb.summarize(outputs, &result), step::MAX_SUMMARY_BYTES),
+            result: result.to_json(),
+        }),
+        Err(failure) if failure.code == Code::NotSucceeded => {
+            let summary = one_line(&failure.message, step::MAX_SUMMARY_BYTES);
+            Ok(Interpretation { succeeded: false, result: Value::Null, summary })
+        }
+        Err(failure) => Err(failure),
+    }
+}
