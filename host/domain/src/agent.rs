@@ -1,0 +1,153 @@
+//! One enrolled machine and what is known of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use plan::id::AgentId;
+
+use crate::time::Timestamp;
+use crate::verb::Profile;
+
+/// Whether work can reach an agent now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AgentStatus {
+    /// It has a session and its heartbeats arrive.
+    Online,
+    /// It has a session, but missed a heartbeat or reports trouble of its own.
+    Degraded,
+    /// It has no session.
+    Offline,
+    /// An operator took it out of `all` and site targets; alerts are mute.
+    Maintenance,
+}
+
+impl AgentStatus {
+    /// All statuses.
+    pub const ALL: [AgentStatus; 4] =
+        [AgentStatus::Online, AgentStatus::Degraded, AgentStatus::Offline, AgentStatus::Maintenance];
+
+    /// The name used in JSON, SQL and on screen.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AgentStatus::Online => "online",
+            AgentStatus::Degraded => "degraded",
+            AgentStatus::Offline => "offline",
+            AgentStatus::Maintenance => "maintenance",
+        }
+    }
+
+    /// The status called `name`, if there is one.
+    pub fn parse(name: &str) -> Option<AgentStatus> {
+        AgentStatus::ALL.into_iter().find(|status| status.as_str() == name)
+    }
+}
+
+impl fmt::Display for AgentStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An agent's unique name: `[a-z0-9][a-z0-9._-]{0,62}`, and never the text of a UUID.
+pub fn is_agent_name(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
+    (1..=63).contains(&text.len())
+        && text.bytes().all(allowed)
+        && !text.starts_with(['.', '_', '-'])
+        && text.parse::<AgentId>().is_err()
+}
+
+/// A site's name, a label's key or a label's value: 1 to 63 of `[A-Za-z0-9._/-]`.
+pub fn is_label_text(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'/' | b'-');
+    (1..=63).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+/// What an agent said of its machine at its last HELLO.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Version of the agent program.
+    pub version: String,
+    /// Operating system.
+    pub os: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// Architecture.
+    pub arch: String,
+    /// Host name.
+    pub hostname: String,
+    /// Container engine and version, e.g. `docker 28.2.2`.
+    pub container_engine: Option<String>,
+    /// `v1` or `v2`.
+    pub compose: Option<String>,
+    /// Sorted capabilities.
+    pub capabilities: Vec<String>,
+    /// Labels from the agent's own configuration.
+    pub labels: BTreeMap<String, String>,
+    /// Changes with every boot.
+    pub boot_id: String,
+}
+
+/// One enrolled machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// Its id.
+    pub id: AgentId,
+    /// Its unique name.
+    pub name: String,
+    /// Its site.
+    pub site: String,
+    /// Labels set at the host; they win over the agent's own.
+    pub labels: BTreeMap<String, String>,
+    /// Its public key, base64url.
+    pub public_key: String,
+    /// What it said last; default before its first HELLO.
+    pub facts: Facts,
+    /// An operator took it out of `all` and site targets.
+    pub maintenance: bool,
+    /// When it was revoked, if it was. A revoked key is refused for ever.
+    pub revoked_at: Option<Timestamp>,
+    /// When it joined.
+    pub created_at: Timestamp,
+    /// When it was last heard.
+    pub last_seen: Option<Timestamp>,
+    /// The number of its latest session; 0 before the first.
+    pub session_epoch: u64,
+    /// A session was open when its host last wrote about it: what reads `queued` may have been sent.
+    pub maybe_sent: bool,
+}
+
+impl Agent {
+    /// Its own labels overlaid with those set at the host.
+    pub fn effective_labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.facts.labels.clone();
+        labels.extend(self.labels.iter().map(|(key, value)| (key.clone(), value.clone())));
+        labels
+    }
+
+    /// The kind of machine it is, for planning.
+    pub fn profile(&self) -> Profile {
+        let engine = self.facts.container_engine.as_deref();
+        Profile {
+            os: self.facts.os.clone(),
+            arch: self.facts.arch.clone(),
+            container_engine: engine.and_then(|text| text.split_whitespace().next()).map(str::to_owned),
+            compose: self.facts.compose.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agent_names_are_never_ids() {
+        for good in ["web-01", "a", "0", "db.eu_1", &"a".repeat(63)] {
+            assert!(is_agent_name(good), "{good}");
+        }
+        for bad in ["", "-a", ".a", "Web", "a b", "a/b", "0193f2a4-7c1e-7abc-8def-0123456789ab", &"a".repeat(64)] {
+            assert!(!is_agent_name(bad), "{bad}");
+        }
+    }
+}

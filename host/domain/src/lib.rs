@@ -1,0 +1,15 @@
+//! What is true: ids, time, states and their transitions, queue order, roles, targets.
+//!
+//! Invariant: pure. No clock, no chance, no I/O, no serde, no SQL. Everything that varies is an argument.
+
+pub mod time;
+pub mod priority;
+pub mod attempt;
+pub mod command;
+pub mod deadline;
+pub mod agent;
+pub mod target;
+pub mod verb;
+pub mod access;
+pub mod event;
+pub mod audit;

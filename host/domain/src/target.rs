@@ -1,0 +1,230 @@
+//! Who a command is for. Resolved once, at acceptance; the answer says who is in, and who was meant
+//! but is out, and why.
+//!
+//! Invariant: an empty target is nobody, never everybody.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use plan::id::AgentId;
+
+use crate::agent::{Agent, AgentStatus};
+
+/// Which agents are meant. Lists are combined with *and*; inside a list any match counts, but all
+/// labels and all capabilities must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// Every agent not in maintenance.
+    pub all: bool,
+    /// Ids or names.
+    pub agents: Vec<String>,
+    /// Sites.
+    pub sites: Vec<String>,
+    /// Labels, all of which must match.
+    pub labels: BTreeMap<String, String>,
+    /// Capabilities, all of which the agent must have.
+    pub capabilities: Vec<String>,
+    /// Operating systems.
+    pub os: Vec<String>,
+    /// Container engines, without version.
+    pub container_engine: Vec<String>,
+    /// Statuses.
+    pub status: Vec<AgentStatus>,
+}
+
+/// One agent as targets see it.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The agent.
+    pub agent: Arc<Agent>,
+    /// Its status now.
+    pub status: AgentStatus,
+}
+
+/// Why an agent that was meant is out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Out {
+    /// In maintenance, and not named itself.
+    Maintenance,
+    /// It has no such capability.
+    Lacks(String),
+    /// It has not said yet what machine it is.
+    NeverConnected,
+}
+
+impl Out {
+    /// A sentence for people.
+    pub fn explain(&self) -> String {
+        match self {
+            Out::Maintenance => "in maintenance; name it to include it".to_owned(),
+            Out::Lacks(capability) => format!("has no capability `{capability}`"),
+            Out::NeverConnected => "has never connected, so its machine is not known".to_owned(),
+        }
+    }
+}
+
+/// Who is in and who is out.
+#[derive(Clone, Debug, Default)]
+pub struct Resolution {
+    /// To run on, by name.
+    pub included: Vec<Candidate>,
+    /// Meant but not run on, by name.
+    pub excluded: Vec<(Candidate, Out)>,
+    /// Named, but no such agent is in the caller's sight.
+    pub unknown: Vec<String>,
+}
+
+impl Target {
+    /// Whether it names nobody at all.
+    pub fn is_empty(&self) -> bool {
+        !self.all
+            && self.agents.is_empty()
+            && self.sites.is_empty()
+            && self.labels.is_empty()
+            && self.capabilities.is_empty()
+            && self.os.is_empty()
+            && self.container_engine.is_empty()
+            && self.status.is_empty()
+    }
+
+    /// Whether it names single agents only, so that nobody else need be looked at.
+    pub fn names_agents(&self) -> bool {
+        !self.agents.is_empty()
+    }
+
+    /// Resolves against `candidates`, which hold everyone in the caller's sight (or, when
+    /// [`names_agents`](Self::names_agents), at least everyone named). `needs` is the verb's capability.
+    pub fn resolve(&self, candidates: &[Candidate], needs: Option<&str>) -> Resolution {
+        let mut resolution = Resolution::default();
+        if self.is_empty() {
+            return resolution;
+        }
+        let named: BTreeSet<&str> = self.agents.iter().map(String::as_str).collect();
+        let mut found: BTreeSet<&str> = BTreeSet::new();
+        for candidate in candidates {
+            let agent = &candidate.agent;
+            let id = agent.id.to_string();
+            let by_name = named.get(agent.name.as_str()).or_else(|| named.get(id.as_str())).copied();
+            found.extend(by_name);
+            if agent.revoked_at.is_some() || (!named.is_empty() && by_name.is_none()) || !self.matches(candidate) {
+                continue;
+            }
+            match self.out(candidate, needs, by_name.is_some()) {
+                Some(out) => resolution.excluded.push((candidate.clone(), out)),
+                None => resolution.included.push(candidate.clone()),
+            }
+        }
+        resolution.unknown = named.difference(&found).map(|name| (*name).to_owned()).collect();
+        resolution.included.sort_by(|a, b| a.agent.name.cmp(&b.agent.name));
+        resolution.excluded.sort_by(|a, b| a.0.agent.name.cmp(&b.0.agent.name));
+        resolution
+    }
+
+    fn matches(&self, candidate: &Candidate) -> bool {
+        let agent = &candidate.agent;
+        let facts = &agent.facts;
+        let any = |list: &[String], value: &str| list.is_empty() || list.iter().any(|item| item == value);
+        let labels = agent.effective_labels();
+        let engine = facts.container_engine.as_deref().and_then(|text| text.split_whitespace().next());
+        any(&self.sites, &agent.site)
+            && any(&self.os, &facts.os)
+            && (self.container_engine.is_empty() || engine.is_some_and(|name| any(&self.container_engine, name)))
+            && self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+            && self.capabilities.iter().all(|capability| facts.capabilities.contains(capability))
+            && (self.status.is_empty() || self.status.contains(&candidate.status))
+    }
+
+    fn out(&self, candidate: &Candidate, needs: Option<&str>, named: bool) -> Option<Out> {
+        let agent = &candidate.agent;
+        if agent.maintenance && !named && !self.status.contains(&AgentStatus::Maintenance) {
+            return Some(Out::Maintenance);
+        }
+        if agent.facts.os.is_empty() {
+            return Some(Out::NeverConnected);
+        }
+        let lacking = needs.filter(|need| !agent.facts.capabilities.iter().any(|has| has == need));
+        lacking.map(|need| Out::Lacks(need.to_owned()))
+    }
+}
+
+/// The agents a resolution includes.
+impl Resolution {
+    /// Ids of those in.
+    pub fn ids(&self) -> impl Iterator<Item = AgentId> + '_ {
+        self.included.iter().map(|candidate| candidate.agent.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::agent::Facts;
+    use crate::time::Timestamp;
+
+    fn candidate(number: u128, name: &str, site: &str, change: impl FnOnce(&mut Agent)) -> Candidate {
+        let facts = Facts { os: "linux".into(), capabilities: vec!["exec".into()], ..Facts::default() };
+        let mut agent = Agent {
+            id: AgentId(Uuid::from_u128(number)),
+            name: name.into(),
+            site: site.into(),
+            labels: BTreeMap::new(),
+            public_key: String::new(),
+            facts,
+            maintenance: false,
+            revoked_at: None,
+            created_at: Timestamp(0),
+            last_seen: None,
+            session_epoch: 0,
+            maybe_sent: false,
+        };
+        change(&mut agent);
+        Candidate { agent: Arc::new(agent), status: AgentStatus::Online }
+    }
+
+    fn fleet() -> Vec<Candidate> {
+        vec![
+            candidate(1, "web-1", "eu", |_| ()),
+            candidate(2, "web-2", "us", |a| _ = a.labels.insert("env".into(), "prod".into())),
+            candidate(3, "db-1", "eu", |a| a.facts.capabilities.clear()),
+            candidate(4, "old", "eu", |a| a.revoked_at = Some(Timestamp(1))),
+            candidate(5, "idle", "us", |a| a.maintenance = true),
+        ]
+    }
+
+    #[track_caller]
+    fn check(target: Target, included: &[&str], excluded: &[&str], unknown: &[&str]) {
+        let found = target.resolve(&fleet(), Some("exec"));
+        let names = |list: Vec<&Candidate>| list.into_iter().map(|c| c.agent.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(found.included.iter().collect()), included);
+        assert_eq!(names(found.excluded.iter().map(|(c, _)| c).collect()), excluded);
+        assert_eq!(found.unknown, unknown);
+    }
+
+    #[test]
+    fn an_empty_target_is_nobody() {
+        check(Target::default(), &[], &[], &[]);
+    }
+
+    #[test]
+    fn all_leaves_out_maintenance_and_says_so() {
+        check(Target { all: true, ..Target::default() }, &["web-1", "web-2"], &["db-1", "idle"], &[]);
+    }
+
+    #[test]
+    fn lists_are_combined_with_and() {
+        let sites = vec!["us".to_owned()];
+        check(Target { sites: sites.clone(), ..Target::default() }, &["web-2"], &["idle"], &[]);
+        let labels = BTreeMap::from([("env".to_owned(), "prod".to_owned())]);
+        check(Target { sites, labels: labels.clone(), ..Target::default() }, &["web-2"], &[], &[]);
+        check(Target { sites: vec!["eu".into()], labels, ..Target::default() }, &[], &[], &[]);
+    }
+
+    #[test]
+    fn agents_are_named_by_id_or_name_and_the_unknown_are_told() {
+        let agents = vec!["web-1".to_owned(), Uuid::from_u128(5).to_string(), "ghost".to_owned()];
+        check(Target { agents, ..Target::default() }, &["idle", "web-1"], &[], &["ghost"]);
+        check(Target { agents: vec!["old".into()], ..Target::default() }, &[], &[], &[]);
+    }
+}

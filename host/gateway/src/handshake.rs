@@ -1,0 +1,176 @@
+//! Who is calling: CHALLENGE, HELLO, WELCOME. An agent proves its key over a nonce that is used once.
+
+use std::time::Duration;
+
+use axum::extract::ws::{Message, WebSocket};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use domain::agent::{Facts, is_label_text};
+use futures_util::{SinkExt as _, StreamExt as _};
+use plan::envelope::{hello_parts, parse_key, verify};
+use plan::id::AgentId;
+use ports::journal::Cluster;
+use services::presence::{Opened, Unfinished};
+use wire::codec::{decode, encode};
+use wire::frame::{AgentFrame, Cancel, Challenge, Fault, Hello, HostFrame, Welcome};
+use wire::limits::{HELLO_WITHIN_MS, MAX_FACTS, MAX_HELLO_ATTEMPTS, NONCE_BYTES, PROTOCOL_VERSION};
+
+use crate::router::Gateway;
+
+/// Longest text of a single fact.
+const MAX_FACT_BYTES: usize = 256;
+
+/// A session that is open.
+pub struct Greeted {
+    /// The agent.
+    pub agent: AgentId,
+    /// What it opens with.
+    pub opened: Opened,
+}
+
+/// Greets whoever is on `socket`. `None`: it was told why not, and the socket is to be dropped.
+pub async fn greet(gateway: &Gateway, socket: &mut WebSocket) -> Option<Greeted> {
+    let patience = Duration::from_millis(HELLO_WITHIN_MS);
+    let cluster = gateway.seal.cluster();
+    let nonce: [u8; NONCE_BYTES] = gateway.ids.secret();
+    let asked = tokio::time::timeout(patience, ask(socket, cluster, &nonce)).await;
+    let verdict = match asked {
+        Err(_) => Err(fault("hello_timeout", format!("no HELLO within {HELLO_WITHIN_MS} ms"))),
+        Ok(Ok(Some(hello))) => admit(gateway, cluster, &nonce, hello).await,
+        Ok(Ok(None)) => return None,
+        Ok(Err(fault)) => Err(fault),
+    };
+    let frame = match &verdict {
+        Ok(greeted) => HostFrame::Welcome(welcome(gateway, &greeted.opened)),
+        Err(fault) => HostFrame::Error(fault.clone()),
+    };
+    let told = tokio::time::timeout(patience, send(socket, &frame)).await.is_ok_and(|sent| sent);
+    match verdict {
+        Ok(greeted) if told => Some(greeted),
+        Ok(greeted) => {
+            let closed = gateway.presence.close(greeted.agent, greeted.opened.epoch, Vec::new()).await;
+            _ = closed.inspect_err(|error| tracing::warn!(%error, "session could not be closed in the store"));
+            None
+        }
+        Err(fault) => {
+            tracing::info!(code = fault.code, message = fault.message, "agent not admitted");
+            _ = socket.close().await;
+            None
+        }
+    }
+}
+
+async fn ask(socket: &mut WebSocket, cluster: Cluster, nonce: &[u8]) -> Result<Option<Hello>, Fault> {
+    let challenge = Challenge {
+        nonce: URL_SAFE_NO_PAD.encode(nonce),
+        cluster_id: cluster.id,
+        cluster_epoch: cluster.epoch,
+        versions: vec![PROTOCOL_VERSION],
+    };
+    if !send(socket, &HostFrame::Challenge(challenge)).await {
+        return Ok(None);
+    }
+    loop {
+        let text = match socket.next().await {
+            Some(Ok(Message::Text(text))) => text,
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+            Some(Ok(Message::Binary(_))) => return Err(fault("malformed_frame", "frames are text".to_owned())),
+            Some(Ok(Message::Close(_)) | Err(_)) | None => return Ok(None),
+        };
+        let frame = decode::<AgentFrame>(&text).map_err(|error| fault(error.code(), error.to_string()))?;
+        return match frame {
+            AgentFrame::Hello(hello) => Ok(Some(hello)),
+            _ => Err(fault("hello_expected", "the first frame of an agent is HELLO".to_owned())),
+        };
+    }
+}
+
+async fn admit(gateway: &Gateway, cluster: Cluster, nonce: &[u8], hello: Hello) -> Result<Greeted, Fault> {
+    if hello.protocol != PROTOCOL_VERSION {
+        return Err(fault("protocol_version", format!("version {} is not among those offered", hello.protocol)));
+    }
+    // One answer for every way of not being who one says: a stranger learns nothing about ids.
+    let refused = || fault("unauthenticated", "unknown agent, revoked key, or wrong signature".to_owned());
+    let known = gateway.directory.get(hello.agent_id).ok_or_else(refused)?;
+    let key = parse_key(&known.agent.public_key).map_err(|_| refused())?;
+    verify(&key, &[&hello_parts(cluster.id, hello.agent_id, nonce)], &hello.signature).map_err(|_| refused())?;
+    if known.agent.revoked_at.is_some() {
+        return Err(fault("revoked", "this agent's key was revoked; join again under another name".to_owned()));
+    }
+    let held = hello.unfinished.len() + hello.unacknowledged.len();
+    if held > MAX_HELLO_ATTEMPTS {
+        return Err(fault("hello_too_long", format!("{held} attempts; at most {MAX_HELLO_ATTEMPTS}")));
+    }
+    let facts = facts(hello.facts)?;
+    let unfinished: Vec<Unfinished> =
+        hello.unfinished.iter().map(|held| Unfinished { key: held.attempt, started: held.started }).collect();
+    match gateway.presence.open(hello.agent_id, facts, &unfinished, &hello.unacknowledged).await {
+        Ok(Some(opened)) => Ok(Greeted { agent: hello.agent_id, opened }),
+        Ok(None) => Err(refused()),
+        Err(error) => {
+            tracing::warn!(%error, "session could not be opened");
+            Err(fault("unavailable", "the host's store is away; try again".to_owned()))
+        }
+    }
+}
+
+fn welcome(gateway: &Gateway, opened: &Opened) -> Welcome {
+    Welcome {
+        session_epoch: opened.epoch,
+        now_ms: gateway.clock.now().as_millis(),
+        heartbeat_ms: u64::try_from(gateway.options.heartbeat.as_millis()).unwrap_or(u64::MAX),
+        telemetry_ms: u64::try_from(gateway.options.telemetry.as_millis()).unwrap_or(u64::MAX),
+        max_concurrency: gateway.options.agent_concurrency,
+        send: opened.send.clone(),
+        cancel: opened.cancel.iter().map(|attempt| Cancel { attempt: *attempt, grace_ms: None }).collect(),
+        forget: opened.forget.clone(),
+        run: opened.run.iter().map(|(key, _)| *key).collect(),
+    }
+}
+
+/// What an agent says of its machine, held to size: it will be shown and matched for years.
+fn facts(said: wire::facts::Facts) -> Result<Facts, Fault> {
+    let wire::facts::Facts {
+        version,
+        os,
+        kernel,
+        arch,
+        hostname,
+        container_engine,
+        compose,
+        mut capabilities,
+        labels,
+        boot_id,
+    } = said;
+    let texts = [&version, &os, &kernel, &arch, &hostname, &boot_id];
+    let optional = [&container_engine, &compose];
+    let long = texts.into_iter().chain(optional.into_iter().flatten()).find(|text| {
+        text.len() > MAX_FACT_BYTES || text.chars().any(char::is_control)
+    });
+    if let Some(text) = long {
+        let start: String = text.chars().filter(|c| !c.is_control()).take(32).collect();
+        let rule = format!("fact `{start}…` is over {MAX_FACT_BYTES} bytes or holds control characters");
+        return Err(fault("bad_facts", rule));
+    }
+    let bad_word = capabilities.iter().chain(labels.keys()).chain(labels.values()).find(|word| !is_label_text(word));
+    if let Some(word) = bad_word {
+        let start: String = word.chars().filter(|c| !c.is_control()).take(32).collect();
+        return Err(fault("bad_facts", format!("`{start}` is no capability or label: 1 to 63 of [A-Za-z0-9._/-]")));
+    }
+    if capabilities.len() > MAX_FACTS || labels.len() > MAX_FACTS || os.is_empty() {
+        return Err(fault("bad_facts", format!("an os, and at most {MAX_FACTS} capabilities and labels each")));
+    }
+    capabilities.sort();
+    capabilities.dedup();
+    Ok(Facts { version, os, kernel, arch, hostname, container_engine, compose, capabilities, labels, boot_id })
+}
+
+/// Writes one frame; `false` when the socket is gone.
+async fn send(socket: &mut WebSocket, frame: &HostFrame) -> bool {
+    socket.send(Message::Text(encode(frame).into())).await.is_ok()
+}
+
+fn fault(code: &str, message: String) -> Fault {
+    Fault { code: code.to_owned(), message }
+}
+

@@ -1,0 +1,79 @@
+//! The join route: a machine becomes an agent.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use services::enrol::EnrolError;
+use services::origin::Origin;
+use wire::join::{Join, Joined};
+
+use crate::router::Gateway;
+
+/// `POST /agent/v1/join`.
+pub async fn join(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    if !text(header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/json")) {
+        return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "send application/json");
+    }
+    let join: Join = match serde_json::from_slice(&body) {
+        Ok(join) => join,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, "malformed_body", &error.to_string()),
+    };
+    let origin = Origin {
+        correlation_id: String::new(),
+        ip_address: Some(peer.ip().to_string()),
+        user_agent: text(header::USER_AGENT),
+        traceparent: None,
+    };
+    match gateway.enrol.join(&join.token, &join.name, &join.public_key, &join.proof, &origin).await {
+        Ok(agent) => {
+            let answer = Joined {
+                agent_id: agent.id.to_string(),
+                cluster_id: gateway.seal.cluster().id.to_string(),
+                cluster_key: gateway.seal.public_key(),
+                ws_url: gateway.options.ws_url.clone(),
+            };
+            (StatusCode::CREATED, axum::Json(answer)).into_response()
+        }
+        Err(error) => refuse(&error),
+    }
+}
+
+fn refuse(error: &EnrolError) -> Response {
+    match error {
+        EnrolError::TokenRefused => problem(
+            StatusCode::UNAUTHORIZED,
+            "join_token_refused",
+            "the join token is unknown, used, expired or revoked; make a new one with `viworks agent join-token create`",
+        ),
+        EnrolError::ProofRefused => {
+            problem(StatusCode::UNAUTHORIZED, "join_proof_refused", "proof is not this key's signature over token and name")
+        }
+        EnrolError::Invalid { .. } => problem(StatusCode::UNPROCESSABLE_ENTITY, "invalid_join", &error.to_string()),
+        EnrolError::NameTaken(_) => problem(StatusCode::CONFLICT, "agent_name_taken", &error.to_string()),
+        EnrolError::Forbidden(_) | EnrolError::NotFound => {
+            problem(StatusCode::NOT_FOUND, "not_found", "no such route on the agents' listener")
+        }
+        EnrolError::Store(cause) => {
+            tracing::warn!(%cause, "join not stored");
+            problem(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "the host's store is away; try again")
+        }
+    }
+}
+
+/// One problem+json answer.
+pub fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
+    let title = status.canonical_reason().unwrap_or("problem");
+    let body = json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail, "code": code });
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+}

@@ -1,0 +1,12 @@
+//! The agents' door: sockets in, plans out.
+//!
+//! `session` is one agent's conversation without a socket; `pump` gives it one. `connected` is where
+//! the rest of the host finds the sessions there are.
+
+pub mod collector;
+pub mod session;
+pub mod connected;
+pub mod handshake;
+pub mod pump;
+pub mod join;
+pub mod router;

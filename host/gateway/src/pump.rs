@@ -1,0 +1,269 @@
+//! One socket, one session: moves frames between them and does what the session wants done.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ws::{Message, WebSocket};
+use domain::attempt::Event;
+use domain::time::Timestamp;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use plan::id::{AgentId, AttemptKey};
+use ports::commands::{Advance, Due};
+use ports::error::StoreError;
+use wire::codec::{decode, encode};
+use wire::frame::{Fault, Goodbye, HostFrame};
+
+use crate::connected::{Mail, Registration};
+use crate::handshake::Greeted;
+use crate::router::Gateway;
+use crate::session::{Input, Output, QUEUE_MAX, Session};
+
+/// A socket that takes nothing for this long is dropped; a slow reader costs itself only.
+const STUCK: Duration = Duration::from_secs(30);
+/// What agents are asked to wait before they come back after this host left.
+const RETRY_AFTER_MS: u64 = 500;
+/// Between tries of a write that the store could not take.
+const STORE_RETRY: Duration = Duration::from_millis(500);
+/// Frames taken from a socket before what they caused is written.
+const READ_AHEAD: usize = 64;
+
+type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// What came of work the session wanted.
+enum Done {
+    Stored(AttemptKey),
+    Loaded(Vec<Due>, bool),
+    Advanced,
+}
+
+/// Runs one session to its end.
+pub async fn run(gateway: Arc<Gateway>, mut socket: WebSocket, greeted: Greeted, peer: SocketAddr) {
+    let (agent, epoch) = (greeted.agent, greeted.opened.epoch);
+    let Some(mut registration) = gateway.connected.register(agent, epoch) else {
+        tracing::info!(%agent, epoch, "a newer session of the agent is open");
+        return;
+    };
+    tracing::info!(%agent, epoch, %peer, "session open");
+    let now = gateway.clock.now();
+    let session = Session::new(gateway.options.agent_concurrency, gateway.options.heartbeat, &greeted.opened.run, now);
+    let mut pump = Pump { gateway: gateway.clone(), agent, session, work: FuturesUnordered::new() };
+    let end = pump.converse(&mut socket, &mut registration).await;
+    let sent = pump.session.unconfirmed();
+    drop(registration);
+    tracing::info!(%agent, epoch, end, unconfirmed = sent.len(), "session closed");
+    if let Err(error) = gateway.presence.close(agent, epoch, sent).await {
+        tracing::warn!(%agent, %error, "the session's end is not stored; what was sent stays possibly sent");
+    }
+    _ = tokio::time::timeout(Duration::from_secs(1), socket.close()).await;
+}
+
+struct Pump {
+    gateway: Arc<Gateway>,
+    agent: AgentId,
+    session: Session,
+    work: FuturesUnordered<Work>,
+}
+
+impl Pump {
+    /// Moves frames until the conversation is over; says why.
+    async fn converse(&mut self, socket: &mut WebSocket, registration: &mut Registration) -> &'static str {
+        loop {
+            match tokio::time::timeout(STUCK, self.obey(socket)).await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => return "closed by the session",
+                Ok(Err(_)) => return "socket gone",
+                Err(_) => return "socket stuck",
+            }
+            let now = self.gateway.clock.now();
+            let wait = self.session.deadline().since(now).max(Duration::from_millis(1));
+            tokio::select! {
+                message = socket.next() => {
+                    let Some(Ok(message)) = message else { return "socket gone" };
+                    if !self.hear(message).await { return "closed by the agent" }
+                    // What has arrived already is taken along, so that its answers share one write.
+                    for _ in 1..READ_AHEAD {
+                        match socket.next().now_or_never() {
+                            None => break,
+                            Some(Some(Ok(message))) => {
+                                if !self.hear(message).await { return "closed by the agent" }
+                            }
+                            Some(_) => return "socket gone",
+                        }
+                    }
+                }
+                mail = registration.mail.recv() => {
+                    let Some(mail) = mail else { return "mailbox gone" };
+                    self.take(mail);
+                    while let Ok(mail) = registration.mail.try_recv() {
+                        self.take(mail);
+                    }
+                }
+                () = registration.overflow.happened() => self.reread().await,
+                Some(done) = self.work.next() => self.done(done),
+                () = tokio::time::sleep(wait) => self.session.tick(self.gateway.clock.now()),
+                () = registration.cut.cancelled() => {
+                    let fault = Fault { code: "cut".into(), message: "a newer session took over, or the key was revoked".into() };
+                    _ = write(socket, &HostFrame::Error(fault)).await;
+                    return "cut";
+                }
+                () = self.gateway.stop.cancelled() => {
+                    let reason = "the host is leaving".to_owned();
+                    _ = write(socket, &HostFrame::Goodbye(Goodbye { reason, retry_after_ms: Some(RETRY_AFTER_MS) })).await;
+                    self.finish_work().await;
+                    return "host leaving";
+                }
+            }
+        }
+    }
+
+    /// Does everything the session wants; `false` when it wants to end.
+    async fn obey(&mut self, socket: &mut WebSocket) -> Result<bool, axum::Error> {
+        let mut wrote = false;
+        let mut go_on = true;
+        while let Some(output) = self.session.poll() {
+            match output {
+                Output::Send(frame) => {
+                    socket.feed(Message::Text(encode(&frame).into())).await?;
+                    wrote = true;
+                }
+                Output::Note(key, event) => self.gateway.progress.note(key, self.agent, event),
+                Output::Append { key, stream, offset, data } => {
+                    self.gateway.progress.output(key, self.agent, stream, offset, data);
+                }
+                Output::Advance(key, events) => self.work.push(self.advance(key, events)),
+                Output::Finish { key, command, outcome, kept } => {
+                    let (progress, agent) = (self.gateway.progress.clone(), self.agent);
+                    self.work.push(Box::pin(async move {
+                        loop {
+                            let stored =
+                                progress.finished(key, agent, command.clone(), outcome.clone(), kept.clone()).await;
+                            match stored {
+                                Ok(Some(_)) => return Done::Stored(key),
+                                Ok(None) => {
+                                    tracing::warn!(%agent, attempt = %key, "result for no attempt of this agent; dropped");
+                                    return Done::Stored(key);
+                                }
+                                Err(error) => pause(&error).await,
+                            }
+                        }
+                    }));
+                }
+                Output::Load => {
+                    let (dispatch, agent) = (self.gateway.dispatch.clone(), self.agent);
+                    self.work.push(Box::pin(async move {
+                        loop {
+                            match dispatch.due(agent, QUEUE_MAX as u32).await {
+                                Ok((due, more)) => return Done::Loaded(due, more),
+                                Err(error) => pause(&error).await,
+                            }
+                        }
+                    }));
+                }
+                Output::Sample(sample) => {
+                    let text = serde_json::to_string(&sample).expect("a sample holds nothing that JSON cannot");
+                    self.gateway.directory.set_sample(self.agent, text.into());
+                }
+                Output::Missed => {
+                    self.gateway.directory.missed(self.agent);
+                }
+                Output::Close(fault) => {
+                    tracing::info!(agent = %self.agent, code = fault.code, message = fault.message, "conversation over");
+                    go_on = false;
+                }
+            }
+        }
+        if wrote {
+            socket.flush().await?;
+        }
+        Ok(go_on)
+    }
+
+    fn advance(&self, key: AttemptKey, events: Vec<Event>) -> Work {
+        let (commands, agent, at) = (self.gateway.dispatch.commands.clone(), self.agent, self.gateway.clock.now());
+        Box::pin(async move {
+            let advance = Advance { key, agent, events, at, message: None, end: None };
+            while let Err(error) = commands.advance(advance.clone()).await {
+                pause(&error).await;
+            }
+            Done::Advanced
+        })
+    }
+
+    /// Takes one message in; `false` when the agent closed the socket.
+    async fn hear(&mut self, message: Message) -> bool {
+        let now = self.now();
+        match message {
+            Message::Text(text) => {
+                if self.gateway.directory.heard(self.agent, now) {
+                    tracing::info!(agent = %self.agent, "heard again");
+                }
+                match decode(&text) {
+                    Ok(frame) => self.session.handle(Input::Frame(frame), now),
+                    Err(error) => self.session.refuse(error.code(), error.to_string()),
+                }
+                true
+            }
+            Message::Binary(_) => {
+                self.session.refuse("malformed_frame", "frames are text".to_owned());
+                true
+            }
+            Message::Ping(_) | Message::Pong(_) => true,
+            Message::Close(_) => false,
+        }
+    }
+
+    fn take(&mut self, mail: Mail) {
+        let now = self.now();
+        match mail {
+            Mail::Offer(due) => self.session.handle(Input::Offer(due), now),
+            Mail::Settle(open, why) => self.session.handle(Input::Settle(open, why), now),
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        let now = self.now();
+        match done {
+            Done::Stored(key) => self.session.handle(Input::Stored(key), now),
+            Done::Loaded(due, more) => self.session.handle(Input::Loaded { due, more }, now),
+            Done::Advanced => {}
+        }
+    }
+
+    /// Mail was dropped: what it said stands in the store.
+    async fn reread(&mut self) {
+        let now = self.now();
+        self.session.handle(Input::Overflow, now);
+        match self.gateway.dispatch.commands.open(self.agent).await {
+            Ok(open) => {
+                for open in open.into_iter().filter(|open| open.cancel_requested) {
+                    self.session.handle(Input::Settle(open, ports::link::Settle::Cancel), now);
+                }
+            }
+            Err(error) => tracing::warn!(agent = %self.agent, %error, "cancels could not be read again"),
+        }
+    }
+
+    /// Lets commits under way finish before the host leaves.
+    async fn finish_work(&mut self) {
+        let all = async { while self.work.next().await.is_some() {} };
+        _ = tokio::time::timeout(Duration::from_secs(5), all).await;
+    }
+
+    fn now(&self) -> Timestamp {
+        self.gateway.clock.now()
+    }
+}
+
+async fn write(socket: &mut WebSocket, frame: &HostFrame) -> Result<(), axum::Error> {
+    let message = Message::Text(encode(frame).into());
+    tokio::time::timeout(Duration::from_secs(1), socket.send(message)).await.unwrap_or(Ok(()))
+}
+
+async fn pause(error: &StoreError) {
+    tracing::warn!(%error, "store did not take it; trying again");
+    tokio::time::sleep(STORE_RETRY).await;
+}

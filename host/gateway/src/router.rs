@@ -1,0 +1,141 @@
+//! The agents' listener: the join route and the WebSocket upgrade, and what every session shares.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ws::WebSocket;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, State, WebSocketUpgrade};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use ports::clock::{Clock, Ids};
+use ports::seal::Seal;
+use services::directory::Directory;
+use services::dispatch::Dispatch;
+use services::enrol::Enrol;
+use services::presence::Presence;
+use services::progress::Progress;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use wire::limits::MAX_FRAME_BYTES;
+
+use crate::connected::Connected;
+use crate::{handshake, join, pump};
+
+/// Socket buffers. The library's defaults cost 138 KiB a connection; ours grow on demand.
+const BUFFER_BYTES: usize = 4 * 1024;
+/// Most bytes waiting to be written to one agent before its socket counts as stuck.
+const MAX_WRITE_BUFFER_BYTES: usize = 2 * 1024 * 1024;
+
+/// Settings of the agents' door.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where agents are told to open sessions, e.g. `ws://127.0.0.1:9090/ws/agent`.
+    pub ws_url: String,
+    /// Between an agent's heartbeats.
+    pub heartbeat: Duration,
+    /// Between an agent's telemetry samples; zero = none wanted.
+    pub telemetry: Duration,
+    /// Attempts one agent runs at once.
+    pub agent_concurrency: u32,
+    /// Sessions this host holds at once.
+    pub max_agents: usize,
+    /// Sockets that have not said HELLO yet.
+    pub max_unauthenticated: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            ws_url: String::new(),
+            heartbeat: Duration::from_millis(wire::limits::HEARTBEAT_MS),
+            telemetry: Duration::from_secs(30),
+            agent_concurrency: 4,
+            max_agents: 20_000,
+            max_unauthenticated: 256,
+        }
+    }
+}
+
+/// What every session shares.
+pub struct Gateway {
+    /// Settings.
+    pub options: Options,
+    /// Sessions there are.
+    pub connected: Arc<Connected>,
+    /// Who there is.
+    pub directory: Arc<Directory>,
+    /// Opens and closes sessions.
+    pub presence: Arc<Presence>,
+    /// Takes reports.
+    pub progress: Arc<Progress>,
+    /// Reads what waits.
+    pub dispatch: Arc<Dispatch>,
+    /// Enrols machines.
+    pub enrol: Arc<Enrol>,
+    /// The cluster's key.
+    pub seal: Arc<dyn Seal>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Nonces.
+    pub ids: Arc<dyn Ids>,
+    /// Room for sockets without HELLO.
+    pub unauthenticated: Semaphore,
+    /// Every session, so that the host can wait for their ends.
+    pub sessions: TaskTracker,
+    /// Set when the host leaves: every session says GOODBYE and ends.
+    pub stop: CancellationToken,
+}
+
+/// The agents' routes.
+pub fn router(gateway: Arc<Gateway>) -> Router {
+    Router::new()
+        .route(wire::limits::PATH, get(upgrade))
+        .route(wire::join::PATH, post(join::join))
+        .route("/livez", get(|| async { "ok" }))
+        .fallback(any(|| async { join::problem(StatusCode::NOT_FOUND, "not_found", "no such route on the agents' listener") }))
+        .layer(DefaultBodyLimit::max(wire::join::MAX_JOIN_BYTES))
+        .with_state(gateway)
+}
+
+async fn upgrade(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    socket: WebSocketUpgrade,
+) -> Response {
+    if gateway.stop.is_cancelled() || gateway.connected.count() >= gateway.options.max_agents {
+        return busy("the host holds as many agents as it may, or is leaving");
+    }
+    // A storm of reconnects waits here in turn rather than being turned away.
+    let patience = Duration::from_millis(wire::limits::HELLO_WITHIN_MS);
+    match tokio::time::timeout(patience, gateway.unauthenticated.acquire()).await {
+        Ok(Ok(permit)) => permit.forget(),
+        Ok(Err(_)) | Err(_) => return busy("too many sockets without a HELLO"),
+    }
+    let room = gateway.clone();
+    let sessions = gateway.sessions.clone();
+    let converse = move |mut socket: WebSocket| async move {
+        let greeted = handshake::greet(&gateway, &mut socket).await;
+        gateway.unauthenticated.add_permits(1);
+        if let Some(greeted) = greeted {
+            pump::run(gateway, socket, greeted, peer).await;
+        }
+    };
+    socket
+        .read_buffer_size(BUFFER_BYTES)
+        .write_buffer_size(BUFFER_BYTES)
+        .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES)
+        .max_message_size(MAX_FRAME_BYTES)
+        .max_frame_size(MAX_FRAME_BYTES)
+        .on_failed_upgrade(move |_| room.unauthenticated.add_permits(1))
+        .on_upgrade(move |socket| sessions.track_future(converse(socket)))
+}
+
+fn busy(detail: &str) -> Response {
+    let mut response = join::problem(StatusCode::SERVICE_UNAVAILABLE, "too_many_agents", detail).into_response();
+    response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("5"));
+    response
+}

@@ -1,0 +1,389 @@
+//! One agent's conversation after the handshake, without a socket: frames and wishes in, frames and
+//! work out. The pump does what it says; tests drive it with a hand-turned clock.
+//!
+//! Invariant: an attempt is sent at most once by a session, and never after the session said that
+//! it was not sent.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use domain::attempt::Event;
+use domain::command::Command;
+use domain::time::Timestamp;
+use plan::id::{AttemptKey, CommandId};
+use plan::outcome::{Outcome, Stream};
+use ports::commands::{Due, Open};
+use ports::link::Settle;
+use services::progress::Kept;
+use wire::frame::{self, AgentFrame, Fault, HostFrame};
+use wire::limits::{MAX_OUTPUT_CHUNK_BYTES, MISSED_HEARTBEATS};
+use wire::sample::Sample;
+
+use crate::collector::Collector;
+
+/// Most invocations kept in memory for one agent; the rest waits in the store.
+pub const QUEUE_MAX: usize = 256;
+
+/// What the session hears.
+#[derive(Debug)]
+pub enum Input {
+    /// The agent said something.
+    Frame(AgentFrame),
+    /// A freshly accepted invocation.
+    Offer(Due),
+    /// Offers were lost for want of room: the store knows them.
+    Overflow,
+    /// The answer to [`Output::Load`].
+    Loaded {
+        /// In queue order.
+        due: Vec<Due>,
+        /// Whether the store may hold more.
+        more: bool,
+    },
+    /// An attempt is to be ended.
+    Settle(Open, Settle),
+    /// An attempt's end is committed (or was no attempt of this agent).
+    Stored(AttemptKey),
+}
+
+/// What the session wants done, in order.
+#[derive(Debug)]
+pub enum Output {
+    /// Say this to the agent.
+    Send(HostFrame),
+    /// Tell the store lazily.
+    Note(AttemptKey, Event),
+    /// Tell the store durably.
+    Advance(AttemptKey, Vec<Event>),
+    /// Store these bytes.
+    Append {
+        /// Which attempt.
+        key: AttemptKey,
+        /// Which stream.
+        stream: Stream,
+        /// Where the first byte stands.
+        offset: u64,
+        /// The bytes.
+        data: Vec<u8>,
+    },
+    /// Judge and store an attempt's end, then answer [`Input::Stored`].
+    Finish {
+        /// Which attempt.
+        key: AttemptKey,
+        /// The intent, if this session sent it.
+        command: Option<Arc<Command>>,
+        /// How it ended.
+        outcome: Outcome,
+        /// All its output, if this session saw it.
+        kept: Option<Kept>,
+    },
+    /// Read what waits from the store, then answer [`Input::Loaded`].
+    Load,
+    /// Keep this sample.
+    Sample(Sample),
+    /// The agent missed a heartbeat.
+    Missed,
+    /// The conversation is over.
+    Close(Fault),
+}
+
+/// How far an attempt is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Sent,
+    Accepted,
+    Running,
+    Finishing,
+}
+
+struct InFlight {
+    stage: Stage,
+    command: Option<Arc<Command>>,
+    collector: Option<Collector>,
+}
+
+/// One agent's conversation.
+pub struct Session {
+    max_concurrency: usize,
+    heartbeat: Duration,
+    last_heard: Timestamp,
+    missed: bool,
+    queue: BTreeMap<(u8, CommandId, u32), Due>,
+    in_flight: HashMap<AttemptKey, InFlight>,
+    /// The store may hold more than `queue` does.
+    more: bool,
+    /// A [`Output::Load`] is under way.
+    loading: bool,
+    /// An offer came during that load and was left to the store.
+    passed_over: bool,
+    /// Ended while a load was under way, whose answer may still hold them.
+    settled: HashSet<AttemptKey>,
+    out: VecDeque<Output>,
+    closed: bool,
+}
+
+impl Session {
+    /// A session just opened; `running` are the attempts its agent goes on with, and whether each was
+    /// started. It begins by reading the store.
+    pub fn new(max_concurrency: u32, heartbeat: Duration, running: &[(AttemptKey, bool)], now: Timestamp) -> Session {
+        let in_flight = running.iter().map(|(key, started)| {
+            let stage = if *started { Stage::Running } else { Stage::Accepted };
+            (*key, InFlight { stage, command: None, collector: Some(Collector::default()) })
+        });
+        let mut session = Session {
+            max_concurrency: max_concurrency as usize,
+            heartbeat,
+            last_heard: now,
+            missed: false,
+            queue: BTreeMap::new(),
+            in_flight: in_flight.collect(),
+            more: true,
+            loading: false,
+            passed_over: false,
+            settled: HashSet::new(),
+            out: VecDeque::new(),
+            closed: false,
+        };
+        session.dispatch(now);
+        session
+    }
+
+    /// Takes one input in.
+    pub fn handle(&mut self, input: Input, now: Timestamp) {
+        match input {
+            Input::Frame(frame) => {
+                self.last_heard = now;
+                self.missed = false;
+                self.frame(frame);
+            }
+            Input::Offer(due) => self.offer(due),
+            Input::Overflow => self.more = true,
+            Input::Loaded { due, more } => self.loaded(due, more),
+            Input::Settle(open, why) => self.settle(open.key, why),
+            Input::Stored(key) => {
+                self.in_flight.remove(&key);
+                self.say(HostFrame::ResultAck { attempt: key });
+            }
+        }
+        self.dispatch(now);
+    }
+
+    /// What to do next; `None` when there is nothing.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// When [`tick`](Self::tick) is wanted.
+    pub fn deadline(&self) -> Timestamp {
+        let missed = if self.missed { MISSED_HEARTBEATS } else { 1 };
+        // Half an interval of grace: a heartbeat sent on time may arrive late.
+        self.last_heard + self.heartbeat * missed + self.heartbeat / 2
+    }
+
+    /// Time passed.
+    pub fn tick(&mut self, now: Timestamp) {
+        if now < self.deadline() {
+            return;
+        }
+        if self.missed {
+            self.close("heartbeats_missed", format!("nothing heard for {} s", now.since(self.last_heard).as_secs()));
+        } else {
+            self.missed = true;
+            self.out.push_back(Output::Missed);
+        }
+    }
+
+    /// Attempts written to the socket that the agent has not acknowledged.
+    pub fn unconfirmed(&self) -> Vec<AttemptKey> {
+        let sent = self.in_flight.iter().filter(|(_, attempt)| attempt.stage == Stage::Sent);
+        sent.map(|(key, _)| *key).collect()
+    }
+
+    /// The agent said something that is no frame.
+    pub fn refuse(&mut self, code: &str, message: String) {
+        self.close(code, message);
+    }
+
+    fn frame(&mut self, frame: AgentFrame) {
+        match frame {
+            AgentFrame::Ack { attempt } => self.advance(attempt, Stage::Accepted, Event::Acknowledge),
+            AgentFrame::Started { attempt, pid: _ } => self.advance(attempt, Stage::Running, Event::Start),
+            AgentFrame::Output(output) => self.output(output),
+            AgentFrame::Result { attempt, outcome } => self.result(attempt, outcome),
+            AgentFrame::Telemetry { sample } => self.out.push_back(Output::Sample(sample)),
+            AgentFrame::Heartbeat { attempts: _ } => {}
+            AgentFrame::Hello(_) => self.close("unexpected_hello", "the session is open already".to_owned()),
+            AgentFrame::Error(fault) => {
+                tracing::warn!(code = fault.code, message = fault.message, "the agent ends the session with an error");
+                self.closed = true;
+                self.out.push_back(Output::Close(fault));
+            }
+            AgentFrame::Goodbye(goodbye) => {
+                self.closed = true;
+                self.out.push_back(Output::Close(Fault { code: "goodbye".into(), message: goodbye.reason }));
+            }
+        }
+    }
+
+    fn advance(&mut self, key: AttemptKey, to: Stage, event: Event) {
+        // Unknown or overtaken: nothing that the store needs to hear.
+        let Some(attempt) = self.in_flight.get_mut(&key) else { return };
+        let forward = match (attempt.stage, to) {
+            (Stage::Sent, Stage::Accepted | Stage::Running) | (Stage::Accepted, Stage::Running) => true,
+            (Stage::Sent | Stage::Accepted | Stage::Running | Stage::Finishing, _) => false,
+        };
+        if forward {
+            attempt.stage = to;
+            self.out.push_back(Output::Note(key, event));
+        }
+    }
+
+    fn output(&mut self, output: frame::Output) {
+        let Some(attempt) = self.in_flight.get_mut(&output.attempt) else { return };
+        if attempt.stage == Stage::Finishing {
+            return;
+        }
+        let Ok(data) = STANDARD.decode(&output.data) else {
+            return self.close("bad_output", "output data is not standard base64".to_owned());
+        };
+        let end = output.offset.checked_add(data.len() as u64).filter(|end| *end <= i64::MAX as u64);
+        if data.is_empty() || data.len() > MAX_OUTPUT_CHUNK_BYTES || end.is_none() {
+            let rule = format!("an OUTPUT frame carries 1 to {MAX_OUTPUT_CHUNK_BYTES} bytes below offset 2^63");
+            return self.close("bad_output", rule);
+        }
+        if let Some(collector) = &mut attempt.collector {
+            collector.add(output.stream, output.offset, &data);
+        }
+        let (key, stream, offset) = (output.attempt, output.stream, output.offset);
+        self.out.push_back(Output::Append { key, stream, offset, data });
+    }
+
+    fn result(&mut self, key: AttemptKey, outcome: Outcome) {
+        let attempt = self.in_flight.entry(key).or_insert(InFlight {
+            stage: Stage::Running,
+            command: None,
+            collector: None,
+        });
+        if attempt.stage == Stage::Finishing {
+            return;
+        }
+        attempt.stage = Stage::Finishing;
+        let kept = attempt.collector.take().and_then(|collector| collector.take(&outcome));
+        let command = attempt.command.take();
+        self.out.push_back(Output::Finish { key, command, outcome, kept });
+    }
+
+    fn offer(&mut self, due: Due) {
+        if self.knows(&due) {
+            return;
+        }
+        let order = order(&due);
+        // Beyond what is in memory the store keeps the order.
+        let beyond = self.more && self.queue.last_key_value().is_none_or(|(last, _)| order > *last);
+        if beyond {
+            // The read under way may have begun before this one was committed: read again after it.
+            self.passed_over |= self.loading;
+            return;
+        }
+        self.queue.insert(order, due);
+        if self.queue.len() > QUEUE_MAX {
+            self.queue.pop_last();
+            self.more = true;
+        }
+    }
+
+    fn loaded(&mut self, due: Vec<Due>, more: bool) {
+        self.loading = false;
+        self.more = more || std::mem::take(&mut self.passed_over);
+        let settled = std::mem::take(&mut self.settled);
+        for due in due {
+            if !self.knows(&due) && !settled.contains(&due.key()) {
+                self.queue.insert(order(&due), due);
+            }
+        }
+    }
+
+    fn settle(&mut self, key: AttemptKey, why: Settle) {
+        if let Some(attempt) = self.in_flight.get(&key) {
+            match (attempt.stage, why) {
+                (Stage::Sent | Stage::Accepted | Stage::Running, Settle::Cancel) => {
+                    self.say(HostFrame::Cancel(frame::Cancel { attempt: key, grace_ms: None }));
+                }
+                (Stage::Sent, Settle::StartDeadline) => {
+                    self.out.push_back(Output::Advance(key, vec![Event::Send, Event::StartDeadline]));
+                }
+                (Stage::Accepted | Stage::Running, Settle::StartDeadline) | (Stage::Finishing, _) => {}
+            }
+            return;
+        }
+        self.queue.retain(|_, due| due.key() != key);
+        if self.loading {
+            self.settled.insert(key);
+        }
+        let event = match why {
+            Settle::Cancel => Event::CancelUnsent,
+            Settle::StartDeadline => Event::StartDeadline,
+        };
+        self.out.push_back(Output::Advance(key, vec![event]));
+    }
+
+    /// Sends while there are slots; reads on when memory runs dry.
+    fn dispatch(&mut self, now: Timestamp) {
+        if self.closed {
+            return;
+        }
+        while self.slots() > 0
+            && let Some((_, due)) = self.queue.pop_first()
+        {
+            let key = due.key();
+            let remaining = due.command.start_by.since(now);
+            if remaining.is_zero() {
+                self.out.push_back(Output::Advance(key, vec![Event::StartDeadline]));
+                continue;
+            }
+            self.say(HostFrame::Command(frame::Command {
+                attempt: key,
+                start_within_ms: u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX).max(1),
+                envelope: due.envelope,
+                traceparent: due.command.traceparent.clone(),
+            }));
+            let collector = Some(Collector::default());
+            self.in_flight.insert(key, InFlight { stage: Stage::Sent, command: Some(due.command), collector });
+        }
+        if self.queue.is_empty() && self.more && !self.loading && self.slots() > 0 {
+            self.loading = true;
+            self.out.push_back(Output::Load);
+        }
+    }
+
+    fn slots(&self) -> usize {
+        let busy = self.in_flight.values().filter(|attempt| attempt.stage != Stage::Finishing).count();
+        self.max_concurrency.saturating_sub(busy)
+    }
+
+    fn knows(&self, due: &Due) -> bool {
+        self.in_flight.contains_key(&due.key()) || self.queue.contains_key(&order(due))
+    }
+
+    fn say(&mut self, frame: HostFrame) {
+        self.out.push_back(Output::Send(frame));
+    }
+
+    fn close(&mut self, code: &str, message: String) {
+        self.closed = true;
+        let fault = Fault { code: code.to_owned(), message };
+        self.say(HostFrame::Error(fault.clone()));
+        self.out.push_back(Output::Close(fault));
+    }
+}
+
+fn order(due: &Due) -> (u8, CommandId, u32) {
+    let (rank, command) = due.order();
+    (rank, command, due.attempt)
+}
+
+#[cfg(test)]
+mod tests;

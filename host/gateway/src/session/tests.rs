@@ -1,0 +1,266 @@
+//! The session alone: single rules as small stories, then seeded random walks against a model of
+//! agent and store that repeat, lose and reorder whatever may be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use domain::attempt::State;
+use domain::priority::Priority;
+use domain::verb::VerbName;
+use plan::envelope::SignedEnvelope;
+use plan::outcome::{End, Outcome};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use uuid::Uuid;
+
+use super::*;
+
+fn now() -> Timestamp {
+    Timestamp::from_millis(1_700_000_000_000)
+}
+
+fn command(number: u128, priority: Priority) -> Arc<Command> {
+    Arc::new(Command {
+        id: CommandId(Uuid::from_u128(number)),
+        verb: VerbName::parse("exec.run").expect("a name"),
+        plugin: "exec".into(),
+        plugin_version: "1.0.0".into(),
+        plugin_digest: String::new(),
+        args: "{}".into(),
+        target: "{}".into(),
+        priority,
+        submitter: "ada".into(),
+        created_at: now(),
+        start_by: now() + Duration::from_secs(60),
+        run_timeout_ms: 1000,
+        summary: String::new(),
+        correlation_id: String::new(),
+        traceparent: None,
+    })
+}
+
+fn due(number: u128, priority: Priority) -> Due {
+    let envelope = SignedEnvelope { signed: String::new(), signature: String::new() };
+    let agent = plan::id::AgentId(Uuid::from_u128(1));
+    Due { command: command(number, priority), agent, attempt: 1, envelope }
+}
+
+fn key(number: u128) -> AttemptKey {
+    AttemptKey { command: CommandId(Uuid::from_u128(number)), number: 1 }
+}
+
+fn open(number: u128) -> Open {
+    let agent = plan::id::AgentId(Uuid::from_u128(1));
+    Open { key: key(number), agent, state: State::Queued, cancel_requested: true }
+}
+
+/// A session that has read an empty store.
+fn ready(concurrency: u32) -> Session {
+    let mut session = Session::new(concurrency, Duration::from_secs(15), &[], now());
+    assert!(matches!(session.poll(), Some(Output::Load)));
+    session.handle(Input::Loaded { due: vec![], more: false }, now());
+    session
+}
+
+fn drain(session: &mut Session) -> Vec<Output> {
+    std::iter::from_fn(|| session.poll()).collect()
+}
+
+fn sent(outputs: &[Output]) -> Vec<AttemptKey> {
+    let commands = outputs.iter().filter_map(|output| match output {
+        Output::Send(HostFrame::Command(command)) => Some(command.attempt),
+        _ => None,
+    });
+    commands.collect()
+}
+
+fn result(number: u128) -> Input {
+    Input::Frame(AgentFrame::Result { attempt: key(number), outcome: Outcome::not_started(End::Exited) })
+}
+
+#[test]
+fn urgent_work_goes_first_and_slots_are_never_overdrawn() {
+    let mut session = ready(1);
+    session.handle(Input::Offer(due(1, Priority::Low)), now());
+    session.handle(Input::Offer(due(2, Priority::Low)), now());
+    session.handle(Input::Offer(due(3, Priority::Critical)), now());
+    assert_eq!(sent(&drain(&mut session)), [key(1)]);
+    session.handle(result(1), now());
+    assert_eq!(sent(&drain(&mut session)), [key(3)]);
+    session.handle(result(3), now());
+    assert_eq!(sent(&drain(&mut session)), [key(2)]);
+}
+
+#[test]
+fn a_result_is_acknowledged_only_after_it_is_stored() {
+    let mut session = ready(1);
+    session.handle(Input::Offer(due(1, Priority::Normal)), now());
+    drain(&mut session);
+    session.handle(result(1), now());
+    let outputs = drain(&mut session);
+    assert!(matches!(outputs[..], [Output::Finish { .. }]), "{outputs:?}");
+    session.handle(result(1), now());
+    assert!(drain(&mut session).is_empty(), "a repeated result is not stored twice at once");
+    session.handle(Input::Stored(key(1)), now());
+    assert!(matches!(drain(&mut session)[..], [Output::Send(HostFrame::ResultAck { .. })]));
+}
+
+#[test]
+fn a_cancel_before_sending_means_it_never_runs() {
+    let mut session = ready(1);
+    session.handle(Input::Offer(due(9, Priority::Normal)), now());
+    session.handle(Input::Offer(due(1, Priority::Normal)), now());
+    assert_eq!(sent(&drain(&mut session)), [key(9)]);
+    session.handle(Input::Settle(open(1), Settle::Cancel), now());
+    let outputs = drain(&mut session);
+    assert!(matches!(&outputs[..], [Output::Advance(k, events)] if *k == key(1) && events[..] == [Event::CancelUnsent]));
+}
+
+#[test]
+fn a_cancel_during_a_read_of_the_store_is_not_undone_by_its_answer() {
+    let mut session = Session::new(1, Duration::from_secs(15), &[], now());
+    assert!(matches!(session.poll(), Some(Output::Load)));
+    session.handle(Input::Settle(open(1), Settle::Cancel), now());
+    session.handle(Input::Loaded { due: vec![due(1, Priority::Normal)], more: false }, now());
+    assert_eq!(sent(&drain(&mut session)), []);
+}
+
+#[test]
+fn an_offer_during_a_read_of_the_store_is_read_again() {
+    let mut session = Session::new(1, Duration::from_secs(15), &[], now());
+    assert!(matches!(session.poll(), Some(Output::Load)));
+    session.handle(Input::Offer(due(1, Priority::Normal)), now());
+    session.handle(Input::Loaded { due: vec![], more: false }, now());
+    assert!(matches!(session.poll(), Some(Output::Load)));
+}
+
+#[test]
+fn what_is_overdue_is_not_sent() {
+    let mut session = ready(1);
+    let late = now() + Duration::from_secs(61);
+    session.handle(Input::Offer(due(1, Priority::Normal)), late);
+    let outputs = drain(&mut session);
+    assert!(matches!(&outputs[..], [Output::Advance(_, events)] if events[..] == [Event::StartDeadline]));
+}
+
+#[test]
+fn silence_degrades_and_then_ends_the_session() {
+    let mut session = ready(1);
+    let missed = session.deadline();
+    session.tick(missed - Duration::from_millis(1));
+    assert!(drain(&mut session).is_empty());
+    session.tick(missed);
+    assert!(matches!(drain(&mut session)[..], [Output::Missed]));
+    session.tick(session.deadline());
+    assert!(matches!(drain(&mut session)[..], [Output::Send(HostFrame::Error(_)), Output::Close(_)]));
+}
+
+#[test]
+fn output_that_breaks_the_rules_ends_the_session() {
+    let output = |offset: u64, data: &str| {
+        let data = data.to_owned();
+        Input::Frame(AgentFrame::Output(frame::Output { attempt: key(1), stream: Stream::Stdout, offset, data }))
+    };
+    let long = STANDARD.encode(vec![0; MAX_OUTPUT_CHUNK_BYTES + 1]);
+    for (offset, data) in [(0, "%%%"), (0, ""), (0, long.as_str()), (u64::MAX, "YQ==")] {
+        let mut session = ready(1);
+        session.handle(Input::Offer(due(1, Priority::Normal)), now());
+        drain(&mut session);
+        session.handle(output(offset, data), now());
+        assert!(matches!(drain(&mut session).last(), Some(Output::Close(_))), "{offset} {data:.10}");
+    }
+}
+
+/// What the model knows of one attempt.
+#[derive(Default)]
+struct Model {
+    sent: u32,
+    proven_unsent: bool,
+    acknowledged: bool,
+    stored: bool,
+}
+
+#[test]
+fn random_walks_never_send_twice_nor_contradict_themselves() {
+    for seed in 0..2_000 {
+        walk(seed);
+    }
+}
+
+fn walk(seed: u64) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut session = Session::new(rng.random_range(1..4), Duration::from_secs(15), &[], now());
+    let mut store: BTreeMap<u128, Due> = BTreeMap::new();
+    let mut settled: BTreeSet<u128> = BTreeSet::new();
+    let mut models: BTreeMap<AttemptKey, Model> = BTreeMap::new();
+    let mut loading: Option<Vec<Due>> = None;
+    let mut storing: Vec<AttemptKey> = Vec::new();
+    let mut at_agent: Vec<AttemptKey> = Vec::new();
+    for number in 1..200u128 {
+        match rng.random_range(0..8) {
+            0..3 => {
+                let offered = due(number, Priority::ALL[rng.random_range(0..4)]);
+                store.insert(number, offered.clone());
+                // Mail may be lost for want of room; then the session is told to read again.
+                let input = if rng.random_bool(0.8) { Input::Offer(offered) } else { Input::Overflow };
+                session.handle(input, now());
+            }
+            3 => {
+                let victim = rng.random_range(1..=number);
+                if store.contains_key(&victim) && settled.insert(victim) {
+                    session.handle(Input::Settle(open(victim), Settle::Cancel), now());
+                }
+            }
+            4 if !at_agent.is_empty() => {
+                let attempt = at_agent[rng.random_range(0..at_agent.len())];
+                session.handle(Input::Frame(AgentFrame::Ack { attempt }), now());
+            }
+            5 if !at_agent.is_empty() => {
+                let attempt = at_agent[rng.random_range(0..at_agent.len())];
+                let outcome = Outcome::not_started(End::Exited);
+                session.handle(Input::Frame(AgentFrame::Result { attempt, outcome }), now());
+            }
+            6 if !storing.is_empty() => {
+                let attempt = storing.swap_remove(rng.random_range(0..storing.len()));
+                models.entry(attempt).or_default().stored = true;
+                store.remove(&attempt.command.0.as_u128());
+                session.handle(Input::Stored(attempt), now());
+            }
+            _ => {
+                if let Some(due) = loading.take() {
+                    session.handle(Input::Loaded { due, more: false }, now());
+                }
+            }
+        }
+        for output in drain(&mut session) {
+            match output {
+                Output::Send(HostFrame::Command(command)) => {
+                    let model = models.entry(command.attempt).or_default();
+                    model.sent += 1;
+                    assert_eq!(model.sent, 1, "seed {seed}: {} sent twice", command.attempt);
+                    assert!(!model.proven_unsent, "seed {seed}: {} sent after it was called unsent", command.attempt);
+                    at_agent.push(command.attempt);
+                }
+                Output::Send(HostFrame::ResultAck { attempt }) => {
+                    let model = models.entry(attempt).or_default();
+                    assert!(model.stored, "seed {seed}: {attempt} acknowledged before it was stored");
+                    model.acknowledged = true;
+                    at_agent.retain(|key| *key != attempt);
+                }
+                Output::Advance(key, events) if events[..] == [Event::CancelUnsent] => {
+                    let model = models.entry(key).or_default();
+                    assert_eq!(model.sent, 0, "seed {seed}: {key} called unsent after it was sent");
+                    model.proven_unsent = true;
+                    store.remove(&key.command.0.as_u128());
+                }
+                Output::Finish { key, .. } => storing.push(key),
+                Output::Load => {
+                    assert!(loading.is_none(), "seed {seed}: two reads at once");
+                    let unsent = |due: &&Due| models.get(&due.key()).is_none_or(|model| model.sent == 0);
+                    let wanted = store.values().filter(unsent).filter(|due| !settled.contains(&due.command.id.0.as_u128()));
+                    loading = Some(wanted.cloned().collect());
+                }
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Rows of agents, their sessions and their join tokens.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use domain::agent::{Agent, Facts};
+use domain::audit::Entry;
+use domain::time::Timestamp;
+use plan::id::{AgentId, TokenId};
+
+use crate::error::StoreError;
+
+/// Agents and join tokens.
+#[async_trait]
+pub trait Agents: Send + Sync {
+    /// Every agent, revoked ones too.
+    async fn agents(&self) -> Result<Vec<Agent>, StoreError>;
+
+    /// Uses up a join token and stores a new agent, in one transaction. Durable on return.
+    async fn join(&self, join: NewAgent) -> Result<Joined, StoreError>;
+
+    /// Opens a session: stores the facts, raises `session_epoch` by one and sets `maybe_sent`.
+    /// Answers the new epoch; `None` when the agent is gone or revoked. Durable on return.
+    async fn open_session(&self, agent: AgentId, facts: &Facts, at: Timestamp) -> Result<Option<u64>, StoreError>;
+
+    /// Ends the session `epoch`, if it is still the latest: stores `last_seen` and `maybe_sent`.
+    async fn close_session(
+        &self,
+        agent: AgentId,
+        epoch: u64,
+        at: Timestamp,
+        maybe_sent: bool,
+    ) -> Result<(), StoreError>;
+
+    /// Stores when agents were last heard. Nobody waits.
+    fn seen(&self, agents: Vec<(AgentId, Timestamp)>);
+
+    /// Changes what an operator may change. `None` when there is no such agent.
+    async fn change(&self, agent: AgentId, change: AgentChange, audit: Entry) -> Result<Option<Agent>, StoreError>;
+
+    /// Revokes an agent's key for ever. `None` when there is no such agent.
+    async fn revoke(&self, agent: AgentId, at: Timestamp, audit: Entry) -> Result<Option<Agent>, StoreError>;
+
+    /// Stores a join token.
+    async fn create_token(&self, token: JoinToken, audit: Entry) -> Result<(), StoreError>;
+
+    /// Tokens, newest first.
+    async fn tokens(&self) -> Result<Vec<JoinToken>, StoreError>;
+
+    /// Makes a token useless. `false` when there is no such token.
+    async fn revoke_token(&self, token: TokenId, at: Timestamp, audit: Entry) -> Result<bool, StoreError>;
+}
+
+/// An agent on its way into the store. Site and labels come from the token.
+#[derive(Clone, Debug)]
+pub struct NewAgent {
+    /// The token it brought.
+    pub token: TokenId,
+    /// SHA-256 of the token's secret, lower-case hex.
+    pub secret_sha256: String,
+    /// Its fresh id.
+    pub id: AgentId,
+    /// The name it asks for.
+    pub name: String,
+    /// Its public key, base64url.
+    pub public_key: String,
+    /// Now.
+    pub at: Timestamp,
+    /// For the audit log.
+    pub audit: Entry,
+}
+
+/// What came of a join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Joined {
+    /// The agent is enrolled.
+    Enrolled(Box<Agent>),
+    /// No such token, wrong secret, used up, expired or revoked; which one is for the log only.
+    TokenRefused(&'static str),
+    /// Another agent has the name, or a revoked one had it.
+    NameTaken,
+}
+
+/// A one-time permission to enrol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinToken {
+    /// Its public half.
+    pub id: TokenId,
+    /// SHA-256 of its secret half, lower-case hex.
+    pub secret_sha256: String,
+    /// The site its agent will belong to.
+    pub site: String,
+    /// Labels its agent will have.
+    pub labels: BTreeMap<String, String>,
+    /// Name of the user who made it.
+    pub created_by: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Useless from then on.
+    pub expires_at: Timestamp,
+    /// When it was used, if it was.
+    pub used_at: Option<Timestamp>,
+    /// The agent that used it.
+    pub used_by: Option<AgentId>,
+    /// When it was revoked, if it was.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// What an operator may change of an agent. Absent = as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentChange {
+    /// Its site.
+    pub site: Option<String>,
+    /// All its host-side labels.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Its maintenance.
+    pub maintenance: Option<bool>,
+}

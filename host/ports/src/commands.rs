@@ -1,0 +1,224 @@
+//! Rows of commands, invocations, attempts and output.
+//!
+//! Writes come in two kinds. Those that somebody waits for (`accept`, `advance`, `request_cancel`)
+//! return after the commit that holds them, which they share with whatever else was waiting. Those
+//! that nobody waits for (`note`, `append`) ride along with the next commit; a result swallows the
+//! states it overtook.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use domain::attempt::{Event, State};
+use domain::audit::Entry;
+use domain::command::{Command, CommandView, Invocation, NewInvocation, Status};
+use domain::priority::Priority;
+use domain::time::Timestamp;
+use plan::envelope::SignedEnvelope;
+use plan::id::{AgentId, AttemptKey, CommandId};
+use plan::outcome::{Outcome, Stream};
+
+use crate::error::StoreError;
+
+/// Commands and everything below them.
+#[async_trait]
+pub trait Commands: Send + Sync {
+    /// Stores a command, its invocations (all `queued`, attempt 1), its audit entry and its first
+    /// status event in one transaction. Durable on return.
+    async fn accept(&self, command: NewCommand) -> Result<(), StoreError>;
+
+    /// Applies events to an attempt by [`domain::attempt::step`], in order, and says where it stands.
+    /// Durable on return. An attempt that does not exist answers `None`.
+    async fn advance(&self, advance: Advance) -> Result<Option<Advanced>, StoreError>;
+
+    /// As [`advance`](Self::advance), but nobody waits: it rides with the next commit and may be lost
+    /// in a crash. Only for states that the agent's next HELLO would tell again.
+    fn note(&self, advance: Advance);
+
+    /// Stores output in the order of arrival; bytes already stored at an offset are kept once. Nobody
+    /// waits, but a later `advance` of the same attempt commits after it.
+    fn append(&self, chunk: Chunk);
+
+    /// Records on every open invocation of a command (or on one agent's) that a cancel was asked for,
+    /// with the audit entry, and returns the open ones. Changes no state. Durable on return.
+    async fn request_cancel(
+        &self,
+        command: CommandId,
+        agent: Option<AgentId>,
+        at: Timestamp,
+        audit: Entry,
+    ) -> Result<Vec<Open>, StoreError>;
+
+    /// One command.
+    async fn command(&self, id: CommandId) -> Result<Option<CommandView>, StoreError>;
+
+    /// Commands that pass `filter`, newest first.
+    async fn commands(&self, filter: &CommandFilter, page: &Page) -> Result<Vec<CommandView>, StoreError>;
+
+    /// Invocations of a command by agent id, those after `after`.
+    async fn invocations(
+        &self,
+        command: CommandId,
+        state: Option<State>,
+        after: Option<AgentId>,
+        limit: u32,
+    ) -> Result<Vec<Invocation>, StoreError>;
+
+    /// One invocation.
+    async fn invocation(&self, command: CommandId, agent: AgentId) -> Result<Option<Invocation>, StoreError>;
+
+    /// What waits for an agent, in queue order, leaving out what was asked to be cancelled.
+    async fn due(&self, agent: AgentId, limit: u32) -> Result<Vec<Due>, StoreError>;
+
+    /// Every open invocation of an agent, for reconciling at HELLO.
+    async fn open(&self, agent: AgentId) -> Result<Vec<Open>, StoreError>;
+
+    /// Unsent or unacknowledged attempts whose start deadline is before `now`.
+    async fn overdue(&self, now: Timestamp, limit: u32) -> Result<Vec<Open>, StoreError>;
+
+    /// Sent, accepted or running attempts of agents last seen before `seen_before`.
+    async fn abandoned(&self, seen_before: Timestamp, limit: u32) -> Result<Vec<Open>, StoreError>;
+
+    /// Stored output of one attempt's stream from `offset` on, by offset, at most `limit` bytes (at
+    /// least one chunk). The first chunk may begin before `offset`: it is cut to it.
+    async fn output(
+        &self,
+        key: AttemptKey,
+        agent: AgentId,
+        stream: Stream,
+        offset: u64,
+        limit: u64,
+    ) -> Result<Vec<Chunk>, StoreError>;
+}
+
+/// A command on its way into the store.
+#[derive(Clone, Debug)]
+pub struct NewCommand {
+    /// The intent.
+    pub command: Arc<Command>,
+    /// One for each agent; at least one.
+    pub invocations: Vec<NewInvocation>,
+    /// Who asked.
+    pub audit: Entry,
+}
+
+/// Events of one attempt.
+#[derive(Clone, Debug)]
+pub struct Advance {
+    /// Which attempt.
+    pub key: AttemptKey,
+    /// On which agent.
+    pub agent: AgentId,
+    /// What happened, in order.
+    pub events: Vec<Event>,
+    /// When it was learnt.
+    pub at: Timestamp,
+    /// What a person should know besides.
+    pub message: Option<String>,
+    /// With a terminal event: how it ended.
+    pub end: Option<AttemptEnd>,
+}
+
+/// How an attempt ended, as agent and verb say.
+#[derive(Clone, Debug)]
+pub struct AttemptEnd {
+    /// The agent's word.
+    pub outcome: Outcome,
+    /// The typed result, JSON text.
+    pub result: Option<String>,
+    /// The verb's one line.
+    pub summary: Option<String>,
+    /// Why there is no typed result.
+    pub parse_fault: Option<String>,
+}
+
+/// Where an attempt stands after an advance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advanced {
+    /// Its state now.
+    pub state: State,
+    /// Whether this advance changed it.
+    pub moved: bool,
+}
+
+/// Bytes of one stream of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Which attempt.
+    pub key: AttemptKey,
+    /// On which agent.
+    pub agent: AgentId,
+    /// Which stream.
+    pub stream: Stream,
+    /// Where the first byte stands.
+    pub offset: u64,
+    /// The bytes, at least one.
+    pub data: Vec<u8>,
+    /// When it arrived.
+    pub at: Timestamp,
+}
+
+/// One invocation ready to be sent.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// The intent; shared by all its invocations.
+    pub command: Arc<Command>,
+    /// The agent.
+    pub agent: AgentId,
+    /// The attempt to send.
+    pub attempt: u32,
+    /// What to send.
+    pub envelope: SignedEnvelope,
+}
+
+impl Due {
+    /// The attempt's key.
+    pub fn key(&self) -> AttemptKey {
+        AttemptKey { command: self.command.id, number: self.attempt }
+    }
+
+    /// Ascending is queue order: priority, then acceptance.
+    pub fn order(&self) -> (u8, CommandId) {
+        (self.command.priority.rank(), self.command.id)
+    }
+}
+
+/// One invocation that is not over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// The latest attempt.
+    pub key: AttemptKey,
+    /// The agent.
+    pub agent: AgentId,
+    /// Its state.
+    pub state: State,
+    /// Whether a cancel was asked for.
+    pub cancel_requested: bool,
+}
+
+/// Which commands. Absent = any.
+#[derive(Clone, Debug, Default)]
+pub struct CommandFilter {
+    /// Status is one of these.
+    pub statuses: Vec<Status>,
+    /// Verb is this.
+    pub verb: Option<String>,
+    /// Priority is this.
+    pub priority: Option<Priority>,
+    /// Has an invocation on this agent.
+    pub agent: Option<AgentId>,
+    /// Has an invocation at one of these sites; `None` = anywhere. An empty list is nowhere.
+    pub sites: Option<Vec<String>>,
+    /// Accepted at or after.
+    pub since: Option<Timestamp>,
+    /// Accepted before.
+    pub until: Option<Timestamp>,
+}
+
+/// Part of a list that runs from the newest id down.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// Only ids below this.
+    pub before: Option<CommandId>,
+    /// At most this many, 1 to 500.
+    pub limit: u32,
+}

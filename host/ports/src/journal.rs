@@ -1,0 +1,49 @@
+//! The event log and the audit log, and who this installation is.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use domain::audit::Entry;
+use domain::event::Event;
+use plan::id::{ClusterId, CommandId};
+
+use crate::error::StoreError;
+
+/// What was committed, in order.
+#[async_trait]
+pub trait Journal: Send + Sync {
+    /// Events after `after`, by `seq`, of one command or of all, at most `limit`. Output events of
+    /// one command are among them; of all commands they are not.
+    async fn events(&self, command: Option<CommandId>, after: u64, limit: u32) -> Result<Vec<Arc<Event>>, StoreError>;
+
+    /// The highest `seq` there is; 0 when there is none.
+    async fn last_seq(&self) -> Result<u64, StoreError>;
+
+    /// Records something that changed no other row, e.g. a refused login. Durable on return.
+    async fn audit(&self, entry: Entry) -> Result<(), StoreError>;
+
+    /// Audit entries, newest first, those below `before`, with their numbers.
+    async fn audits(&self, before: Option<u64>, limit: u32) -> Result<Vec<(u64, Entry)>, StoreError>;
+}
+
+/// The installation and its store as a whole.
+#[async_trait]
+pub trait Installation: Send + Sync {
+    /// Who this is; made from `fresh` at the first call ever.
+    async fn cluster(&self, fresh: ClusterId) -> Result<Cluster, StoreError>;
+
+    /// Whether the store answers and can be written to.
+    async fn ready(&self) -> Result<(), StoreError>;
+
+    /// Waits until everything noted so far is committed.
+    async fn flush(&self) -> Result<(), StoreError>;
+}
+
+/// Who an installation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Its id.
+    pub id: ClusterId,
+    /// Raised when an old backup is restored.
+    pub epoch: u64,
+}

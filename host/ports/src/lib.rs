@@ -1,0 +1,16 @@
+//! The questions the host asks of machines: databases, plugins, clocks, other hosts. One trait a
+//! file; who answers is decided in `server`.
+//!
+//! Invariant: no answer lives here, only questions.
+
+pub mod error;
+pub mod clock;
+pub mod plugins;
+pub mod commands;
+pub mod agents;
+pub mod users;
+pub mod passwords;
+pub mod journal;
+pub mod live;
+pub mod link;
+pub mod seal;

@@ -1,0 +1,30 @@
+//! What the host says to connected agents. Answered by whoever owns the sockets.
+
+use plan::id::AgentId;
+
+use crate::commands::{Due, Open};
+
+/// Reaches agents that are connected to this host.
+///
+/// Nothing here is a promise: what cannot be said now is read from the store when the agent's
+/// session next looks. An offer lost costs latency, never a command.
+pub trait Link: Send + Sync {
+    /// Offers freshly accepted invocations to their agents' sessions.
+    fn offer(&self, due: Vec<Due>);
+
+    /// Asks the agent's session to end an attempt: it alone knows whether it was sent. Answers
+    /// `false` when the agent has no session here, so that the caller must settle it.
+    fn settle(&self, open: Open, why: Settle) -> bool;
+
+    /// Ends an agent's session at once, e.g. because its key was revoked.
+    fn cut(&self, agent: AgentId, reason: &str);
+}
+
+/// Why an attempt is to be ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settle {
+    /// Somebody asked to cancel it.
+    Cancel,
+    /// Its start deadline passed.
+    StartDeadline,
+}

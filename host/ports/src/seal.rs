@@ -1,0 +1,24 @@
+//! The cluster's signing key, wherever it is kept. Never in the store.
+
+use plan::envelope::{Envelope, SignedEnvelope};
+
+use crate::journal::Cluster;
+
+/// Signs what was accepted.
+pub trait Seal: Send + Sync {
+    /// Who this installation is.
+    fn cluster(&self) -> Cluster;
+
+    /// Signs one envelope.
+    fn seal(&self, envelope: &Envelope) -> SignedEnvelope;
+
+    /// Opens an envelope read back from the store; `None` when it is not ours, whole and unchanged.
+    fn open(&self, envelope: &SignedEnvelope) -> Option<Envelope>;
+
+    /// The public key agents pin: base64url.
+    fn public_key(&self) -> String;
+
+    /// First 16 hex digits of SHA-256 of the public key's 32 bytes; part of every join token, so that an
+    /// agent can tell a stranger's host before it trusts it.
+    fn pin(&self) -> String;
+}

@@ -1,0 +1,144 @@
+//! Reads for those who ask, within their sight: what is out of it does not exist.
+
+use std::sync::Arc;
+
+use domain::access::Caller;
+use domain::attempt::State;
+use domain::command::{CommandView, Invocation};
+use domain::event::Event;
+use plan::id::{AgentId, AttemptKey, CommandId};
+use plan::outcome::Stream;
+use ports::commands::{Chunk, CommandFilter, Commands, Page};
+use ports::error::StoreError;
+use ports::journal::Journal;
+use ports::live::{Live, Subscription};
+
+/// The use case.
+pub struct Browse {
+    /// Where commands are kept.
+    pub commands: Arc<dyn Commands>,
+    /// The event log.
+    pub journal: Arc<dyn Journal>,
+    /// Live events.
+    pub live: Arc<dyn Live>,
+}
+
+/// Why there is nothing to read.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum BrowseError {
+    /// Not there, or out of the caller's sight.
+    #[error("not found")]
+    NotFound,
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Browse {
+    /// One command. It is in sight when one of its invocations is.
+    ///
+    /// # Errors
+    /// See [`BrowseError`].
+    pub async fn command(&self, caller: &Caller, id: CommandId) -> Result<CommandView, BrowseError> {
+        let view = self.commands.command(id).await?.ok_or(BrowseError::NotFound)?;
+        if caller.sees_all_sites() || self.any_in_sight(caller, id).await? {
+            Ok(view)
+        } else {
+            Err(BrowseError::NotFound)
+        }
+    }
+
+    /// Commands that pass `filter`, newest first. `sites` are all sites there are, for callers who do
+    /// not see every one.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn commands(
+        &self,
+        caller: &Caller,
+        mut filter: CommandFilter,
+        page: &Page,
+        sites: impl FnOnce() -> Vec<String>,
+    ) -> Result<Vec<CommandView>, StoreError> {
+        if !caller.sees_all_sites() {
+            let visible = filter.sites.take().unwrap_or_else(sites);
+            filter.sites = Some(visible.into_iter().filter(|site| caller.sees_site(site)).collect());
+        }
+        self.commands.commands(&filter, page).await
+    }
+
+    /// Invocations of one command in sight, by agent id, those after `after`.
+    ///
+    /// # Errors
+    /// See [`BrowseError`].
+    pub async fn invocations(
+        &self,
+        caller: &Caller,
+        command: CommandId,
+        state: Option<State>,
+        after: Option<AgentId>,
+        limit: u32,
+    ) -> Result<Vec<Invocation>, BrowseError> {
+        self.command(caller, command).await?;
+        let mut invocations = self.commands.invocations(command, state, after, limit).await?;
+        invocations.retain(|invocation| caller.sees_site(&invocation.site));
+        Ok(invocations)
+    }
+
+    /// One invocation.
+    ///
+    /// # Errors
+    /// See [`BrowseError`].
+    pub async fn invocation(
+        &self,
+        caller: &Caller,
+        command: CommandId,
+        agent: AgentId,
+    ) -> Result<Invocation, BrowseError> {
+        let invocation = self.commands.invocation(command, agent).await?;
+        invocation.filter(|invocation| caller.sees_site(&invocation.site)).ok_or(BrowseError::NotFound)
+    }
+
+    /// Kept output of an invocation's latest attempt from `offset` on, at most `limit` bytes.
+    ///
+    /// # Errors
+    /// The store's; call only for an invocation that is in sight.
+    pub async fn output(
+        &self,
+        invocation: &Invocation,
+        stream: Stream,
+        offset: u64,
+        limit: u64,
+    ) -> Result<Vec<Chunk>, StoreError> {
+        let key = AttemptKey { command: invocation.command, number: invocation.attempt };
+        self.commands.output(key, invocation.agent, stream, offset, limit).await
+    }
+
+    /// Listens to one command that is in sight. Subscribe before reading the log, so that nothing
+    /// falls between the two.
+    pub fn subscribe(&self, command: CommandId) -> Box<dyn Subscription> {
+        self.live.subscribe(Some(command))
+    }
+
+    /// Logged events of one command after `after`.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn events(&self, command: CommandId, after: u64, limit: u32) -> Result<Vec<Arc<Event>>, StoreError> {
+        self.journal.events(Some(command), after, limit).await
+    }
+
+    async fn any_in_sight(&self, caller: &Caller, command: CommandId) -> Result<bool, StoreError> {
+        let mut after = None;
+        loop {
+            let page = self.commands.invocations(command, None, after, 500).await?;
+            if page.iter().any(|invocation| caller.sees_site(&invocation.site)) {
+                return Ok(true);
+            }
+            match page.last() {
+                Some(last) if page.len() == 500 => after = Some(last.agent),
+                _ => return Ok(false),
+            }
+        }
+    }
+}

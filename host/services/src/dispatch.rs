@@ -1,0 +1,63 @@
+//! Reads what waits for an agent, and leaves out what may no longer be sent: plans that the
+//! operator's grant has stopped covering, and envelopes somebody changed in the store.
+
+use std::sync::Arc;
+
+use domain::attempt::Event;
+use plan::id::AgentId;
+use ports::clock::Clock;
+use ports::commands::{Advance, Commands, Due};
+use ports::error::StoreError;
+use ports::plugins::Plugins;
+use ports::seal::Seal;
+
+/// The use case.
+pub struct Dispatch {
+    /// Where commands are kept.
+    pub commands: Arc<dyn Commands>,
+    /// Grants in force.
+    pub plugins: Arc<dyn Plugins>,
+    /// Opens envelopes.
+    pub seal: Arc<dyn Seal>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Dispatch {
+    /// What waits for `agent`, in queue order, at most `limit`, and whether there may be more.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn due(&self, agent: AgentId, limit: u32) -> Result<(Vec<Due>, bool), StoreError> {
+        let rows = self.commands.due(agent, limit).await?;
+        let more = rows.len() >= limit as usize;
+        let mut due = Vec::with_capacity(rows.len());
+        for row in rows {
+            match self.objection(&row) {
+                None => due.push(row),
+                Some(message) => {
+                    tracing::warn!(command = %row.command.id, %agent, message, "not sent");
+                    let at = self.clock.now();
+                    let message = Some(message);
+                    let advance =
+                        Advance { key: row.key(), agent, events: vec![Event::Revoke], at, message, end: None };
+                    self.commands.advance(advance).await?;
+                }
+            }
+        }
+        Ok((due, more))
+    }
+
+    /// Why a stored invocation must not be sent, if it must not.
+    fn objection(&self, due: &Due) -> Option<String> {
+        let Some(envelope) = self.seal.open(&due.envelope) else {
+            return Some("its stored envelope was not signed by this cluster".to_owned());
+        };
+        if envelope.agent_id != due.agent || envelope.command_id != due.command.id {
+            return Some("its stored envelope belongs to another invocation".to_owned());
+        }
+        // A plugin that is gone keeps its word: queued commands run from their stored plan.
+        let grant = self.plugins.grant(&due.command.plugin)?;
+        grant.permit(&envelope.plan).err().map(|denied| denied.to_string())
+    }
+}

@@ -1,0 +1,298 @@
+//! Machines in and out: join tokens, joining, changing and revoking agents.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::access::{Caller, Forbidden, Permission};
+use domain::agent::{Agent, is_agent_name, is_label_text};
+use plan::envelope::{join_parts, parse_key, verify};
+use plan::id::{AgentId, TokenId};
+use ports::agents::{AgentChange, Agents, JoinToken, Joined, NewAgent};
+use ports::clock::{Clock, Ids};
+use ports::error::StoreError;
+use ports::link::Link;
+use ports::seal::Seal;
+use serde_json::json;
+
+use crate::directory::Directory;
+use crate::origin::Origin;
+
+/// A token's life when nobody says.
+pub const TOKEN_TTL_DEFAULT: Duration = Duration::from_secs(3600);
+/// Shortest life of a token.
+pub const TOKEN_TTL_MIN: Duration = Duration::from_secs(60);
+/// Longest life of a token.
+pub const TOKEN_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The use case.
+pub struct Enrol {
+    /// Where agents are kept.
+    pub agents: Arc<dyn Agents>,
+    /// Who there is.
+    pub directory: Arc<Directory>,
+    /// Connected agents.
+    pub link: Arc<dyn Link>,
+    /// The cluster's key, which agents pin.
+    pub seal: Arc<dyn Seal>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Ids and secrets.
+    pub ids: Arc<dyn Ids>,
+    /// SHA-256 as lower-case hex.
+    pub sha256: fn(&[u8]) -> String,
+}
+
+/// Why nothing was changed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum EnrolError {
+    /// Not allowed to.
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
+    /// A field is not what it should be.
+    #[error("{pointer}: {message}")]
+    Invalid {
+        /// JSON Pointer into the request.
+        pointer: String,
+        /// What is wrong and what would be right.
+        message: String,
+    },
+    /// No such agent or token, or out of the caller's sight.
+    #[error("not found")]
+    NotFound,
+    /// The token is not good (any more); which way is for the log only.
+    #[error("join token refused")]
+    TokenRefused,
+    /// The proof is not the key's signature over token and name.
+    #[error("proof does not match the public key")]
+    ProofRefused,
+    /// Another agent has, or had, the name.
+    #[error("agent name `{0}` is taken")]
+    NameTaken(String),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Enrol {
+    /// Makes a join token; its text is answered once and never again.
+    ///
+    /// # Errors
+    /// See [`EnrolError`].
+    pub async fn create_token(
+        &self,
+        caller: &Caller,
+        site: Option<String>,
+        labels: BTreeMap<String, String>,
+        ttl: Option<Duration>,
+        origin: &Origin,
+    ) -> Result<(JoinToken, String), EnrolError> {
+        caller.may(Permission::EnrolAgents)?;
+        let site = site.unwrap_or_else(|| "default".to_owned());
+        check_site(&site)?;
+        check_labels(&labels)?;
+        let ttl = ttl.unwrap_or(TOKEN_TTL_DEFAULT);
+        if !(TOKEN_TTL_MIN..=TOKEN_TTL_MAX).contains(&ttl) {
+            return Err(invalid("/ttl_s", format!("{} s is out of range: 60 to 604800", ttl.as_secs())));
+        }
+        let now = self.clock.now();
+        let id = self.ids.token();
+        let secret = hex(&self.ids.secret());
+        let token = JoinToken {
+            id,
+            secret_sha256: (self.sha256)(secret.as_bytes()),
+            site,
+            labels,
+            created_by: caller.name.clone(),
+            created_at: now,
+            expires_at: now + ttl,
+            used_at: None,
+            used_by: None,
+            revoked_at: None,
+        };
+        let mut audit = origin.entry(now, "agents.create_join_token", Some(&caller.name));
+        audit.resource = Some(("join_token", id.to_string()));
+        audit.details = json!({ "site": token.site }).to_string();
+        self.agents.create_token(token.clone(), audit).await?;
+        Ok((token, format!("vwj_{}_{secret}_{}", id.0.simple(), self.seal.pin())))
+    }
+
+    /// All tokens, newest first, without their secrets.
+    ///
+    /// # Errors
+    /// See [`EnrolError`].
+    pub async fn tokens(&self, caller: &Caller) -> Result<Vec<JoinToken>, EnrolError> {
+        caller.may(Permission::EnrolAgents)?;
+        Ok(self.agents.tokens().await?)
+    }
+
+    /// Makes a token useless.
+    ///
+    /// # Errors
+    /// See [`EnrolError`].
+    pub async fn revoke_token(&self, caller: &Caller, token: TokenId, origin: &Origin) -> Result<(), EnrolError> {
+        caller.may(Permission::EnrolAgents)?;
+        let now = self.clock.now();
+        let mut audit = origin.entry(now, "agents.revoke_join_token", Some(&caller.name));
+        audit.resource = Some(("join_token", token.to_string()));
+        let found = self.agents.revoke_token(token, now, audit).await?;
+        if found { Ok(()) } else { Err(EnrolError::NotFound) }
+    }
+
+    /// Enrols the machine that brings `token` and proves that it holds `public_key`.
+    ///
+    /// # Errors
+    /// See [`EnrolError`]; the token is used up only when this succeeds.
+    pub async fn join(
+        &self,
+        token: &str,
+        name: &str,
+        public_key: &str,
+        proof: &str,
+        origin: &Origin,
+    ) -> Result<Arc<Agent>, EnrolError> {
+        let (id, secret) = split_token(token).ok_or(EnrolError::TokenRefused)?;
+        if !is_agent_name(name) {
+            let rule = "a name is 1 to 63 of [a-z0-9._-], starts with a letter or digit, and is no UUID";
+            return Err(invalid("/name", rule.to_owned()));
+        }
+        let key = parse_key(public_key)
+            .map_err(|_| invalid("/public_key", "not an Ed25519 public key in base64url".to_owned()))?;
+        verify(&key, &[&join_parts(token, name)], proof).map_err(|_| EnrolError::ProofRefused)?;
+        let now = self.clock.now();
+        let fresh = self.ids.agent();
+        let mut audit = origin.entry(now, "agents.join", Some(name));
+        audit.resource = Some(("agent", fresh.to_string()));
+        audit.details = json!({ "token": id.to_string() }).to_string();
+        let join = NewAgent {
+            token: id,
+            secret_sha256: (self.sha256)(secret.as_bytes()),
+            id: fresh,
+            name: name.to_owned(),
+            public_key: public_key.to_owned(),
+            at: now,
+            audit,
+        };
+        match self.agents.join(join).await? {
+            Joined::Enrolled(agent) => {
+                self.directory.put(Agent::clone(&agent));
+                Ok(Arc::new(*agent))
+            }
+            Joined::TokenRefused(why) => {
+                tracing::warn!(token = %id, why, "join token refused");
+                Err(EnrolError::TokenRefused)
+            }
+            Joined::NameTaken => Err(EnrolError::NameTaken(name.to_owned())),
+        }
+    }
+
+    /// Changes site, labels or maintenance. Both the old and the new site must be in sight.
+    ///
+    /// # Errors
+    /// See [`EnrolError`].
+    pub async fn change_agent(
+        &self,
+        caller: &Caller,
+        agent: AgentId,
+        change: AgentChange,
+        origin: &Origin,
+    ) -> Result<Agent, EnrolError> {
+        caller.may(Permission::ManageAgents)?;
+        self.in_sight(caller, agent)?;
+        if let Some(site) = &change.site {
+            check_site(site)?;
+            if !caller.sees_site(site) {
+                return Err(invalid("/site", format!("site `{site}` is not among those granted to you")));
+            }
+        }
+        change.labels.as_ref().map_or(Ok(()), check_labels)?;
+        let mut audit = origin.entry(self.clock.now(), "agents.change", Some(&caller.name));
+        audit.resource = Some(("agent", agent.to_string()));
+        audit.details = json!({ "site": change.site, "labels": change.labels, "maintenance": change.maintenance }).to_string();
+        let changed = self.agents.change(agent, change, audit).await?.ok_or(EnrolError::NotFound)?;
+        self.directory.put(changed.clone());
+        Ok(changed)
+    }
+
+    /// Revokes an agent's key for ever and cuts its session.
+    ///
+    /// # Errors
+    /// See [`EnrolError`].
+    pub async fn revoke_agent(&self, caller: &Caller, agent: AgentId, origin: &Origin) -> Result<Agent, EnrolError> {
+        caller.may(Permission::EnrolAgents)?;
+        self.in_sight(caller, agent)?;
+        let now = self.clock.now();
+        let mut audit = origin.entry(now, "agents.revoke", Some(&caller.name));
+        audit.resource = Some(("agent", agent.to_string()));
+        let revoked = self.agents.revoke(agent, now, audit).await?.ok_or(EnrolError::NotFound)?;
+        self.directory.put(revoked.clone());
+        self.link.cut(agent, "revoked");
+        Ok(revoked)
+    }
+
+    fn in_sight(&self, caller: &Caller, agent: AgentId) -> Result<(), EnrolError> {
+        let known = self.directory.get(agent).filter(|known| caller.sees_site(&known.agent.site));
+        known.map(|_| ()).ok_or(EnrolError::NotFound)
+    }
+}
+
+/// `vwj_<id>_<secret>_<pin>` to id and secret.
+fn split_token(text: &str) -> Option<(TokenId, &str)> {
+    let mut parts = text.strip_prefix("vwj_")?.split('_');
+    let (id, secret, pin) = (parts.next()?, parts.next()?, parts.next()?);
+    let id: u128 = u128::from_str_radix(id, 16).ok().filter(|_| id.len() == 32)?;
+    let hyphenated = format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        id >> 96,
+        (id >> 80) & 0xffff,
+        (id >> 64) & 0xffff,
+        (id >> 48) & 0xffff,
+        id & 0xffff_ffff_ffff
+    );
+    let complete = secret.len() == 64 && pin.len() == 16 && parts.next().is_none();
+    hyphenated.parse().ok().filter(|_| complete).map(|id| (id, secret))
+}
+
+fn check_site(site: &str) -> Result<(), EnrolError> {
+    if is_label_text(site) {
+        return Ok(());
+    }
+    Err(invalid("/site", format!("`{site}` is no site: 1 to 63 of [A-Za-z0-9._/-]")))
+}
+
+fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), EnrolError> {
+    if labels.len() > 64 {
+        return Err(invalid("/labels", format!("{} labels; at most 64", labels.len())));
+    }
+    match labels.iter().find(|(key, value)| !is_label_text(key) || !is_label_text(value)) {
+        None => Ok(()),
+        Some((key, value)) => {
+            let rule = "keys and values are 1 to 63 of [A-Za-z0-9._/-]";
+            Err(invalid("/labels", format!("`{key}={value}` is no label: {rule}")))
+        }
+    }
+}
+
+fn invalid(pointer: &str, message: String) -> EnrolError {
+    EnrolError::Invalid { pointer: pointer.to_owned(), message }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_tokens_are_split() {
+        let id = "0193f2a47c1e7abc8def0123456789ab";
+        let good = format!("vwj_{id}_{}_{}", "a".repeat(64), "b".repeat(16));
+        let (found, secret) = split_token(&good).expect("a token");
+        assert_eq!((found.to_string().replace('-', ""), secret.len()), (id.to_owned(), 64));
+        for bad in ["", "vwj_", &good[1..], &good[..good.len() - 1], &format!("{good}_x"), &good.replace('a', "")] {
+            assert!(split_token(bad).is_none(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! One sentence a person understands about an invocation's state.
+
+use domain::attempt::{Reason, State};
+use domain::command::Invocation;
+
+/// Says what is known, and no more.
+pub fn sentence(invocation: &Invocation) -> String {
+    let cancelling = invocation.cancel_requested_at.is_some();
+    let text = match invocation.state {
+        State::Held => match invocation.reason {
+            Some(Reason::Retry) => "waits for its next try",
+            _ => "is held back; not sent",
+        },
+        State::Queued if cancelling => "cancel asked for; the agent will confirm when it is back",
+        State::Queued => "waits for the agent; not started",
+        State::Sent if cancelling => "sent, then a cancel was asked for; the agent has not confirmed either",
+        State::Sent => "sent; the agent has not confirmed it",
+        State::Accepted if cancelling => "cancel asked for; the agent has not confirmed it yet",
+        State::Accepted => "the agent has it and has not started it",
+        State::Running if cancelling => "running; cancel asked for, the agent has not confirmed it yet",
+        State::Running => "running",
+        State::Succeeded => "ran and succeeded",
+        State::Failed => "ran and failed",
+        State::TimedOut => "started, and was killed at its run timeout",
+        State::Cancelled => match invocation.reason {
+            Some(Reason::NeverSent) => "cancelled before it was sent; it never ran",
+            Some(Reason::NotStarted) => "cancelled; the agent says it had not started",
+            _ => "cancelled while it ran; the agent killed it",
+        },
+        State::Expired => match invocation.reason {
+            Some(Reason::Offline) => "the agent was not connected; it never ran",
+            _ => "its time to start passed; it never ran",
+        },
+        State::Rejected => match invocation.reason {
+            Some(Reason::GrantRevoked) => "the operator's grant no longer allows it; it never ran",
+            Some(Reason::Agent(plan::outcome::RejectCause::Policy)) => "the agent's own policy does not allow it; it never ran",
+            Some(Reason::Agent(plan::outcome::RejectCause::Busy)) => "the agent had no room for it; it never ran",
+            Some(Reason::Agent(plan::outcome::RejectCause::Spawn)) => "the agent could not start the program",
+            _ => "the agent refused it; it never ran",
+        },
+        State::Skipped => "not sent: too many failures elsewhere",
+        State::Interrupted => "the agent died after it started; effect unknown",
+        State::Lost => match invocation.reason {
+            Some(Reason::Unacknowledged) => "sent, never confirmed, and the agent is away; it may or may not have run",
+            Some(Reason::JournalLost) => "the agent came back without any memory of it; effect unknown",
+            _ if invocation.started_at.is_some() => "agent went away after it started; effect unknown",
+            _ => "agent went away before it said anything; it may or may not have run",
+        },
+    };
+    match &invocation.message {
+        Some(message) => format!("{text} ({message})"),
+        None => text.to_owned(),
+    }
+}

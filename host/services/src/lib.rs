@@ -1,0 +1,17 @@
+//! What the host does for those who ask: one use case a file. Each decides nothing that the domain
+//! could decide, and asks machines only through ports.
+//!
+//! Invariant: no socket, no SQL, no HTTP status.
+
+pub mod origin;
+pub mod directory;
+pub mod submit;
+pub mod cancel;
+pub mod browse;
+pub mod explain;
+pub mod enrol;
+pub mod progress;
+pub mod presence;
+pub mod dispatch;
+pub mod reap;
+pub mod accounts;

@@ -1,0 +1,86 @@
+//! Ends what its clocks have run out on. Takes no input: it looks at the store and makes it so;
+//! running it twice does no harm.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::attempt::Event;
+use ports::agents::Agents;
+use ports::clock::Clock;
+use ports::commands::{Advance, Commands};
+use ports::error::StoreError;
+use ports::link::{Link, Settle};
+use tokio_util::sync::CancellationToken;
+
+use crate::cancel::SettleUnowned;
+use crate::directory::Directory;
+
+/// Rows looked at in one step, so that a step is short.
+const STEP: u32 = 500;
+/// Between looks. Deadlines are whole seconds to people.
+const EVERY: Duration = Duration::from_secs(1);
+/// Between writes of when connected agents were last heard.
+const SEEN_EVERY: u32 = 30;
+
+/// The use case.
+pub struct Reap {
+    /// Where commands are kept.
+    pub commands: Arc<dyn Commands>,
+    /// Where agents are kept.
+    pub agents: Arc<dyn Agents>,
+    /// Who there is.
+    pub directory: Arc<Directory>,
+    /// Connected agents.
+    pub link: Arc<dyn Link>,
+    /// Settles what no session here owns.
+    pub settle: Arc<SettleUnowned>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Without a session for this long, what an agent had is lost.
+    pub lost_after: Duration,
+}
+
+impl Reap {
+    /// Looks again and again until told to stop.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut since_seen = 0;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            if let Err(error) = self.step().await {
+                tracing::warn!(%error, "deadlines could not be looked at; trying again in a second");
+            }
+            since_seen += 1;
+            if since_seen >= SEEN_EVERY {
+                since_seen = 0;
+                self.agents.seen(self.directory.last_heard());
+            }
+        }
+    }
+
+    /// Looks once at everything whose clock has run out.
+    ///
+    /// # Errors
+    /// The store's; what was done until then stays done.
+    pub async fn step(&self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        for open in self.commands.overdue(now, STEP).await? {
+            if !self.link.settle(open, Settle::StartDeadline) {
+                self.settle.run(open, Settle::StartDeadline).await?;
+            }
+        }
+        for open in self.commands.abandoned(now - self.lost_after, STEP).await? {
+            if self.directory.is_connected(open.agent) {
+                continue;
+            }
+            let events = vec![Event::AgentGone];
+            let advance = Advance { key: open.key, agent: open.agent, events, at: now, message: None, end: None };
+            self.commands.advance(advance).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,310 @@
+//! Accepts one command durably and says which agents it will run on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::access::{Caller, Forbidden, Permission};
+use domain::command::{Command, NewInvocation, Status};
+use domain::deadline::{self, OutOfRange};
+use domain::priority::Priority;
+use domain::target::{Candidate, Resolution, Target};
+use domain::time::Timestamp;
+use domain::verb::Profile;
+use plan::effect::Effect;
+use plan::envelope::{Envelope, RunLimits, SignedEnvelope};
+use plan::step::Plan;
+use ports::clock::{Clock, Ids};
+use ports::commands::{Commands, Due, NewCommand};
+use ports::error::StoreError;
+use ports::link::Link;
+use ports::plugins::{PlanError, Plugins, ResolveError, Verb};
+use ports::seal::Seal;
+use serde_json::{Value, json};
+
+use crate::directory::Directory;
+use crate::origin::Origin;
+
+/// The use case.
+pub struct Submit {
+    /// Loaded verbs.
+    pub plugins: Arc<dyn Plugins>,
+    /// Who there is.
+    pub directory: Arc<Directory>,
+    /// Where commands are kept.
+    pub commands: Arc<dyn Commands>,
+    /// Connected agents.
+    pub link: Arc<dyn Link>,
+    /// Signs envelopes.
+    pub seal: Arc<dyn Seal>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Ids.
+    pub ids: Arc<dyn Ids>,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The verb's name.
+    pub verb: String,
+    /// Its arguments.
+    pub args: Value,
+    /// Who it runs on.
+    pub target: Target,
+    /// The target as asked for, compact JSON text.
+    pub target_json: String,
+    /// Urgency.
+    pub priority: Priority,
+    /// Not to be started later than this after acceptance.
+    pub start_within_ms: Option<u64>,
+    /// An attempt is killed after this long.
+    pub run_timeout_ms: Option<u64>,
+}
+
+/// What was accepted.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// The intent.
+    pub command: Arc<Command>,
+    /// `pending`, unless nobody could be reached in time.
+    pub status: Status,
+    /// Who is in and who is out.
+    pub resolution: Resolution,
+}
+
+/// What would be accepted.
+#[derive(Clone, Debug)]
+pub struct Preview {
+    /// The highest effect of the plans.
+    pub effect: Effect,
+    /// Who is in and who is out.
+    pub resolution: Resolution,
+    /// One plan for each kind of machine, and how many targets are of it.
+    pub plans: Vec<(Profile, Plan, u64)>,
+}
+
+/// Why a command was not accepted.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// No such verb now.
+    #[error(transparent)]
+    Verb(#[from] ResolveError),
+    /// Not allowed to.
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
+    /// No plan for these arguments.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A deadline out of bounds.
+    #[error("{field}: {error}")]
+    Deadline {
+        /// The request's field.
+        field: &'static str,
+        /// Its bounds.
+        error: OutOfRange,
+    },
+    /// Nobody would run it. An empty target is nobody, never everybody.
+    #[error("the target matches no agent that could run this")]
+    NoTarget {
+        /// Named, but not there.
+        unknown: Vec<String>,
+        /// Meant, but out: name and why.
+        excluded: Vec<(String, String)>,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Plans by kind of machine, and which targets are of which kind.
+struct Planned {
+    resolution: Resolution,
+    plans: BTreeMap<Profile, Arc<Plan>>,
+}
+
+impl Submit {
+    /// Accepts one command.
+    ///
+    /// # Errors
+    /// See [`SubmitError`]; nothing was stored then.
+    pub async fn run(&self, caller: &Caller, request: Request, origin: &Origin) -> Result<Accepted, SubmitError> {
+        let verb = self.plugins.resolve(&request.verb)?;
+        let within = deadline::start_within(request.start_within_ms)
+            .map_err(|error| SubmitError::Deadline { field: "/start_within_ms", error })?;
+        let run_timeout = deadline::run_timeout(request.run_timeout_ms, verb.traits().default_timeout_ms)
+            .map_err(|error| SubmitError::Deadline { field: "/run_timeout_ms", error })?;
+        let planned = self.plan(caller, verb.as_ref(), &request.args, &request.target).await?;
+
+        let now = self.clock.now();
+        let patience = if within.is_zero() { deadline::START_NOW } else { within };
+        let command = Arc::new(self.command(caller, &request, verb.as_ref(), &planned, origin, now, patience, run_timeout));
+        let due = self.seal_all(&command, &planned);
+        let mut audit = origin.entry(now, "command.submit", Some(&caller.name));
+        audit.resource = Some(("command", command.id.to_string()));
+        audit.details = json!({ "verb": request.verb, "targets": due.len(), "plugin_digest": command.plugin_digest }).to_string();
+        let included = &planned.resolution.included;
+        let invocations = included.iter().zip(&due).map(|(candidate, due)| NewInvocation {
+            agent: due.agent,
+            agent_name: candidate.agent.name.clone(),
+            site: candidate.agent.site.clone(),
+            envelope: due.envelope.clone(),
+        });
+        self.commands.accept(NewCommand { command: command.clone(), invocations: invocations.collect(), audit }).await?;
+        let status = if within.is_zero() { self.expire_unreachable(included, &command, now).await? } else { Status::Pending };
+        self.link.offer(due);
+        Ok(Accepted { command, status, resolution: planned.resolution })
+    }
+
+    /// Says what [`run`](Self::run) would do, and does nothing.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run)'s.
+    pub async fn preview(
+        &self,
+        caller: &Caller,
+        verb: &str,
+        args: &Value,
+        target: &Target,
+    ) -> Result<Preview, SubmitError> {
+        let verb = self.plugins.resolve(verb)?;
+        let planned = self.plan(caller, verb.as_ref(), args, target).await?;
+        let mut counts: BTreeMap<Profile, u64> = BTreeMap::new();
+        for candidate in &planned.resolution.included {
+            *counts.entry(candidate.agent.profile()).or_default() += 1;
+        }
+        let effect = planned.plans.values().map(|plan| plan.effect).max().unwrap_or(verb.traits().effect);
+        let plans = planned.plans.into_iter().map(|(profile, plan)| {
+            let agents = counts.get(&profile).copied().unwrap_or(0);
+            (profile, Plan::clone(&plan), agents)
+        });
+        Ok(Preview { effect, plans: plans.collect(), resolution: planned.resolution })
+    }
+
+    /// Who is in, and one plan for each kind of machine among them; both within the caller's grants.
+    async fn plan(&self, caller: &Caller, verb: &dyn Verb, args: &Value, target: &Target) -> Result<Planned, SubmitError> {
+        caller.may(Permission::RunCommands)?;
+        verb.validate(args).map_err(PlanError::Invalid)?;
+        let resolution = self.resolve(caller, verb, target)?;
+        let traits = verb.traits();
+        for candidate in &resolution.included {
+            caller.may_run(&traits.name, traits.effect, &candidate.agent.site)?;
+        }
+        let mut plans: BTreeMap<Profile, Arc<Plan>> = BTreeMap::new();
+        for candidate in &resolution.included {
+            let profile = candidate.agent.profile();
+            if !plans.contains_key(&profile) {
+                let plan = Arc::new(verb.plan(&profile, args).await?);
+                plans.insert(profile.clone(), plan);
+            }
+            // A plan may raise the effect above the verb's least, so the grant is asked again.
+            let effect = plans[&profile].effect;
+            if effect > traits.effect {
+                caller.may_run(&traits.name, effect, &candidate.agent.site)?;
+            }
+        }
+        Ok(Planned { resolution, plans })
+    }
+
+    fn resolve(&self, caller: &Caller, verb: &dyn Verb, target: &Target) -> Result<Resolution, SubmitError> {
+        let mut candidates =
+            if target.names_agents() { self.directory.named(&target.agents) } else { self.directory.all() };
+        candidates.retain(|candidate| caller.sees_site(&candidate.agent.site));
+        candidates.sort_by_key(|candidate| candidate.agent.id);
+        candidates.dedup_by_key(|candidate| candidate.agent.id);
+        let resolution = target.resolve(&candidates, verb.traits().needs.as_deref());
+        if resolution.included.is_empty() || !resolution.unknown.is_empty() {
+            let excluded = resolution.excluded.iter().map(|(c, out)| (c.agent.name.clone(), out.explain()));
+            return Err(SubmitError::NoTarget { unknown: resolution.unknown.clone(), excluded: excluded.collect() });
+        }
+        Ok(resolution)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call site; a struct would only repeat these names")]
+    fn command(
+        &self,
+        caller: &Caller,
+        request: &Request,
+        verb: &dyn Verb,
+        planned: &Planned,
+        origin: &Origin,
+        now: Timestamp,
+        patience: Duration,
+        run_timeout: Duration,
+    ) -> Command {
+        let plugin = verb.plugin();
+        Command {
+            id: self.ids.command(),
+            verb: verb.traits().name.clone(),
+            plugin: plugin.name.clone(),
+            plugin_version: plugin.version.clone(),
+            plugin_digest: plugin.digest.clone(),
+            args: request.args.to_string(),
+            target: request.target_json.clone(),
+            priority: request.priority,
+            submitter: caller.name.clone(),
+            created_at: now,
+            start_by: now + patience,
+            run_timeout_ms: u64::try_from(run_timeout.as_millis()).unwrap_or(u64::MAX),
+            summary: planned.plans.values().next().map(|plan| plan.summary.clone()).unwrap_or_default(),
+            correlation_id: origin.correlation_id.clone(),
+            traceparent: origin.traceparent.clone(),
+        }
+    }
+
+    /// One signed envelope for each agent.
+    fn seal_all(&self, command: &Arc<Command>, planned: &Planned) -> Vec<Due> {
+        let limits = RunLimits {
+            run_timeout_ms: command.run_timeout_ms,
+            output_bytes: deadline::OUTPUT_BYTES_DEFAULT,
+            grace_ms: u64::try_from(deadline::GRACE_DEFAULT.as_millis()).unwrap_or(u64::MAX),
+        };
+        let cluster = self.seal.cluster();
+        let sealed = |candidate: &Candidate| -> SignedEnvelope {
+            self.seal.seal(&Envelope {
+                cluster_id: cluster.id,
+                epoch: cluster.epoch,
+                command_id: command.id,
+                agent_id: candidate.agent.id,
+                verb: command.verb.to_string(),
+                plugin_digest: command.plugin_digest.clone(),
+                plan: Plan::clone(&planned.plans[&candidate.agent.profile()]),
+                limits,
+                not_after_ms: command.start_by.as_millis(),
+                max_attempts: 1,
+                submitter: command.submitter.clone(),
+            })
+        };
+        let due = planned.resolution.included.iter().map(|candidate| Due {
+            command: command.clone(),
+            agent: candidate.agent.id,
+            attempt: 1,
+            envelope: sealed(candidate),
+        });
+        due.collect()
+    }
+
+    /// With `start_within` 0, agents without a session are not waited for.
+    async fn expire_unreachable(
+        &self,
+        included: &[Candidate],
+        command: &Command,
+        now: Timestamp,
+    ) -> Result<Status, SubmitError> {
+        let unreachable = included.iter().filter(|candidate| !self.directory.is_connected(candidate.agent.id));
+        let mut any = false;
+        for candidate in unreachable {
+            let key = plan::id::AttemptKey { command: command.id, number: 1 };
+            let events = vec![domain::attempt::Event::Offline];
+            let message = Some("the agent was not connected and the command asked not to wait".to_owned());
+            let advance =
+                ports::commands::Advance { key, agent: candidate.agent.id, events, at: now, message, end: None };
+            self.commands.advance(advance).await?;
+            any = true;
+        }
+        if !any {
+            return Ok(Status::Pending);
+        }
+        Ok(self.commands.command(command.id).await?.map_or(Status::Pending, |view| view.status))
+    }
+}

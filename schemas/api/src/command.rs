@@ -1,0 +1,217 @@
+//! Commands, their invocations and their events.
+
+use std::collections::BTreeMap;
+
+use plan::outcome::Outcome;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::verb::{TargetIn, TargetOut};
+
+/// Body of `POST /commands`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewCommand {
+    /// e.g. `docker.ps`.
+    pub verb: String,
+    /// The verb's arguments; an empty object when absent.
+    #[serde(default = "empty_object")]
+    pub args: Value,
+    /// Who it runs on.
+    pub target: TargetBody,
+    /// `critical`, `high`, `normal` or `low`; `normal` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<String>,
+    /// Not to be started later than this after acceptance, in milliseconds; an hour when absent, 30
+    /// days at most. 0: agents not connected now are not waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_within_ms: Option<u64>,
+    /// An attempt is killed after this long, in milliseconds; the verb's default when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_timeout_ms: Option<u64>,
+}
+
+fn empty_object() -> Value {
+    Value::Object(serde_json::Map::new())
+}
+
+/// Who a command is for: `{"all": true}`, or lists combined with *and*. Inside a list any match
+/// counts, but all labels and all capabilities must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TargetBody {
+    /// Every agent not in maintenance.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+    /// Ids or names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<String>,
+    /// Sites.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sites: Vec<String>,
+    /// `key=value`, all of which must match.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// Capabilities, all of which the agent must have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<String>,
+    /// Operating systems.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub os: Vec<String>,
+    /// Container engines, without version.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub container_engine: Vec<String>,
+    /// `online`, `degraded`, `offline`, `maintenance`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub status: Vec<String>,
+}
+
+/// Answer to `POST /commands`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Accepted {
+    /// The command's id.
+    pub id: String,
+    /// `pending`, usually.
+    pub status: String,
+    /// One sentence: what it does.
+    pub summary: String,
+    /// Who it runs on.
+    pub targets: Vec<TargetIn>,
+    /// Who was meant but is out.
+    pub excluded: Vec<TargetOut>,
+}
+
+/// A command as it stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Command {
+    /// Its id.
+    pub id: String,
+    /// `scheduled`, `pending`, `running`, `halted`, `succeeded`, `partial`, `unknown`, `cancelled`,
+    /// `expired` or `failed`.
+    pub status: String,
+    /// How many invocations are in each state.
+    pub counts: BTreeMap<String, u32>,
+    /// The verb.
+    pub verb: String,
+    /// The plugin that planned it.
+    pub plugin: String,
+    /// Its version.
+    pub plugin_version: String,
+    /// Its SHA-256.
+    pub plugin_digest: String,
+    /// The arguments.
+    pub args: Value,
+    /// The target as asked for.
+    pub target: Value,
+    /// `critical`, `high`, `normal` or `low`.
+    pub priority: String,
+    /// Who asked.
+    pub submitter: String,
+    /// One sentence: what it does.
+    pub summary: String,
+    /// RFC 3339.
+    pub created_at: String,
+    /// RFC 3339: nothing of it starts after this.
+    pub start_by: String,
+    /// One attempt's longest run, in milliseconds.
+    pub run_timeout_ms: u64,
+    /// RFC 3339; null until every invocation is over.
+    pub completed_at: Option<String>,
+    /// The request that submitted it.
+    pub correlation_id: String,
+}
+
+/// A command on one agent, as it stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Invocation {
+    /// The agent's id.
+    pub agent: String,
+    /// Its name when the command was accepted.
+    pub agent_name: String,
+    /// Its site when the command was accepted.
+    pub site: String,
+    /// `held`, `queued`, `sent`, `accepted`, `running`, `succeeded`, `failed`, `timed_out`, `cancelled`,
+    /// `expired`, `rejected`, `skipped`, `interrupted` or `lost`.
+    pub state: String,
+    /// Why, where the state alone does not say.
+    pub reason: Option<String>,
+    /// One sentence a person understands about the state.
+    pub explanation: String,
+    /// The latest attempt, from 1.
+    pub attempt: u32,
+    /// Whether a cancel was asked for.
+    pub cancel_requested: bool,
+    /// Exit code of the last step run; null when none ended by itself.
+    pub exit_code: Option<i32>,
+    /// The typed result; null until there is one.
+    pub result: Option<Value>,
+    /// Whether `result` was parsed from the output; null until it ran to its end.
+    pub parsed: Option<bool>,
+    /// Why it was not parsed.
+    pub parse_fault: Option<String>,
+    /// The verb's one line about it.
+    pub summary: Option<String>,
+    /// Standard output, lossy UTF-8, first 64 KiB.
+    pub stdout: String,
+    /// Standard error, lossy UTF-8, first 64 KiB.
+    pub stderr: String,
+    /// How the agent says it ended.
+    #[schema(value_type = Option<Object>)]
+    pub outcome: Option<Outcome>,
+    /// RFC 3339.
+    pub created_at: String,
+    /// RFC 3339; null until the agent says it started.
+    pub started_at: Option<String>,
+    /// RFC 3339: when its state last changed.
+    pub changed_at: String,
+}
+
+/// Answer to `POST /commands/{id}/cancel`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct CancelAnswer {
+    /// The command's status now.
+    pub status: String,
+    /// Invocations that were still open and have been asked to end.
+    pub requested: u64,
+}
+
+/// Data of a `state` event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StateEvent {
+    /// The agent's id.
+    pub agent: String,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// Its state now.
+    pub state: String,
+    /// RFC 3339.
+    pub at: String,
+    /// Why, where the state alone does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Data of an `output` event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OutputEvent {
+    /// The agent's id.
+    pub agent: String,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// `stdout` or `stderr`.
+    pub stream: String,
+    /// Where in the stream the first byte stands.
+    pub offset: u64,
+    /// The bytes, standard base64 with padding.
+    pub data_base64: String,
+}
+
+/// Data of `status` and `end` events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StatusEvent {
+    /// The command's status.
+    pub status: String,
+    /// How many invocations are in each state.
+    pub counts: BTreeMap<String, u32>,
+}

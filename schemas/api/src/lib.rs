@@ -1,0 +1,13 @@
+//! The bodies of `/api/v1`: what REST reads and writes, what the CLI sends and prints, what OpenAPI
+//! describes. Mirrors of the domain, converted field by field at the door.
+//!
+//! Invariant: names here are public and only grow inside v1.
+
+pub mod problem;
+pub mod page;
+pub mod auth;
+pub mod agent;
+pub mod verb;
+pub mod command;
+pub mod plugin;
+pub mod system;

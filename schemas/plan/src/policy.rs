@@ -1,0 +1,272 @@
+//! Whether a plan stays within what somebody allowed. The host asks with an operator's grant, the
+//! agent asks again with its own policy file; both read the same rules here.
+//!
+//! Invariant: an empty list allows nothing. Only what a rule names is allowed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::effect::Effect;
+use crate::step::{Plan, Step};
+
+/// What a plan may do. The default allows nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rules {
+    /// Effect classes a plan may have.
+    #[serde(default)]
+    pub effects: Vec<Effect>,
+    /// Programs a step may run; the first rule that fits a step's program and arguments decides.
+    #[serde(default)]
+    pub programs: Vec<ProgramRule>,
+}
+
+/// One program and how it may be called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProgramRule {
+    /// The name a step uses; `*` stands for any run of characters, so `*` alone is any program.
+    pub program: String,
+    /// The absolute path behind the name. A step that names this path is meant by the rule too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Accepted argument lists. In each, an item matches one argument (`*` = any run of characters
+    /// in it) and a last item `**` matches all that follow, or none. Default: any arguments.
+    #[serde(default = "any_arguments")]
+    pub args: Vec<Vec<String>>,
+    /// Names of environment variables a step may set; a trailing `*` is a prefix. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
+    /// Directories a step may run in, with all below them. Default: none but the agent's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cwd: Vec<String>,
+    /// Whether a step may feed the program standard input.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stdin: bool,
+    /// Longest run of one step, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_timeout_ms: Option<u64>,
+}
+
+fn any_arguments() -> Vec<Vec<String>> {
+    vec![vec!["**".to_owned()]]
+}
+
+impl ProgramRule {
+    /// A rule that lets `program` run with any arguments and nothing else.
+    pub fn any_args(program: impl Into<String>) -> ProgramRule {
+        ProgramRule {
+            program: program.into(),
+            path: None,
+            args: any_arguments(),
+            env: Vec::new(),
+            cwd: Vec::new(),
+            stdin: false,
+            max_timeout_ms: None,
+        }
+    }
+}
+
+/// A plan asked for something no rule allows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{pointer}: {message}")]
+pub struct Denied {
+    /// JSON Pointer into the plan, e.g. `/steps/0/program`.
+    pub pointer: String,
+    /// Which rule said no, with the offending value.
+    pub message: String,
+}
+
+impl Rules {
+    /// Says whether every step of `plan` is allowed.
+    ///
+    /// # Errors
+    /// The first thing that is not, in document order.
+    pub fn permit(&self, plan: &Plan) -> Result<(), Denied> {
+        if !self.effects.contains(&plan.effect) {
+            let allowed: Vec<&str> = self.effects.iter().map(|effect| effect.as_str()).collect();
+            let list = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
+            return Err(Denied {
+                pointer: "/effect".into(),
+                message: format!("effect `{}` is not allowed (allowed: {list})", plan.effect),
+            });
+        }
+        for (index, step) in plan.steps.iter().enumerate() {
+            self.rule_for(step, &format!("/steps/{index}"))?;
+        }
+        Ok(())
+    }
+
+    /// The rule under which `step` may run.
+    ///
+    /// # Errors
+    /// What of the step no rule allows; `at` begins the pointer.
+    pub fn rule_for(&self, step: &Step, at: &str) -> Result<&ProgramRule, Denied> {
+        let mut nearest: Option<Denied> = None;
+        for rule in self.programs.iter().filter(|rule| rule.names(&step.program)) {
+            match rule.permit(step, at) {
+                Ok(()) => return Ok(rule),
+                Err(denied) => nearest = nearest.or(Some(denied)),
+            }
+        }
+        Err(nearest.unwrap_or_else(|| Denied {
+            pointer: format!("{at}/program"),
+            message: format!("program `{}` is not in the list of allowed programs", step.program),
+        }))
+    }
+}
+
+impl ProgramRule {
+    fn names(&self, program: &str) -> bool {
+        self.path.as_deref() == Some(program) || glob(&self.program, program)
+    }
+
+    fn permit(&self, step: &Step, at: &str) -> Result<(), Denied> {
+        let deny = |field: &str, message: String| Err(Denied { pointer: format!("{at}/{field}"), message });
+        if !self.args.iter().any(|pattern| args_match(pattern, &step.args)) {
+            return deny("args", format!("these arguments are not among those allowed for `{}`", self.program));
+        }
+        if let Some(name) = step.env.keys().find(|name| !self.env.iter().any(|allowed| env_match(allowed, name))) {
+            return deny("env", format!("variable `{name}` is not allowed for `{}`", self.program));
+        }
+        if let Some(cwd) = &step.cwd
+            && !self.cwd.iter().any(|allowed| is_within(allowed, cwd))
+        {
+            return deny("cwd", format!("directory `{cwd}` is not allowed for `{}`", self.program));
+        }
+        if step.stdin.is_some() && !self.stdin {
+            return deny("stdin", format!("standard input is not allowed for `{}`", self.program));
+        }
+        if let (Some(limit), Some(asked)) = (self.max_timeout_ms, step.timeout_ms)
+            && asked > limit
+        {
+            return deny("timeout_ms", format!("{asked} ms is over the {limit} ms allowed for `{}`", self.program));
+        }
+        Ok(())
+    }
+}
+
+fn args_match(pattern: &[String], args: &[String]) -> bool {
+    match pattern.split_last() {
+        Some((last, fixed)) if last == "**" => {
+            args.len() >= fixed.len() && fixed.iter().zip(args).all(|(item, arg)| glob(item, arg))
+        }
+        _ => pattern.len() == args.len() && pattern.iter().zip(args).all(|(item, arg)| glob(item, arg)),
+    }
+}
+
+fn env_match(allowed: &str, name: &str) -> bool {
+    match allowed.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => allowed == name,
+    }
+}
+
+/// Whether `path` is `root` or below it. Both are clean absolute paths, checked when they were read.
+fn is_within(root: &str, path: &str) -> bool {
+    let root = root.trim_end_matches('/');
+    path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// `*` stands for any run of characters, everything else for itself. Linear in practice: it
+/// remembers one star to come back to.
+fn glob(pattern: &str, text: &str) -> bool {
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (mut p, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        if p < pattern.len() && pattern[p] == b'*' {
+            star = Some((p, t));
+            p += 1;
+        } else if p < pattern.len() && pattern[p] == text[t] {
+            p += 1;
+            t += 1;
+        } else if let Some((star_p, star_t)) = star {
+            star = Some((star_p, star_t + 1));
+            p = star_p + 1;
+            t = star_t + 1;
+        } else {
+            return false;
+        }
+    }
+    pattern[p..].iter().all(|b| *b == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(program: &str, args: &[&str]) -> Step {
+        Step { args: args.iter().map(|a| (*a).to_owned()).collect(), ..Step::new(program) }
+    }
+
+    fn rule(program: &str, args: &[&[&str]]) -> ProgramRule {
+        let args = args.iter().map(|list| list.iter().map(|a| (*a).to_owned()).collect()).collect();
+        ProgramRule { args, ..ProgramRule::any_args(program) }
+    }
+
+    #[track_caller]
+    fn check(rules: &[ProgramRule], step: Step, denied_at: Option<&str>) {
+        let rules = Rules { effects: vec![Effect::Read], programs: rules.to_vec() };
+        let plan = Plan { steps: vec![step], effect: Effect::Read, locks: Vec::new(), summary: String::new() };
+        let found = rules.permit(&plan).err().map(|denied| denied.pointer);
+        assert_eq!(found.as_deref(), denied_at);
+    }
+
+    #[test]
+    fn empty_rules_allow_nothing() {
+        let plan = Plan { steps: vec![Step::new("true")], effect: Effect::Read, locks: Vec::new(), summary: String::new() };
+        assert_eq!(Rules::default().permit(&plan).err().map(|d| d.pointer), Some("/effect".into()));
+        check(&[], Step::new("true"), Some("/steps/0/program"));
+        check(&[rule("true", &[])], Step::new("true"), Some("/steps/0/args"));
+    }
+
+    #[test]
+    fn argument_patterns_match_item_by_item() {
+        let docker = [rule("docker", &[&["ps", "**"], &["logs", "--tail=*", "*"]])];
+        check(&docker, step("docker", &["ps"]), None);
+        check(&docker, step("docker", &["ps", "-a", "--no-trunc"]), None);
+        check(&docker, step("docker", &["logs", "--tail=5", "web"]), None);
+        check(&docker, step("docker", &["logs", "web"]), Some("/steps/0/args"));
+        check(&docker, step("docker", &["rm", "ps"]), Some("/steps/0/args"));
+        check(&docker, step("dockerd", &["ps"]), Some("/steps/0/program"));
+    }
+
+    #[test]
+    fn a_path_is_meant_by_the_rule_that_maps_to_it_and_by_no_other() {
+        let uname = ProgramRule { path: Some("/usr/bin/uname".into()), ..ProgramRule::any_args("uname") };
+        check(&[uname.clone()], step("/usr/bin/uname", &["-a"]), None);
+        check(&[uname], step("/tmp/uname", &[]), Some("/steps/0/program"));
+    }
+
+    #[test]
+    fn env_cwd_stdin_and_time_are_denied_unless_named() {
+        let mut rule = ProgramRule::any_args("env");
+        let mut step = Step::new("env");
+        step.env.insert("LANG".into(), "C".into());
+        check(&[rule.clone()], step.clone(), Some("/steps/0/env"));
+        rule.env = vec!["LA*".into()];
+        step.cwd = Some("/srv/app".into());
+        check(&[rule.clone()], step.clone(), Some("/steps/0/cwd"));
+        rule.cwd = vec!["/srv".into()];
+        step.stdin = Some("x".into());
+        check(&[rule.clone()], step.clone(), Some("/steps/0/stdin"));
+        rule.stdin = true;
+        rule.max_timeout_ms = Some(10);
+        step.timeout_ms = Some(11);
+        check(&[rule.clone()], step.clone(), Some("/steps/0/timeout_ms"));
+        step.timeout_ms = Some(10);
+        check(&[rule.clone()], step.clone(), None);
+        step.cwd = Some("/srvother".into());
+        check(&[rule], step, Some("/steps/0/cwd"));
+    }
+
+    #[test]
+    fn stars_match_any_run_and_nothing_else() {
+        for (pattern, text, expected) in [
+            ("*", "", true), ("*", "anything", true), ("a*c", "abbc", true), ("a*c", "ac", true), ("a*c", "acd", false),
+            ("**", "x", true), ("a**b", "ab", true), ("", "", true), ("", "x", false), ("*a*a*a*b", "aaaaaaaaaaaaaaaaaaaa", false),
+        ] {
+            assert_eq!(glob(pattern, text), expected, "{pattern} on {text}");
+        }
+    }
+}

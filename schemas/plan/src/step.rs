@@ -1,0 +1,265 @@
+//! A plan: ordered steps of program and argv. Never a shell string.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::effect::Effect;
+
+/// Most steps one plan may hold.
+pub const MAX_STEPS: usize = 8;
+/// Most bytes of one plan's JSON text.
+pub const MAX_PLAN_BYTES: usize = 256 * 1024;
+/// Most arguments of one step.
+pub const MAX_ARGS: usize = 256;
+/// Most bytes of one argument, environment value or directory.
+pub const MAX_ARG_BYTES: usize = 32 * 1024;
+/// Most bytes of all arguments of one step together.
+pub const MAX_ARGV_BYTES: usize = 128 * 1024;
+/// Most environment variables of one step.
+pub const MAX_ENV: usize = 64;
+/// Most bytes of one step's standard input.
+pub const MAX_STDIN_BYTES: usize = 128 * 1024;
+/// Most lock keys of one plan, and most bytes of each.
+pub const MAX_LOCKS: usize = 8;
+/// Most bytes of one lock key.
+pub const MAX_LOCK_BYTES: usize = 128;
+/// Most bytes of a plan's sentence.
+pub const MAX_SUMMARY_BYTES: usize = 512;
+
+/// What one agent is to do: steps run in order until one does not exit with 0.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// At least one, at most [`MAX_STEPS`].
+    pub steps: Vec<Step>,
+    /// The highest effect of any step.
+    pub effect: Effect,
+    /// Only one command at a time may hold each of these on one agent, e.g. `compose:shop`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub locks: Vec<String>,
+    /// One sentence for a person: what this does.
+    pub summary: String,
+}
+
+/// One process to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// A bare name (`docker`), which the agent's policy maps to one absolute path, or an absolute
+    /// path that the policy lists. `PATH` is never read.
+    pub program: String,
+    /// Passed to the process as they are, after the program's own name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// The child's whole environment besides what the agent's policy adds.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Absolute working directory; the agent's own work directory when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    /// Text written to the child's standard input, which is then closed. Closed at once when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<String>,
+    /// Ends this step earlier than the command's run timeout would. Milliseconds, at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+impl Step {
+    /// A step that runs `program` with no arguments.
+    pub fn new(program: impl Into<String>) -> Step {
+        Step { program: program.into(), args: Vec::new(), env: BTreeMap::new(), cwd: None, stdin: None, timeout_ms: None }
+    }
+}
+
+/// Why a plan cannot be accepted by anybody, whatever they would allow.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{pointer}: {message}")]
+pub struct PlanFault {
+    /// JSON Pointer into the plan, e.g. `/steps/0/args/2`.
+    pub pointer: String,
+    /// What is wrong there and what would be right.
+    pub message: String,
+}
+
+impl Plan {
+    /// Checks everything that holds for every plan: counts, sizes, names, no NUL.
+    ///
+    /// # Errors
+    /// All faults, in document order; the list is never empty.
+    pub fn check(&self) -> Result<(), Vec<PlanFault>> {
+        let mut faults = Faults(Vec::new());
+        if self.steps.is_empty() || self.steps.len() > MAX_STEPS {
+            faults.add("/steps", format!("{} steps; a plan has 1 to {MAX_STEPS}", self.steps.len()));
+        }
+        for (index, step) in self.steps.iter().enumerate() {
+            step.check(&format!("/steps/{index}"), &mut faults);
+        }
+        if self.locks.len() > MAX_LOCKS {
+            faults.add("/locks", format!("{} lock keys; at most {MAX_LOCKS}", self.locks.len()));
+        }
+        for (index, lock) in self.locks.iter().enumerate() {
+            let printable = lock.bytes().all(|b| b.is_ascii_graphic());
+            if lock.is_empty() || lock.len() > MAX_LOCK_BYTES || !printable {
+                let rule = format!("a lock key is 1 to {MAX_LOCK_BYTES} printable ASCII bytes without spaces");
+                faults.add(&format!("/locks/{index}"), rule);
+            }
+        }
+        if self.summary.len() > MAX_SUMMARY_BYTES || self.summary.chars().any(char::is_control) {
+            faults.add("/summary", format!("at most {MAX_SUMMARY_BYTES} bytes on one line, no control characters"));
+        }
+        if faults.0.is_empty() {
+            let size = serde_json::to_vec(self).map_or(usize::MAX, |text| text.len());
+            if size > MAX_PLAN_BYTES {
+                faults.add("", format!("{size} bytes of JSON; a plan has at most {MAX_PLAN_BYTES}"));
+            }
+        }
+        if faults.0.is_empty() { Ok(()) } else { Err(faults.0) }
+    }
+}
+
+struct Faults(Vec<PlanFault>);
+
+impl Faults {
+    fn add(&mut self, pointer: &str, message: String) {
+        self.0.push(PlanFault { pointer: pointer.to_owned(), message });
+    }
+}
+
+impl Step {
+    fn check(&self, at: &str, faults: &mut Faults) {
+        if !is_program(&self.program) {
+            let rule = "a program is a bare name of letters, digits and . _ + - (not starting with - or .), \
+                        or an absolute path without empty, . or .. parts";
+            faults.add(&format!("{at}/program"), rule.to_owned());
+        }
+        if self.args.len() > MAX_ARGS {
+            faults.add(&format!("{at}/args"), format!("{} arguments; at most {MAX_ARGS}", self.args.len()));
+        }
+        for (index, arg) in self.args.iter().enumerate() {
+            check_text(arg, MAX_ARG_BYTES, &format!("{at}/args/{index}"), faults);
+        }
+        if self.args.iter().map(String::len).sum::<usize>() > MAX_ARGV_BYTES {
+            faults.add(&format!("{at}/args"), format!("more than {MAX_ARGV_BYTES} bytes of arguments together"));
+        }
+        if self.env.len() > MAX_ENV {
+            faults.add(&format!("{at}/env"), format!("{} variables; at most {MAX_ENV}", self.env.len()));
+        }
+        for (name, value) in &self.env {
+            let pointer = format!("{at}/env/{}", name.replace('~', "~0").replace('/', "~1"));
+            if !is_env_name(name) {
+                let rule = "a variable's name is letters, digits and _, not starting with a digit, at most 128 bytes";
+                faults.add(&pointer, rule.to_owned());
+            }
+            check_text(value, MAX_ARG_BYTES, &pointer, faults);
+        }
+        if let Some(cwd) = &self.cwd {
+            check_text(cwd, MAX_ARG_BYTES, &format!("{at}/cwd"), faults);
+            if !is_clean_absolute(cwd) {
+                let rule = "a working directory is an absolute path without empty, . or .. parts";
+                faults.add(&format!("{at}/cwd"), rule.to_owned());
+            }
+        }
+        if self.stdin.as_ref().is_some_and(|text| text.len() > MAX_STDIN_BYTES) {
+            faults.add(&format!("{at}/stdin"), format!("at most {MAX_STDIN_BYTES} bytes"));
+        }
+        if self.timeout_ms == Some(0) {
+            faults.add(&format!("{at}/timeout_ms"), "a timeout is at least 1 ms".to_owned());
+        }
+    }
+}
+
+fn check_text(text: &str, limit: usize, pointer: &str, faults: &mut Faults) {
+    if text.len() > limit {
+        faults.add(pointer, format!("{} bytes; at most {limit}", text.len()));
+    }
+    if text.contains('\0') {
+        faults.add(pointer, "holds a NUL byte, which no process argument can carry".to_owned());
+    }
+}
+
+/// Whether `text` may stand as a step's program.
+pub fn is_program(text: &str) -> bool {
+    if text.starts_with('/') {
+        return text.len() <= 4096 && is_clean_absolute(text) && text != "/" && !text.contains('\0');
+    }
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'+' | b'-');
+    (1..=64).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with(['-', '.'])
+}
+
+/// Whether `text` names an environment variable we are willing to set.
+pub fn is_env_name(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    let first = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+    first && text.len() <= 128 && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// Whether `path` is absolute and already in its shortest form, so that prefix rules cannot be walked around.
+pub fn is_clean_absolute(path: &str) -> bool {
+    path == "/" || (path.starts_with('/') && path[1..].split('/').all(|part| !matches!(part, "" | "." | "..")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(step: Step) -> Plan {
+        Plan { steps: vec![step], effect: Effect::Read, locks: Vec::new(), summary: "test".into() }
+    }
+
+    #[track_caller]
+    fn check(change: impl FnOnce(&mut Plan), pointers: &[&str]) {
+        let mut plan = plan(Step::new("uname"));
+        change(&mut plan);
+        let found: Vec<String> = plan.check().err().unwrap_or_default().into_iter().map(|f| f.pointer).collect();
+        assert_eq!(found, pointers);
+    }
+
+    #[test]
+    fn a_plain_plan_is_accepted_and_reads_back() {
+        let plan = plan(Step::new("uname"));
+        assert_eq!(plan.check(), Ok(()));
+        let text = serde_json::to_string(&plan).expect("plans serialize");
+        assert_eq!(text, r#"{"steps":[{"program":"uname"}],"effect":"read","summary":"test"}"#);
+        assert_eq!(serde_json::from_str::<Plan>(&text).expect("reads back"), plan);
+    }
+
+    #[test]
+    fn every_limit_holds_at_its_edge() {
+        check(|p| p.steps.clear(), &["/steps"]);
+        check(|p| p.steps = vec![Step::new("a"); MAX_STEPS], &[]);
+        check(|p| p.steps = vec![Step::new("a"); MAX_STEPS + 1], &["/steps"]);
+        check(|p| p.steps[0].args = vec![String::new(); MAX_ARGS], &[]);
+        check(|p| p.steps[0].args = vec![String::new(); MAX_ARGS + 1], &["/steps/0/args"]);
+        check(|p| p.steps[0].args = vec!["x".repeat(MAX_ARG_BYTES)], &[]);
+        check(|p| p.steps[0].args = vec!["x".repeat(MAX_ARG_BYTES + 1)], &["/steps/0/args/0"]);
+        check(|p| p.steps[0].args = vec!["x".repeat(MAX_ARG_BYTES); 5], &["/steps/0/args"]);
+        check(|p| p.steps[0].stdin = Some("x".repeat(MAX_STDIN_BYTES)), &[]);
+        check(|p| p.steps[0].stdin = Some("x".repeat(MAX_STDIN_BYTES + 1)), &["/steps/0/stdin"]);
+        check(|p| p.locks = vec!["k".into(); MAX_LOCKS + 1], &["/locks"]);
+        check(|p| p.summary = "s".repeat(MAX_SUMMARY_BYTES + 1), &["/summary"]);
+    }
+
+    #[test]
+    fn nothing_that_no_process_can_carry_gets_through() {
+        check(|p| p.steps[0].args = vec!["a\0b".into()], &["/steps/0/args/0"]);
+        check(|p| _ = p.steps[0].env.insert("A=B".into(), "x".into()), &["/steps/0/env/A=B"]);
+        check(|p| _ = p.steps[0].env.insert("LD/X~".into(), "x".into()), &["/steps/0/env/LD~1X~0"]);
+        check(|p| p.steps[0].timeout_ms = Some(0), &["/steps/0/timeout_ms"]);
+        check(|p| p.summary = "two\nlines".into(), &["/summary"]);
+        check(|p| p.locks = vec!["has space".into()], &["/locks/0"]);
+    }
+
+    #[test]
+    fn programs_are_bare_names_or_clean_absolute_paths() {
+        for good in ["uname", "docker-compose", "g++", "/usr/bin/env", "python3.11"] {
+            assert!(is_program(good), "{good}");
+        }
+        for bad in ["", "-x", ".hidden", "a b", "a/b", "./a", "/", "//usr", "/usr/../bin/x", "/usr/", "a;b", "ünïx"] {
+            assert!(!is_program(bad), "{bad}");
+        }
+        check(|p| p.steps[0].cwd = Some("relative".into()), &["/steps/0/cwd"]);
+        check(|p| p.steps[0].cwd = Some("/a/../b".into()), &["/steps/0/cwd"]);
+    }
+}
