@@ -11,7 +11,7 @@ use crate::program::{find, read, run};
 pub const WASM: &str = "wasm32-unknown-unknown";
 /// Debian's compiler, the sources of its standard library, and what links them, for machines without
 /// rustup. Its sources fit its own compiler only.
-const DEBIAN_WASM: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-llvm"];
+const DEBIAN_WASM: [&str; 5] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-llvm", "lld-22"];
 /// Debian packages that tests need besides the above: add them here, with the program that tells
 /// whether each is there already. With `CI=true` a missing one is a failure, else a named skip.
 const TEST_PACKAGES: [(&str, &str); 0] = [];
