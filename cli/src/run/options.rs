@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use api::command::TargetBody;
+use api::target::TargetBody;
 use api::verb::Verb;
 use clap::{Args, Command, ValueEnum};
 

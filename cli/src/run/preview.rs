@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 
-use api::command::TargetBody;
-use api::verb::{PlanPreview, PlanRequest, ProfilePlan, TargetOut, Verb};
+use api::target::{TargetBody, TargetOut};
+use api::verb::{PlanPreview, PlanRequest, ProfilePlan, Verb};
 use plan::step::Step;
 use serde_json::Value;
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::verb::{TargetIn, TargetOut};
+use crate::target::{TargetBody, TargetIn, TargetOut};
 
 /// Body of `POST /commands`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -34,37 +34,6 @@ pub struct NewCommand {
 
 fn empty_object() -> Value {
     Value::Object(serde_json::Map::new())
-}
-
-/// Who a command is for: `{"all": true}`, or lists combined with *and*. Inside a list any match
-/// counts, but all labels and all capabilities must match.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct TargetBody {
-    /// Every agent not in maintenance.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub all: bool,
-    /// Ids or names.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub agents: Vec<String>,
-    /// Sites.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub sites: Vec<String>,
-    /// `key=value`, all of which must match.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub labels: Vec<String>,
-    /// Capabilities, all of which the agent must have.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub capabilities: Vec<String>,
-    /// Operating systems.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub os: Vec<String>,
-    /// Container engines, without version.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub container_engine: Vec<String>,
-    /// `online`, `degraded`, `offline`, `maintenance`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub status: Vec<String>,
 }
 
 /// Answer to `POST /commands`.

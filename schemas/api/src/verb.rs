@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::command::TargetBody;
+use crate::target::{TargetBody, TargetIn, TargetOut};
 
 /// One loaded verb.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -62,30 +62,6 @@ pub struct PlanPreview {
     pub excluded: Vec<TargetOut>,
     /// One plan for each kind of machine.
     pub plans: Vec<ProfilePlan>,
-}
-
-/// An agent that is in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct TargetIn {
-    /// Its id.
-    pub agent: String,
-    /// Its name.
-    pub agent_name: String,
-    /// Its site.
-    pub site: String,
-    /// Its status now.
-    pub status: String,
-}
-
-/// An agent that is out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct TargetOut {
-    /// Its id.
-    pub agent: String,
-    /// Its name.
-    pub agent_name: String,
-    /// Why.
-    pub why: String,
 }
 
 /// The plan for one kind of machine.

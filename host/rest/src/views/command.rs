@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use api::command::{
     Accepted as AcceptedBody, Command as CommandBody, Invocation as InvocationBody, OutputEvent, StateEvent,
-    StatusEvent, TargetBody,
+    StatusEvent,
 };
-use api::verb::{TargetIn, TargetOut};
+use api::target::{TargetBody, TargetIn, TargetOut};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use domain::agent::AgentStatus;

@@ -1,0 +1,59 @@
+//! Who a command is for: as asked, and as it came out.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Who a command is for: `{"all": true}`, or lists combined with *and*. Inside a list any match
+/// counts, but all labels and all capabilities must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TargetBody {
+    /// Every agent not in maintenance.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+    /// Ids or names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<String>,
+    /// Sites.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sites: Vec<String>,
+    /// `key=value`, all of which must match.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
+    /// Capabilities, all of which the agent must have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<String>,
+    /// Operating systems.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub os: Vec<String>,
+    /// Container engines, without version.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub container_engine: Vec<String>,
+    /// `online`, `degraded`, `offline`, `maintenance`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub status: Vec<String>,
+}
+
+/// An agent that is in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TargetIn {
+    /// Its id.
+    pub agent: String,
+    /// Its name.
+    pub agent_name: String,
+    /// Its site.
+    pub site: String,
+    /// Its status now.
+    pub status: String,
+}
+
+/// An agent that is out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TargetOut {
+    /// Its id.
+    pub agent: String,
+    /// Its name.
+    pub agent_name: String,
+    /// Why.
+    pub why: String,
+}
