@@ -43,7 +43,7 @@ create table agents (
 -- {"name": …}, `agent_targets` the names of the agents it was resolved to, `target` what was asked.
 create table commands (
     id blob not null primary key check (length(id) = 16),
-    correlation_id text not null unique,
+    correlation_id text not null,
     verb text not null,
     status text not null,
     priority text not null,

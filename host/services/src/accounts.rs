@@ -16,8 +16,8 @@ use ports::error::StoreError;
 use ports::journal::Journal;
 use ports::passwords::{PasswordError, Passwords};
 use ports::users::{NewRefresh, RefreshToken, Rotated, User, Users};
-use sha2::{Digest, Sha256};
 
+use crate::digest::sha256_hex;
 use crate::origin::Origin;
 
 /// How long a refresh token is good for; each refresh starts it anew.
@@ -129,7 +129,7 @@ impl Accounts {
         };
         let now = self.clock.now();
         let refresh_token = self.refresh_token();
-        let sha256 = sha256_hex(&refresh_token);
+        let sha256 = sha256_hex(refresh_token.as_bytes());
         let token = RefreshToken { family: sha256.clone(), sha256, user: user.id, expires_at: now + REFRESH_LIFE };
         self.users.add_refresh(token, origin.entry(now, "auth.login", Some(&user.name))).await?;
         Ok(Login { user, refresh_token })
@@ -143,8 +143,8 @@ impl Accounts {
     pub async fn refresh(&self, token: &str, origin: &Origin) -> Result<Login, AccountError> {
         let now = self.clock.now();
         let refresh_token = self.refresh_token();
-        let new = NewRefresh { sha256: sha256_hex(&refresh_token), expires_at: now + REFRESH_LIFE };
-        match self.users.rotate(&sha256_hex(token), new, now).await? {
+        let new = NewRefresh { sha256: sha256_hex(refresh_token.as_bytes()), expires_at: now + REFRESH_LIFE };
+        match self.users.rotate(&sha256_hex(token.as_bytes()), new, now).await? {
             Rotated::Rotated(user) => Ok(Login { user: *user, refresh_token }),
             Rotated::Refused => Err(AccountError::Refused),
             Rotated::Reused(user) => {
@@ -161,7 +161,7 @@ impl Accounts {
     /// The store's.
     pub async fn logout(&self, caller: &Caller, token: &str, origin: &Origin) -> Result<bool, AccountError> {
         let entry = origin.entry(self.clock.now(), "auth.logout", Some(&caller.name));
-        Ok(self.users.end_family(&sha256_hex(token), entry).await?)
+        Ok(self.users.end_family(&sha256_hex(token.as_bytes()), entry).await?)
     }
 
     /// The user a token names, as they are now.
@@ -358,10 +358,6 @@ fn is_pattern(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(allowed) && text.matches('*').count() <= 4
 }
 
-fn sha256_hex(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -396,6 +392,6 @@ mod tests {
 
     #[test]
     fn a_refresh_token_is_stored_as_its_digest() {
-        assert_eq!(sha256_hex("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(sha256_hex(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 }

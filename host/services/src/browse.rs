@@ -13,6 +13,9 @@ use ports::error::StoreError;
 use ports::journal::Journal;
 use ports::live::{Live, Subscription};
 
+/// Rows read at once while looking for some that are in sight.
+const READ_AHEAD: u32 = 500;
+
 /// The use case.
 pub struct Browse {
     /// Where commands are kept.
@@ -80,9 +83,23 @@ impl Browse {
         limit: u32,
     ) -> Result<Vec<Invocation>, BrowseError> {
         self.command(caller, command).await?;
-        let mut invocations = self.commands.invocations(command, state, after, limit).await?;
-        invocations.retain(|invocation| caller.sees_site(&invocation.site));
-        Ok(invocations)
+        if caller.sees_all_sites() {
+            return Ok(self.commands.invocations(command, state, after, limit).await?);
+        }
+        // Rows out of sight do not count, or a page could be short, even empty, with more to come.
+        let (limit, mut after) = (limit as usize, after);
+        let mut in_sight = Vec::new();
+        while in_sight.len() < limit {
+            let page = self.commands.invocations(command, state, after, READ_AHEAD).await?;
+            let ended = page.len() < READ_AHEAD as usize;
+            after = page.last().map(|last| last.agent).or(after);
+            in_sight.extend(page.into_iter().filter(|invocation| caller.sees_site(&invocation.site)));
+            if ended {
+                break;
+            }
+        }
+        in_sight.truncate(limit);
+        Ok(in_sight)
     }
 
     /// One invocation.
@@ -131,12 +148,12 @@ impl Browse {
     async fn any_in_sight(&self, caller: &Caller, command: CommandId) -> Result<bool, StoreError> {
         let mut after = None;
         loop {
-            let page = self.commands.invocations(command, None, after, 500).await?;
+            let page = self.commands.invocations(command, None, after, READ_AHEAD).await?;
             if page.iter().any(|invocation| caller.sees_site(&invocation.site)) {
                 return Ok(true);
             }
             match page.last() {
-                Some(last) if page.len() == 500 => after = Some(last.agent),
+                Some(last) if page.len() == READ_AHEAD as usize => after = Some(last.agent),
                 _ => return Ok(false),
             }
         }

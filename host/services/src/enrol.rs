@@ -15,6 +15,7 @@ use ports::link::Link;
 use ports::seal::Seal;
 use serde_json::json;
 
+use crate::digest::sha256_hex;
 use crate::directory::Directory;
 use crate::origin::Origin;
 
@@ -39,8 +40,6 @@ pub struct Enrol {
     pub clock: Arc<dyn Clock>,
     /// Ids and secrets.
     pub ids: Arc<dyn Ids>,
-    /// SHA-256 as lower-case hex.
-    pub sha256: fn(&[u8]) -> String,
 }
 
 /// Why nothing was changed.
@@ -100,7 +99,7 @@ impl Enrol {
         let secret = hex(&self.ids.secret());
         let token = JoinToken {
             id,
-            secret_sha256: (self.sha256)(secret.as_bytes()),
+            secret_sha256: sha256_hex(secret.as_bytes()),
             site,
             labels,
             created_by: caller.name.clone(),
@@ -166,7 +165,7 @@ impl Enrol {
         audit.details = json!({ "token": id.to_string() }).to_string();
         let join = NewAgent {
             token: id,
-            secret_sha256: (self.sha256)(secret.as_bytes()),
+            secret_sha256: sha256_hex(secret.as_bytes()),
             id: fresh,
             name: name.to_owned(),
             public_key: public_key.to_owned(),
@@ -208,7 +207,8 @@ impl Enrol {
         change.labels.as_ref().map_or(Ok(()), check_labels)?;
         let mut audit = origin.entry(self.clock.now(), "agents.change", Some(&caller.name));
         audit.resource = Some(("agent", agent.to_string()));
-        audit.details = json!({ "site": change.site, "labels": change.labels, "maintenance": change.maintenance }).to_string();
+        audit.details =
+            json!({ "site": change.site, "labels": change.labels, "maintenance": change.maintenance }).to_string();
         let changed = self.agents.change(agent, change, audit).await?.ok_or(EnrolError::NotFound)?;
         self.directory.put(changed.clone());
         Ok(changed)

@@ -33,7 +33,9 @@ pub fn sentence(invocation: &Invocation) -> String {
         },
         State::Rejected => match invocation.reason {
             Some(Reason::GrantRevoked) => "the operator's grant no longer allows it; it never ran",
-            Some(Reason::Agent(plan::outcome::RejectCause::Policy)) => "the agent's own policy does not allow it; it never ran",
+            Some(Reason::Agent(plan::outcome::RejectCause::Policy)) => {
+                "the agent's own policy does not allow it; it never ran"
+            }
             Some(Reason::Agent(plan::outcome::RejectCause::Busy)) => "the agent had no room for it; it never ran",
             Some(Reason::Agent(plan::outcome::RejectCause::Spawn)) => "the agent could not start the program",
             _ => "the agent refused it; it never ran",

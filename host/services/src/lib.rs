@@ -3,6 +3,7 @@
 //!
 //! Invariant: no socket, no SQL, no HTTP status.
 
+pub mod digest;
 pub mod origin;
 pub mod directory;
 pub mod submit;

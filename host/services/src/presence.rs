@@ -154,11 +154,6 @@ impl Presence {
     }
 }
 
-fn advance(
-    key: AttemptKey,
-    agent: AgentId,
-    events: Vec<Event>,
-    at: domain::time::Timestamp,
-) -> Advance {
+fn advance(key: AttemptKey, agent: AgentId, events: Vec<Event>, at: domain::time::Timestamp) -> Advance {
     Advance { key, agent, events, at, message: None, end: None }
 }

@@ -140,7 +140,9 @@ impl Progress {
 
 fn message_of(end: &End) -> Option<String> {
     match end {
-        End::Rejected { message, .. } | End::Interrupted { message } => Some(message.clone()).filter(|text| !text.is_empty()),
+        End::Rejected { message, .. } | End::Interrupted { message } => {
+            Some(message.clone()).filter(|text| !text.is_empty())
+        }
         End::Exited | End::TimedOut | End::Cancelled { .. } | End::Expired => None,
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::attempt::Event;
+use domain::time::Timestamp;
 use ports::agents::Agents;
 use ports::clock::Clock;
 use ports::commands::{Advance, Commands};
@@ -38,6 +39,8 @@ pub struct Reap {
     pub clock: Arc<dyn Clock>,
     /// Without a session for this long, what an agent had is lost.
     pub lost_after: Duration,
+    /// When this host started. Agents had no chance to be heard before.
+    pub since: Timestamp,
 }
 
 impl Reap {
@@ -72,6 +75,9 @@ impl Reap {
             if !self.link.settle(open, Settle::StartDeadline) {
                 self.settle.run(open, Settle::StartDeadline).await?;
             }
+        }
+        if now.since(self.since) < self.lost_after {
+            return Ok(());
         }
         for open in self.commands.abandoned(now - self.lost_after, STEP).await? {
             if self.directory.is_connected(open.agent) {

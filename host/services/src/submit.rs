@@ -138,11 +138,13 @@ impl Submit {
 
         let now = self.clock.now();
         let patience = if within.is_zero() { deadline::START_NOW } else { within };
-        let command = Arc::new(self.command(caller, &request, verb.as_ref(), &planned, origin, now, patience, run_timeout));
+        let command =
+            Arc::new(self.command(caller, &request, verb.as_ref(), &planned, origin, now, patience, run_timeout));
         let due = self.seal_all(&command, &planned);
         let mut audit = origin.entry(now, "command.submit", Some(&caller.name));
         audit.resource = Some(("command", command.id.to_string()));
-        audit.details = json!({ "verb": request.verb, "targets": due.len(), "plugin_digest": command.plugin_digest }).to_string();
+        audit.details =
+            json!({ "verb": request.verb, "targets": due.len(), "plugin_digest": command.plugin_digest }).to_string();
         let included = &planned.resolution.included;
         let invocations = included.iter().zip(&due).map(|(candidate, due)| NewInvocation {
             agent: due.agent,
@@ -150,8 +152,11 @@ impl Submit {
             site: candidate.agent.site.clone(),
             envelope: due.envelope.clone(),
         });
-        self.commands.accept(NewCommand { command: command.clone(), invocations: invocations.collect(), audit }).await?;
-        let status = if within.is_zero() { self.expire_unreachable(included, &command, now).await? } else { Status::Pending };
+        self.commands
+            .accept(NewCommand { command: command.clone(), invocations: invocations.collect(), audit })
+            .await?;
+        let status =
+            if within.is_zero() { self.expire_unreachable(included, &command, now).await? } else { Status::Pending };
         self.link.offer(due);
         Ok(Accepted { command, status, resolution: planned.resolution })
     }
@@ -182,7 +187,13 @@ impl Submit {
     }
 
     /// Who is in, and one plan for each kind of machine among them; both within the caller's grants.
-    async fn plan(&self, caller: &Caller, verb: &dyn Verb, args: &Value, target: &Target) -> Result<Planned, SubmitError> {
+    async fn plan(
+        &self,
+        caller: &Caller,
+        verb: &dyn Verb,
+        args: &Value,
+        target: &Target,
+    ) -> Result<Planned, SubmitError> {
         caller.may(Permission::RunCommands)?;
         verb.validate(args).map_err(PlanError::Invalid)?;
         let resolution = self.resolve(caller, verb, target)?;

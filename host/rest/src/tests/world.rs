@@ -147,7 +147,6 @@ impl World {
                 seal,
                 clock: clock.clone(),
                 ids: ids.clone(),
-                sha256,
             }),
             accounts: Arc::new(Accounts {
                 users: at.clone(),

@@ -87,10 +87,8 @@ fn all_queued(new: &NewCommand) -> Counts {
 }
 
 fn explain(message: &str, command: &Command) -> String {
-    let Command { id, correlation_id, .. } = command;
-    if message.contains("commands.correlation_id") {
-        format!("correlation id `{correlation_id}` belongs to another command")
-    } else if message.contains("FOREIGN KEY") {
+    let id = command.id;
+    if message.contains("FOREIGN KEY") {
         format!("command `{id}` names an agent that is not enrolled")
     } else {
         format!("command `{id}` is stored already, or names an agent twice ({message})")

@@ -45,23 +45,25 @@ pub async fn accepting_tells_the_status_and_records_who_asked<S: Store>(Ground {
     assert_eq!(last, new.audit);
 }
 
-pub async fn a_taken_correlation_id_is_a_conflict_and_its_neighbours_are_stored<S: Store>(
+pub async fn a_taken_command_id_is_a_conflict_and_its_neighbours_are_stored<S: Store>(
     Ground { store, .. }: Ground<S>,
 ) {
     let web = enrol(&store, "web-1", "eu").await;
     let first = command(&[&web]);
     store.accept(first.clone()).await.expect("accepted");
-    let same = with(command(&[&web]), |command| command.correlation_id.clone_from(&first.command.correlation_id));
+    let same = with(command(&[&web]), |command| command.id = first.command.id);
     let (before, after) = (command(&[&web]), command(&[&web]));
     let (one, two, three) =
         tokio::join!(store.accept(before.clone()), store.accept(same.clone()), store.accept(after.clone()));
     assert_eq!((one, three), (Ok(()), Ok(())));
     let said = two.expect_err("taken");
-    assert!(matches!(&said, StoreError::Conflict(what) if what.contains(&first.command.correlation_id)), "{said}");
-    for (id, there) in [(before.command.id, true), (same.command.id, false), (after.command.id, true)] {
-        assert_eq!(store.command(id).await.expect("read").is_some(), there);
-        assert_eq!(store.events(Some(id), 0, 10).await.expect("read").is_empty(), !there);
+    assert!(matches!(&said, StoreError::Conflict(what) if what.contains(&first.command.id.to_string())), "{said}");
+    for id in [before.command.id, after.command.id] {
+        assert!(store.command(id).await.expect("read").is_some());
+        assert!(!store.events(Some(id), 0, 10).await.expect("read").is_empty());
     }
+    let again = store.command(same.command.id).await.expect("read").expect("the first stays");
+    assert_eq!(again.command, *first.command);
 }
 
 pub async fn a_command_is_stored_once<S: Store>(Ground { store, .. }: Ground<S>) {

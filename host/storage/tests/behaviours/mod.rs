@@ -72,7 +72,7 @@ macro_rules! behaviours {
         $crate::behaviours! { @each $fresh;
             accepting::a_command_reads_back_as_accepted,
             accepting::accepting_tells_the_status_and_records_who_asked,
-            accepting::a_taken_correlation_id_is_a_conflict_and_its_neighbours_are_stored,
+            accepting::a_taken_command_id_is_a_conflict_and_its_neighbours_are_stored,
             accepting::a_command_is_stored_once,
             accepting::an_agent_nobody_enrolled_is_a_conflict,
             accepting::a_command_for_many_agents_is_whole,

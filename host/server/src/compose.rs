@@ -1,0 +1,270 @@
+//! Builds the rooms and starts none: everything that can be wrong with the configuration, the keys or
+//! the store is wrong here, before anybody can connect.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bus::local::Local;
+use gateway::connected::Connected;
+use gateway::room::Gateway;
+use plan::id::ClusterId;
+use ports::clock::{Clock, Ids};
+use ports::journal::Installation as _;
+use ports::seal::Seal;
+use rest::jwt::{Key, Tokens};
+use rest::passwords::Argon2Pool;
+use runtime::{CacheOptions, Compile, DefaultGrants};
+use services::accounts::Accounts;
+use services::browse::Browse;
+use services::cancel::{Cancel, SettleUnowned};
+use services::digest::sha256_hex;
+use services::directory::Directory;
+use services::dispatch::Dispatch;
+use services::enrol::Enrol;
+use services::presence::Presence;
+use services::progress::Progress;
+use services::reap::Reap;
+use services::submit::Submit;
+use storage::sqlite::{self, SqliteStore, Writer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::bootstrap;
+use crate::clock::{RandomIds, WallClock};
+use crate::config::{self, Config};
+use crate::keys::{self, ClusterKey};
+
+/// Passwords hashed at once, and waiting to be: argon2id is dear on purpose.
+const HASHERS: usize = 2;
+const HASH_QUEUE: usize = 32;
+
+/// A host, built and not started.
+pub struct Host {
+    /// The store, for flushing at the end.
+    pub store: SqliteStore,
+    /// Loads plugins.
+    pub plugins: runtime::Service,
+    /// Waits for the first look at the plugin folder.
+    pub plugins_handle: runtime::Handle,
+    /// Ends what its clocks ran out on.
+    pub reap: Reap,
+    /// Users, for the first administrator.
+    pub accounts: Arc<Accounts>,
+    /// The operators' routes.
+    pub api: axum::Router,
+    /// The agents' routes.
+    pub agents: axum::Router,
+    /// Where operators connect.
+    pub api_listener: TcpListener,
+    /// Where agents connect.
+    pub agents_listener: TcpListener,
+    /// Every agent's session.
+    pub sessions: TaskTracker,
+    /// Set to send every agent away.
+    pub leave: CancellationToken,
+}
+
+/// Builds every room.
+///
+/// # Errors
+/// What cannot be used, and how to mend it.
+pub async fn build(config: &Config) -> anyhow::Result<(Host, tokio::task::JoinHandle<()>, CancellationToken)> {
+    let data = &config.data.dir;
+    keys::private_dir(data)?;
+    let key_dir = data.join("keys");
+    keys::private_dir(&key_dir)?;
+    bootstrap::remove_listening(data);
+    let cluster_key = keys::load_or_make(&key_dir.join("cluster.key"))?;
+    let token_key = keys::load_or_make(&key_dir.join("token.key"))?;
+
+    let live = Arc::new(Local::default());
+    let (store, writer) = sqlite::open(sqlite::Options::new(config.sqlite_path()), live.clone()).await?;
+    // The rooms above read and write while they are built, so the writer runs from here on.
+    let stop_writer = CancellationToken::new();
+    let writing = start_writer(writer, stop_writer.clone());
+
+    let clock: Arc<dyn Clock> = Arc::new(WallClock);
+    let ids: Arc<dyn Ids> = Arc::new(RandomIds);
+    let fresh = ClusterId(ids.command().0);
+    let cluster = store.cluster(fresh).await.context("the store does not say who this installation is")?;
+    let seal: Arc<dyn Seal> = Arc::new(ClusterKey::new(cluster_key, cluster, sha256_hex));
+
+    let (plugins, plugins_handle) = runtime_options(config, &clock, &ids)?.build()?;
+    let verbs = Arc::new(plugins_handle.clone());
+    let rows = Arc::new(store.clone());
+    let directory = Arc::new(Directory::load(rows.as_ref()).await.context("agents cannot be read")?);
+    let connected = Arc::new(Connected::default());
+    let link = connected.clone();
+
+    let browse = Arc::new(Browse { commands: rows.clone(), journal: rows.clone(), live });
+    let settle =
+        Arc::new(SettleUnowned { commands: rows.clone(), directory: directory.clone(), clock: clock.clone() });
+    let submit = Arc::new(Submit {
+        plugins: verbs.clone(),
+        directory: directory.clone(),
+        commands: rows.clone(),
+        link: link.clone(),
+        seal: seal.clone(),
+        clock: clock.clone(),
+        ids: ids.clone(),
+    });
+    let cancel = Arc::new(Cancel {
+        commands: rows.clone(),
+        browse: browse.clone(),
+        settle: settle.clone(),
+        link: link.clone(),
+        clock: clock.clone(),
+    });
+    let enrol = Arc::new(Enrol {
+        agents: rows.clone(),
+        directory: directory.clone(),
+        link: link.clone(),
+        seal: seal.clone(),
+        clock: clock.clone(),
+        ids: ids.clone(),
+    });
+    let accounts = Arc::new(Accounts {
+        users: rows.clone(),
+        journal: rows.clone(),
+        passwords: Arc::new(Argon2Pool::new(HASHERS, HASH_QUEUE)?),
+        clock: clock.clone(),
+        ids: ids.clone(),
+    });
+    let reap = Reap {
+        commands: rows.clone(),
+        agents: rows.clone(),
+        directory: directory.clone(),
+        link,
+        settle,
+        clock: clock.clone(),
+        lost_after: Duration::from_millis(config.agent_management.lost_after_ms),
+        since: clock.now(),
+    };
+
+    let api_listener = listen("server.bind", config.server.bind).await?;
+    let agents_listener = listen("server.agents_bind", config.server.agents_bind).await?;
+    let leave = CancellationToken::new();
+    let sessions = TaskTracker::new();
+    let default_url = format!("ws://{}{}", agents_listener.local_addr()?, wire::limits::PATH);
+    let gateway = Arc::new(Gateway {
+        options: gateway::room::Options {
+            ws_url: config.server.agents_url.clone().unwrap_or(default_url),
+            heartbeat: Duration::from_millis(config.agent_management.heartbeat_ms),
+            telemetry: Duration::from_millis(config.telemetry.interval_ms),
+            agent_concurrency: config.command.agent_concurrency,
+            max_agents: config.agent_management.max_agents,
+            max_unauthenticated: config.agent_management.max_unauthenticated,
+        },
+        connected,
+        directory: directory.clone(),
+        presence: Arc::new(Presence {
+            agents: rows.clone(),
+            commands: rows.clone(),
+            directory: directory.clone(),
+            clock: clock.clone(),
+        }),
+        progress: Arc::new(Progress {
+            commands: rows.clone(),
+            plugins: verbs.clone(),
+            directory: directory.clone(),
+            clock: clock.clone(),
+        }),
+        dispatch: Arc::new(Dispatch {
+            commands: rows.clone(),
+            plugins: verbs.clone(),
+            seal: seal.clone(),
+            clock: clock.clone(),
+        }),
+        enrol: enrol.clone(),
+        seal,
+        clock: clock.clone(),
+        ids,
+        unauthenticated: Semaphore::new(config.agent_management.max_unauthenticated),
+        sessions: sessions.clone(),
+        stop: leave.clone(),
+    });
+    let agents = gateway::router::router(gateway);
+
+    let life = Duration::from_secs(config.security.access_token_s);
+    let tokens = Tokens::new(&Key::Ed25519(keys::pkcs8(&token_key)?), cluster.id.to_string(), life)?;
+    let mut options = rest::Options::new(env!("CARGO_PKG_VERSION"), cluster.id);
+    options.hosts.clone_from(&config.server.allowed_hosts);
+    options.origins.clone_from(&config.security.cors_origins);
+    let deps = rest::Deps {
+        directory,
+        submit,
+        cancel,
+        browse,
+        enrol,
+        accounts: accounts.clone(),
+        plugins: verbs,
+        tokens: Arc::new(tokens),
+        clock,
+        readiness: readiness(store.clone(), leave.clone()),
+    };
+    let api = rest::router(deps, options);
+    let host = Host {
+        store,
+        plugins,
+        plugins_handle,
+        reap,
+        accounts,
+        api,
+        agents,
+        api_listener,
+        agents_listener,
+        sessions,
+        leave,
+    };
+    Ok((host, writing, stop_writer))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the lifecycle holds the handle and waits for it")]
+fn start_writer(writer: Writer, stop: CancellationToken) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move { writer.run(stop).await })
+}
+
+fn runtime_options(config: &Config, clock: &Arc<dyn Clock>, ids: &Arc<dyn Ids>) -> anyhow::Result<runtime::Options> {
+    let folder = config.plugin_dir();
+    if !folder.exists() {
+        std::fs::create_dir_all(&folder).with_context(|| format!("plugin folder {} cannot be made", folder.display()))?;
+    }
+    let cache = config.data.dir.join("compiled");
+    keys::private_dir(&cache)?;
+    let mut options = runtime::Options::new(folder, clock.clone());
+    options.default_grants = match config.plugins.default_grants {
+        config::DefaultGrants::None => DefaultGrants::None,
+        config::DefaultGrants::Requested => DefaultGrants::Requested,
+    };
+    let program = std::env::current_exe().context("this program does not know where it is")?;
+    options.compile = Compile::Child { program, args: vec!["compile-worker".to_owned()] };
+    options.cache = Some(CacheOptions { dir: cache, fresh_key: ids.secret() });
+    options.threads = Some(config.plugins.threads).filter(|threads| *threads > 0);
+    Ok(options)
+}
+
+/// How the parts are, in words that strangers may read.
+fn readiness(store: SqliteStore, leave: CancellationToken) -> rest::Readiness {
+    Arc::new(move || {
+        let (store, leaving) = (store.clone(), leave.is_cancelled());
+        Box::pin(async move {
+            let word = |ready: bool, otherwise: &str| if ready { "ok".to_owned() } else { otherwise.to_owned() };
+            let stored = store.ready().await;
+            if let Err(error) = &stored {
+                tracing::warn!(%error, "the store is not ready");
+            }
+            BTreeMap::from([
+                ("store".to_owned(), word(stored.is_ok(), "unavailable")),
+                ("lifecycle".to_owned(), word(!leaving, "leaving")),
+            ])
+        })
+    })
+}
+
+async fn listen(key: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{key}: cannot listen on {address}; is something else there?"))
+}

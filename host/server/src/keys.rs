@@ -1,0 +1,112 @@
+//! Keys on disk: the cluster's signing key and the token key, made at first start, 0600, never in
+//! the store. A key that others can read is refused at start.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use ed25519_dalek::SigningKey;
+use ed25519_dalek::pkcs8::EncodePrivateKey as _;
+use plan::envelope::{Envelope, SignedEnvelope, key_text, seal};
+use ports::journal::Cluster;
+use ports::seal::Seal;
+
+/// The cluster's signing key and who it signs for.
+pub struct ClusterKey {
+    key: SigningKey,
+    cluster: Cluster,
+    pin: String,
+}
+
+impl ClusterKey {
+    /// `pin` is the first 16 hex digits of SHA-256 of the public key.
+    pub fn new(key: SigningKey, cluster: Cluster, sha256: fn(&[u8]) -> String) -> ClusterKey {
+        let pin = sha256(key.verifying_key().as_bytes()).chars().take(16).collect();
+        ClusterKey { key, cluster, pin }
+    }
+}
+
+impl Seal for ClusterKey {
+    fn cluster(&self) -> Cluster {
+        self.cluster
+    }
+
+    fn seal(&self, envelope: &Envelope) -> SignedEnvelope {
+        seal(envelope, &self.key)
+    }
+
+    fn open(&self, envelope: &SignedEnvelope) -> Option<Envelope> {
+        let opened = envelope.open(&self.key.verifying_key()).ok()?;
+        (opened.cluster_id == self.cluster.id).then_some(opened)
+    }
+
+    fn public_key(&self) -> String {
+        key_text(&self.key.verifying_key())
+    }
+
+    fn pin(&self) -> String {
+        self.pin.clone()
+    }
+}
+
+/// Makes `dir` if it is not there, for its owner only.
+///
+/// # Errors
+/// It cannot be made, or is open to others.
+pub fn private_dir(dir: &Path) -> anyhow::Result<()> {
+    if !dir.exists() {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.with_context(|| format!("data directory {} cannot be made", dir.display()))?;
+    }
+    Ok(())
+}
+
+/// Reads the Ed25519 key in `path`, or makes one.
+///
+/// # Errors
+/// Not readable, readable by others, or not 32 bytes.
+pub fn load_or_make(path: &Path) -> anyhow::Result<SigningKey> {
+    if path.exists() {
+        let mode = fs::metadata(path)?.mode();
+        if mode & 0o077 != 0 {
+            bail!("{} is open to others (mode {:o}); run: chmod 600 {}", path.display(), mode & 0o777, path.display());
+        }
+        let bytes = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+        let Ok(seed) = <[u8; 32]>::try_from(bytes.as_slice()) else {
+            bail!("{} is not a key: {} bytes instead of 32", path.display(), bytes.len());
+        };
+        return Ok(SigningKey::from_bytes(&seed));
+    }
+    let seed: [u8; 32] = rand::random();
+    write_private(path, &seed)?;
+    Ok(SigningKey::from_bytes(&seed))
+}
+
+/// Writes a file that only its owner can read, whole or not at all.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let temporary = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        match path.parent() {
+            Some(dir) => fs::File::open(dir)?.sync_all(),
+            None => Ok(()),
+        }
+    };
+    write().with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// The key in the form that token libraries read.
+///
+/// # Errors
+/// Never, for a key that exists.
+pub fn pkcs8(key: &SigningKey) -> anyhow::Result<Vec<u8>> {
+    Ok(key.to_pkcs8_der().context("key has no PKCS#8 form")?.as_bytes().to_vec())
+}

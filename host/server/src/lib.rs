@@ -1,0 +1,12 @@
+//! Wires the rooms together and owns every task: configuration, keys, composition, lifecycle.
+//! Binary `viworks-host`.
+
+pub mod clock;
+pub mod config;
+pub mod keys;
+pub mod observe;
+pub mod listen;
+pub mod compose;
+pub mod lifecycle;
+pub mod bootstrap;
+pub mod args;

@@ -1,0 +1,90 @@
+//! Starts the parts, waits for a signal, and stops them in the order that loses nothing: doors, then
+//! sessions, then commits, then the store.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ports::journal::Installation as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::compose::{self, Host};
+use crate::config::Config;
+use crate::{bootstrap, listen};
+
+/// How long the first look at the plugin folder may hold up the start.
+const FIRST_SCAN: Duration = Duration::from_secs(30);
+
+/// Runs a host until it is told to stop.
+///
+/// # Errors
+/// What kept it from starting, or from stopping in order.
+pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (host, writing, stop_writer) = compose::build(&config).await?;
+    let Host { store, plugins, plugins_handle, reap, accounts, api, agents, api_listener, agents_listener, sessions, leave } =
+        host;
+
+    let work = TaskTracker::new();
+    let stop_work = CancellationToken::new();
+    let loading = work.spawn(plugins.run(stop_work.clone()));
+    if tokio::time::timeout(FIRST_SCAN, plugins_handle.rescan()).await.is_err() {
+        tracing::warn!("plugins are still being loaded; the host starts without waiting for the rest");
+    }
+    work.spawn(reap.run(stop_work.clone()));
+    bootstrap::first_admin(&accounts, &config.data.dir).await?;
+
+    let doors = TaskTracker::new();
+    let close_doors = CancellationToken::new();
+    let (api_address, agents_address) = (api_listener.local_addr()?, agents_listener.local_addr()?);
+    let most = config.server.max_connections;
+    doors.spawn(listen::serve(api_listener, api, most, close_doors.clone(), doors.clone()));
+    // Sessions leave this count when they are open, so it bounds handshakes and joins.
+    let greeting = config.agent_management.max_agents.saturating_add(config.agent_management.max_unauthenticated);
+    doors.spawn(listen::serve(agents_listener, agents, greeting, close_doors.clone(), doors.clone()));
+    bootstrap::write_listening(&config.data.dir, api_address, agents_address)?;
+    tracing::info!(api = %api_address, agents = %agents_address, "ready");
+
+    let mut writing = writing;
+    let failed = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        ended = &mut writing => Some(format!("the store's writer ended: {ended:?}")),
+        ended = loading => Some(format!("the plugin loader ended: {ended:?}")),
+    };
+    if let Some(why) = &failed {
+        tracing::error!(why, "a part that must not end has ended; the host stops");
+    }
+    tracing::info!("stopping");
+    bootstrap::remove_listening(&config.data.dir);
+    let graceful = async {
+        leave.cancel();
+        close_doors.cancel();
+        doors.close();
+        sessions.close();
+        sessions.wait().await;
+        doors.wait().await;
+        stop_work.cancel();
+        work.close();
+        work.wait().await;
+        _ = store.flush().await.inspect_err(|error| tracing::warn!(%error, "not everything noted is stored"));
+        stop_writer.cancel();
+        if !writing.is_finished() {
+            _ = (&mut writing).await;
+        }
+    };
+    let orderly = tokio::select! {
+        stopped = tokio::time::timeout(config.shutdown_timeout(), graceful) => stopped.is_ok(),
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+    };
+    tracing::info!(orderly, "stopped");
+    match failed {
+        Some(why) => Err(anyhow::anyhow!(why)).context("stopped by a fault"),
+        None if orderly => Ok(ExitCode::SUCCESS),
+        None => Ok(ExitCode::from(1)),
+    }
+}

@@ -1,0 +1,36 @@
+//! `viworks-host`.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use server::args::{Action, Args, ConfigAction};
+use server::{lifecycle, observe};
+
+fn main() -> ExitCode {
+    match Args::parse().action {
+        Action::CompileWorker => runtime::compile_worker_main(),
+        Action::Config(ConfigAction::Check(flags)) => match flags.configuration() {
+            Ok(_) => {
+                println!("configuration ok");
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(&error.into()),
+        },
+        Action::Serve(flags) => {
+            let started = flags.configuration().map_err(anyhow::Error::from).and_then(|config| {
+                observe::start(&config.logging)?;
+                let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+                let ended = threads.block_on(lifecycle::run(config));
+                // What still runs after a stop that was cut short is not waited for.
+                threads.shutdown_background();
+                ended
+            });
+            started.unwrap_or_else(|error| fail(&error))
+        }
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("viworks-host: {error:#}");
+    ExitCode::FAILURE
+}
