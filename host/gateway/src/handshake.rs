@@ -15,7 +15,7 @@ use wire::codec::{decode, encode};
 use wire::frame::{AgentFrame, Cancel, Challenge, Fault, Hello, HostFrame, Welcome};
 use wire::limits::{HELLO_WITHIN_MS, MAX_FACTS, MAX_HELLO_ATTEMPTS, NONCE_BYTES, PROTOCOL_VERSION};
 
-use crate::router::Gateway;
+use crate::room::Gateway;
 
 /// Longest text of a single fact.
 const MAX_FACT_BYTES: usize = 256;
@@ -144,9 +144,10 @@ fn facts(said: wire::facts::Facts) -> Result<Facts, Fault> {
     } = said;
     let texts = [&version, &os, &kernel, &arch, &hostname, &boot_id];
     let optional = [&container_engine, &compose];
-    let long = texts.into_iter().chain(optional.into_iter().flatten()).find(|text| {
-        text.len() > MAX_FACT_BYTES || text.chars().any(char::is_control)
-    });
+    let long = texts
+        .into_iter()
+        .chain(optional.into_iter().flatten())
+        .find(|text| text.len() > MAX_FACT_BYTES || text.chars().any(char::is_control));
     if let Some(text) = long {
         let start: String = text.chars().filter(|c| !c.is_control()).take(32).collect();
         let rule = format!("fact `{start}…` is over {MAX_FACT_BYTES} bytes or holds control characters");
@@ -173,4 +174,3 @@ async fn send(socket: &mut WebSocket, frame: &HostFrame) -> bool {
 fn fault(code: &str, message: String) -> Fault {
     Fault { code: code.to_owned(), message }
 }
-

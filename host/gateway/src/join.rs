@@ -12,7 +12,7 @@ use services::enrol::EnrolError;
 use services::origin::Origin;
 use wire::join::{Join, Joined};
 
-use crate::router::Gateway;
+use crate::room::Gateway;
 
 /// `POST /agent/v1/join`.
 pub async fn join(
@@ -56,9 +56,11 @@ fn refuse(error: &EnrolError) -> Response {
             "join_token_refused",
             "the join token is unknown, used, expired or revoked; make a new one with `viworks agent join-token create`",
         ),
-        EnrolError::ProofRefused => {
-            problem(StatusCode::UNAUTHORIZED, "join_proof_refused", "proof is not this key's signature over token and name")
-        }
+        EnrolError::ProofRefused => problem(
+            StatusCode::UNAUTHORIZED,
+            "join_proof_refused",
+            "proof is not this key's signature over token and name",
+        ),
         EnrolError::Invalid { .. } => problem(StatusCode::UNPROCESSABLE_ENTITY, "invalid_join", &error.to_string()),
         EnrolError::NameTaken(_) => problem(StatusCode::CONFLICT, "agent_name_taken", &error.to_string()),
         EnrolError::Forbidden(_) | EnrolError::NotFound => {
@@ -74,6 +76,7 @@ fn refuse(error: &EnrolError) -> Response {
 /// One problem+json answer.
 pub fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
     let title = status.canonical_reason().unwrap_or("problem");
-    let body = json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail, "code": code });
+    let body =
+        json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail, "code": code });
     (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
 }

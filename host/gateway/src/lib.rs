@@ -6,6 +6,7 @@
 pub mod collector;
 pub mod session;
 pub mod connected;
+pub mod room;
 pub mod handshake;
 pub mod pump;
 pub mod join;

@@ -19,7 +19,7 @@ use wire::frame::{Fault, Goodbye, HostFrame};
 
 use crate::connected::{Mail, Registration};
 use crate::handshake::Greeted;
-use crate::router::Gateway;
+use crate::room::Gateway;
 use crate::session::{Input, Output, QUEUE_MAX, Session};
 
 /// A socket that takes nothing for this long is dropped; a slow reader costs itself only.

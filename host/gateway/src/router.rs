@@ -1,4 +1,4 @@
-//! The agents' listener: the join route and the WebSocket upgrade, and what every session shares.
+//! The agents' listener: the join route and the WebSocket upgrade.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,19 +10,9 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, State, WebSocketUpgrade};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use ports::clock::{Clock, Ids};
-use ports::seal::Seal;
-use services::directory::Directory;
-use services::dispatch::Dispatch;
-use services::enrol::Enrol;
-use services::presence::Presence;
-use services::progress::Progress;
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use wire::limits::MAX_FRAME_BYTES;
 
-use crate::connected::Connected;
+use crate::room::Gateway;
 use crate::{handshake, join, pump};
 
 /// Socket buffers. The library's defaults cost 138 KiB a connection; ours grow on demand.
@@ -30,73 +20,15 @@ const BUFFER_BYTES: usize = 4 * 1024;
 /// Most bytes waiting to be written to one agent before its socket counts as stuck.
 const MAX_WRITE_BUFFER_BYTES: usize = 2 * 1024 * 1024;
 
-/// Settings of the agents' door.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Where agents are told to open sessions, e.g. `ws://127.0.0.1:9090/ws/agent`.
-    pub ws_url: String,
-    /// Between an agent's heartbeats.
-    pub heartbeat: Duration,
-    /// Between an agent's telemetry samples; zero = none wanted.
-    pub telemetry: Duration,
-    /// Attempts one agent runs at once.
-    pub agent_concurrency: u32,
-    /// Sessions this host holds at once.
-    pub max_agents: usize,
-    /// Sockets that have not said HELLO yet.
-    pub max_unauthenticated: usize,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            ws_url: String::new(),
-            heartbeat: Duration::from_millis(wire::limits::HEARTBEAT_MS),
-            telemetry: Duration::from_secs(30),
-            agent_concurrency: 4,
-            max_agents: 20_000,
-            max_unauthenticated: 256,
-        }
-    }
-}
-
-/// What every session shares.
-pub struct Gateway {
-    /// Settings.
-    pub options: Options,
-    /// Sessions there are.
-    pub connected: Arc<Connected>,
-    /// Who there is.
-    pub directory: Arc<Directory>,
-    /// Opens and closes sessions.
-    pub presence: Arc<Presence>,
-    /// Takes reports.
-    pub progress: Arc<Progress>,
-    /// Reads what waits.
-    pub dispatch: Arc<Dispatch>,
-    /// Enrols machines.
-    pub enrol: Arc<Enrol>,
-    /// The cluster's key.
-    pub seal: Arc<dyn Seal>,
-    /// Time.
-    pub clock: Arc<dyn Clock>,
-    /// Nonces.
-    pub ids: Arc<dyn Ids>,
-    /// Room for sockets without HELLO.
-    pub unauthenticated: Semaphore,
-    /// Every session, so that the host can wait for their ends.
-    pub sessions: TaskTracker,
-    /// Set when the host leaves: every session says GOODBYE and ends.
-    pub stop: CancellationToken,
-}
-
 /// The agents' routes.
 pub fn router(gateway: Arc<Gateway>) -> Router {
     Router::new()
         .route(wire::limits::PATH, get(upgrade))
         .route(wire::join::PATH, post(join::join))
         .route("/livez", get(|| async { "ok" }))
-        .fallback(any(|| async { join::problem(StatusCode::NOT_FOUND, "not_found", "no such route on the agents' listener") }))
+        .fallback(any(|| async {
+            join::problem(StatusCode::NOT_FOUND, "not_found", "no such route on the agents' listener")
+        }))
         .layer(DefaultBodyLimit::max(wire::join::MAX_JOIN_BYTES))
         .with_state(gateway)
 }

@@ -29,6 +29,7 @@ pub const QUEUE_MAX: usize = 256;
 
 /// What the session hears.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "an input lives for one call; a box for every frame would cost more")]
 pub enum Input {
     /// The agent said something.
     Frame(AgentFrame),
@@ -262,11 +263,8 @@ impl Session {
     }
 
     fn result(&mut self, key: AttemptKey, outcome: Outcome) {
-        let attempt = self.in_flight.entry(key).or_insert(InFlight {
-            stage: Stage::Running,
-            command: None,
-            collector: None,
-        });
+        let attempt =
+            self.in_flight.entry(key).or_insert(InFlight { stage: Stage::Running, command: None, collector: None });
         if attempt.stage == Stage::Finishing {
             return;
         }

@@ -112,7 +112,9 @@ fn a_cancel_before_sending_means_it_never_runs() {
     assert_eq!(sent(&drain(&mut session)), [key(9)]);
     session.handle(Input::Settle(open(1), Settle::Cancel), now());
     let outputs = drain(&mut session);
-    assert!(matches!(&outputs[..], [Output::Advance(k, events)] if *k == key(1) && events[..] == [Event::CancelUnsent]));
+    assert!(
+        matches!(&outputs[..], [Output::Advance(k, events)] if *k == key(1) && events[..] == [Event::CancelUnsent])
+    );
 }
 
 #[test]
@@ -256,7 +258,8 @@ fn walk(seed: u64) {
                 Output::Load => {
                     assert!(loading.is_none(), "seed {seed}: two reads at once");
                     let unsent = |due: &&Due| models.get(&due.key()).is_none_or(|model| model.sent == 0);
-                    let wanted = store.values().filter(unsent).filter(|due| !settled.contains(&due.command.id.0.as_u128()));
+                    let wanted =
+                        store.values().filter(unsent).filter(|due| !settled.contains(&due.command.id.0.as_u128()));
                     loading = Some(wanted.cloned().collect());
                 }
                 _ => {}

@@ -1,0 +1,77 @@
+//! What every session shares: settings, the use cases it calls, and the way to end it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ports::clock::{Clock, Ids};
+use ports::seal::Seal;
+use services::directory::Directory;
+use services::dispatch::Dispatch;
+use services::enrol::Enrol;
+use services::presence::Presence;
+use services::progress::Progress;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::connected::Connected;
+
+/// Settings of the agents' door.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where agents are told to open sessions, e.g. `ws://127.0.0.1:9090/ws/agent`.
+    pub ws_url: String,
+    /// Between an agent's heartbeats.
+    pub heartbeat: Duration,
+    /// Between an agent's telemetry samples; zero = none wanted.
+    pub telemetry: Duration,
+    /// Attempts one agent runs at once.
+    pub agent_concurrency: u32,
+    /// Sessions this host holds at once.
+    pub max_agents: usize,
+    /// Sockets that have not said HELLO yet.
+    pub max_unauthenticated: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            ws_url: String::new(),
+            heartbeat: Duration::from_millis(wire::limits::HEARTBEAT_MS),
+            telemetry: Duration::from_secs(30),
+            agent_concurrency: 4,
+            max_agents: 20_000,
+            max_unauthenticated: 256,
+        }
+    }
+}
+
+/// What every session shares.
+pub struct Gateway {
+    /// Settings.
+    pub options: Options,
+    /// Sessions there are.
+    pub connected: Arc<Connected>,
+    /// Who there is.
+    pub directory: Arc<Directory>,
+    /// Opens and closes sessions.
+    pub presence: Arc<Presence>,
+    /// Takes reports.
+    pub progress: Arc<Progress>,
+    /// Reads what waits.
+    pub dispatch: Arc<Dispatch>,
+    /// Enrols machines.
+    pub enrol: Arc<Enrol>,
+    /// The cluster's key.
+    pub seal: Arc<dyn Seal>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Nonces.
+    pub ids: Arc<dyn Ids>,
+    /// Room for sockets without HELLO.
+    pub unauthenticated: Semaphore,
+    /// Every session, so that the host can wait for their ends.
+    pub sessions: TaskTracker,
+    /// Set when the host leaves: every session says GOODBYE and ends.
+    pub stop: CancellationToken,
+}
