@@ -164,7 +164,12 @@ mod tests {
             agent_id: AgentId(Uuid::from_u128(3)),
             verb: "exec.run".into(),
             plugin_digest: "00".repeat(32),
-            plan: Plan { steps: vec![Step::new("uname")], effect: Effect::Host, locks: Vec::new(), summary: "x".into() },
+            plan: Plan {
+                steps: vec![Step::new("uname")],
+                effect: Effect::Host,
+                locks: Vec::new(),
+                summary: "x".into(),
+            },
             limits: RunLimits { run_timeout_ms: 1000, output_bytes: 1 << 20, grace_ms: 5000 },
             not_after_ms: 1_700_000_000_000,
             max_attempts: 1,
@@ -186,7 +191,8 @@ mod tests {
         for index in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[index] ^= 1;
-            let forged = SignedEnvelope { signed: URL_SAFE_NO_PAD.encode(&changed), signature: sealed.signature.clone() };
+            let forged =
+                SignedEnvelope { signed: URL_SAFE_NO_PAD.encode(&changed), signature: sealed.signature.clone() };
             assert_eq!(forged.open(&key(7).verifying_key()), Err(EnvelopeError::Signature), "byte {index}");
         }
     }

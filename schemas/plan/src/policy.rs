@@ -214,7 +214,8 @@ mod tests {
 
     #[test]
     fn empty_rules_allow_nothing() {
-        let plan = Plan { steps: vec![Step::new("true")], effect: Effect::Read, locks: Vec::new(), summary: String::new() };
+        let plan =
+            Plan { steps: vec![Step::new("true")], effect: Effect::Read, locks: Vec::new(), summary: String::new() };
         assert_eq!(Rules::default().permit(&plan).err().map(|d| d.pointer), Some("/effect".into()));
         check(&[], Step::new("true"), Some("/steps/0/program"));
         check(&[rule("true", &[])], Step::new("true"), Some("/steps/0/args"));
@@ -234,7 +235,7 @@ mod tests {
     #[test]
     fn a_path_is_meant_by_the_rule_that_maps_to_it_and_by_no_other() {
         let uname = ProgramRule { path: Some("/usr/bin/uname".into()), ..ProgramRule::any_args("uname") };
-        check(&[uname.clone()], step("/usr/bin/uname", &["-a"]), None);
+        check(std::slice::from_ref(&uname), step("/usr/bin/uname", &["-a"]), None);
         check(&[uname], step("/tmp/uname", &[]), Some("/steps/0/program"));
     }
 
@@ -263,8 +264,16 @@ mod tests {
     #[test]
     fn stars_match_any_run_and_nothing_else() {
         for (pattern, text, expected) in [
-            ("*", "", true), ("*", "anything", true), ("a*c", "abbc", true), ("a*c", "ac", true), ("a*c", "acd", false),
-            ("**", "x", true), ("a**b", "ab", true), ("", "", true), ("", "x", false), ("*a*a*a*b", "aaaaaaaaaaaaaaaaaaaa", false),
+            ("*", "", true),
+            ("*", "anything", true),
+            ("a*c", "abbc", true),
+            ("a*c", "ac", true),
+            ("a*c", "acd", false),
+            ("**", "x", true),
+            ("a**b", "ab", true),
+            ("", "", true),
+            ("", "x", false),
+            ("*a*a*a*b", "aaaaaaaaaaaaaaaaaaaa", false),
         ] {
             assert_eq!(glob(pattern, text), expected, "{pattern} on {text}");
         }

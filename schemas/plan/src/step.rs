@@ -69,7 +69,14 @@ pub struct Step {
 impl Step {
     /// A step that runs `program` with no arguments.
     pub fn new(program: impl Into<String>) -> Step {
-        Step { program: program.into(), args: Vec::new(), env: BTreeMap::new(), cwd: None, stdin: None, timeout_ms: None }
+        Step {
+            program: program.into(),
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            cwd: None,
+            stdin: None,
+            timeout_ms: None,
+        }
     }
 }
 
