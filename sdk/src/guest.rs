@@ -3,6 +3,7 @@
 
 use std::sync::Once;
 
+pub use crate::bindings;
 use crate::context;
 use crate::failure::{Failure, Result};
 use crate::manifest::Plugin;
@@ -10,17 +11,6 @@ use crate::outputs::{self, End, StepEnd};
 use crate::text::{parse, text_of};
 use crate::value::read;
 use crate::{log, step};
-
-pub mod bindings {
-    //! Written by wit-bindgen from the released ABI.
-    wit_bindgen::generate!({
-        path: "wit/1.0",
-        world: "verb-plugin",
-        pub_export_macro: true,
-        runtime_path: "viworks_sdk::guest::wit_bindgen_rt",
-        default_bindings_module: "viworks_sdk::guest::bindings",
-    });
-}
 
 pub use bindings::export;
 pub use wit_bindgen::rt as wit_bindgen_rt;

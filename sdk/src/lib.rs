@@ -52,6 +52,9 @@
 // The derives name this crate from outside; its own tests use them too.
 extern crate self as viworks_sdk;
 
+#[cfg(target_family = "wasm")]
+#[doc(hidden)]
+pub mod bindings;
 pub mod builder;
 pub mod context;
 pub mod failure;

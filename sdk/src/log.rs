@@ -38,7 +38,7 @@ pub fn with(level: &str, message: &str, fields: &Value) {
 
 #[cfg(target_family = "wasm")]
 fn write(level: &str, message: &str, fields: &str) {
-    crate::guest::bindings::viworks::plugin::log::write(level, message, fields);
+    crate::bindings::viworks::plugin::log::write(level, message, fields);
 }
 
 #[cfg(not(target_family = "wasm"))]
