@@ -185,13 +185,16 @@ impl Machine {
         let unfinished = unfinished
             .take(MAX_HELLO_ATTEMPTS)
             .map(|(attempt, active)| Unfinished { attempt: *attempt, started: active.phase.may_have_started() });
+        let unfinished: Vec<Unfinished> = unfinished.collect();
+        // The limit is on both lists together; a result left out here is still sent after WELCOME.
+        let room = MAX_HELLO_ATTEMPTS - unfinished.len();
         let hello = Hello {
             protocol: PROTOCOL_VERSION,
             agent_id,
             signature,
             facts: *facts,
-            unfinished: unfinished.collect(),
-            unacknowledged: self.kept.keys().copied().take(MAX_HELLO_ATTEMPTS).collect(),
+            unfinished,
+            unacknowledged: self.kept.keys().copied().take(room).collect(),
         };
         self.frame(AgentFrame::Hello(hello));
         self.session = Session::Greeted { hello_ms: now.mono_ms, until_ms: now.mono_ms + WELCOME_WITHIN_MS };
