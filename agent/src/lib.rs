@@ -10,6 +10,7 @@ pub mod config;
 pub mod document;
 mod driver;
 pub mod facts;
+pub mod failure;
 pub mod identity;
 pub mod join;
 pub mod journal;
@@ -24,4 +25,5 @@ pub mod telemetry;
 mod ways;
 pub mod writer;
 
-pub use crate::run::{Options, RunError, run};
+pub use crate::failure::RunError;
+pub use crate::run::{Options, run};

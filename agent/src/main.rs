@@ -29,7 +29,7 @@ struct Arguments {
 enum Command {
     /// Enrol this machine: make a key, prove it to the host, pin the host's key.
     Join {
-        /// The host's address for agents, e.g. http://10.0.0.1:9090.
+        /// The host's address for agents, e.g. `http://10.0.0.1:9090`.
         url: String,
         /// One-time token the host showed, vwj_….
         #[arg(long, env = "VIWORKS_JOIN_TOKEN", hide_env_values = true)]

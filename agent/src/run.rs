@@ -15,9 +15,9 @@ use crate::clock;
 use crate::config::Config;
 use crate::document::DocumentError;
 use crate::driver::{Driver, Known, Sampling};
-use crate::identity::{Identity, IdentityError};
+use crate::failure::RunError;
+use crate::identity::Identity;
 use crate::journal::Journal;
-use crate::log::LogError;
 use crate::machine::{Machine, Setup};
 use crate::policy::Policy;
 use crate::socket::check_url;
@@ -40,34 +40,6 @@ pub struct Options {
     pub program: Option<PathBuf>,
     /// Ends the agent. Its children live on.
     pub stop: CancellationToken,
-}
-
-/// Why an agent cannot run, or can no longer.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// It has not joined, or its secrets are exposed.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// Policy or settings are wrong.
-    #[error(transparent)]
-    Document(#[from] DocumentError),
-    /// The journal is not usable. Nothing more is done, because nothing more could be remembered.
-    #[error("the journal is not usable: {0}")]
-    Journal(#[from] LogError),
-    /// The host's address is not one.
-    #[error("identity.json: ws_url {0}")]
-    Url(String),
-    /// One agent for each data directory.
-    #[error("another agent runs with {}; end it first", .0.display())]
-    Taken(PathBuf),
-    /// The system said no.
-    #[error("cannot {doing}: {source}")]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// What the system answered.
-        source: std::io::Error,
-    },
 }
 
 /// Runs until `stop`.
