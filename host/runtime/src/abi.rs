@@ -6,11 +6,11 @@ use domain::verb::Profile;
 use plan::step::Plan;
 use ports::plugins::{Outputs, Violation};
 use serde_json::{Value, json};
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::Component;
 
 use crate::engine::Sandbox;
 use crate::fault::Fault;
-use crate::guest::{Guest, Log};
+use crate::guest::Log;
 
 /// The versions of the ABI this host speaks.
 pub(crate) const SUPPORTED: &[&str] = &["1.0"];
@@ -18,11 +18,6 @@ pub(crate) const SUPPORTED: &[&str] = &["1.0"];
 pub(crate) const IMPORTS: &[&str] = &["viworks:plugin/log@1.", "viworks:plugin/types@1."];
 /// What a verb plugin must export, without the minor version.
 pub(crate) const EXPORT: &str = "viworks:plugin/verbs@1.";
-
-/// Gives `linker` everything a guest may import.
-pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    v1::link(linker)
-}
 
 /// A component whose imports and exports fit, ready for a fresh instance per call.
 pub(crate) enum Prepared {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy};
 
-use crate::abi;
 use crate::guest::Guest;
 use crate::ticker::{Running, Ticker};
+use crate::world;
 
 /// Most bytes of stack a guest may use; threads that run guests have at least eight times as much.
 const GUEST_STACK: usize = 512 * 1024;
@@ -69,7 +69,7 @@ impl Sandbox {
         };
         let ticker = Ticker::start(&engine).map_err(|error| EngineError(error.to_string()))?;
         let mut linker = Linker::new(&engine);
-        abi::link(&mut linker).map_err(|error| EngineError(error.to_string()))?;
+        world::link(&mut linker).map_err(|error| EngineError(error.to_string()))?;
         Ok(Sandbox { inner: Arc::new(Inner { engine, linker, ticker, allocation }) })
     }
 

@@ -10,9 +10,9 @@ use ports::plugins::{Interpretation, Outputs, PlanError, Violation};
 use serde_json::Value;
 
 use crate::abi::{self, CallContext, Failure, Judgement};
+use crate::build::{Build, VerbBuild};
 use crate::engine::Sandbox;
 use crate::fault::Fault;
-use crate::gates::{Build, VerbBuild};
 use crate::guest::Log;
 
 /// Most bytes of a typed result's JSON text.

@@ -5,9 +5,8 @@
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
-use wasmtime::{ResourceLimiter, Store, StoreContextMut, UpdateDeadline};
+use wasmtime::{Engine, ResourceLimiter, Store, StoreContextMut, UpdateDeadline};
 
-use crate::engine::Sandbox;
 use crate::fault::Fault;
 
 /// Most bytes of linear memory.
@@ -100,10 +99,10 @@ struct Deadline {
 
 impl Guest {
     /// A store for one request: limited, not yet armed.
-    pub(crate) fn store(sandbox: &Sandbox) -> Store<Guest> {
+    pub(crate) fn store(engine: &Engine) -> Store<Guest> {
         let deadline = Deadline { budget: Budget::INSTANTIATE, cpu_end: Duration::ZERO, wall_end: Instant::now() };
         let guest = Guest { log: Log::default(), deadline, ended: None };
-        let mut store = Store::new(sandbox.engine(), guest);
+        let mut store = Store::new(engine, guest);
         store.limiter(|guest| guest);
         store.epoch_deadline_callback(on_tick);
         store
@@ -204,11 +203,12 @@ impl ResourceLimiter for Guest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Sandbox;
 
     #[test]
     fn a_log_keeps_its_first_lines_and_counts_the_rest() {
         let sandbox = Sandbox::new(2).expect("engine");
-        let mut store = Guest::store(&sandbox);
+        let mut store = Guest::store(sandbox.engine());
         for number in 0..150 {
             store.data_mut().write("info".into(), format!("line {number}"), "{}".into());
         }
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn a_logged_line_cannot_forge_another() {
         let sandbox = Sandbox::new(2).expect("engine");
-        let mut store = Guest::store(&sandbox);
+        let mut store = Guest::store(sandbox.engine());
         store.data_mut().write("info".into(), "a\nERROR \u{1b}[31m".into(), "{}".into());
         store.data_mut().write("info".into(), "x".repeat(64 * 1024), "{}".into());
         let log = store.into_data().into_log();

@@ -8,6 +8,7 @@ mod engine;
 mod ticker;
 
 mod guest;
+mod world;
 
 mod fault;
 
@@ -20,9 +21,9 @@ mod refusal;
 mod schema;
 
 mod compile;
-mod gates;
-
+mod build;
 mod execute;
+mod gates;
 
 // What serves: verbs, the picture of all of them, and the folder it follows.
 mod verbs;
@@ -40,6 +41,6 @@ pub mod tool;
 
 pub use compile::{CacheError, CacheOptions, Compile, compile_worker_main};
 pub use engine::{Allocation, EngineError};
+pub use gates::operator::DefaultGrants;
 pub use refusal::Code;
-pub use registry::DefaultGrants;
 pub use service::{BuildError, Handle, NotRunning, Options, Service, Transition};

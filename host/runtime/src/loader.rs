@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 use ports::clock::Clock;
 use ports::plugins::Refusal;
 
+use crate::build::Build;
 use crate::folder::{self, FolderId, Listing, WasmFile};
-use crate::gates::{self, Build, Gates};
+use crate::gates::operator::DefaultGrants;
+use crate::gates::{self, Gates};
 use crate::published::Published;
 use crate::refusal::Code;
-use crate::registry::{Assembly, Candidate, DefaultGrants, Found};
+use crate::registry::{Assembly, Candidate, Found};
 use crate::verbs::Machinery;
 
 /// A truncated file younger than this is still being copied.

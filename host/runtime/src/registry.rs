@@ -12,7 +12,8 @@ use domain::time::Timestamp;
 use plan::policy::Rules;
 use ports::plugins::Refusal;
 
-use crate::gates::{Build, operator};
+use crate::build::Build;
+use crate::gates::operator::{self, DefaultGrants};
 use crate::refusal::Code;
 use crate::verbs::{LoadedVerb, Machinery, PluginVersion};
 
@@ -20,16 +21,6 @@ use crate::verbs::{LoadedVerb, Machinery, PluginVersion};
 const RETAINED: usize = 3;
 /// Removed plugins that are still told about.
 const REMEMBERED: usize = 256;
-
-/// What a plugin may plan while its operator has not said.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DefaultGrants {
-    /// Nothing: it waits for approval.
-    #[default]
-    None,
-    /// What its manifest requests.
-    Requested,
-}
 
 /// A file as far as it got by itself.
 #[derive(Clone)]

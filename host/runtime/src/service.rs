@@ -21,12 +21,13 @@ use crate::compile::{CacheError, CacheOptions, Compile, Compiler};
 use crate::engine::{Allocation, EngineError, Sandbox};
 use crate::folder::{self, FolderId};
 use crate::gates::Gates;
+use crate::gates::operator::DefaultGrants;
 use crate::loader::{Loader, Memory, Report};
 use crate::nearest::nearest;
 use crate::pool::{self, Pool};
 use crate::published::Published;
 pub use crate::published::Transition;
-use crate::registry::{DefaultGrants, Snapshot};
+use crate::registry::Snapshot;
 use crate::settle::{QUIET, Settle};
 use crate::verbs::Machinery;
 

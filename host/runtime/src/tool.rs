@@ -9,10 +9,11 @@ use plan::step::Plan;
 use ports::plugins::{PlanError, Refusal};
 use serde_json::Value;
 
+use crate::build::Build;
 use crate::compile::{Compile, Compiler, digest};
 use crate::engine::{EngineError, Sandbox};
 use crate::execute;
-use crate::gates::{self, Build, Gates, operator};
+use crate::gates::{self, Gates, operator};
 pub use crate::guest::LogLine;
 use crate::service::GATE_STACK;
 

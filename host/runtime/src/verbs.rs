@@ -11,10 +11,10 @@ use ports::plugins::{Interpretation, Outputs, PlanError, PluginIdentity, Verb, V
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+use crate::build::{Build, VerbBuild};
 use crate::engine::Sandbox;
 use crate::execute::{self, Executed, Health};
 use crate::fault::Fault;
-use crate::gates::{Build, VerbBuild};
 use crate::guest::{Log, LogLine};
 use crate::pool::{Overloaded, Pool};
 

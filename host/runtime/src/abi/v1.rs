@@ -7,31 +7,16 @@ use plan::outcome::End;
 use plan::step::{Plan, Step};
 use ports::plugins::{Outputs, Violation};
 use wasmtime::Store;
-use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::component::Component;
 
 use super::{CallContext, Called, Failure, Judgement};
 use crate::engine::Sandbox;
 use crate::fault::Fault;
 use crate::guest::{Budget, Guest};
-
-mod bindings {
-    wasmtime::component::bindgen!({ path: "../../sdk/wit/1.0", world: "verb-plugin" });
-}
+use crate::world::v1 as bindings;
 
 use bindings::exports::viworks::plugin::verbs as wit;
-use bindings::viworks::plugin::{log, types};
-
-impl types::Host for Guest {}
-
-impl log::Host for Guest {
-    fn write(&mut self, level: String, message: String, fields: String) {
-        Guest::write(self, level, message, fields);
-    }
-}
-
-pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    bindings::VerbPlugin::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)
-}
+use bindings::viworks::plugin::types;
 
 /// A component that fits this version.
 pub(crate) struct Prepared {
@@ -85,7 +70,7 @@ impl Prepared {
         call: impl FnOnce(&mut Store<Guest>, &wit::Guest) -> wasmtime::Result<T>,
     ) -> Called<T> {
         let running = sandbox.running();
-        let mut store = Guest::store(sandbox);
+        let mut store = Guest::store(sandbox.engine());
         Guest::arm(&mut store, Budget::INSTANTIATE);
         let answer = self.pre.instantiate(&mut store).and_then(|instance| {
             Guest::arm(&mut store, budget);

@@ -8,8 +8,9 @@ use ports::plugins::VerbContract;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{No, VerbBuild};
+use super::No;
 use crate::abi;
+use crate::build::VerbBuild;
 use crate::refusal::Code;
 use crate::schema::Schema;
 

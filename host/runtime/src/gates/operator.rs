@@ -6,12 +6,22 @@ use plan::policy::Rules;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Build, No};
+use super::No;
+use crate::build::Build;
 use crate::refusal::Code;
-use crate::registry::DefaultGrants;
 
 /// Most bytes of the toml file.
 pub(crate) const MAX_TOML_BYTES: u64 = 256 * 1024;
+
+/// What a plugin may plan while its operator has not said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DefaultGrants {
+    /// Nothing: it waits for approval.
+    #[default]
+    None,
+    /// What its manifest requests.
+    Requested,
+}
 
 /// The file as it is written.
 #[derive(Deserialize)]

@@ -8,8 +8,9 @@ use plan::step::Plan;
 use ports::plugins::{Interpretation, Outputs, PlanError};
 use serde_json::Value;
 
-use super::{Build, No, VerbBuild, operator};
+use super::{No, operator};
 use crate::abi::CallContext;
+use crate::build::{Build, VerbBuild};
 use crate::engine::Sandbox;
 use crate::execute::{self, Executed};
 use crate::refusal::Code;
