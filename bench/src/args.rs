@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::fleet::Behaviour;
+use crate::behaviour::Behaviour;
 use crate::frames::Answers;
 
 /// Measures ViWorkS from its doors: real sockets, the real handshake, a process of its own.
@@ -53,7 +53,7 @@ pub enum Scenario {
 /// Where the product is, and its simulated agents.
 #[derive(Clone, Debug, Args)]
 pub struct Product {
-    /// The operators' door, e.g. http://127.0.0.1:8080.
+    /// The operators' door, e.g. `http://127.0.0.1:8080`.
     #[arg(long, value_name = "URL")]
     pub api: String,
     /// The agents' door, e.g. ws://127.0.0.1:9090/ws/agent.
@@ -157,7 +157,7 @@ pub struct Idle {
 /// `reads`
 #[derive(Clone, Debug, Args)]
 pub struct Reads {
-    /// The operators' door, e.g. http://127.0.0.1:8080.
+    /// The operators' door, e.g. `http://127.0.0.1:8080`.
     #[arg(long, value_name = "URL")]
     pub api: String,
     /// The body of a login, as the host leaves it in admin.json.

@@ -6,52 +6,22 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use ed25519_dalek::VerifyingKey;
-use plan::id::{AgentId, ClusterId};
+use plan::id::AgentId;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::frames::Answers;
+use crate::behaviour::{Behaviour, Shared, Tally};
 use crate::http::Origin;
 use crate::identity::{Identities, Identity};
 use crate::ledger::{Acks, Unheard};
 use crate::schedule::now_ns;
-use crate::session::{Conversation, Tally, greet, open};
+use crate::session::{Conversation, greet, open};
 
 /// Handshakes under way at once.
 const GREETERS: usize = 128;
 /// Longest wait for one agent's session.
 const GREETED_WITHIN: Duration = Duration::from_secs(60);
-
-/// How the agents behave.
-#[derive(Clone, Debug)]
-pub struct Behaviour {
-    /// Each agent checks the signature of its first COMMAND and of every so many after it; 0 = of none.
-    pub verify_every: u32,
-    /// Whether every frame is a write of its own; else the answers to a COMMAND leave together.
-    pub flush_each: bool,
-    /// Whether samples are sent at the interval the host asks for.
-    pub telemetry: bool,
-    /// What a COMMAND is answered with.
-    pub answers: Answers,
-}
-
-/// What all agents of a fleet share.
-pub struct Shared {
-    /// The installation they joined.
-    pub cluster: ClusterId,
-    /// Its key.
-    pub cluster_key: VerifyingKey,
-    /// How they behave.
-    pub behaviour: Behaviour,
-    /// Who hears of acknowledgements now.
-    pub acks: RwLock<Arc<dyn Acks>>,
-    /// What they have done.
-    pub tally: Tally,
-    /// Why sessions ended that should not have.
-    pub ended: Mutex<Vec<String>>,
-}
 
 /// A connected fleet.
 pub struct Fleet {

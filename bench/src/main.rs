@@ -21,6 +21,7 @@ use crate::runs::ledger_check::Check;
 
 mod args;
 mod baseline;
+mod behaviour;
 mod child;
 mod conditions;
 mod fleet;

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -25,7 +25,7 @@ use wire::frame::{AgentFrame, Goodbye, Hello, HostFrame, Welcome};
 use wire::limits::{MAX_FRAME_BYTES, PROTOCOL_VERSION};
 use wire::sample::{Disk, Sample, Usage};
 
-use crate::fleet::Shared;
+use crate::behaviour::Shared;
 use crate::frames::{Answers, Heard};
 use crate::http::Origin;
 use crate::identity::Identity;
@@ -108,19 +108,6 @@ async fn next_frame(socket: &mut Socket) -> Result<HostFrame> {
             other => bail!("expected a frame, not {other:?}"),
         }
     }
-}
-
-/// What an open session has done, over all agents.
-#[derive(Debug, Default)]
-pub struct Tally {
-    /// COMMAND frames answered.
-    pub commands: AtomicU64,
-    /// Envelopes whose signature was checked.
-    pub verified: AtomicU64,
-    /// Envelopes that were not the cluster's, or not for this agent and command.
-    pub forged: AtomicU64,
-    /// COMMAND frames for an attempt that was already under way on the agent.
-    pub repeated: AtomicU64,
 }
 
 /// Holds one session until told to stop.
