@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use choose::Choice;
 pub use command::{ContextCommand, run};
 pub use login::{LoginOptions, login, logout, password};
-pub use store::Store;
+pub use store::{Store, StoreError};
 pub use vault::ContextVault;
 
 /// Targets of a verb that changes something above which `run` asks, when the file does not say.

@@ -19,7 +19,7 @@ use crate::prompt;
 /// How to log in.
 #[derive(Clone, Debug, Args)]
 pub struct LoginOptions {
-    /// The host's address, e.g. https://viworks.example.com
+    /// The host's address, e.g. `https://viworks.example.com`
     pub url: String,
     /// What to call this context; the host's name when absent
     #[arg(long, value_name = "NAME")]
