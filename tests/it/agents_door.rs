@@ -1,0 +1,122 @@
+//! The agents' door, with an agent played by the test that says what a real one never would.
+
+use domain::attempt::State;
+use ed25519_dalek::SigningKey;
+use plan::outcome::{End, Outcome, StreamEnd};
+use serde_json::json;
+use tests::client::state_of;
+use tests::gate::Gated;
+use tests::host::TestHost;
+use tests::machine::TestAgent;
+use tests::played::Played;
+use wire::frame::{AgentFrame, HostFrame};
+use wire::limits::MAX_FRAME_BYTES;
+
+#[tokio::test]
+async fn only_the_key_that_joined_opens_a_session_and_only_for_this_nonce() {
+    let host = TestHost::start().await;
+    let admin = host.admin().await;
+    let mut played = Played::join(&host, &admin, "played").await;
+
+    let (mut socket, challenge) = played.dial().await;
+    let old = played.hello(&challenge);
+    socket.say(&AgentFrame::Hello(old.clone())).await;
+    assert!(matches!(socket.hear().await, Some(HostFrame::Welcome(_))), "the right key is let in");
+
+    let (mut socket, fresh) = played.dial().await;
+    assert_ne!(fresh.nonce, challenge.nonce);
+    socket.say(&AgentFrame::Hello(old)).await;
+    assert_eq!(socket.ended().await.as_deref(), Some("unauthenticated"), "a replayed HELLO");
+
+    played.key = SigningKey::from_bytes(&[7; 32]);
+    let (mut socket, challenge) = played.dial().await;
+    socket.say(&AgentFrame::Hello(played.hello(&challenge))).await;
+    assert_eq!(socket.ended().await.as_deref(), Some("unauthenticated"), "another key");
+
+    let (mut socket, _) = played.dial().await;
+    socket.say(&AgentFrame::Heartbeat { attempts: 0 }).await;
+    assert_eq!(socket.ended().await.as_deref(), Some("hello_expected"), "anything before HELLO");
+}
+
+#[tokio::test]
+async fn what_is_no_frame_ends_the_session_and_nothing_else() {
+    let host = TestHost::start().await;
+    let admin = host.admin().await;
+    let played = Played::join(&host, &admin, "played").await;
+    let _agent = TestAgent::start(&host, &admin, "web-1").await;
+
+    for (text, code) in [
+        (r#"{"type":"REBOOT"}"#.to_owned(), "malformed_frame"),
+        ("not json".to_owned(), "malformed_frame"),
+        (r#"{"type":"ACK"}"#.to_owned(), "malformed_frame"),
+        (r#"{"type":"ACK","attempt":"nonsense"}"#.to_owned(), "malformed_frame"),
+    ] {
+        let (mut socket, _) = played.open().await;
+        socket.say_text(text.clone()).await;
+        assert_eq!(socket.ended().await.as_deref(), Some(code), "{text}");
+    }
+    // Over the limit the socket may be cut before anything can be said about it.
+    let (mut socket, _) = played.open().await;
+    socket.say_text(" ".repeat(MAX_FRAME_BYTES + 1)).await;
+    let code = socket.ended().await;
+    assert!(code.as_deref().is_none_or(|code| code == "frame_too_long"), "{code:?}");
+
+    let id = admin.exec("web-1", &json!({ "program": "true" })).await;
+    assert_eq!(state_of(&admin.ended(&id, "web-1").await), State::Succeeded, "the others go on");
+}
+
+#[tokio::test]
+async fn nobody_can_report_about_another_machines_command() {
+    let host = TestHost::start().await;
+    let admin = host.admin().await;
+    let played = Played::join(&host, &admin, "played").await;
+    let _agent = TestAgent::start(&host, &admin, "web-1").await;
+
+    let mut gated = Gated::new();
+    let id = admin.exec("web-1", &gated.args()).await;
+    gated.started().await;
+    admin.reaches(&id, "web-1", State::Running).await;
+    let (mut socket, _) = played.open().await;
+    let attempt = format!("{id}/1").parse().expect("an attempt");
+    let outcome = Outcome { stdout: StreamEnd::default(), ..Outcome::not_started(End::Cancelled { started: false }) };
+    socket.say(&AgentFrame::Ack { attempt }).await;
+    socket.say(&AgentFrame::Result { attempt, outcome }).await;
+    // An answer to the claim, or the end of the session, says that it was read.
+    let heard = socket.hear().await;
+    assert!(matches!(heard, Some(HostFrame::ResultAck { .. } | HostFrame::Error(_)) | None), "{heard:?}");
+    assert_eq!(state_of(&admin.invocation(&id, "web-1").await), State::Running);
+
+    gated.open();
+    let invocation = admin.ended(&id, "web-1").await;
+    assert_eq!(state_of(&invocation), State::Succeeded, "{invocation:#}");
+    assert_eq!((gated.starts(), &invocation["stdout"]), (1, &json!("out\nend\n")));
+}
+
+#[tokio::test]
+async fn a_revoked_agent_is_cut_and_not_let_in_again() {
+    let host = TestHost::start().await;
+    let admin = host.admin().await;
+    let played = Played::join(&host, &admin, "played").await;
+    let (mut socket, _) = played.open().await;
+    let answer = admin.post("/api/v1/agents/played/revoke", &json!({})).await;
+    assert!((200..300).contains(&answer.status), "{answer:?}");
+    assert_eq!(socket.ended().await.as_deref(), Some("cut"));
+
+    let (mut socket, challenge) = played.dial().await;
+    socket.say(&AgentFrame::Hello(played.hello(&challenge))).await;
+    assert_eq!(socket.ended().await.as_deref(), Some("revoked"));
+    // Nobody runs anything on it either.
+    let body = json!({ "verb": "exec.run", "args": { "program": "true" }, "target": { "agents": ["played"] } });
+    assert_eq!(admin.post("/api/v1/commands", &body).await.code(), "no_target");
+}
+
+#[tokio::test]
+async fn the_newest_session_of_an_agent_wins() {
+    let host = TestHost::start().await;
+    let admin = host.admin().await;
+    let played = Played::join(&host, &admin, "played").await;
+    let (mut older, first) = played.open().await;
+    let (_newer, second) = played.open().await;
+    assert!(second.session_epoch > first.session_epoch);
+    assert_eq!(older.ended().await.as_deref(), Some("cut"));
+}

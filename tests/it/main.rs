@@ -1,0 +1,11 @@
+//! The product from outside, door by door: a real host, real agents, real plugins.
+
+mod main_job;
+mod clocks;
+mod offline;
+mod crash;
+mod reload;
+mod refusals;
+mod agents_door;
+mod command_line;
+mod operating;

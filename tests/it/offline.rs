@@ -1,0 +1,53 @@
+//! Machines that are away: what waits for them, and what does not.
+
+use domain::attempt::State;
+use serde_json::json;
+use tests::client::{exec_body, state_of};
+use tests::gate::Gated;
+use tests::host::TestHost;
+use tests::machine::TestAgent;
+
+#[tokio::test]
+async fn a_command_waits_for_an_offline_machine_and_runs_when_it_is_back() {
+    let host = TestHost::start().await;
+    let admin = host.admin().await;
+    let mut agent = TestAgent::start(&host, &admin, "web-1").await;
+    agent.kill9();
+    agent.seen(&admin, "offline").await;
+
+    let mut gated = Gated::new();
+    gated.open();
+    let id = admin.exec("web-1", &gated.args()).await;
+    assert_eq!(state_of(&admin.invocation(&id, "web-1").await), State::Queued);
+    assert_eq!(admin.command(&id).await["status"], "pending");
+
+    agent.run();
+    let invocation = admin.ended(&id, "web-1").await;
+    assert_eq!(state_of(&invocation), State::Succeeded, "{invocation:#}");
+    assert_eq!((gated.starts(), &invocation["attempt"]), (1, &json!(1)));
+}
+
+#[tokio::test]
+async fn a_command_that_does_not_wait_expires_at_once_when_the_machine_is_offline() {
+    let host = TestHost::start().await;
+    let admin = host.admin().await;
+    let mut agent = TestAgent::start(&host, &admin, "web-1").await;
+    agent.kill9();
+    agent.seen(&admin, "offline").await;
+
+    let gated = Gated::new();
+    let mut body = exec_body("web-1", &gated.args());
+    body["start_within_ms"] = json!(0);
+    let id = admin.submit(&body).await;
+    let invocation = admin.invocation(&id, "web-1").await;
+    assert_eq!((state_of(&invocation), &invocation["reason"]), (State::Expired, &json!("offline")));
+    assert_eq!(admin.command(&id).await["status"], "expired");
+
+    agent.run();
+    agent.seen(&admin, "online").await;
+    // A machine that is here takes the same command.
+    body["args"] = json!({ "program": "true" });
+    let id = admin.submit(&body).await;
+    assert_eq!(state_of(&admin.ended(&id, "web-1").await), State::Succeeded);
+    assert_eq!(gated.starts(), 0);
+}

@@ -1,0 +1,193 @@
+//! A real host on a temporary folder.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::client::Api;
+use crate::process::Process;
+use crate::programs::{exec_plugin, program};
+use crate::wait::{until, until_within};
+
+/// Longest a host may take to be ready.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// One host. Dropped, it is killed.
+pub struct TestHost {
+    dir: tempfile::TempDir,
+    address: Ipv4Addr,
+    ports: (u16, u16),
+    process: Option<Process>,
+}
+
+impl TestHost {
+    /// Starts one with the exec plugin and waits until it can take work.
+    pub async fn start() -> TestHost {
+        let mut host = TestHost::new();
+        host.launch().await;
+        host
+    }
+
+    /// One that has not been started.
+    ///
+    /// # Panics
+    /// When its folder cannot be made.
+    #[expect(clippy::new_without_default, reason = "every call makes a folder")]
+    pub fn new() -> TestHost {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(dir.path().join("plugins")).expect("a plugin folder");
+        // An address of its own, so that its ports are free again after a restart.
+        let address =
+            Ipv4Addr::new(127, rand::random_range(1..=254), rand::random_range(1..=254), rand::random_range(1..=254));
+        let host = TestHost { dir, address, ports: (0, 0), process: None };
+        host.install("exec.wasm", exec_plugin());
+        host
+    }
+
+    /// Starts it, on the ports it had before, and waits until it can take work.
+    ///
+    /// # Panics
+    /// When it is not ready in time.
+    pub async fn launch(&mut self) {
+        let listening = self.data().join("listening.json");
+        // A host that was killed could not take it back.
+        let _ = std::fs::remove_file(&listening);
+        let config = self.dir.path().join("host.toml");
+        std::fs::write(&config, self.configuration()).expect("the configuration is written");
+        let mut serve = Command::new(program("viworks-host"));
+        serve.args(["serve", "--config"]).arg(&config).current_dir(self.dir.path());
+        let mut process = Process::start(&mut serve, &self.dir.path().join("host.log"));
+        let ready = until_within(READY_WITHIN, "the host listens", async || {
+            process.assert_alive();
+            let text = std::fs::read_to_string(&listening).ok()?;
+            let at: Value = serde_json::from_str(&text).ok()?;
+            Some((port(&at["api"]), port(&at["agents"])))
+        });
+        self.ports = ready.await;
+        self.process = Some(process);
+        let nobody = Api::anonymous(&self.url());
+        until_within(READY_WITHIN, "the host is ready", async || {
+            let response = nobody.request(Method::GET, "/readyz").send().await.ok()?;
+            response.status().is_success().then_some(())
+        })
+        .await;
+        let admin = self.admin().await;
+        until_within(READY_WITHIN, "the host serves exec.run", async || {
+            (admin.get("/api/v1/verbs/exec.run").await.status == 200).then_some(())
+        })
+        .await;
+    }
+
+    fn configuration(&self) -> String {
+        let (api, agents) = self.ports;
+        let text = |path: PathBuf| toml::Value::from(path.display().to_string()).to_string();
+        format!(
+            "[server]\nbind = \"{address}:{api}\"\nagents_bind = \"{address}:{agents}\"\nallowed_hosts = [\"{address}\"]\n\
+             [database]\nurl = \"sqlite:viworks.db\"\n[data]\ndir = {data}\n\
+             [plugins]\ndir = {plugins}\ndefault_grants = \"requested\"\n[logging]\nlevel = \"info\"\nformat = \"json\"\n",
+            address = self.address,
+            data = text(self.data()),
+            plugins = text(self.plugins()),
+        )
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill9(&mut self) {
+        self.process.take().expect("the host runs").kill9();
+    }
+
+    /// SIGTERM; how it ended.
+    ///
+    /// # Panics
+    /// When it does not run, or does not end.
+    pub async fn stop(&mut self) -> ExitStatus {
+        self.process.take().expect("the host runs").terminate().await
+    }
+
+    /// Where the API listens.
+    pub fn url(&self) -> String {
+        format!("http://{}:{}", self.address, self.ports.0)
+    }
+
+    /// Where agents connect.
+    pub fn agents_url(&self) -> String {
+        format!("http://{}:{}", self.address, self.ports.1)
+    }
+
+    /// Its data folder.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// Its plugin folder.
+    pub fn plugins(&self) -> PathBuf {
+        self.dir.path().join("plugins")
+    }
+
+    /// Puts a plugin file in place as an operator should: whole, by one rename.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    pub fn install(&self, name: &str, bytes: &[u8]) {
+        let beside = self.dir.path().join(name);
+        std::fs::write(&beside, bytes).expect("a file beside the folder");
+        std::fs::rename(&beside, self.plugins().join(name)).expect("a rename into the folder");
+    }
+
+    /// The first administrator's credential file.
+    pub fn credential_file(&self) -> PathBuf {
+        self.data().join("admin.json")
+    }
+
+    /// The first administrator, logged in.
+    ///
+    /// # Panics
+    /// When the credential does not work.
+    pub async fn admin(&self) -> Api {
+        let text = std::fs::read_to_string(self.credential_file()).expect("admin.json");
+        let credential = serde_json::from_str(&text).expect("JSON");
+        Api::anonymous(&self.url()).login(&credential).await
+    }
+
+    /// A new user, logged in.
+    ///
+    /// # Panics
+    /// When the host refuses.
+    pub async fn user(&self, admin: &Api, name: &str, role: &str) -> Api {
+        let password = format!("{name} waits for nobody");
+        let body = json!({ "name": name, "password": password, "role": role });
+        admin.post("/api/v1/users", &body).await.expect(201);
+        Api::anonymous(&self.url()).login(&json!({ "name": name, "password": password })).await
+    }
+
+    /// Waits until the plugin file's refusal has this code, or until it has none; the plugin.
+    ///
+    /// # Panics
+    /// When that does not happen.
+    pub async fn plugin_refused(&self, admin: &Api, name: &str, code: Option<&str>) -> Value {
+        until(&format!("plugin `{name}` has the refusal {code:?}"), async || {
+            let plugins = admin.get("/api/v1/plugins").await.expect(200);
+            let file = format!("{name}.wasm");
+            let found = plugins["items"].as_array()?.iter().find(|plugin| plugin["file"] == *file)?.clone();
+            (found["refusal"]["code"].as_str() == code).then_some(found)
+        })
+        .await
+    }
+
+    /// A folder of this host's that tests may write to.
+    pub fn scratch(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+fn port(address: &Value) -> u16 {
+    let port = address.as_str().and_then(|text| text.rsplit_once(':')).and_then(|(_, port)| port.parse().ok());
+    port.unwrap_or_else(|| panic!("listening.json holds no address: {address}"))
+}

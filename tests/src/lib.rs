@@ -1,0 +1,15 @@
+//! What end-to-end tests are made of: a real host, real agents, a client, and an agent played by the
+//! test itself. Everything runs from the binaries beside the test program, on loopback, in temporary
+//! folders.
+//!
+//! Invariant: nothing waits on time. Every wait looks at a level and has a ceiling.
+
+pub mod wait;
+pub mod programs;
+pub mod process;
+pub mod client;
+pub mod events;
+pub mod host;
+pub mod machine;
+pub mod gate;
+pub mod played;

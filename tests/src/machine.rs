@@ -1,0 +1,134 @@
+//! A real agent on a temporary folder, with a policy of harmless programs.
+
+use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use crate::client::Api;
+use crate::host::TestHost;
+use crate::process::{Process, children, is_alive, kill9, kill9_now};
+use crate::programs::{program, tool};
+use crate::wait::until;
+
+/// Programs the policy allows, with any arguments.
+const ALLOWED: [&str; 7] = ["uname", "true", "false", "sleep", "echo", "cat", "sh"];
+
+/// One agent. Dropped, it is killed with its supervisor and what that runs.
+pub struct TestAgent {
+    /// Its name.
+    pub name: String,
+    dir: tempfile::TempDir,
+    process: Option<Process>,
+}
+
+impl TestAgent {
+    /// Joins, starts and waits until the host sees it.
+    pub async fn start(host: &TestHost, admin: &Api, name: &str) -> TestAgent {
+        let mut agent = TestAgent::join(host, admin, name).await;
+        agent.run();
+        agent.seen(admin, "online").await;
+        agent
+    }
+
+    /// Joins and does not start.
+    ///
+    /// # Panics
+    /// When the host or the agent refuses.
+    pub async fn join(host: &TestHost, admin: &Api, name: &str) -> TestAgent {
+        let token = admin.post("/api/v1/join-tokens", &json!({})).await.expect(201);
+        let agent = TestAgent { name: name.to_owned(), dir: tempfile::tempdir().expect("a folder"), process: None };
+        let mut join = Command::new(program("viworks-agent"));
+        join.args(["join", &host.agents_url(), "--name", name, "--data"]).arg(agent.data());
+        join.args(["--token", token["token"].as_str().expect("a token")]).stdin(Stdio::null());
+        let done = join.output().expect("the agent's program starts");
+        assert!(done.status.success(), "the agent cannot join: {}", String::from_utf8_lossy(&done.stderr));
+        write_policy(&agent.policy());
+        agent
+    }
+
+    /// Starts its process.
+    ///
+    /// # Panics
+    /// When it runs already.
+    pub fn run(&mut self) {
+        assert!(self.process.is_none(), "the agent runs already");
+        let mut run = Command::new(program("viworks-agent"));
+        run.args(["run", "--data"]).arg(self.data()).arg("--policy").arg(self.policy());
+        self.process = Some(Process::start(&mut run, &self.dir.path().join("agent.log")));
+    }
+
+    /// Waits until the host says it has this status.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn seen(&mut self, api: &Api, status: &str) {
+        let path = format!("/api/v1/agents/{}", self.name);
+        let name = self.name.clone();
+        until(&format!("agent `{name}` is {status}"), async || {
+            if let Some(process) = self.process.as_mut() {
+                process.assert_alive();
+            }
+            (api.get(&path).await.json["status"] == *status).then_some(())
+        })
+        .await;
+    }
+
+    /// `kill -9` of the agent alone; its supervisor and what that runs live on.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill9(&mut self) {
+        self.process.take().expect("the agent runs").kill9();
+    }
+
+    /// `kill -9` of agent and supervisor; what that ran is left without a parent.
+    ///
+    /// # Panics
+    /// When one of them does not run.
+    pub async fn kill9_with_supervisor(&mut self) {
+        let supervisor = self.supervisor().expect("a supervisor runs");
+        self.kill9();
+        kill9(supervisor).await;
+    }
+
+    /// The supervisor's process id, if it runs.
+    pub fn supervisor(&self) -> Option<i32> {
+        let text = std::fs::read_to_string(self.data().join("supervisor.lock")).ok()?;
+        let pid = text.trim().parse().ok()?;
+        // The id may be somebody else's by now.
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+        (line.contains(&self.data().display().to_string()) && is_alive(pid)).then_some(pid)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn policy(&self) -> PathBuf {
+        self.dir.path().join("policy.toml")
+    }
+}
+
+impl Drop for TestAgent {
+    fn drop(&mut self) {
+        self.process = None;
+        if let Some(supervisor) = self.supervisor() {
+            let running = children(supervisor);
+            kill9_now(supervisor);
+            running.into_iter().for_each(kill9_now);
+        }
+    }
+}
+
+fn write_policy(path: &Path) {
+    let mut text = String::from("effects = [\"read\", \"change\", \"destroy\", \"host\"]\n");
+    for name in ALLOWED {
+        let file = toml::Value::from(tool(name).display().to_string());
+        writeln!(text, "[programs.{name}]\npath = {file}\nstdin = true").expect("text grows");
+    }
+    std::fs::write(path, text).expect("the policy is written");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("the policy is private");
+}
