@@ -15,7 +15,8 @@ mod vault;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use calls::{CommandQuery, MadeJoinToken, OutputPart};
+pub use api::agent::MadeJoinToken;
+pub use calls::{CommandQuery, OutputPart};
 pub use error::ClientError;
 pub use events::{CommandEvent, EventStream, Notice, Patience};
 pub use sse::{Frame, Parser, TooLong};

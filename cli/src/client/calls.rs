@@ -1,14 +1,14 @@
 //! The routes, one method each.
 
-use api::agent::{Agent, JoinToken, NewJoinToken};
+use api::agent::{Agent, JoinToken, MadeJoinToken, NewJoinToken};
 use api::auth::{Login, NewUser, Refresh, Tokens, User};
 use api::command::{Accepted, CancelAnswer, Command, Invocation, NewCommand};
 use api::page::{MAX_LIMIT, Page};
 use api::plugin::Plugin;
 use api::verb::{PlanPreview, PlanRequest, Verb};
 use reqwest::Method;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use super::Client;
 use super::error::ClientError;
@@ -43,17 +43,6 @@ pub struct OutputPart {
     pub pieces: Vec<(u64, Vec<u8>)>,
     /// Where to go on reading; where this part was asked for when there is no more.
     pub next: u64,
-}
-
-/// A join token just made, and where its agent should go if the host says so.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct MadeJoinToken {
-    /// The token.
-    #[serde(flatten)]
-    pub token: JoinToken,
-    /// Address of the agents' listener.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub agents_url: Option<String>,
 }
 
 impl Client {

@@ -55,6 +55,8 @@ pub struct Options {
     pub hosts: Vec<String>,
     /// Origins whose pages may use this API, e.g. `https://ops.example.org`. Also the CORS list.
     pub origins: Vec<String>,
+    /// Where machines join, e.g. `http://10.0.0.5:9090`; told with each new join token.
+    pub agents_url: Option<String>,
     /// The program's version.
     pub version: String,
     /// The installation.
@@ -75,6 +77,7 @@ impl Options {
         Options {
             hosts: Vec::new(),
             origins: Vec::new(),
+            agents_url: None,
             version: version.into(),
             cluster,
             login_burst: 10,

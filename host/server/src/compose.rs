@@ -101,8 +101,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, tokio::task::JoinHa
     let link = connected.clone();
 
     let browse = Arc::new(Browse { commands: rows.clone(), journal: rows.clone(), live });
-    let settle =
-        Arc::new(SettleUnowned { commands: rows.clone(), directory: directory.clone(), clock: clock.clone() });
+    let settle = Arc::new(SettleUnowned { commands: rows.clone(), directory: directory.clone(), clock: clock.clone() });
     let submit = Arc::new(Submit {
         plugins: verbs.clone(),
         directory: directory.clone(),
@@ -150,9 +149,11 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, tokio::task::JoinHa
     let leave = CancellationToken::new();
     let sessions = TaskTracker::new();
     let default_url = format!("ws://{}{}", agents_listener.local_addr()?, wire::limits::PATH);
+    let ws_url = config.server.agents_url.clone().unwrap_or(default_url);
+    let join_url = ws_url.trim_end_matches(wire::limits::PATH).replacen("ws", "http", 1);
     let gateway = Arc::new(Gateway {
         options: gateway::room::Options {
-            ws_url: config.server.agents_url.clone().unwrap_or(default_url),
+            ws_url,
             heartbeat: Duration::from_millis(config.agent_management.heartbeat_ms),
             telemetry: Duration::from_millis(config.telemetry.interval_ms),
             agent_concurrency: config.command.agent_concurrency,
@@ -192,6 +193,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, tokio::task::JoinHa
     let life = Duration::from_secs(config.security.access_token_s);
     let tokens = Tokens::new(&Key::Ed25519(keys::pkcs8(&token_key)?), cluster.id.to_string(), life)?;
     let mut options = rest::Options::new(env!("CARGO_PKG_VERSION"), cluster.id);
+    options.agents_url = Some(join_url);
     options.hosts.clone_from(&config.server.allowed_hosts);
     options.origins.clone_from(&config.security.cors_origins);
     let deps = rest::Deps {
@@ -231,7 +233,8 @@ fn start_writer(writer: Writer, stop: CancellationToken) -> tokio::task::JoinHan
 fn runtime_options(config: &Config, clock: &Arc<dyn Clock>, ids: &Arc<dyn Ids>) -> anyhow::Result<runtime::Options> {
     let folder = config.plugin_dir();
     if !folder.exists() {
-        std::fs::create_dir_all(&folder).with_context(|| format!("plugin folder {} cannot be made", folder.display()))?;
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("plugin folder {} cannot be made", folder.display()))?;
     }
     let cache = config.data.dir.join("compiled");
     keys::private_dir(&cache)?;
@@ -266,5 +269,7 @@ fn readiness(store: SqliteStore, leave: CancellationToken) -> rest::Readiness {
 }
 
 async fn listen(key: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("{key}: cannot listen on {address}; is something else there?"))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("{key}: cannot listen on {address}; is something else there?"))
 }

@@ -264,13 +264,14 @@ impl Config {
                 parse_file(path, &text)?
             }
         };
-        let overrides: BTreeMap<String, String> = env.into_iter().filter(|(key, _)| key.starts_with(ENV_PREFIX)).collect();
+        let overrides: BTreeMap<String, String> =
+            env.into_iter().filter(|(key, _)| key.starts_with(ENV_PREFIX)).collect();
         for (name, value) in overrides {
             apply(&mut table, &name, &value)?;
         }
-        let mut config: Config = toml::Value::Table(table)
-            .try_into()
-            .map_err(|error: toml::de::Error| ConfigError::Parse { place: "environment".into(), message: error.message().to_owned() })?;
+        let mut config: Config = toml::Value::Table(table).try_into().map_err(|error: toml::de::Error| {
+            ConfigError::Parse { place: "environment".into(), message: error.message().to_owned() }
+        })?;
         flags(&mut config);
         config.check()?;
         Ok(config)
@@ -360,7 +361,10 @@ mod tests {
 
     #[test]
     fn file_then_environment() {
-        let config = load("[server]\nbind = \"127.0.0.1:1\"\n", &[("VIWORKS__SERVER__AGENTS_BIND", "127.0.0.1:2"), ("HOME", "/")]);
+        let config = load(
+            "[server]\nbind = \"127.0.0.1:1\"\n",
+            &[("VIWORKS__SERVER__AGENTS_BIND", "127.0.0.1:2"), ("HOME", "/")],
+        );
         let config = config.expect("valid");
         assert_eq!((config.server.bind.port(), config.server.agents_bind.port()), (1, 2));
     }

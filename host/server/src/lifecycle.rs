@@ -25,8 +25,19 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (host, writing, stop_writer) = compose::build(&config).await?;
-    let Host { store, plugins, plugins_handle, reap, accounts, api, agents, api_listener, agents_listener, sessions, leave } =
-        host;
+    let Host {
+        store,
+        plugins,
+        plugins_handle,
+        reap,
+        accounts,
+        api,
+        agents,
+        api_listener,
+        agents_listener,
+        sessions,
+        leave,
+    } = host;
 
     let work = TaskTracker::new();
     let stop_work = CancellationToken::new();

@@ -10,7 +10,8 @@ use crate::config::{LogFormat, Logging};
 /// # Errors
 /// The filter cannot be read.
 pub fn start(logging: &Logging) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&logging.level).with_context(|| format!("logging.level: `{}` is no filter", logging.level))?;
+    let filter = EnvFilter::try_new(&logging.level)
+        .with_context(|| format!("logging.level: `{}` is no filter", logging.level))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match logging.format {
         LogFormat::Json => builder.json().flatten_event(true).init(),

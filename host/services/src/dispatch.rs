@@ -56,8 +56,17 @@ impl Dispatch {
         if envelope.agent_id != due.agent || envelope.command_id != due.command.id {
             return Some("its stored envelope belongs to another invocation".to_owned());
         }
-        // A plugin that is gone keeps its word: queued commands run from their stored plan.
-        let grant = self.plugins.grant(&due.command.plugin)?;
-        grant.permit(&envelope.plan).err().map(|denied| denied.to_string())
+        let plugin = &due.command.plugin;
+        if let Some(grant) = self.plugins.grant(plugin) {
+            return grant.permit(&envelope.plan).err().map(|denied| denied.to_string());
+        }
+        // A plugin whose file is gone keeps its word: queued commands run from their stored plan. One
+        // that an operator switched off, or has not approved, does not.
+        let stopped = self
+            .plugins
+            .plugins()
+            .into_iter()
+            .find(|status| status.name == *plugin && matches!(status.state, "disabled" | "needs_approval"));
+        stopped.map(|status| format!("plugin `{plugin}` is {}", status.state))
     }
 }

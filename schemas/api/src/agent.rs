@@ -111,3 +111,14 @@ pub struct Telemetry {
     /// The latest sample as the agent sent it; null when none has come since this host started.
     pub sample: Option<Value>,
 }
+
+/// A join token just made, and where its agent should go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MadeJoinToken {
+    /// The token.
+    #[serde(flatten)]
+    pub token: JoinToken,
+    /// Address of the agents' listener, for `viworks-agent join`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agents_url: Option<String>,
+}

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use api::agent::{JoinToken as JoinTokenBody, NewJoinToken};
+use api::agent::{JoinToken as JoinTokenBody, MadeJoinToken, NewJoinToken};
 use api::page::Page;
 use axum::Json;
 use axum::extract::State;
@@ -42,7 +42,9 @@ pub async fn create(
     let ttl = ttl_s.map(Duration::from_secs);
     let (token, secret) = app.enrol.create_token(&who.caller, site, labels, ttl, &who.origin).await?;
     let location = format!("/api/v1/join-tokens/{}", token.id);
-    Ok(located(StatusCode::CREATED, &location, views::join_token(token, Some(secret))))
+    let made =
+        MadeJoinToken { token: views::join_token(token, Some(secret)), agents_url: app.options.agents_url.clone() };
+    Ok(located(StatusCode::CREATED, &location, made))
 }
 
 /// `DELETE /join-tokens/{id}`
