@@ -49,7 +49,8 @@ pub async fn run(gateway: Arc<Gateway>, mut socket: WebSocket, greeted: Greeted,
     };
     tracing::info!(%agent, epoch, %peer, "session open");
     let now = gateway.clock.now();
-    let session = Session::new(gateway.options.agent_concurrency, gateway.options.heartbeat, &greeted.opened.run, now);
+    let (options, opened) = (&gateway.options, &greeted.opened);
+    let session = Session::new(options.agent_concurrency, options.heartbeat, &opened.run, &opened.send, now);
     let mut pump = Pump { gateway: gateway.clone(), agent, session, work: FuturesUnordered::new() };
     let end = pump.converse(&mut socket, &mut registration).await;
     let sent = pump.session.unconfirmed();

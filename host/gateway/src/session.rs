@@ -97,6 +97,8 @@ enum Stage {
     Sent,
     Accepted,
     Running,
+    /// Over on the agent before this session; its output comes again, then its result.
+    Ended,
     Finishing,
 }
 
@@ -128,12 +130,18 @@ pub struct Session {
 
 impl Session {
     /// A session just opened; `running` are the attempts its agent goes on with, and whether each was
-    /// started. It begins by reading the store.
-    pub fn new(max_concurrency: u32, heartbeat: Duration, running: &[(AttemptKey, bool)], now: Timestamp) -> Session {
-        let in_flight = running.iter().map(|(key, started)| {
-            let stage = if *started { Stage::Running } else { Stage::Accepted };
-            (*key, InFlight { stage, command: None, collector: Some(Collector::default()) })
-        });
+    /// started, `ended` those whose results it was asked for. It begins by reading the store.
+    pub fn new(
+        max_concurrency: u32,
+        heartbeat: Duration,
+        running: &[(AttemptKey, bool)],
+        ended: &[AttemptKey],
+        now: Timestamp,
+    ) -> Session {
+        let entry = |key, stage| (key, InFlight { stage, command: None, collector: Some(Collector::default()) });
+        let stage = |started| if started { Stage::Running } else { Stage::Accepted };
+        let running = running.iter().map(|(key, started)| entry(*key, stage(*started)));
+        let in_flight = running.chain(ended.iter().map(|key| entry(*key, Stage::Ended)));
         let mut session = Session {
             max_concurrency: max_concurrency as usize,
             heartbeat,
@@ -234,7 +242,7 @@ impl Session {
         let Some(attempt) = self.in_flight.get_mut(&key) else { return };
         let forward = match (attempt.stage, to) {
             (Stage::Sent, Stage::Accepted | Stage::Running) | (Stage::Accepted, Stage::Running) => true,
-            (Stage::Sent | Stage::Accepted | Stage::Running | Stage::Finishing, _) => false,
+            (Stage::Sent | Stage::Accepted | Stage::Running | Stage::Ended | Stage::Finishing, _) => false,
         };
         if forward {
             attempt.stage = to;
@@ -313,7 +321,7 @@ impl Session {
                 (Stage::Sent, Settle::StartDeadline) => {
                     self.out.push_back(Output::Advance(key, vec![Event::Send, Event::StartDeadline]));
                 }
-                (Stage::Accepted | Stage::Running, Settle::StartDeadline) | (Stage::Finishing, _) => {}
+                (Stage::Accepted | Stage::Running, Settle::StartDeadline) | (Stage::Ended | Stage::Finishing, _) => {}
             }
             return;
         }
@@ -358,7 +366,8 @@ impl Session {
     }
 
     fn slots(&self) -> usize {
-        let busy = self.in_flight.values().filter(|attempt| attempt.stage != Stage::Finishing).count();
+        let is_busy = |attempt: &&InFlight| !matches!(attempt.stage, Stage::Ended | Stage::Finishing);
+        let busy = self.in_flight.values().filter(is_busy).count();
         self.max_concurrency.saturating_sub(busy)
     }
 

@@ -55,7 +55,7 @@ fn open(number: u128) -> Open {
 
 /// A session that has read an empty store.
 fn ready(concurrency: u32) -> Session {
-    let mut session = Session::new(concurrency, Duration::from_secs(15), &[], now());
+    let mut session = Session::new(concurrency, Duration::from_secs(15), &[], &[], now());
     assert!(matches!(session.poll(), Some(Output::Load)));
     session.handle(Input::Loaded { due: vec![], more: false }, now());
     session
@@ -71,6 +71,31 @@ fn sent(outputs: &[Output]) -> Vec<AttemptKey> {
         _ => None,
     });
     commands.collect()
+}
+
+fn output(number: u128, data: &[u8]) -> Input {
+    let (stream, data) = (Stream::Stdout, STANDARD.encode(data));
+    Input::Frame(AgentFrame::Output(frame::Output { attempt: key(number), stream, offset: 0, data }))
+}
+
+#[test]
+fn output_of_an_attempt_that_ended_without_a_session_is_kept_with_its_result() {
+    let mut session = Session::new(1, Duration::from_secs(15), &[], &[key(7)], now());
+    assert!(matches!(session.poll(), Some(Output::Load)));
+    session.handle(Input::Loaded { due: vec![due(7, Priority::Normal), due(8, Priority::Normal)], more: false }, now());
+    assert_eq!(sent(&drain(&mut session)), [key(8)], "it is not sent again, and takes no slot");
+    session.handle(output(7, b"late"), now());
+    assert!(matches!(drain(&mut session).as_slice(), [Output::Append { .. }]));
+    let outcome = Outcome {
+        stdout: plan::outcome::StreamEnd { bytes: 4, head: 4, tail: 0, sha256: String::new() },
+        ..Outcome::not_started(End::Exited)
+    };
+    session.handle(Input::Frame(AgentFrame::Result { attempt: key(7), outcome }), now());
+    let done = drain(&mut session);
+    let [Output::Finish { kept: Some(kept), .. }] = done.as_slice() else {
+        panic!("its end is stored with its output");
+    };
+    assert_eq!(kept.stdout, b"late");
 }
 
 fn result(number: u128) -> Input {
@@ -119,7 +144,7 @@ fn a_cancel_before_sending_means_it_never_runs() {
 
 #[test]
 fn a_cancel_during_a_read_of_the_store_is_not_undone_by_its_answer() {
-    let mut session = Session::new(1, Duration::from_secs(15), &[], now());
+    let mut session = Session::new(1, Duration::from_secs(15), &[], &[], now());
     assert!(matches!(session.poll(), Some(Output::Load)));
     session.handle(Input::Settle(open(1), Settle::Cancel), now());
     session.handle(Input::Loaded { due: vec![due(1, Priority::Normal)], more: false }, now());
@@ -128,7 +153,7 @@ fn a_cancel_during_a_read_of_the_store_is_not_undone_by_its_answer() {
 
 #[test]
 fn an_offer_during_a_read_of_the_store_is_read_again() {
-    let mut session = Session::new(1, Duration::from_secs(15), &[], now());
+    let mut session = Session::new(1, Duration::from_secs(15), &[], &[], now());
     assert!(matches!(session.poll(), Some(Output::Load)));
     session.handle(Input::Offer(due(1, Priority::Normal)), now());
     session.handle(Input::Loaded { due: vec![], more: false }, now());
@@ -190,7 +215,7 @@ fn random_walks_never_send_twice_nor_contradict_themselves() {
 
 fn walk(seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut session = Session::new(rng.random_range(1..4), Duration::from_secs(15), &[], now());
+    let mut session = Session::new(rng.random_range(1..4), Duration::from_secs(15), &[], &[], now());
     let mut store: BTreeMap<u128, Due> = BTreeMap::new();
     let mut settled: BTreeSet<u128> = BTreeSet::new();
     let mut models: BTreeMap<AttemptKey, Model> = BTreeMap::new();

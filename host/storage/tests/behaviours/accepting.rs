@@ -45,9 +45,7 @@ pub async fn accepting_tells_the_status_and_records_who_asked<S: Store>(Ground {
     assert_eq!(last, new.audit);
 }
 
-pub async fn a_taken_command_id_is_a_conflict_and_its_neighbours_are_stored<S: Store>(
-    Ground { store, .. }: Ground<S>,
-) {
+pub async fn a_taken_command_id_is_a_conflict_and_its_neighbours_are_stored<S: Store>(Ground { store, .. }: Ground<S>) {
     let web = enrol(&store, "web-1", "eu").await;
     let first = command(&[&web]);
     store.accept(first.clone()).await.expect("accepted");
