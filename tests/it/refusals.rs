@@ -1,5 +1,8 @@
 //! Bad input through the REST door: exact status, code and place, and nothing done.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ed25519_dalek::SigningKey;
 use reqwest::Method;
 use reqwest::header::AUTHORIZATION;
 use serde_json::{Value, json};
@@ -117,6 +120,15 @@ async fn whoever_is_not_known_or_may_not_is_refused_and_nothing_runs() {
     let forged = nobody.with_token(&changed);
     assert_problem(&forged.post(COMMANDS, &body).await, 401, "invalid_token", None, "a changed signature");
 
+    let expired = nobody.with_token(&resigned(&host, token, |claims| {
+        for claim in ["iat", "nbf", "exp"] {
+            claims[claim] = json!(claims[claim].as_i64().expect("a time") - 3600);
+        }
+    }));
+    assert_problem(&expired.post(COMMANDS, &body).await, 401, "token_expired", None, "a token of before");
+    let other = nobody.with_token(&resigned(&host, token, |claims| claims["aud"] = json!("another-api")));
+    assert_problem(&other.post(COMMANDS, &body).await, 401, "invalid_token", None, "a token for somebody else");
+
     let viewer = host.user(&admin, "vera", "viewer").await;
     assert_problem(&viewer.post(COMMANDS, &body).await, 403, "forbidden", None, "a viewer submits");
     assert_eq!(viewer.get(COMMANDS).await.status, 200);
@@ -145,4 +157,17 @@ async fn whoever_is_not_known_or_may_not_is_refused_and_nothing_runs() {
 fn credential(host: &TestHost) -> Value {
     let text = std::fs::read_to_string(host.credential_file()).expect("admin.json");
     serde_json::from_str(&text).expect("JSON")
+}
+
+/// The token with changed claims, signed with the host's own key.
+fn resigned(host: &TestHost, token: &str, change: impl FnOnce(&mut Value)) -> String {
+    let parts: Vec<&str> = token.split('.').collect();
+    let mut claims =
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(parts[1]).expect("base64url")).expect("JSON claims");
+    change(&mut claims);
+    let seed = std::fs::read(host.data().join("keys/token.key")).expect("the token key");
+    let key = SigningKey::from_bytes(&seed.try_into().expect("32 bytes"));
+    let signed = format!("{}.{}", parts[0], URL_SAFE_NO_PAD.encode(claims.to_string()));
+    let signature = plan::envelope::sign(&key, &[signed.as_bytes()]);
+    format!("{signed}.{signature}")
 }
