@@ -47,6 +47,10 @@ pub async fn run(gateway: Arc<Gateway>, mut socket: WebSocket, greeted: Greeted,
         tracing::info!(%agent, epoch, "a newer session of the agent is open");
         return;
     };
+    // A revocation that was committed before the registration found nobody to cut.
+    if gateway.directory.get(agent).is_none_or(|known| known.agent.revoked_at.is_some()) {
+        registration.cut.cancel();
+    }
     tracing::info!(%agent, epoch, %peer, "session open");
     let now = gateway.clock.now();
     let (options, opened) = (&gateway.options, &greeted.opened);

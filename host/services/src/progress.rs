@@ -108,6 +108,12 @@ impl Progress {
                 stderr: self.stored(key, agent, Stream::Stderr, &outcome.stderr).await?,
             },
         };
+        let missing = |kept: &[u8], end: &StreamEnd| (end.head + end.tail).saturating_sub(kept.len() as u64);
+        let lost = missing(&kept.stdout, &outcome.stdout) + missing(&kept.stderr, &outcome.stderr);
+        if lost > 0 {
+            let why = format!("{lost} bytes of output that the agent kept did not arrive");
+            return Ok(Some(unparsed(outcome, why)));
+        }
         let outputs = Outputs { outcome: outcome.clone(), stdout: kept.stdout, stderr: kept.stderr };
         let Some(verb) = self.plugins.pinned(&command.verb, &command.plugin_digest) else {
             return Ok(Some(unparsed(outcome, format!("no loaded plugin provides `{}` any more", command.verb))));
@@ -147,7 +153,7 @@ fn message_of(end: &End) -> Option<String> {
     }
 }
 
-/// Without its plugin, exit code 0 of the last step is all that can be said.
+/// Without its plugin or its output, exit code 0 of the last step is all that can be said.
 fn unparsed(outcome: &Outcome, why: String) -> Interpretation {
     let succeeded = outcome.steps.last().is_some_and(|step| step.exit_code == Some(0));
     Interpretation { succeeded, result: None, summary: String::new(), parse_fault: Some(why) }
