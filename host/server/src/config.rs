@@ -288,6 +288,21 @@ impl Config {
                            put a TLS proxy in front, or set server.insecure_plaintext = true (--insecure-plaintext)";
             return invalid("server.bind", message);
         }
+        if self.server.agents_bind.ip().is_unspecified() && self.server.agents_url.is_none() {
+            return invalid(
+                "server.agents_url",
+                "agents cannot connect to an unspecified address; say ws://NAME:PORT/ws/agent",
+            );
+        }
+        if self.server.max_connections == 0 || self.agent_management.max_agents == 0 {
+            return invalid("server.max_connections", "and agent_management.max_agents: at least 1");
+        }
+        if self.agent_management.max_unauthenticated == 0 {
+            return invalid("agent_management.max_unauthenticated", "at least 1");
+        }
+        if self.telemetry.interval_ms != 0 && self.telemetry.interval_ms < 1_000 {
+            return invalid("telemetry.interval_ms", "0 for none, else at least 1000");
+        }
         if self.command.agent_concurrency == 0 || self.command.agent_concurrency > 1_000 {
             return invalid("command.agent_concurrency", "1 to 1000");
         }
@@ -370,6 +385,12 @@ mod tests {
     }
 
     #[test]
+    fn the_commented_example_says_the_defaults() {
+        let example = load(include_str!("../../../config/viworks-host.toml"), &[]).expect("valid");
+        assert_eq!(example, Config::default());
+    }
+
+    #[test]
     fn an_unknown_key_names_file_and_line() {
         let error = load("[server]\n\nbnid = \"127.0.0.1:1\"\n", &[]).expect_err("unknown key").to_string();
         assert!(error.contains("host.toml:3") && error.contains("bnid"), "{error}");
@@ -382,5 +403,9 @@ mod tests {
         let error = load("[server]\nbind = \"0.0.0.0:80\"\n", &[]).expect_err("refused").to_string();
         assert!(error.contains("insecure_plaintext"), "{error}");
         assert!(load("[server]\nbind = \"0.0.0.0:80\"\ninsecure_plaintext = true\n", &[]).is_ok());
+        let anywhere = "[server]\nagents_bind = \"0.0.0.0:90\"\ninsecure_plaintext = true\n";
+        let error = load(anywhere, &[]).expect_err("agents need a name to dial").to_string();
+        assert!(error.contains("agents_url"), "{error}");
+        assert!(load(&format!("{anywhere}agents_url = \"ws://ops:90/ws/agent\"\n"), &[]).is_ok());
     }
 }

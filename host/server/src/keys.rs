@@ -51,10 +51,11 @@ impl Seal for ClusterKey {
     }
 }
 
-/// Makes `dir` if it is not there, for its owner only.
+/// Makes `dir` if it is not there, for its owner only. One that is there is left as it is: what must
+/// stay private in it is 0600 by itself, and checked.
 ///
 /// # Errors
-/// It cannot be made, or is open to others.
+/// It cannot be made.
 pub fn private_dir(dir: &Path) -> anyhow::Result<()> {
     if !dir.exists() {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
