@@ -31,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("viworks-sdk-macros", &[]),
     (PLUGINS, &["viworks-sdk"]),
     ("tests", &[ANY]),
+    ("servers", &[]),
     ("bench", &[ANY]),
     ("xtask", &[ANY]),
 ];

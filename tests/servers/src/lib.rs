@@ -1,0 +1,4 @@
+//! Real servers for tests, benchmarks and `cargo xtask up`: each started on a folder of its own and on
+//! a port that the kernel chose or a socket in that folder, and ended by its process id.
+//!
+//! Invariant: nothing here knows ViWorkS.
