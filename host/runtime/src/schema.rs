@@ -6,7 +6,8 @@
 
 mod cost;
 
-use jsonschema::{Draft, PatternOptions, Validator};
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
 use ports::plugins::Violation;
 use serde_json::Value;
 
@@ -85,15 +86,29 @@ impl Schema {
             let message = format!("nested more than {MAX_DEPTH} levels deep");
             return Err(vec![Violation { pointer: String::new(), message, keyword: "depth".into() }]);
         }
-        let errors = self.validator.iter_errors(value).take(MAX_VIOLATIONS);
-        let violations: Vec<Violation> = errors
-            .map(|error| Violation {
-                pointer: error.instance_path().to_string(),
-                message: shorten(error.to_string()),
-                keyword: error.kind().keyword().to_owned(),
-            })
-            .collect();
+        let violations: Vec<Violation> =
+            self.validator.iter_errors(value).flat_map(|error| told(&error)).take(MAX_VIOLATIONS).collect();
         if violations.is_empty() { Ok(()) } else { Err(violations) }
+    }
+}
+
+/// One error as violations: what is missing or too much is told where it is, or would be, one by one.
+fn told(error: &ValidationError<'_>) -> Vec<Violation> {
+    let at = error.instance_path().to_string();
+    let keyword = error.kind().keyword();
+    let violation = |pointer, message| Violation { pointer, message, keyword: keyword.to_owned() };
+    let member = |name: &str| format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
+    match error.kind() {
+        ValidationErrorKind::Required { property } => {
+            let name = property.as_str().unwrap_or_default();
+            vec![violation(member(name), shorten(format!("`{name}` is required")))]
+        }
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+            let unknown = |name: &String| violation(member(name), shorten(format!("`{name}` is not known here")));
+            unexpected.iter().map(unknown).collect()
+        }
+        _ => vec![violation(at, shorten(error.to_string()))],
     }
 }
 
@@ -139,10 +154,18 @@ mod tests {
         });
         let schema = Schema::compile(&schema).expect("a plain schema");
         assert_eq!(schema.check(&json!({ "program": "uname", "args": ["-a"] })), Ok(()));
-        let found = schema.check(&json!({ "args": ["-a", 1], "x": 2 })).expect_err("three violations");
+        let found = schema.check(&json!({ "args": ["-a", 1], "x": 2, "a/b": 3 })).expect_err("four violations");
         let mut short: Vec<(&str, &str)> = found.iter().map(|v| (v.pointer.as_str(), v.keyword.as_str())).collect();
         short.sort_unstable();
-        assert_eq!(short, [("", "additionalProperties"), ("", "required"), ("/args/1", "type")]);
+        assert_eq!(
+            short,
+            [
+                ("/args/1", "type"),
+                ("/a~1b", "additionalProperties"),
+                ("/program", "required"),
+                ("/x", "additionalProperties")
+            ]
+        );
     }
 
     #[test]
