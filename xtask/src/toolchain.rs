@@ -14,7 +14,12 @@ pub const WASM: &str = "wasm32-unknown-unknown";
 const DEBIAN_WASM: [&str; 5] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-llvm", "lld-22"];
 /// Debian packages that tests need besides the above: add them here, with the program that tells
 /// whether each is there already. With `CI=true` a missing one is a failure, else a named skip.
-const TEST_PACKAGES: [(&str, &str); 0] = [];
+const TEST_PACKAGES: &[(&str, &str)] = &[
+    ("docker.io", "dockerd"),
+    ("docker-compose", "docker-compose"),
+    ("docker-registry", "docker-registry"),
+    ("busybox-static", "busybox"),
+];
 
 /// A compiler for plugins.
 #[derive(Clone, Debug, PartialEq, Eq)]
