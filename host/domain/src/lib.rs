@@ -9,6 +9,8 @@ pub mod command;
 pub mod deadline;
 pub mod agent;
 pub mod target;
+pub mod rollout;
+pub mod retry;
 pub mod verb;
 pub mod access;
 pub mod event;
