@@ -8,6 +8,7 @@ pub mod attempt;
 pub mod command;
 pub mod deadline;
 pub mod agent;
+pub mod expression;
 pub mod target;
 pub mod rollout;
 pub mod retry;
