@@ -2,3 +2,8 @@
 //! a port that the kernel chose or a socket in that folder, and ended by its process id.
 //!
 //! Invariant: nothing here knows ViWorkS.
+
+pub mod need;
+mod supervised;
+pub mod docker;
+pub mod registry;
