@@ -4,6 +4,7 @@
 //! Everything here panics with a sentence instead of answering what a test would unwrap anyway,
 //! except what tests want to look at: plans and refusals.
 
+mod golden;
 mod violations;
 
 use plan::step;
@@ -16,6 +17,7 @@ use crate::outputs::{End, Outputs, StepEnd};
 use crate::text::text_of;
 use crate::verb::{Entry, Interpretation, Verb};
 
+pub use golden::golden;
 pub use violations::violations;
 
 /// A Linux machine with Docker and compose v2, and an empty configuration.

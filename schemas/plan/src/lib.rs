@@ -13,3 +13,5 @@ pub mod policy;
 #[cfg(not(target_family = "wasm"))]
 pub mod envelope;
 pub mod manifest;
+#[cfg(not(target_family = "wasm"))]
+pub mod golden;
