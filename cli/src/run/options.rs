@@ -38,6 +38,9 @@ pub struct RunOptions {
     /// These agents, by name or id
     #[arg(short, long = "agent", value_name = "NAME", value_delimiter = ',', help_heading = TARGET)]
     pub agents: Vec<String>,
+    /// Agents for which this holds, e.g. 'site = eu-1 and not agent = web-*'
+    #[arg(short, long = "target", value_name = "EXPRESSION", help_heading = TARGET)]
+    pub target: Option<String>,
     /// Every agent not in maintenance
     #[arg(long, help_heading = TARGET)]
     pub all: bool,
@@ -194,6 +197,7 @@ impl RunOptions {
             os: self.os.clone(),
             container_engine: self.container_engine.clone(),
             status: self.status.clone(),
+            expr: self.target.clone(),
         };
         if let Some(label) = target.labels.iter().find(|label| !label.contains('=')) {
             return Err(Failure::usage(format!("`{label}` is no label: write it as KEY=VALUE")));
@@ -210,7 +214,7 @@ impl RunOptions {
         if let Some(empty) = lists.iter().find(|list| list.iter().any(String::is_empty)) {
             return Err(Failure::usage(format!("an empty name in `{}` means nobody: leave it out", empty.join(","))));
         }
-        let narrowed = lists.iter().any(|list| !list.is_empty());
+        let narrowed = target.expr.is_some() || lists.iter().any(|list| !list.is_empty());
         if !target.all && !narrowed {
             return Err(Failure::usage("say who: --all, -a web-01,web-02, --site eu-1, -l env=prod, …"));
         }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use plan::id::AgentId;
 
 use crate::agent::{Agent, AgentStatus};
+use crate::expression::{Expression, Field, Pattern};
 
 /// Which agents are meant. Lists are combined with *and*; inside a list any match counts, but all
 /// labels and all capabilities must match.
@@ -30,6 +31,8 @@ pub struct Target {
     pub container_engine: Vec<String>,
     /// Statuses.
     pub status: Vec<AgentStatus>,
+    /// What must hold besides.
+    pub expr: Option<Expression>,
 }
 
 /// One agent as targets see it.
@@ -85,6 +88,7 @@ impl Target {
             && self.os.is_empty()
             && self.container_engine.is_empty()
             && self.status.is_empty()
+            && self.expr.is_none()
     }
 
     /// Whether it names single agents only, so that nobody else need be looked at.
@@ -132,6 +136,7 @@ impl Target {
             && self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
             && self.capabilities.iter().all(|capability| facts.capabilities.contains(capability))
             && (self.status.is_empty() || self.status.contains(&candidate.status))
+            && self.expr.as_ref().is_none_or(|expr| expr.holds(&|test| tested(candidate, test)))
     }
 
     fn out(&self, candidate: &Candidate, needs: Option<&str>, named: bool) -> Option<Out> {
@@ -144,6 +149,30 @@ impl Target {
         }
         let lacking = needs.filter(|need| !agent.facts.capabilities.iter().any(|has| has == need));
         lacking.map(|need| Out::Lacks(need.to_owned()))
+    }
+}
+
+/// One test of an expression. A saved group is spelt out before anybody asks; one that is not is nobody.
+fn tested(candidate: &Candidate, test: &Expression) -> bool {
+    let agent = &candidate.agent;
+    let any = |values: &[Pattern], text: &str| values.iter().any(|value| value.matches(text));
+    match test {
+        Expression::Test(field, values) => match field {
+            Field::Agent => any(values, &agent.name) || any(values, &agent.id.to_string()),
+            Field::Site => any(values, &agent.site),
+            Field::Os => any(values, &agent.facts.os),
+            Field::Arch => any(values, &agent.facts.arch),
+            Field::Engine => {
+                let engine = agent.facts.container_engine.as_deref();
+                engine.and_then(|text| text.split_whitespace().next()).is_some_and(|name| any(values, name))
+            }
+            Field::Status => any(values, candidate.status.as_str()),
+            Field::Capability => agent.facts.capabilities.iter().any(|has| any(values, has)),
+            Field::Label(key) => agent.effective_labels().get(key).is_some_and(|value| any(values, value)),
+        },
+        Expression::HasLabel(key) => agent.effective_labels().contains_key(key),
+        Expression::All => true,
+        Expression::Group(_) | Expression::Not(_) | Expression::And(_) | Expression::Or(_) => false,
     }
 }
 
@@ -219,6 +248,17 @@ mod tests {
         let labels = BTreeMap::from([("env".to_owned(), "prod".to_owned())]);
         check(Target { sites, labels: labels.clone(), ..Target::default() }, &["web-2"], &[], &[]);
         check(Target { sites: vec!["eu".into()], labels, ..Target::default() }, &[], &[], &[]);
+    }
+
+    #[test]
+    fn an_expression_is_one_more_condition() {
+        let by = |text: &str| Target { expr: Some(Expression::parse(text).expect("reads")), ..Target::default() };
+        check(by("all"), &["web-1", "web-2"], &["db-1", "idle"], &[]);
+        check(by("site = eu or label.env = prod"), &["web-1", "web-2"], &["db-1"], &[]);
+        check(by("agent = web-* and label.env != prod"), &["web-1"], &[], &[]);
+        check(by("os = linux and not label.env and status = online"), &["web-1"], &["db-1", "idle"], &[]);
+        check(by("capability = exec and @nobody"), &[], &[], &[]);
+        check(Target { sites: vec!["us".into()], ..by("agent = *-1") }, &[], &[], &[]);
     }
 
     #[test]

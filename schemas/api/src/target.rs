@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Who a command is for: `{"all": true}`, or lists combined with *and*. Inside a list any match
-/// counts, but all labels and all capabilities must match.
+/// Who a command is for: `{"all": true}`, or lists and an expression combined with *and*. Inside a list
+/// any match counts, but all labels and all capabilities must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TargetBody {
@@ -32,6 +32,9 @@ pub struct TargetBody {
     /// `online`, `degraded`, `offline`, `maintenance`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub status: Vec<String>,
+    /// One line such as `site = eu-1 and not agent = web-*`; its grammar is in `docs/api.md`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expr: Option<String>,
 }
 
 /// An agent that is in.

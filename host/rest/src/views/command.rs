@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use domain::agent::AgentStatus;
 use domain::command::{Command, CommandView, Invocation, Status};
 use domain::event::{Event, What};
+use domain::expression::Expression;
 use domain::target::{Candidate, Out, Resolution, Target};
 use plan::outcome::End;
 use serde_json::Value;
@@ -108,10 +109,10 @@ fn target_out(candidate: &Candidate, out: &Out) -> TargetOut {
 /// 422 with the place.
 pub fn target_of(body: TargetBody) -> Result<Target, Problem> {
     let refuse = |at: &str, message: &str| Err(Problem::at(Code::InvalidBody, format!("/target{at}"), message));
-    let TargetBody { all, agents, sites, labels, capabilities, os, container_engine, status } = body;
+    let TargetBody { all, agents, sites, labels, capabilities, os, container_engine, status, expr } = body;
     let lists = [&agents, &sites, &labels, &capabilities, &os, &container_engine, &status];
-    if all && lists.iter().any(|list| !list.is_empty()) {
-        return refuse("", "`all` stands alone; leave it out to combine lists");
+    if all && (expr.is_some() || lists.iter().any(|list| !list.is_empty())) {
+        return refuse("", "`all` stands alone; leave it out to combine lists or an expression");
     }
     if lists.iter().any(|list| list.len() > TARGET_MAX) {
         return refuse("", "a list names at most 10000");
@@ -132,7 +133,12 @@ pub fn target_of(body: TargetBody) -> Result<Target, Problem> {
             None => return refuse(&format!("/status/{index}"), "one of online, degraded, offline, maintenance"),
         }
     }
-    Ok(Target { all, agents, sites, labels: wanted, capabilities, os, container_engine, status: statuses })
+    let expr = match expr.as_deref().map(Expression::parse) {
+        None => None,
+        Some(Ok(expr)) => Some(expr),
+        Some(Err(fault)) => return refuse("/expr", &fault.to_string()),
+    };
+    Ok(Target { all, agents, sites, labels: wanted, capabilities, os, container_engine, status: statuses, expr })
 }
 
 /// An invocation with the beginnings of its output.
@@ -235,6 +241,8 @@ mod tests {
         let target = target_of(good).expect("a target");
         assert_eq!(target.labels["a"], "b=c");
         assert_eq!(target.status, [AgentStatus::Online]);
+        refused(TargetBody { expr: Some("sites = eu".into()), ..TargetBody::default() }, "/target/expr");
+        refused(TargetBody { all: true, expr: Some("all".into()), ..TargetBody::default() }, "/target");
         refused(TargetBody { all: true, sites: list(&["eu"]), ..TargetBody::default() }, "/target");
         refused(TargetBody { labels: list(&["env"]), ..TargetBody::default() }, "/target/labels/0");
         refused(TargetBody { labels: list(&["=x"]), ..TargetBody::default() }, "/target/labels/0");
