@@ -11,7 +11,7 @@ use gateway::connected::Connected;
 use gateway::room::Gateway;
 use plan::id::ClusterId;
 use ports::clock::{Clock, Ids};
-use ports::journal::Installation as _;
+use ports::journal::Installation;
 use ports::seal::Seal;
 use rest::jwt::{Key, Tokens};
 use rest::passwords::Argon2Pool;
@@ -27,7 +27,6 @@ use services::presence::Presence;
 use services::progress::Progress;
 use services::reap::Reap;
 use services::submit::Submit;
-use storage::sqlite::{self, SqliteStore, Writer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +36,7 @@ use crate::bootstrap;
 use crate::clock::{RandomIds, WallClock};
 use crate::config::{self, Config};
 use crate::keys::{self, ClusterKey};
+use crate::store::{self, Rows, Writing};
 
 /// Passwords hashed at once, and waiting to be: argon2id is dear on purpose.
 const HASHERS: usize = 2;
@@ -45,7 +45,7 @@ const HASH_QUEUE: usize = 32;
 /// A host, built and not started.
 pub struct Host {
     /// The store, for flushing at the end.
-    pub store: SqliteStore,
+    pub store: Arc<dyn Installation>,
     /// Loads plugins.
     pub plugins: runtime::Service,
     /// Waits for the first look at the plugin folder.
@@ -72,7 +72,7 @@ pub struct Host {
 ///
 /// # Errors
 /// What cannot be used, and how to mend it.
-pub async fn build(config: &Config) -> anyhow::Result<(Host, tokio::task::JoinHandle<()>, CancellationToken)> {
+pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     let data = &config.data.dir;
     keys::private_dir(data)?;
     let key_dir = data.join("keys");
@@ -82,44 +82,42 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, tokio::task::JoinHa
     let token_key = keys::load_or_make(&key_dir.join("token.key"))?;
 
     let live = Arc::new(Local::default());
-    let (store, writer) = sqlite::open(sqlite::Options::new(config.sqlite_path()), live.clone()).await?;
-    // The rooms above read and write while they are built, so the writer runs from here on.
-    let stop_writer = CancellationToken::new();
-    let writing = start_writer(writer, stop_writer.clone());
+    let (rows, writing) = store::open(config, live.clone()).await?;
 
     let clock: Arc<dyn Clock> = Arc::new(WallClock);
     let ids: Arc<dyn Ids> = Arc::new(RandomIds);
     let fresh = ClusterId(ids.command().0);
-    let cluster = store.cluster(fresh).await.context("the store does not say who this installation is")?;
+    let cluster = rows.whole.cluster(fresh).await.context("the store does not say who this installation is")?;
     let seal: Arc<dyn Seal> = Arc::new(ClusterKey::new(cluster_key, cluster, sha256_hex));
 
     let (plugins, plugins_handle) = runtime_options(config, &clock, &ids)?.build()?;
     let verbs = Arc::new(plugins_handle.clone());
-    let rows = Arc::new(store.clone());
-    let directory = Arc::new(Directory::load(rows.as_ref()).await.context("agents cannot be read")?);
+    let Rows { commands, agents: agent_rows, users, journal, whole } = rows;
+    let directory = Arc::new(Directory::load(agent_rows.as_ref()).await.context("agents cannot be read")?);
     let connected = Arc::new(Connected::default());
     let link = connected.clone();
 
-    let browse = Arc::new(Browse { commands: rows.clone(), journal: rows.clone(), live });
-    let settle = Arc::new(SettleUnowned { commands: rows.clone(), directory: directory.clone(), clock: clock.clone() });
+    let browse = Arc::new(Browse { commands: commands.clone(), journal: journal.clone(), live });
+    let settle =
+        Arc::new(SettleUnowned { commands: commands.clone(), directory: directory.clone(), clock: clock.clone() });
     let submit = Arc::new(Submit {
         plugins: verbs.clone(),
         directory: directory.clone(),
-        commands: rows.clone(),
+        commands: commands.clone(),
         link: link.clone(),
         seal: seal.clone(),
         clock: clock.clone(),
         ids: ids.clone(),
     });
     let cancel = Arc::new(Cancel {
-        commands: rows.clone(),
+        commands: commands.clone(),
         browse: browse.clone(),
         settle: settle.clone(),
         link: link.clone(),
         clock: clock.clone(),
     });
     let enrol = Arc::new(Enrol {
-        agents: rows.clone(),
+        agents: agent_rows.clone(),
         directory: directory.clone(),
         link: link.clone(),
         seal: seal.clone(),
@@ -127,15 +125,15 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, tokio::task::JoinHa
         ids: ids.clone(),
     });
     let accounts = Arc::new(Accounts {
-        users: rows.clone(),
-        journal: rows.clone(),
+        users,
+        journal,
         passwords: Arc::new(Argon2Pool::new(HASHERS, HASH_QUEUE)?),
         clock: clock.clone(),
         ids: ids.clone(),
     });
     let reap = Reap {
-        commands: rows.clone(),
-        agents: rows.clone(),
+        commands: commands.clone(),
+        agents: agent_rows.clone(),
         directory: directory.clone(),
         link,
         settle,
@@ -163,19 +161,19 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, tokio::task::JoinHa
         connected,
         directory: directory.clone(),
         presence: Arc::new(Presence {
-            agents: rows.clone(),
-            commands: rows.clone(),
+            agents: agent_rows.clone(),
+            commands: commands.clone(),
             directory: directory.clone(),
             clock: clock.clone(),
         }),
         progress: Arc::new(Progress {
-            commands: rows.clone(),
+            commands: commands.clone(),
             plugins: verbs.clone(),
             directory: directory.clone(),
             clock: clock.clone(),
         }),
         dispatch: Arc::new(Dispatch {
-            commands: rows.clone(),
+            commands: commands.clone(),
             plugins: verbs.clone(),
             seal: seal.clone(),
             clock: clock.clone(),
@@ -206,11 +204,11 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, tokio::task::JoinHa
         plugins: verbs,
         tokens: Arc::new(tokens),
         clock,
-        readiness: readiness(store.clone(), leave.clone()),
+        readiness: readiness(whole.clone(), leave.clone()),
     };
     let api = rest::router(deps, options);
     let host = Host {
-        store,
+        store: whole,
         plugins,
         plugins_handle,
         reap,
@@ -222,12 +220,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, tokio::task::JoinHa
         sessions,
         leave,
     };
-    Ok((host, writing, stop_writer))
-}
-
-#[expect(clippy::disallowed_methods, reason = "the lifecycle holds the handle and waits for it")]
-fn start_writer(writer: Writer, stop: CancellationToken) -> tokio::task::JoinHandle<()> {
-    tokio::spawn(async move { writer.run(stop).await })
+    Ok((host, writing))
 }
 
 fn runtime_options(config: &Config, clock: &Arc<dyn Clock>, ids: &Arc<dyn Ids>) -> anyhow::Result<runtime::Options> {
@@ -251,18 +244,14 @@ fn runtime_options(config: &Config, clock: &Arc<dyn Clock>, ids: &Arc<dyn Ids>) 
 }
 
 /// How the parts are, in words that strangers may read.
-fn readiness(store: SqliteStore, leave: CancellationToken) -> rest::Readiness {
+fn readiness(whole: Arc<dyn Installation>, leave: CancellationToken) -> rest::Readiness {
     Arc::new(move || {
-        let (store, leaving) = (store.clone(), leave.is_cancelled());
+        let (whole, leaving) = (whole.clone(), leave.is_cancelled());
         Box::pin(async move {
-            let word = |ready: bool, otherwise: &str| if ready { "ok".to_owned() } else { otherwise.to_owned() };
-            let stored = store.ready().await;
-            if let Err(error) = &stored {
-                tracing::warn!(%error, "the store is not ready");
-            }
+            let lifecycle = if leaving { "leaving" } else { "ok" };
             BTreeMap::from([
-                ("store".to_owned(), word(stored.is_ok(), "unavailable")),
-                ("lifecycle".to_owned(), word(!leaving, "leaving")),
+                ("database".to_owned(), store::health(whole.as_ref()).await),
+                ("lifecycle".to_owned(), lifecycle.to_owned()),
             ])
         })
     })

@@ -1,16 +1,23 @@
 //! Configuration: defaults, then a TOML file, then `VIWORKS__SECTION__KEY` from the environment, then
-//! flags. Parsed once; nobody else reads the environment. An unknown key is an error that names
-//! file and line.
+//! flags. Parsed once; nobody else reads the environment. Every error names the place it comes from:
+//! file and line, or the variable.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+mod database;
+mod host;
+mod secret;
+mod source;
+mod work;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
-/// Prefix of environment overrides, e.g. `VIWORKS__SERVER__BIND`.
-const ENV_PREFIX: &str = "VIWORKS__";
+pub use database::{Database, Store};
+pub use host::{Data, LogFormat, Logging, Security, Server};
+pub use secret::Secret;
+use source::Source;
+pub use work::{AgentManagement, Command, DefaultGrants, Plugins, Telemetry};
 
 /// Everything that can be configured. `config/viworks-host.toml` explains each key.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -36,186 +43,6 @@ pub struct Config {
     pub logging: Logging,
 }
 
-/// `[server]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Server {
-    /// Where the API listens.
-    pub bind: SocketAddr,
-    /// Where agents connect.
-    pub agents_bind: SocketAddr,
-    /// What agents are told to connect to; made from `agents_bind` when absent.
-    pub agents_url: Option<String>,
-    /// Listen on other than loopback without TLS.
-    pub insecure_plaintext: bool,
-    /// Names besides loopback's that the `Host` header may hold.
-    pub allowed_hosts: Vec<String>,
-    /// Connections the API holds at once.
-    pub max_connections: usize,
-    /// How long a graceful stop may take.
-    pub shutdown_timeout_ms: u64,
-}
-
-impl Default for Server {
-    fn default() -> Server {
-        Server {
-            bind: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            agents_bind: SocketAddr::from(([127, 0, 0, 1], 9090)),
-            agents_url: None,
-            insecure_plaintext: false,
-            allowed_hosts: Vec::new(),
-            max_connections: 1_000,
-            shutdown_timeout_ms: 10_000,
-        }
-    }
-}
-
-/// `[database]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Database {
-    /// `sqlite:PATH`. A relative path is taken from the data directory.
-    pub url: String,
-}
-
-impl Default for Database {
-    fn default() -> Database {
-        Database { url: "sqlite:viworks.db".to_owned() }
-    }
-}
-
-/// `[data]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Data {
-    /// Where keys, the first credential and the embedded store are kept; 0700.
-    pub dir: PathBuf,
-}
-
-impl Default for Data {
-    fn default() -> Data {
-        Data { dir: PathBuf::from("viworks-data") }
-    }
-}
-
-/// `[plugins]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Plugins {
-    /// The folder that is watched; `plugins` in the data directory when absent.
-    pub dir: Option<PathBuf>,
-    /// What a plugin without an operator's file may plan: `none`, or what it `requested`.
-    pub default_grants: DefaultGrants,
-    /// Threads that run plugins; 0 = one for each core.
-    pub threads: usize,
-}
-
-impl Default for Plugins {
-    fn default() -> Plugins {
-        Plugins { dir: None, default_grants: DefaultGrants::None, threads: 0 }
-    }
-}
-
-/// What a plugin without an operator's file may plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DefaultGrants {
-    /// Nothing, until approved.
-    None,
-    /// What its manifest requests.
-    Requested,
-}
-
-/// `[security]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Security {
-    /// Life of an access token.
-    pub access_token_s: u64,
-    /// Origins that browsers may call from.
-    pub cors_origins: Vec<String>,
-}
-
-impl Default for Security {
-    fn default() -> Security {
-        Security { access_token_s: 600, cors_origins: Vec::new() }
-    }
-}
-
-/// `[agent_management]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AgentManagement {
-    /// Sessions this host holds at once.
-    pub max_agents: usize,
-    /// Sockets that have not said HELLO yet.
-    pub max_unauthenticated: usize,
-    /// Between an agent's heartbeats.
-    pub heartbeat_ms: u64,
-    /// Without a session for this long, what an agent had is lost.
-    pub lost_after_ms: u64,
-}
-
-impl Default for AgentManagement {
-    fn default() -> AgentManagement {
-        AgentManagement { max_agents: 20_000, max_unauthenticated: 256, heartbeat_ms: 15_000, lost_after_ms: 900_000 }
-    }
-}
-
-/// `[command]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Command {
-    /// Attempts one agent runs at once.
-    pub agent_concurrency: u32,
-}
-
-impl Default for Command {
-    fn default() -> Command {
-        Command { agent_concurrency: 4 }
-    }
-}
-
-/// `[telemetry]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Telemetry {
-    /// Between an agent's samples; 0 = none.
-    pub interval_ms: u64,
-}
-
-impl Default for Telemetry {
-    fn default() -> Telemetry {
-        Telemetry { interval_ms: 30_000 }
-    }
-}
-
-/// `[logging]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Logging {
-    /// `json` or `text`.
-    pub format: LogFormat,
-    /// A level, or a filter such as `info,storage=debug`.
-    pub level: String,
-}
-
-impl Default for Logging {
-    fn default() -> Logging {
-        Logging { format: LogFormat::Json, level: "info".to_owned() }
-    }
-}
-
-/// How logs look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
-}
-
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -236,13 +63,25 @@ pub enum ConfigError {
         message: String,
     },
     /// A value that fits its key but cannot work.
-    #[error("{key}: {message}")]
+    #[error("{place}: {key}: {message}")]
     Invalid {
+        /// File and line, the environment variable, or what else decides it.
+        place: String,
         /// The key, e.g. `server.bind`.
         key: &'static str,
         /// What is wrong and what would be right.
         message: String,
     },
+}
+
+/// A value that cannot work, before anybody looked where it was said.
+struct Wrong {
+    key: &'static str,
+    message: String,
+}
+
+fn wrong<T>(key: &'static str, message: impl Into<String>) -> Result<T, Wrong> {
+    Err(Wrong { key, message: message.into() })
 }
 
 impl Config {
@@ -256,63 +95,22 @@ impl Config {
         env: impl IntoIterator<Item = (String, String)>,
         flags: impl FnOnce(&mut Config),
     ) -> Result<Config, ConfigError> {
-        let mut table = match file {
-            None => toml::Table::new(),
-            Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|cause| ConfigError::Read { path: path.display().to_string(), cause })?;
-                parse_file(path, &text)?
-            }
-        };
-        let overrides: BTreeMap<String, String> =
-            env.into_iter().filter(|(key, _)| key.starts_with(ENV_PREFIX)).collect();
-        for (name, value) in overrides {
-            apply(&mut table, &name, &value)?;
-        }
-        let mut config: Config = toml::Value::Table(table).try_into().map_err(|error: toml::de::Error| {
-            ConfigError::Parse { place: "environment".into(), message: error.message().to_owned() }
-        })?;
+        let source = Source::read(file, env)?;
+        let mut config = source.parse()?;
         flags(&mut config);
-        config.check()?;
-        Ok(config)
+        match config.check() {
+            Ok(()) => Ok(config),
+            Err(Wrong { key, message }) => {
+                let place = source.place(key).unwrap_or_else(|| "flags and defaults".to_owned());
+                Err(ConfigError::Invalid { place, key, message })
+            }
+        }
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        let invalid = |key, message: &str| Err(ConfigError::Invalid { key, message: message.to_owned() });
-        if !self.database.url.starts_with("sqlite:") {
-            return invalid("database.url", "this version speaks `sqlite:PATH`");
-        }
-        let exposed = |address: SocketAddr| !address.ip().is_loopback() && !self.server.insecure_plaintext;
-        if exposed(self.server.bind) || exposed(self.server.agents_bind) {
-            let message = "listening beyond loopback without TLS would send tokens in the clear; \
-                           put a TLS proxy in front, or set server.insecure_plaintext = true (--insecure-plaintext)";
-            return invalid("server.bind", message);
-        }
-        if self.server.agents_bind.ip().is_unspecified() && self.server.agents_url.is_none() {
-            return invalid(
-                "server.agents_url",
-                "agents cannot connect to an unspecified address; say ws://NAME:PORT/ws/agent",
-            );
-        }
-        if self.server.max_connections == 0 || self.agent_management.max_agents == 0 {
-            return invalid("server.max_connections", "and agent_management.max_agents: at least 1");
-        }
-        if self.agent_management.max_unauthenticated == 0 {
-            return invalid("agent_management.max_unauthenticated", "at least 1");
-        }
-        if self.telemetry.interval_ms != 0 && self.telemetry.interval_ms < 1_000 {
-            return invalid("telemetry.interval_ms", "0 for none, else at least 1000");
-        }
-        if self.command.agent_concurrency == 0 || self.command.agent_concurrency > 1_000 {
-            return invalid("command.agent_concurrency", "1 to 1000");
-        }
-        if !(1_000..=300_000).contains(&self.agent_management.heartbeat_ms) {
-            return invalid("agent_management.heartbeat_ms", "1000 to 300000");
-        }
-        if !(60..=600).contains(&self.security.access_token_s) {
-            return invalid("security.access_token_s", "60 to 600");
-        }
-        Ok(())
+    fn check(&self) -> Result<(), Wrong> {
+        host::check(self)?;
+        self.database.store(&self.data.dir)?;
+        work::check(self)
     }
 
     /// Where plugins are dropped.
@@ -320,47 +118,19 @@ impl Config {
         self.plugins.dir.clone().unwrap_or_else(|| self.data.dir.join("plugins"))
     }
 
-    /// Where the embedded store is.
-    pub fn sqlite_path(&self) -> PathBuf {
-        let path = self.database.url.trim_start_matches("sqlite:").trim_start_matches("//");
-        self.data.dir.join(path)
+    /// The store that was chosen. A password file is read anew, so that it may have been exchanged.
+    ///
+    /// # Errors
+    /// A file that was there when the configuration was checked is not any more.
+    pub fn store(&self) -> Result<Store, ConfigError> {
+        let placed = |Wrong { key, message }| ConfigError::Invalid { place: "configuration".to_owned(), key, message };
+        self.database.store(&self.data.dir).map_err(placed)
     }
 
     /// How long a graceful stop may take.
     pub fn shutdown_timeout(&self) -> Duration {
         Duration::from_millis(self.server.shutdown_timeout_ms)
     }
-}
-
-/// Reads the file alone first, so that errors carry its lines.
-fn parse_file(path: &Path, text: &str) -> Result<toml::Table, ConfigError> {
-    let located = |error: toml::de::Error| {
-        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-        ConfigError::Parse { place: format!("{}:{line}", path.display()), message: error.message().to_owned() }
-    };
-    toml::from_str::<Config>(text).map_err(located)?;
-    toml::from_str(text).map_err(located)
-}
-
-/// `VIWORKS__SERVER__BIND=…` sets `server.bind`.
-fn apply(table: &mut toml::Table, name: &str, value: &str) -> Result<(), ConfigError> {
-    let path = name.trim_start_matches(ENV_PREFIX).to_lowercase();
-    let parse = |message: String| ConfigError::Parse { place: format!("environment variable {name}"), message };
-    let Some((section, key)) = path.split_once("__") else {
-        return Err(parse("expected VIWORKS__SECTION__KEY".to_owned()));
-    };
-    // What reads as a TOML value is one; anything else is text.
-    let parsed: toml::Value = format!("v = {value}")
-        .parse::<toml::Table>()
-        .ok()
-        .and_then(|mut wrapped| wrapped.remove("v"))
-        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
-    let section = table.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-    let Some(section) = section.as_table_mut() else { return Err(parse("its section is no table".to_owned())) };
-    section.insert(key.to_owned(), parsed);
-    let alone = toml::Value::Table(table.clone());
-    let checked: Result<Config, toml::de::Error> = alone.try_into();
-    checked.map(|_| ()).map_err(|error| parse(error.message().to_owned()))
 }
 
 #[cfg(test)]
@@ -372,6 +142,11 @@ mod tests {
         let path = dir.path().join("host.toml");
         std::fs::write(&path, text).expect("written");
         Config::load(Some(&path), env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())), |_| ())
+    }
+
+    #[track_caller]
+    fn refused(text: &str, env: &[(&str, &str)]) -> String {
+        load(text, env).expect_err("refused").to_string()
     }
 
     #[test]
@@ -392,19 +167,49 @@ mod tests {
 
     #[test]
     fn an_unknown_key_names_file_and_line() {
-        let error = load("[server]\n\nbnid = \"127.0.0.1:1\"\n", &[]).expect_err("unknown key").to_string();
+        let error = refused("[server]\n\nbnid = \"127.0.0.1:1\"\n", &[]);
         assert!(error.contains("host.toml:3") && error.contains("bnid"), "{error}");
-        let error = load("", &[("VIWORKS__SERVER__BNID", "1")]).expect_err("unknown key").to_string();
+        let error = refused("", &[("VIWORKS__SERVER__BNID", "1")]);
         assert!(error.contains("VIWORKS__SERVER__BNID") && error.contains("bnid"), "{error}");
     }
 
     #[test]
+    fn a_value_that_cannot_work_names_its_place_too() {
+        let file = "[database]\n# the store\nurl = \"mysql://a@b/c\"\n";
+        let error = refused(file, &[]);
+        assert!(error.contains("host.toml:3: database.url: expected sqlite:PATH or postgres://"), "{error}");
+        let error = refused("[command]\n\n\nagent_concurrency = 0\n", &[]);
+        assert!(error.contains("host.toml:4: command.agent_concurrency: 1 to 1000"), "{error}");
+        let error = refused("", &[("VIWORKS__DATABASE__URL", "mysql://a@b/c")]);
+        assert!(error.starts_with("environment variable VIWORKS__DATABASE__URL: database.url: "), "{error}");
+    }
+
+    #[test]
+    fn a_password_comes_from_the_environment_whatever_it_looks_like_and_is_not_shown() {
+        let url = "[database]\nurl = \"postgres://ops@localhost/viworks\"\n";
+        for password in ["4711", "true", "hunter2", "[1]", "a\"b"] {
+            let config = load(url, &[("VIWORKS__DATABASE__PASSWORD", password)]).expect(password);
+            assert_eq!(config.database.password, Some(Secret::new(password)));
+            let debugged = format!("{config:?}");
+            assert!(
+                !debugged.contains(&format!("{password:?}")) && debugged.contains("password: Some(…)"),
+                "{debugged}"
+            );
+        }
+        let error = refused("[database]\nurl = 4711\n", &[]);
+        assert!(error.contains("host.toml:2") && !error.contains("4711"), "{error}");
+        let twice = "[database]\nurl = \"postgres://ops:hunter2@localhost/viworks\"\n";
+        let error = refused(twice, &[("VIWORKS__DATABASE__PASSWORD", "hunter3")]);
+        assert!(error.contains("database.password") && !error.contains("hunter"), "{error}");
+    }
+
+    #[test]
     fn listening_to_the_world_without_tls_is_refused_unless_told() {
-        let error = load("[server]\nbind = \"0.0.0.0:80\"\n", &[]).expect_err("refused").to_string();
+        let error = refused("[server]\nbind = \"0.0.0.0:80\"\n", &[]);
         assert!(error.contains("insecure_plaintext"), "{error}");
         assert!(load("[server]\nbind = \"0.0.0.0:80\"\ninsecure_plaintext = true\n", &[]).is_ok());
         let anywhere = "[server]\nagents_bind = \"0.0.0.0:90\"\ninsecure_plaintext = true\n";
-        let error = load(anywhere, &[]).expect_err("agents need a name to dial").to_string();
+        let error = refused(anywhere, &[]);
         assert!(error.contains("agents_url"), "{error}");
         assert!(load(&format!("{anywhere}agents_url = \"ws://ops:90/ws/agent\"\n"), &[]).is_ok());
     }

@@ -6,6 +6,7 @@ pub mod config;
 pub mod keys;
 pub mod observe;
 pub mod listen;
+pub mod store;
 pub mod compose;
 pub mod lifecycle;
 pub mod bootstrap;

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ports::journal::Installation as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::compose::{self, Host};
 use crate::config::Config;
+use crate::store::Writing;
 use crate::{bootstrap, listen};
 
 /// How long the first look at the plugin folder may hold up the start.
@@ -24,7 +24,7 @@ const FIRST_SCAN: Duration = Duration::from_secs(30);
 pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let (host, writing, stop_writer) = compose::build(&config).await?;
+    let (host, Writing { task: writing, stop: stop_writer }) = compose::build(&config).await?;
     let Host {
         store,
         plugins,

@@ -1,0 +1,104 @@
+//! What concerns the work: plugins, agents, commands, telemetry.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::{Config, Wrong, wrong};
+
+/// `[plugins]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Plugins {
+    /// The folder that is watched; `plugins` in the data directory when absent.
+    pub dir: Option<PathBuf>,
+    /// What a plugin without an operator's file may plan: `none`, or what it `requested`.
+    pub default_grants: DefaultGrants,
+    /// Threads that run plugins; 0 = one for each core.
+    pub threads: usize,
+}
+
+impl Default for Plugins {
+    fn default() -> Plugins {
+        Plugins { dir: None, default_grants: DefaultGrants::None, threads: 0 }
+    }
+}
+
+/// What a plugin without an operator's file may plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DefaultGrants {
+    /// Nothing, until approved.
+    None,
+    /// What its manifest requests.
+    Requested,
+}
+
+/// `[agent_management]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentManagement {
+    /// Sessions this host holds at once.
+    pub max_agents: usize,
+    /// Sockets that have not said HELLO yet.
+    pub max_unauthenticated: usize,
+    /// Between an agent's heartbeats.
+    pub heartbeat_ms: u64,
+    /// Without a session for this long, what an agent had is lost.
+    pub lost_after_ms: u64,
+}
+
+impl Default for AgentManagement {
+    fn default() -> AgentManagement {
+        AgentManagement { max_agents: 20_000, max_unauthenticated: 256, heartbeat_ms: 15_000, lost_after_ms: 900_000 }
+    }
+}
+
+/// `[command]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Command {
+    /// Attempts one agent runs at once.
+    pub agent_concurrency: u32,
+}
+
+impl Default for Command {
+    fn default() -> Command {
+        Command { agent_concurrency: 4 }
+    }
+}
+
+/// `[telemetry]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    /// Between an agent's samples; 0 = none.
+    pub interval_ms: u64,
+}
+
+impl Default for Telemetry {
+    fn default() -> Telemetry {
+        Telemetry { interval_ms: 30_000 }
+    }
+}
+
+/// Says what could never work.
+pub(super) fn check(config: &Config) -> Result<(), Wrong> {
+    let agents = &config.agent_management;
+    if agents.max_agents == 0 {
+        return wrong("agent_management.max_agents", "at least 1");
+    }
+    if agents.max_unauthenticated == 0 {
+        return wrong("agent_management.max_unauthenticated", "at least 1");
+    }
+    if !(1_000..=300_000).contains(&agents.heartbeat_ms) {
+        return wrong("agent_management.heartbeat_ms", "1000 to 300000");
+    }
+    if config.command.agent_concurrency == 0 || config.command.agent_concurrency > 1_000 {
+        return wrong("command.agent_concurrency", "1 to 1000");
+    }
+    if config.telemetry.interval_ms != 0 && config.telemetry.interval_ms < 1_000 {
+        return wrong("telemetry.interval_ms", "0 for none, else at least 1000");
+    }
+    Ok(())
+}

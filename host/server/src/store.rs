@@ -1,0 +1,146 @@
+//! Opens the store that was chosen and hands out its ports. Nobody else knows which stores there are.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ports::agents::Agents;
+use ports::commands::Commands;
+use ports::error::StoreError;
+use ports::journal::{Installation, Journal};
+use ports::live::Live;
+use ports::users::Users;
+use storage::sqlite;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Store};
+
+/// Longest wait for a store that is asked how it is.
+const ASK_WITHIN: Duration = Duration::from_secs(2);
+
+/// An open store, as the rooms see it.
+#[derive(Clone)]
+pub struct Rows {
+    /// Commands and everything below them.
+    pub commands: Arc<dyn Commands>,
+    /// Agents and join tokens.
+    pub agents: Arc<dyn Agents>,
+    /// Users and logins.
+    pub users: Arc<dyn Users>,
+    /// Events and the audit log.
+    pub journal: Arc<dyn Journal>,
+    /// The whole.
+    pub whole: Arc<dyn Installation>,
+}
+
+impl Rows {
+    fn of<S: Commands + Agents + Users + Journal + Installation + 'static>(store: S) -> Rows {
+        let store = Arc::new(store);
+        Rows {
+            commands: store.clone(),
+            agents: store.clone(),
+            users: store.clone(),
+            journal: store.clone(),
+            whole: store,
+        }
+    }
+}
+
+/// What writes, and the way to end it.
+pub struct Writing {
+    /// Ends when `stop` is cancelled and everything queued before is written.
+    pub task: JoinHandle<()>,
+    /// Set to end it.
+    pub stop: CancellationToken,
+}
+
+/// Opens the store. The rooms above read and write while they are built, so it writes from here on.
+///
+/// # Errors
+/// What keeps it from being used, and how to mend it.
+pub async fn open(config: &Config, live: Arc<dyn Live>) -> anyhow::Result<(Rows, Writing)> {
+    let stop = CancellationToken::new();
+    let (rows, task) = match config.store()? {
+        Store::Sqlite { path, readers, busy_timeout } => {
+            let options = sqlite::Options { path, readers, busy_timeout };
+            let (store, writer) = sqlite::open(options, live).await.context("database.url")?;
+            (Rows::of(store), start(writer.run(stop.clone())))
+        }
+        Store::Postgres { shown, .. } => anyhow::bail!("database.url: {shown}: this build has no PostgreSQL"),
+    };
+    Ok((rows, Writing { task, stop }))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the lifecycle holds the handle and waits for it")]
+fn start(writer: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    tokio::spawn(writer)
+}
+
+/// `ok`, or why the store does not take work, in words that strangers may read.
+pub async fn health(whole: &dyn Installation) -> String {
+    let cause = match tokio::time::timeout(ASK_WITHIN, whole.ready()).await {
+        Ok(Ok(())) => return "ok".to_owned(),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the store is not ready");
+            public_cause(&error)
+        }
+        Err(_) => {
+            tracing::warn!("the store does not answer within {} s", ASK_WITHIN.as_secs());
+            "it does not answer in time"
+        }
+    };
+    format!("unavailable: {cause}")
+}
+
+/// What the two databases say, reduced to what an operator can act on. Their own words may hold
+/// names and addresses.
+fn public_cause(error: &StoreError) -> &'static str {
+    let said = match error {
+        StoreError::Unavailable(said) => said.to_lowercase(),
+        StoreError::Conflict(_) => return "it refuses the probe",
+        StoreError::Corrupt { .. } => return "it is damaged",
+    };
+    const WORDS: [(&str, &str); 13] = [
+        ("connection refused", "nothing listens at its address"),
+        ("starting up", "it is starting"),
+        ("shutting down", "it is shutting down"),
+        ("recovery", "it is recovering"),
+        ("too many connections", "it takes no more connections"),
+        ("too many clients", "it takes no more connections"),
+        ("authentication", "it refuses the login"),
+        ("certificate", "its certificate is not trusted"),
+        ("timed out", "it does not answer in time"),
+        ("is locked", "another program holds it locked"),
+        ("is full", "the disk is full"),
+        ("no space", "the disk is full"),
+        ("read-only", "it is read-only"),
+    ];
+    let known = WORDS.into_iter().find(|(word, _)| said.contains(word));
+    known.map_or("it does not take writes", |(_, cause)| cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_learn_the_kind_of_trouble_and_no_names() {
+        let away = |said: &str| StoreError::Unavailable(said.to_owned());
+        let corrupt = StoreError::Corrupt { table: "users", key: "ada".into(), what: "role".into() };
+        for (error, cause) in [
+            (
+                away("error communicating with database: Connection refused (os error 111)"),
+                "nothing listens at its address",
+            ),
+            (away("error returned from database: the database system is starting up"), "it is starting"),
+            (away("password authentication failed for user \"ops\""), "it refuses the login"),
+            (away("error returned from database: (code: 5) database is locked"), "another program holds it locked"),
+            (away("error returned from database: (code: 13) database or disk is full"), "the disk is full"),
+            (away("host db-7.internal said something new"), "it does not take writes"),
+            (corrupt, "it is damaged"),
+        ] {
+            assert_eq!(public_cause(&error), cause, "{error}");
+        }
+    }
+}
