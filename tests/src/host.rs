@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::client::Api;
 use crate::process::Process;
-use crate::programs::{exec_plugin, program};
+use crate::programs::{exec_plugin, plugin, program};
 use crate::wait::{until, until_within};
 
 /// Longest a host may take to be ready.
@@ -129,6 +129,22 @@ impl TestHost {
     /// Its plugin folder.
     pub fn plugins(&self) -> PathBuf {
         self.dir.path().join("plugins")
+    }
+
+    /// Builds `plugins/NAME`, puts it in place and waits until the host serves it.
+    ///
+    /// # Panics
+    /// When it cannot be built, or the host refuses it.
+    pub async fn serve_plugin(&self, admin: &Api, name: &str) {
+        self.install(&format!("{name}.wasm"), plugin(name));
+        until_within(READY_WITHIN, &format!("the host serves plugin `{name}`"), async || {
+            let plugins = admin.get("/api/v1/plugins").await.expect(200);
+            let file = format!("{name}.wasm");
+            let found = plugins["items"].as_array()?.iter().find(|plugin| plugin["file"] == *file)?;
+            assert!(found["refusal"].is_null(), "{found:#}");
+            (found["state"] == "active").then_some(())
+        })
+        .await;
     }
 
     /// Puts a plugin file in place as an operator should: whole, by one rename.

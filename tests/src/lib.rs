@@ -11,5 +11,6 @@ pub mod client;
 pub mod events;
 pub mod host;
 pub mod machine;
+pub mod dock;
 pub mod gate;
 pub mod played;

@@ -16,6 +16,9 @@ use crate::wait::until;
 /// Programs the policy allows, with any arguments.
 const ALLOWED: [&str; 7] = ["uname", "true", "false", "sleep", "echo", "cat", "sh"];
 
+/// Programs a machine with a container engine allows besides, if it has them.
+const CONTAINER_TOOLS: [&str; 2] = ["docker", "docker-compose"];
+
 /// One agent. Dropped, it is killed with its supervisor and what that runs.
 pub struct TestAgent {
     /// Its name.
@@ -33,6 +36,22 @@ impl TestAgent {
         agent
     }
 
+    /// Joins with the container tools in its policy and this engine in its settings, starts, and waits
+    /// until the host sees it.
+    ///
+    /// # Panics
+    /// When its settings cannot be written.
+    pub async fn start_with_engine(host: &TestHost, admin: &Api, name: &str, endpoint: &str) -> TestAgent {
+        let mut agent = TestAgent::join(host, admin, name).await;
+        let tools = CONTAINER_TOOLS.into_iter().filter(|tool| Path::new("/usr/bin").join(tool).is_file());
+        write_policy(&agent.policy(), &ALLOWED.into_iter().chain(tools).collect::<Vec<_>>());
+        let settings = format!("[container_engine]\nendpoint = {}\n", toml::Value::from(endpoint));
+        std::fs::write(agent.data().join("agent.toml"), settings).expect("the settings are written");
+        agent.run();
+        agent.seen(admin, "online").await;
+        agent
+    }
+
     /// Joins and does not start.
     ///
     /// # Panics
@@ -45,7 +64,7 @@ impl TestAgent {
         join.args(["--token", token["token"].as_str().expect("a token")]).stdin(Stdio::null());
         let done = join.output().expect("the agent's program starts");
         assert!(done.status.success(), "the agent cannot join: {}", String::from_utf8_lossy(&done.stderr));
-        write_policy(&agent.policy());
+        write_policy(&agent.policy(), &ALLOWED);
         agent
     }
 
@@ -123,11 +142,14 @@ impl Drop for TestAgent {
     }
 }
 
-fn write_policy(path: &Path) {
+fn write_policy(path: &Path, programs: &[&str]) {
     let mut text = String::from("effects = [\"read\", \"change\", \"destroy\", \"host\"]\n");
-    for name in ALLOWED {
+    for name in programs {
         let file = toml::Value::from(tool(name).display().to_string());
         writeln!(text, "[programs.{name}]\npath = {file}\nstdin = true").expect("text grows");
+        if CONTAINER_TOOLS.contains(name) {
+            text.push_str("env = [\"*\"]\ncwd = [\"/\"]\n");
+        }
     }
     std::fs::write(path, text).expect("the policy is written");
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("the policy is private");

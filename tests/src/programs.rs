@@ -1,8 +1,9 @@
 //! Where the programs under test are, and the plugin they serve.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 /// A program under test, from the folder that holds this test program.
 ///
@@ -33,15 +34,29 @@ pub fn tool(name: &str) -> PathBuf {
 /// # Panics
 /// When it cannot be built; the builder's messages are on standard error.
 pub fn exec_plugin() -> &'static [u8] {
-    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
-    BYTES.get_or_init(|| {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let out = dir.path().join("exec.wasm");
-        let mut build = Command::new(program("viworks"));
-        build.args(["plugin", "build", "plugins/exec", "--out"]).arg(&out).current_dir(root).stdin(Stdio::null());
-        let done = build.output().expect("the plugin builder starts");
-        assert!(done.status.success(), "plugins/exec cannot be built:\n{}", String::from_utf8_lossy(&done.stderr));
-        std::fs::read(&out).expect("the plugin that was just built")
-    })
+    plugin("exec")
+}
+
+/// The plugin in `plugins/NAME`, built once for all tests from the sources as they are.
+///
+/// # Panics
+/// When it cannot be built; the builder's messages are on standard error.
+pub fn plugin(name: &str) -> &'static [u8] {
+    static BUILT: Mutex<BTreeMap<String, &'static [u8]>> = Mutex::new(BTreeMap::new());
+    // Held while it builds: one build after the other, and whoever waited finds it done.
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(bytes) = built.get(name) {
+        return bytes;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let out = dir.path().join("plugin.wasm");
+    let mut build = Command::new(program("viworks"));
+    build.args(["plugin", "build", &format!("plugins/{name}"), "--out"]).arg(&out).current_dir(root);
+    let done = build.stdin(Stdio::null()).output().expect("the plugin builder starts");
+    assert!(done.status.success(), "plugins/{name} cannot be built:\n{}", String::from_utf8_lossy(&done.stderr));
+    // Kept until the program ends, as a static is.
+    let bytes = std::fs::read(&out).expect("the plugin that was just built").leak();
+    built.insert(name.to_owned(), bytes);
+    bytes
 }

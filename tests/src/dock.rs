@@ -1,0 +1,75 @@
+//! A machine with a container engine, its host, and the docker plugin between them.
+
+use domain::attempt::State;
+use serde_json::{Value, json};
+
+use crate::client::{Api, state_of};
+use crate::host::TestHost;
+use crate::machine::TestAgent;
+
+/// The machine's name.
+pub const MACHINE: &str = "dock-1";
+
+/// One host with the docker plugin and one machine. Dropped, both are killed; the engine is not theirs.
+pub struct Dock {
+    /// The host.
+    pub host: TestHost,
+    /// Its first administrator.
+    pub admin: Api,
+    /// The machine.
+    pub agent: TestAgent,
+}
+
+impl Dock {
+    /// Starts both; the machine's containers are those of the engine at `endpoint`.
+    pub async fn at(endpoint: &str) -> Dock {
+        let host = TestHost::start().await;
+        let admin = host.admin().await;
+        host.serve_plugin(&admin, "docker").await;
+        let agent = TestAgent::start_with_engine(&host, &admin, MACHINE, endpoint).await;
+        Dock { host, admin, agent }
+    }
+
+    /// Submits a verb for the machine; the command's id.
+    ///
+    /// # Panics
+    /// When it is not accepted.
+    pub async fn submit(&self, verb: &str, args: &Value) -> String {
+        self.admin.submit(&body(verb, args)).await
+    }
+
+    /// Runs a verb to its end; the invocation.
+    ///
+    /// # Panics
+    /// When it is not accepted, or does not end.
+    pub async fn run(&self, verb: &str, args: &Value) -> Value {
+        let id = self.submit(verb, args).await;
+        self.admin.ended(&id, MACHINE).await
+    }
+
+    /// Runs a verb that succeeds; its typed result.
+    ///
+    /// # Panics
+    /// When it does not succeed, or its output could not be read.
+    pub async fn result(&self, verb: &str, args: &Value) -> Value {
+        let invocation = self.run(verb, args).await;
+        assert_eq!(state_of(&invocation), State::Succeeded, "{verb} {args}: {invocation:#}");
+        assert_eq!(invocation["parsed"], true, "{verb} {args}: {invocation:#}");
+        invocation["result"].clone()
+    }
+
+    /// Runs a verb that fails; the invocation.
+    ///
+    /// # Panics
+    /// When it does not fail.
+    pub async fn failure(&self, verb: &str, args: &Value) -> Value {
+        let invocation = self.run(verb, args).await;
+        assert_eq!(state_of(&invocation), State::Failed, "{verb} {args}: {invocation:#}");
+        invocation
+    }
+}
+
+/// Body of a submission of a verb for the machine.
+pub fn body(verb: &str, args: &Value) -> Value {
+    json!({ "verb": verb, "args": args, "target": { "agents": [MACHINE] } })
+}
