@@ -105,6 +105,33 @@ impl Outputs {
         Printed { bytes: &self.stdout, truncated: self.stdout_truncated }
     }
 
+    /// Standard output of one step of a plan that has several, counted from 0.
+    ///
+    /// # Errors
+    /// When that step was not started, or so much was printed that its part cannot be told from the others'.
+    ///
+    /// ```
+    /// use viworks_sdk::outputs::StepEnd;
+    ///
+    /// let mut out = viworks_sdk::test::exited(0).with_stdout("after");
+    /// out.steps.insert(0, StepEnd { exit_code: Some(0), stdout_bytes: 6, ..StepEnd::default() });
+    /// out.stdout.splice(0..0, *b"before");
+    /// assert_eq!(out.stdout_of(0).unwrap().bytes(), b"before");
+    /// assert_eq!(out.stdout_of(1).unwrap().bytes(), b"after");
+    /// assert!(out.stdout_of(2).is_err());
+    /// ```
+    pub fn stdout_of(&self, step: usize) -> Result<Printed<'_>> {
+        let Some(end) = self.steps.get(step) else {
+            return Err(Failure::parse(format!("step {} was not started", step + 1)));
+        };
+        self.stdout().whole()?;
+        let before = self.steps.iter().take(step).map(|earlier| earlier.stdout_bytes).sum::<u64>();
+        let range = usize::try_from(before).ok().zip(usize::try_from(before.saturating_add(end.stdout_bytes)).ok());
+        let bytes = range.and_then(|(start, end)| self.stdout.get(start..end));
+        let bytes = bytes.ok_or_else(|| Failure::parse(format!("the output of step {} is not there", step + 1)))?;
+        Ok(Printed { bytes, truncated: false })
+    }
+
     /// Standard error, however the attempt ended.
     pub fn stderr(&self) -> Printed<'_> {
         Printed { bytes: &self.stderr, truncated: self.stderr_truncated }
