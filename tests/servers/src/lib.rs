@@ -4,6 +4,7 @@
 //! Invariant: nothing here knows ViWorkS.
 
 pub mod need;
+pub mod postgres;
 mod supervised;
 pub mod docker;
 pub mod registry;
