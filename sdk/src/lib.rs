@@ -86,6 +86,9 @@ pub use crate::verb::{Verb, Verdict};
 /// JSON values, as every plugin sees them.
 pub mod json {
     pub use serde_json::{Map, Number, Value, from_str, json};
+
+    #[doc(hidden)]
+    pub use crate::text::known;
 }
 
 /// The arguments of a verb: written by `#[derive(Args)]`.

@@ -1,4 +1,7 @@
 //! JSON Schema 2020-12 of Rust types, written by the derives.
+//!
+//! A schema is static data, not code that builds it: a component carries a hundred fields for the price
+//! of their words.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +12,13 @@ pub trait Schema {
     /// Whether a field of this type must be present. Only `Option` says no.
     const REQUIRED: bool = true;
 
-    /// The schema, without `$schema`.
-    fn schema() -> Value;
+    /// The schema as data.
+    const NODE: &'static Node;
+
+    /// The schema as JSON, without `$schema`.
+    fn schema() -> Value {
+        Self::NODE.to_json()
+    }
 }
 
 /// The dialect every schema here is written in.
@@ -25,201 +33,273 @@ pub const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 /// assert_eq!(schema["items"], json!({ "type": "boolean" }));
 /// ```
 pub fn document<T: Schema + ?Sized>() -> Value {
-    let mut schema = T::schema();
-    if let Value::Object(object) = &mut schema {
-        object.insert("$schema".into(), DIALECT.into());
-    }
-    schema
+    T::NODE.to_document()
 }
 
-/// What narrows a value beyond its type. Written by the derives.
-#[doc(hidden)]
-#[derive(Default)]
-pub struct Limits {
-    pub minimum: Option<Value>,
-    pub maximum: Option<Value>,
-    pub shortest: Option<u64>,
-    pub longest: Option<u64>,
-    pub pattern: Option<&'static str>,
-    pub one_of: &'static [&'static str],
-    pub items: Option<Box<Limits>>,
-    pub keys: Option<Box<Limits>>,
+/// One part of a schema, as data.
+#[derive(Clone, Copy, Debug)]
+pub enum Node {
+    /// Any JSON.
+    Any,
+    /// `null` only.
+    Null,
+    /// `true` or `false`.
+    Boolean,
+    /// A number, whole or not.
+    Number,
+    /// A whole number between the bounds, as far as there are any.
+    Integer(Option<i64>, Option<i64>),
+    /// Text.
+    Text,
+    /// One of some words.
+    Choice {
+        /// What the choice is about.
+        description: &'static str,
+        /// The words.
+        words: &'static [&'static str],
+    },
+    /// A list of such items.
+    List(&'static Node),
+    /// An object with such values under any names.
+    Map(&'static Node),
+    /// An object with named fields.
+    Object {
+        /// What the object is.
+        description: &'static str,
+        /// Whether further fields are refused.
+        closed: bool,
+        /// The fields.
+        fields: &'static [Field],
+    },
 }
 
-impl Limits {
-    fn apply(self, schema: &mut Map<String, Value>) {
-        let (shortest, longest) = match schema.get("type").and_then(Value::as_str) {
-            Some("array") => ("minItems", "maxItems"),
-            Some("object") => ("minProperties", "maxProperties"),
-            _ => ("minLength", "maxLength"),
-        };
-        let mut put = |key: &str, value: Option<Value>| {
-            if let Some(value) = value {
-                schema.insert(key.into(), value);
-            }
-        };
-        put("minimum", self.minimum);
-        put("maximum", self.maximum);
-        put(shortest, self.shortest.map(Value::from));
-        put(longest, self.longest.map(Value::from));
-        put("pattern", self.pattern.map(Value::from));
-        put("enum", (!self.one_of.is_empty()).then(|| Value::from(self.one_of)));
-        if let Some(items) = self.items {
-            let key = if schema.contains_key("items") { "items" } else { "additionalProperties" };
-            if let Some(Value::Object(inner)) = schema.get_mut(key) {
-                items.apply(inner);
-            }
-        }
-        if let Some(keys) = self.keys {
-            let mut names = Map::new();
-            keys.apply(&mut names);
-            schema.insert("propertyNames".into(), Value::Object(names));
-        }
-    }
-}
-
-/// One field of a struct. Written by the derives.
-#[doc(hidden)]
+/// One field of an object. Written by the derives.
+#[derive(Clone, Copy, Debug)]
 pub struct Field {
+    /// Its JSON name.
     pub name: &'static str,
+    /// What it is; empty when its type says enough.
     pub description: &'static str,
-    pub schema: Value,
+    /// Its type.
+    pub node: &'static Node,
+    /// Whether it must be present.
     pub required: bool,
-    pub default: Option<Value>,
+    /// What stands in for it when it is absent.
+    pub default: Option<fn() -> Value>,
+    /// A value that would do, as JSON text.
+    pub example: Option<&'static str>,
+    /// What narrows it beyond its type.
     pub limits: Limits,
 }
 
-/// The schema of a struct. Called by the derives.
-#[doc(hidden)]
-pub fn object(description: &str, closed: bool, fields: Vec<Field>) -> Value {
+/// What narrows a value beyond its type. Written by the derives.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Least number.
+    pub minimum: Option<f64>,
+    /// Greatest number.
+    pub maximum: Option<f64>,
+    /// Least count of characters, items or members.
+    pub shortest: Option<u64>,
+    /// Greatest count of characters, items or members.
+    pub longest: Option<u64>,
+    /// What text looks like.
+    pub pattern: Option<&'static str>,
+    /// The only texts; any when empty.
+    pub one_of: &'static [&'static str],
+    /// What narrows a list's items or a map's values.
+    pub items: Option<&'static Limits>,
+    /// What narrows a map's keys.
+    pub keys: Option<&'static Limits>,
+}
+
+impl Limits {
+    /// No limits.
+    pub const NONE: Limits = Limits {
+        minimum: None,
+        maximum: None,
+        shortest: None,
+        longest: None,
+        pattern: None,
+        one_of: &[],
+        items: None,
+        keys: None,
+    };
+}
+
+impl Node {
+    /// The JSON Schema, without `$schema`.
+    pub fn to_json(&self) -> Value {
+        Value::Object(self.members())
+    }
+
+    /// The JSON Schema with `$schema`.
+    pub fn to_document(&self) -> Value {
+        let mut schema = self.members();
+        put(&mut schema, "$schema", DIALECT.into());
+        Value::Object(schema)
+    }
+
+    fn members(&self) -> Map<String, Value> {
+        let mut schema = Map::new();
+        match self.type_name() {
+            "" => {}
+            name => put(&mut schema, "type", name.into()),
+        }
+        match *self {
+            Node::Any | Node::Null | Node::Boolean | Node::Number | Node::Text => {}
+            Node::Integer(low, high) => {
+                put_if(&mut schema, "minimum", low.map(Value::from));
+                put_if(&mut schema, "maximum", high.map(Value::from));
+            }
+            Node::Choice { description, words } => {
+                describe(&mut schema, description);
+                put(&mut schema, "enum", list(words));
+            }
+            Node::List(item) => put(&mut schema, "items", item.to_json()),
+            Node::Map(value) => put(&mut schema, "additionalProperties", value.to_json()),
+            Node::Object { description, closed, fields } => object(&mut schema, description, closed, fields),
+        }
+        schema
+    }
+
+    fn type_name(&self) -> &'static str {
+        match self {
+            Node::Any => "",
+            Node::Null => "null",
+            Node::Boolean => "boolean",
+            Node::Number => "number",
+            Node::Integer(..) => "integer",
+            Node::Text | Node::Choice { .. } => "string",
+            Node::List(_) => "array",
+            Node::Map(_) | Node::Object { .. } => "object",
+        }
+    }
+
+    /// A bound of this type: whole for a whole number.
+    fn bound(&self, bound: f64) -> Value {
+        match self {
+            Node::Integer(..) => Value::from(bound as i64),
+            _ => Value::from(bound),
+        }
+    }
+}
+
+fn object(schema: &mut Map<String, Value>, description: &str, closed: bool, fields: &[Field]) {
     let mut required = Vec::new();
     let mut properties = Map::new();
     for field in fields {
         if field.required {
             required.push(Value::from(field.name));
         }
-        let mut schema = match field.schema {
-            Value::Object(schema) => schema,
-            _ => Map::new(),
-        };
-        if !field.description.is_empty() {
-            schema.insert("description".into(), field.description.into());
+        let mut inner = field.node.members();
+        describe(&mut inner, field.description);
+        put_if(&mut inner, "default", field.default.map(|default| default()).filter(|default| !default.is_null()));
+        if let Some(example) = field.example {
+            put(&mut inner, "examples", Value::Array(vec![crate::text::known(example)]));
         }
-        if let Some(default) = field.default.filter(|default| !default.is_null()) {
-            schema.insert("default".into(), default);
-        }
-        field.limits.apply(&mut schema);
-        properties.insert(field.name.into(), Value::Object(schema));
+        narrow(&mut inner, field.node, &field.limits);
+        put(&mut properties, field.name, Value::Object(inner));
     }
-    let mut schema = of_type("object");
-    if !description.is_empty() {
-        schema.insert("description".into(), description.into());
-    }
-    schema.insert("properties".into(), Value::Object(properties));
+    describe(schema, description);
+    put(schema, "properties", Value::Object(properties));
     if !required.is_empty() {
-        schema.insert("required".into(), Value::Array(required));
+        put(schema, "required", Value::Array(required));
     }
     if closed {
-        schema.insert("additionalProperties".into(), Value::Bool(false));
+        put(schema, "additionalProperties", Value::Bool(false));
     }
-    Value::Object(schema)
 }
 
-/// The schema of a choice of words. Called by the derives.
-#[doc(hidden)]
-pub fn choice(description: &str, words: &[&str]) -> Value {
-    let mut schema = of_type("string");
+fn narrow(schema: &mut Map<String, Value>, node: &Node, limits: &Limits) {
+    let (shortest, longest) = match node {
+        Node::List(_) => ("minItems", "maxItems"),
+        Node::Map(_) | Node::Object { .. } => ("minProperties", "maxProperties"),
+        _ => ("minLength", "maxLength"),
+    };
+    put_if(schema, "minimum", limits.minimum.map(|bound| node.bound(bound)));
+    put_if(schema, "maximum", limits.maximum.map(|bound| node.bound(bound)));
+    put_if(schema, shortest, limits.shortest.map(Value::from));
+    put_if(schema, longest, limits.longest.map(Value::from));
+    put_if(schema, "pattern", limits.pattern.map(Value::from));
+    if !limits.one_of.is_empty() {
+        put(schema, "enum", list(limits.one_of));
+    }
+    let inner = match node {
+        Node::List(item) => Some(("items", *item)),
+        Node::Map(value) => Some(("additionalProperties", *value)),
+        _ => None,
+    };
+    if let (Some(limits), Some((key, node))) = (limits.items, inner)
+        && let Some(Value::Object(inner)) = schema.get_mut(key)
+    {
+        narrow(inner, node, limits);
+    }
+    if let Some(keys) = limits.keys {
+        let mut names = Map::new();
+        narrow(&mut names, &Node::Text, keys);
+        put(schema, "propertyNames", Value::Object(names));
+    }
+}
+
+fn describe(schema: &mut Map<String, Value>, description: &str) {
     if !description.is_empty() {
-        schema.insert("description".into(), description.into());
+        put(schema, "description", description.into());
     }
-    schema.insert("enum".into(), words.into());
-    Value::Object(schema)
 }
 
-fn of_type(name: &str) -> Map<String, Value> {
-    let mut schema = Map::new();
-    schema.insert("type".into(), name.into());
-    schema
+fn list(words: &[&str]) -> Value {
+    let mut list = Vec::with_capacity(words.len());
+    for word in words {
+        list.push(Value::from(*word));
+    }
+    Value::Array(list)
 }
 
-macro_rules! integer {
-    ($($ty:ty: $low:expr, $high:expr;)*) => {$(
+fn put_if(schema: &mut Map<String, Value>, key: &str, value: Option<Value>) {
+    if let Some(value) = value {
+        put(schema, key, value);
+    }
+}
+
+fn put(schema: &mut Map<String, Value>, key: &str, value: Value) {
+    schema.insert(key.to_owned(), value);
+}
+
+macro_rules! nodes {
+    ($($ty:ty: $node:expr;)*) => {$(
         impl Schema for $ty {
-            fn schema() -> Value {
-                let (low, high): (Option<i64>, Option<i64>) = ($low, $high);
-                let limits = Limits { minimum: low.map(Value::from), maximum: high.map(Value::from), ..Limits::default() };
-                let mut schema = of_type("integer");
-                limits.apply(&mut schema);
-                Value::Object(schema)
-            }
+            const NODE: &'static Node = &$node;
         }
     )*};
 }
 
 // Wider bounds are left out: other readers of the schema hold numbers as doubles and would misread them.
-integer! {
-    u8: Some(0), Some(u8::MAX.into());
-    u16: Some(0), Some(u16::MAX.into());
-    u32: Some(0), Some(u32::MAX.into());
-    u64: Some(0), None;
-    i8: Some(i8::MIN.into()), Some(i8::MAX.into());
-    i16: Some(i16::MIN.into()), Some(i16::MAX.into());
-    i32: Some(i32::MIN.into()), Some(i32::MAX.into());
-    i64: None, None;
-}
-
-impl Schema for bool {
-    fn schema() -> Value {
-        Value::Object(of_type("boolean"))
-    }
-}
-
-impl Schema for f64 {
-    fn schema() -> Value {
-        Value::Object(of_type("number"))
-    }
-}
-
-impl Schema for String {
-    fn schema() -> Value {
-        Value::Object(of_type("string"))
-    }
-}
-
-/// Nothing: what a verb without a typed result has.
-impl Schema for () {
-    fn schema() -> Value {
-        Value::Object(of_type("null"))
-    }
-}
-
-/// Any JSON.
-impl Schema for Value {
-    fn schema() -> Value {
-        Value::Object(Map::new())
-    }
+nodes! {
+    u8: Node::Integer(Some(0), Some(u8::MAX as i64));
+    u16: Node::Integer(Some(0), Some(u16::MAX as i64));
+    u32: Node::Integer(Some(0), Some(u32::MAX as i64));
+    u64: Node::Integer(Some(0), None);
+    i8: Node::Integer(Some(i8::MIN as i64), Some(i8::MAX as i64));
+    i16: Node::Integer(Some(i16::MIN as i64), Some(i16::MAX as i64));
+    i32: Node::Integer(Some(i32::MIN as i64), Some(i32::MAX as i64));
+    i64: Node::Integer(None, None);
+    f64: Node::Number;
+    bool: Node::Boolean;
+    String: Node::Text;
+    (): Node::Null;
+    Value: Node::Any;
 }
 
 impl<T: Schema> Schema for Option<T> {
     const REQUIRED: bool = false;
-
-    fn schema() -> Value {
-        T::schema()
-    }
+    const NODE: &'static Node = T::NODE;
 }
 
 impl<T: Schema> Schema for Vec<T> {
-    fn schema() -> Value {
-        let mut schema = of_type("array");
-        schema.insert("items".into(), T::schema());
-        Value::Object(schema)
-    }
+    const NODE: &'static Node = &Node::List(T::NODE);
 }
 
 impl<T: Schema> Schema for BTreeMap<String, T> {
-    fn schema() -> Value {
-        let mut schema = of_type("object");
-        schema.insert("additionalProperties".into(), T::schema());
-        Value::Object(schema)
-    }
+    const NODE: &'static Node = &Node::Map(T::NODE);
 }

@@ -5,11 +5,15 @@ use quote::quote;
 use syn::meta::ParseNestedMeta;
 use syn::{Attribute, Expr, ExprRange, GenericArgument, Lit, LitStr, PathArguments, RangeLimits, Type};
 
+use crate::literal;
+
 /// What a field's attribute says.
 #[derive(Default)]
 pub struct FieldAttributes {
     pub default: Option<FieldDefault>,
     pub limits: Limits,
+    /// JSON text of a value that would do.
+    pub example: Option<String>,
     pub allow_dash: bool,
     pub name: Option<LitStr>,
     pub from: Option<LitStr>,
@@ -51,12 +55,16 @@ impl FieldAttributes {
             });
         } else if meta.path.is_ident("allow_dash") && namespace == "arg" {
             self.allow_dash = true;
+        } else if meta.path.is_ident("example") {
+            let value: Expr = meta.value()?.parse()?;
+            let rule = "a field's example is a literal, or json!(…) made of literals";
+            self.example = Some(literal::json(&value).ok_or_else(|| syn::Error::new_spanned(value, rule))?);
         } else if meta.path.is_ident("name") {
             self.name = Some(meta.value()?.parse()?);
         } else if meta.path.is_ident("from") && namespace == "output" {
             self.from = Some(meta.value()?.parse()?);
         } else if !self.limits.one(meta)? {
-            let list = "default, range, length, pattern, one_of, items, keys, name";
+            let list = "default, range, length, pattern, one_of, items, keys, example, name";
             let own = if namespace == "arg" { "allow_dash" } else { "from" };
             return Err(meta.error(format!("not something a field can say; it can say {list}, {own}")));
         }
@@ -97,16 +105,14 @@ impl Limits {
         Ok(limits)
     }
 
-    /// An expression of type `viworks_sdk::schema::Limits` for a value of type `ty`.
+    /// A constant expression of type `viworks_sdk::schema::Limits` for a value of type `ty`.
     pub fn tokens(&self, ty: &Type) -> syn::Result<TokenStream> {
         let ty = within(ty, &["Option"]).unwrap_or(ty);
         let mut fields = TokenStream::new();
         if let Some(range) = &self.range {
             // A bound has the field's own type, so a bound that no value could reach does not compile.
             let bound = |expr: &Option<Box<Expr>>| match expr {
-                Some(expr) => {
-                    quote! { Some({ const BOUND: #ty = #expr; ::viworks_sdk::value::ToJson::to_json(&BOUND) }) }
-                }
+                Some(expr) => quote! { Some({ const BOUND: #ty = #expr; BOUND as f64 }) },
                 None => quote! { None },
             };
             let (low, high) = bounds(range)?;
@@ -115,7 +121,7 @@ impl Limits {
         }
         if let Some(length) = &self.length {
             let bound = |expr: &Option<Box<Expr>>| match expr {
-                Some(expr) => quote! { Some({ const BOUND: u64 = #expr; BOUND }) },
+                Some(expr) => quote! { Some(#expr) },
                 None => quote! { None },
             };
             let (low, high) = bounds(length)?;
@@ -132,13 +138,16 @@ impl Limits {
         if let Some(items) = &self.items {
             let item = within(ty, &["Vec", "BTreeMap"]).unwrap_or(ty);
             let items = items.tokens(item)?;
-            fields.extend(quote! { items: Some(::std::boxed::Box::new(#items)), });
+            fields.extend(quote! { items: Some(&#items), });
         }
         if let Some(keys) = &self.keys {
             let keys = keys.tokens(ty)?;
-            fields.extend(quote! { keys: Some(::std::boxed::Box::new(#keys)), });
+            fields.extend(quote! { keys: Some(&#keys), });
         }
-        Ok(quote! { ::viworks_sdk::schema::Limits { #fields ..::std::default::Default::default() } })
+        Ok(match fields.is_empty() {
+            true => quote! { ::viworks_sdk::schema::Limits::NONE },
+            false => quote! { ::viworks_sdk::schema::Limits { #fields ..::viworks_sdk::schema::Limits::NONE } },
+        })
     }
 }
 

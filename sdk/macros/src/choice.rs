@@ -39,9 +39,8 @@ pub fn derive(input: DeriveInput) -> syn::Result<TokenStream> {
             }
         }
         impl ::viworks_sdk::schema::Schema for #name {
-            fn schema() -> ::viworks_sdk::json::Value {
-                ::viworks_sdk::schema::choice(#description, &[#(#words),*])
-            }
+            const NODE: &'static ::viworks_sdk::schema::Node =
+                &::viworks_sdk::schema::Node::Choice { description: #description, words: &[#(#words),*] };
         }
         impl ::viworks_sdk::value::FromJson for #name {
             fn from_json(
@@ -52,6 +51,11 @@ pub fn derive(input: DeriveInput) -> syn::Result<TokenStream> {
                     #(#words => ::std::option::Option::Some(#name::#variants),)*
                     _ => ::std::option::Option::None,
                 }
+            }
+        }
+        impl ::viworks_sdk::builder::Values for &#name {
+            fn into_values(self) -> ::std::vec::Vec<::std::string::String> {
+                ::std::vec![::std::string::String::from(self.as_str())]
             }
         }
         impl ::viworks_sdk::value::ToJson for #name {

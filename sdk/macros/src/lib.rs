@@ -2,6 +2,7 @@
 
 mod attributes;
 mod choice;
+mod literal;
 mod plugin;
 mod structs;
 mod verb;
@@ -13,7 +14,7 @@ use proc_macro::TokenStream;
 ///
 /// `#[arg(…)]` on a field takes: `default` or `default = value`, `range = a..=b`, `length = a..=b`,
 /// `pattern = "regex"`, `one_of("a", "b")`, `items(…)` for the elements of a list or the values of a
-/// map, `keys(…)` for the keys of a map, `allow_dash`, `name = "json name"`.
+/// map, `keys(…)` for the keys of a map, `example = "a value"`, `allow_dash`, `name = "json name"`.
 #[proc_macro_derive(Args, attributes(arg))]
 pub fn derive_args(input: TokenStream) -> TokenStream {
     expand(input, |input| structs::derive(input, structs::Role::Args))
@@ -30,6 +31,7 @@ pub fn derive_output(input: TokenStream) -> TokenStream {
 }
 
 /// Makes an enum of unit variants a closed choice of words, snake-cased or `#[choice(name = "…")]`.
+/// `.opt("--pull", &self.pull)` writes the word.
 #[proc_macro_derive(Choice, attributes(choice))]
 pub fn derive_choice(input: TokenStream) -> TokenStream {
     expand(input, choice::derive)

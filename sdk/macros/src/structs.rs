@@ -67,9 +67,11 @@ pub fn derive(input: DeriveInput, role: Role) -> syn::Result<TokenStream> {
     };
     Ok(quote! {
         impl ::viworks_sdk::schema::Schema for #name {
-            fn schema() -> ::viworks_sdk::json::Value {
-                ::viworks_sdk::schema::object(#description, #closed, ::std::vec![#(#schemas),*])
-            }
+            const NODE: &'static ::viworks_sdk::schema::Node = &::viworks_sdk::schema::Node::Object {
+                description: #description,
+                closed: #closed,
+                fields: &[#(#schemas),*],
+            };
         }
         impl ::viworks_sdk::value::FromJson for #name {
             fn from_json(
@@ -107,10 +109,19 @@ fn part(field: &syn::Field, role: Role) -> syn::Result<Parts> {
     });
     let (default_json, default_fn) = match &default {
         Some(expr) => (
-            quote! { ::std::option::Option::Some({ let value: #ty = #expr; ::viworks_sdk::value::ToJson::to_json(&value) }) },
+            quote! {
+                ::std::option::Option::Some((|| {
+                    let value: #ty = #expr;
+                    ::viworks_sdk::value::ToJson::to_json(&value)
+                }) as fn() -> ::viworks_sdk::json::Value)
+            },
             quote! { ::std::option::Option::Some((|| #expr) as fn() -> #ty) },
         ),
         None => (quote! { ::std::option::Option::None }, quote! { ::std::option::Option::None }),
+    };
+    let example = match said.example {
+        Some(text) => quote! { ::std::option::Option::Some(#text) },
+        None => quote! { ::std::option::Option::None },
     };
     let has_default = default.is_some();
     let allow_dash = said.allow_dash;
@@ -119,9 +130,10 @@ fn part(field: &syn::Field, role: Role) -> syn::Result<Parts> {
             ::viworks_sdk::schema::Field {
                 name: #name,
                 description: #description,
-                schema: <#ty as ::viworks_sdk::schema::Schema>::schema(),
+                node: <#ty as ::viworks_sdk::schema::Schema>::NODE,
                 required: <#ty as ::viworks_sdk::schema::Schema>::REQUIRED && !#has_default,
                 default: #default_json,
+                example: #example,
                 limits: #limits,
             }
         },

@@ -5,6 +5,8 @@ use quote::quote;
 use syn::parse::{Parse, Parser};
 use syn::{Expr, Ident, ItemImpl, Lit, LitInt, LitStr};
 
+use crate::literal;
+
 #[derive(Default)]
 struct Facts {
     name: Option<LitStr>,
@@ -83,7 +85,7 @@ impl Facts {
         } else if meta.path.is_ident("timeout") {
             self.timeout_ms = Some(milliseconds(&meta.value()?.parse()?)?);
         } else if meta.path.is_ident("example") {
-            let args: Expr = meta.value()?.parse()?;
+            let args = value(meta.value()?.parse()?);
             self.examples.push(quote! {
                 ::viworks_sdk::manifest::Example { args: #args, golden: ::std::option::Option::None }
             });
@@ -97,21 +99,30 @@ impl Facts {
     }
 }
 
+/// `json!(…)` of literals as one text: a component then carries its words instead of the code that
+/// would put them together.
+fn value(expr: Expr) -> TokenStream {
+    match literal::json(&expr) {
+        Some(text) => quote! { ::viworks_sdk::json::known(#text) },
+        None => quote! { #expr },
+    }
+}
+
 fn golden(meta: &syn::meta::ParseNestedMeta) -> syn::Result<TokenStream> {
-    let (mut args, mut result): (Option<Expr>, Option<Expr>) = (None, None);
+    let (mut args, mut result): (Option<TokenStream>, Option<TokenStream>) = (None, None);
     let (mut exit_code, mut stdout, mut stderr) = (quote! { 0 }, quote! { "" }, quote! { "" });
     meta.parse_nested_meta(|inner| {
-        let value: Expr = inner.value()?.call(Expr::parse)?;
+        let said: Expr = inner.value()?.call(Expr::parse)?;
         if inner.path.is_ident("args") {
-            args = Some(value);
+            args = Some(value(said));
         } else if inner.path.is_ident("result") {
-            result = Some(value);
+            result = Some(value(said));
         } else if inner.path.is_ident("exit_code") {
-            exit_code = quote! { #value };
+            exit_code = quote! { #said };
         } else if inner.path.is_ident("stdout") {
-            stdout = quote! { #value };
+            stdout = quote! { #said };
         } else if inner.path.is_ident("stderr") {
-            stderr = quote! { #value };
+            stderr = quote! { #said };
         } else {
             return Err(inner.error("a golden example can say args, exit_code, stdout, stderr, result"));
         }
