@@ -78,7 +78,14 @@ pub fn target_dir() -> anyhow::Result<PathBuf> {
 pub fn find(name: &str) -> Option<PathBuf> {
     let fixed = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin"].map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
-    fixed.into_iter().chain(std::env::split_paths(&path)).map(|dir| dir.join(name)).find(|file| is_executable(file))
+    let folders = fixed.into_iter().chain(versioned()).chain(std::env::split_paths(&path));
+    folders.map(|dir| dir.join(name)).find(|file| is_executable(file))
+}
+
+/// Where Debian keeps PostgreSQL's programs: a folder for each version, in no `PATH`.
+fn versioned() -> impl Iterator<Item = PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    versions.map(|version| version.path().join("bin"))
 }
 
 fn is_executable(file: &Path) -> bool {

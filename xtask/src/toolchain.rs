@@ -127,7 +127,25 @@ fn apt_install(packages: &[&str]) -> anyhow::Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("apt-get needs root");
     }
-    let mut install = Command::new(apt);
-    install.args(["install", "-y", "--no-install-recommends"]).args(packages).env("DEBIAN_FRONTEND", "noninteractive");
-    run(&mut install)
+    let install = || {
+        let mut install = Command::new(&apt);
+        install.args(["install", "-y", "--no-install-recommends"]).args(packages);
+        run(install.env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    // A fresh machine has no lists of packages, and old lists name files that are gone.
+    install().or_else(|_| run(Command::new(&apt).args(["update", "-q"])).and_then(|()| install()))
+}
+
+/// Looks for a PostgreSQL server, and installs one where that is possible.
+///
+/// # Errors
+/// When there is none and none was to be had; the text says what to install.
+pub fn postgres() -> anyhow::Result<()> {
+    if find("postgres").is_some() {
+        return Ok(());
+    }
+    let tried = apt_install(&["postgresql"]).err().map(|error| format!(" ({error:#})")).unwrap_or_default();
+    find("postgres")
+        .map(drop)
+        .with_context(|| format!("no PostgreSQL server{tried}: on Debian `apt-get install postgresql`"))
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::agent::Identity;
 use super::cli::Login;
+use super::database::Database;
 use super::place::{Place, Ports};
 
 /// What there is.
@@ -22,17 +23,20 @@ pub struct Facts<'a> {
     pub bin_dir: &'a Path,
     /// How the tool was logged in.
     pub login: &'a Login,
+    /// Where rows are kept.
+    pub database: &'a Database,
 }
 
 /// The facts for scripts.
 pub fn up_json(place: &Place, facts: &Facts<'_>) -> Value {
-    let Facts { ports, identity, pids, bin_dir, login: _ } = facts;
+    let Facts { ports, identity, pids, bin_dir, login: _, database } = facts;
     json!({
         "api": format!("http://127.0.0.1:{}", ports.api),
         "agents": format!("ws://127.0.0.1:{}/ws/agent", ports.agents),
         "dashboard": null,
         "admin_credential": place.shown(&place.admin_credential()),
         "plugin_dir": place.shown(&place.plugins()),
+        "store": database.name(),
         "data_dir": place.shown(place.dir()),
         "agent": { "id": identity.id, "name": identity.name },
         "pids": { "host": pids.0, "agent": pids.1 },
@@ -42,7 +46,7 @@ pub fn up_json(place: &Place, facts: &Facts<'_>) -> Value {
 
 /// The facts for people.
 pub fn text(place: &Place, facts: &Facts<'_>, took: Duration) -> String {
-    let Facts { ports, identity, pids, bin_dir, login } = facts;
+    let Facts { ports, identity, pids, bin_dir, login, database } = facts;
     let shown = |path: &Path| quoted(&place.shown(path).display().to_string());
     let tool = shown(&bin_dir.join("viworks"));
     let prefix = login.contexts.as_ref().map(|path| format!("VIWORKS_CONFIG={} ", shown(path))).unwrap_or_default();
@@ -59,6 +63,7 @@ pub fn text(place: &Place, facts: &Facts<'_>, took: Duration) -> String {
             format!("{} is the body of POST /api/v1/auth/login", place.shown(&place.admin_credential()).display()),
         ),
         ("Login", login_line),
+        ("Store", database.describe(place)),
         ("Plugins", format!("{} (drop a .wasm file there)", place.shown(&place.plugins()).display())),
         ("Policy", format!("{} (what the agent may run)", place.shown(&place.agent_policy()).display())),
         ("Logs", place.shown(&place.dir().join("logs")).display().to_string()),
@@ -107,9 +112,12 @@ mod tests {
             pids: (3, 4),
             bin_dir: &bin,
             login: &login,
+            database: &Database::Sqlite,
         };
         let text = text(&place, &facts, Duration::from_millis(1234));
         assert!(text.ends_with("\nready in 1.2 s – Ctrl-C to stop\n"), "{text}");
+        let store = text.lines().find(|line| line.contains("Store")).expect("which store");
+        assert!(store.contains("SQLite, /") && store.ends_with("/with space/viworks.db"), "{store}");
         let run = text.lines().find(|line| line.contains(" run ")).expect("a command");
         assert!(
             run.starts_with("  VIWORKS_CONFIG='/")
@@ -117,6 +125,7 @@ mod tests {
             "{run}"
         );
         let facts = up_json(&place, &facts);
+        assert_eq!(facts["store"], "sqlite");
         assert_eq!(
             (&facts["bin_dir"], &facts["dashboard"], &facts["pids"]["agent"]),
             (&json!("target/debug"), &Value::Null, &json!(4))

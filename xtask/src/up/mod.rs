@@ -4,6 +4,7 @@ mod agent;
 mod banner;
 mod children;
 mod cli;
+mod database;
 mod http;
 mod place;
 
@@ -18,6 +19,7 @@ pub use children::{ExecOptions, become_program};
 
 use crate::program::{self, cargo, say, target_dir};
 use crate::up::children::{Children, Interrupted, Which};
+use crate::up::database::Database;
 use crate::up::http::Api;
 use crate::up::place::{Place, Ports};
 use crate::{plugins, toolchain};
@@ -36,9 +38,12 @@ pub struct Options {
     /// Port that agents connect to; 0 = any free one. 9090, or the last one, when absent
     #[arg(long, value_name = "PORT")]
     agent_port: Option<u16>,
-    /// Keep everything here instead of in .viworks/local
+    /// Keep everything here instead of in .viworks/local (with --postgres: .viworks/local-postgres)
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Keep rows in a PostgreSQL that is started in the data directory, instead of in SQLite
+    #[arg(long)]
+    postgres: bool,
     /// Build with optimisation: slower to start, faster to run
     #[arg(long)]
     release: bool,
@@ -50,7 +55,7 @@ pub struct Options {
 /// When a step fails; what was started is stopped again.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
-    let place = Place::open(options.data.as_deref())?;
+    let place = Place::open_or(options.data.as_deref(), if options.postgres { "local-postgres" } else { "local" })?;
 
     step(1, "compilers");
     let compiler = toolchain::c_compiler()?;
@@ -70,8 +75,10 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         say(format_args!("      {line}"));
     }
 
+    step(4, "host");
+    let database = if options.postgres { Database::postgres(&place)? } else { Database::sqlite(&place)? };
     let mut children = Children::new()?;
-    let started = serve(options, &place, &bin_dir, &mut children, begun);
+    let started = serve(options, &place, &database, &bin_dir, &mut children, begun);
     let code = match started {
         Ok(()) => match children.wait() {
             Interrupted::Signal => ExitCode::SUCCESS,
@@ -93,6 +100,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     for line in children.stop() {
         say(line);
     }
+    if let Some(line) = database.stop() {
+        say(line);
+    }
     say(format_args!("data is kept in {}", place.shown(place.dir()).display()));
     Ok(code)
 }
@@ -100,13 +110,13 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
 fn serve(
     options: &Options,
     place: &Place,
+    database: &Database,
     bin_dir: &std::path::Path,
     children: &mut Children,
     begun: Instant,
 ) -> anyhow::Result<()> {
-    step(4, "host");
     let wanted = Ports::choose(place, options.api_port, options.agent_port)?;
-    place.write_host_config(wanted)?;
+    place.write_host_config(wanted, database.url(place))?;
     let serve = ["serve".into(), "--config".into(), place.host_config().into_os_string()];
     children.start(Which::Host, &bin_dir.join("viworks-host"), &serve, &place.log("host"))?;
     let ports = children.until(READY_WITHIN, "the host does not say where it listens", || place.listening())?;
@@ -136,7 +146,7 @@ fn serve(
     step(7, "command line tool");
     let login = cli::log_in(place, &bin_dir.join("viworks"), ports.api)?;
 
-    let facts = banner::Facts { ports, identity: &identity, pids: children.pids(), bin_dir, login: &login };
+    let facts = banner::Facts { ports, identity: &identity, pids: children.pids(), bin_dir, login: &login, database };
     place.publish(&banner::up_json(place, &facts))?;
     say(banner::text(place, &facts, begun.elapsed()).trim_end());
     Ok(())

@@ -25,10 +25,19 @@ impl Place {
     ///
     /// # Errors
     /// When another process has it, or it cannot be made.
+    #[cfg(test)]
     pub fn open(data: Option<&Path>) -> anyhow::Result<Place> {
+        Place::open_or(data, "local")
+    }
+
+    /// Takes `data`, or the folder `usual` of `.viworks` in the repository, for this process.
+    ///
+    /// # Errors
+    /// When another process has it, or it cannot be made.
+    pub fn open_or(data: Option<&Path>, usual: &str) -> anyhow::Result<Place> {
         let root = root();
         let dir = match data {
-            None => root.join(".viworks/local"),
+            None => root.join(".viworks").join(usual),
             Some(data) => std::path::absolute(data).context("the current directory is gone")?,
         };
         let make = |dir: &Path| {
@@ -77,6 +86,21 @@ impl Place {
         self.dir.join("contexts.toml")
     }
 
+    /// The embedded store.
+    pub fn sqlite_file(&self) -> PathBuf {
+        self.dir.join("viworks.db")
+    }
+
+    /// The folder of a PostgreSQL of our own.
+    pub fn postgres(&self) -> PathBuf {
+        self.dir.join("postgres")
+    }
+
+    /// The folder in the repository that says where everything is.
+    pub fn repository_folder(&self) -> PathBuf {
+        self.root.join(".viworks")
+    }
+
     /// What the host wrote at its first start.
     pub fn admin_credential(&self) -> PathBuf {
         self.dir.join("admin.json")
@@ -101,7 +125,7 @@ impl Place {
     ///
     /// # Errors
     /// What the file system answered.
-    pub fn write_host_config(&self, ports: Ports) -> anyhow::Result<()> {
+    pub fn write_host_config(&self, ports: Ports, database_url: String) -> anyhow::Result<()> {
         #[derive(Serialize)]
         struct Config {
             server: Server,
@@ -138,7 +162,7 @@ impl Place {
                 bind: format!("127.0.0.1:{}", ports.api),
                 agents_bind: format!("127.0.0.1:{}", ports.agents),
             },
-            database: Database { url: format!("sqlite:{}", self.dir.join("viworks.db").display()) },
+            database: Database { url: database_url },
             data: Dir { dir: self.dir.clone() },
             plugins: Plugins { dir: self.plugins(), default_grants: "requested" },
             logging: Logging { format: "text", level: "info" },
@@ -269,10 +293,11 @@ mod tests {
         std::fs::write(dir.path().join("listening.json"), "{\"api\":\"127.0.0.1:1\",\"agents\":\"127.0.0.1:2\"}")
             .expect("written");
         assert_eq!(place.listening(), Some(Ports { api: 1, agents: 2 }));
-        place.write_host_config(Ports { api: 0, agents: 9 }).expect("written");
+        place.write_host_config(Ports { api: 0, agents: 9 }, "sqlite:/x.db".to_owned()).expect("written");
         assert_eq!(place.listening(), None, "what an earlier host said is gone");
         let config: toml::Table = std::fs::read_to_string(place.host_config()).expect("read").parse().expect("TOML");
         assert_eq!(config["server"]["bind"].as_str(), Some("127.0.0.1:0"));
+        assert_eq!(config["database"]["url"].as_str(), Some("sqlite:/x.db"));
         assert_eq!(config["plugins"]["default_grants"].as_str(), Some("requested"));
     }
 }
