@@ -105,6 +105,22 @@ impl Draft {
         self
     }
 
+    /// `option=name=value` as one argument for each pair, e.g. `--env=LANG=C`.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// use viworks_sdk::prelude::*;
+    ///
+    /// let env = BTreeMap::from([("LANG".to_owned(), "C".to_owned())]);
+    /// let plan = program("docker").arg("run").pairs("--env", &env).operand("web").plan();
+    /// ```
+    pub fn pairs(mut self, option: &'static str, pairs: &BTreeMap<String, String>) -> Draft {
+        for (name, value) in pairs {
+            self.step.args.push(format!("{option}={name}={value}"));
+        }
+        self
+    }
+
     /// What the program is to work on. Stands last, behind a single `--`, however it begins.
     pub fn operand(mut self, values: impl Values) -> Draft {
         self.operands.extend(values.into_values());

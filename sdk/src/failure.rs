@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::value::push_key;
+
 /// A plugin's answer or its refusal.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
@@ -87,9 +89,63 @@ impl Failure {
         Failure { code: Code::InvalidArgs, message, issues }
     }
 
-    pub(crate) fn not_succeeded(message: String) -> Failure {
-        Failure { code: Code::NotSucceeded, message, issues: Vec::new() }
+    /// The program did not do what it was asked to, said in better words than [`crate::Outputs::ending`]
+    /// has. From `interpret` only.
+    ///
+    /// ```
+    /// use viworks_sdk::Failure;
+    /// use viworks_sdk::failure::Code;
+    ///
+    /// let failure = Failure::not_succeeded("there is no container `web` on this machine");
+    /// assert_eq!(failure.code, Code::NotSucceeded);
+    /// ```
+    pub fn not_succeeded(message: impl Into<String>) -> Failure {
+        Failure { code: Code::NotSucceeded, message: message.into(), issues: Vec::new() }
     }
+}
+
+/// Gathers what is wrong with arguments, so that the caller hears of it all at once.
+///
+/// ```
+/// use viworks_sdk::failure::{Issues, pointer};
+///
+/// let mut issues = Issues::default();
+/// issues.add("/rm", "conflict", "`rm` and `restart` exclude each other");
+/// issues.add(pointer(&["labels", "a/b"]), "name", "a label's name has no `/`");
+/// let failure = issues.finish().unwrap_err();
+/// assert_eq!(failure.issues[1].pointer, "/labels/a~1b");
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Issues {
+    found: Vec<Issue>,
+}
+
+impl Issues {
+    /// Adds one.
+    pub fn add(&mut self, pointer: impl Into<String>, keyword: &str, message: impl Into<String>) {
+        self.found.push(Issue { pointer: pointer.into(), keyword: keyword.to_owned(), message: message.into() });
+    }
+
+    /// The value, or `None` with its fault added: for reading one argument after the other.
+    pub fn note<T>(&mut self, pointer: impl Into<String>, keyword: &str, read: Result<T, String>) -> Option<T> {
+        read.map_err(|message| self.add(pointer, keyword, message)).ok()
+    }
+
+    /// # Errors
+    /// All that were added, if any.
+    pub fn finish(self) -> Result<()> {
+        match self.found.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::issues(self.found)),
+        }
+    }
+}
+
+/// The JSON Pointer through `keys`, each escaped.
+pub fn pointer(keys: &[&str]) -> String {
+    let mut pointer = String::new();
+    keys.iter().for_each(|key| push_key(&mut pointer, key));
+    pointer
 }
 
 impl fmt::Display for Failure {

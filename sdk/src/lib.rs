@@ -78,7 +78,7 @@ pub use viworks_sdk_macros::{Args, Choice, Output, plugin, verb};
 
 pub use crate::builder::Plan;
 pub use crate::context::{Context, Profile};
-pub use crate::failure::{Failure, Issue, Result};
+pub use crate::failure::{Failure, Issue, Issues, Result};
 pub use crate::manifest::Plugin;
 pub use crate::outputs::{Outputs, Printed};
 pub use crate::verb::{Verb, Verdict};
@@ -110,7 +110,7 @@ pub mod prelude {
 
     pub use crate::builder::{Plan, program};
     pub use crate::context::{Context, Profile};
-    pub use crate::failure::{Failure, Issue, Result};
+    pub use crate::failure::{Failure, Issue, Issues, Result};
     pub use crate::json::{Value, json};
     pub use crate::log;
     pub use crate::manifest::allow;

@@ -132,6 +132,21 @@ impl Outputs {
         Ok(Printed { bytes, truncated: false })
     }
 
+    /// What the last started step printed on standard output, of several that share it.
+    ///
+    /// ```
+    /// let mut out = viworks_sdk::test::exited(0).with_stdout("pulling\n{}");
+    /// out.steps[0].stdout_bytes = 2;
+    /// assert_eq!(out.last_stdout().bytes(), b"{}");
+    /// ```
+    pub fn last_stdout(&self) -> Printed<'_> {
+        let printed = self.last().map_or(0, |step| usize::try_from(step.stdout_bytes).unwrap_or(usize::MAX));
+        let start = self.stdout.len().saturating_sub(printed);
+        // The end of the stream is always kept; whether all of the step is, only its length can tell.
+        let whole = !self.stdout_truncated || printed < self.stdout.len() / 2;
+        Printed { bytes: self.stdout.get(start..).unwrap_or_default(), truncated: !whole }
+    }
+
     /// Standard error, however the attempt ended.
     pub fn stderr(&self) -> Printed<'_> {
         Printed { bytes: &self.stderr, truncated: self.stderr_truncated }
@@ -162,7 +177,7 @@ impl Outputs {
 }
 
 /// `text` without control characters, cut to at most `limit` bytes.
-pub(crate) fn one_line(text: &str, limit: usize) -> String {
+pub fn one_line(text: &str, limit: usize) -> String {
     let mut line: String = text.trim().chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
     if line.len() > limit {
         let mut end = limit - "…".len();

@@ -31,7 +31,8 @@ pub enum FieldDefault {
 pub struct Limits {
     range: Option<ExprRange>,
     length: Option<ExprRange>,
-    pattern: Option<LitStr>,
+    /// A literal, or a constant that several fields share.
+    pattern: Option<Expr>,
     one_of: Vec<LitStr>,
     items: Option<Box<Limits>>,
     keys: Option<Box<Limits>>,

@@ -13,7 +13,7 @@ use proc_macro::TokenStream;
 /// `null` are refused), and a JSON Schema 2020-12 whose descriptions are the doc comments.
 ///
 /// `#[arg(…)]` on a field takes: `default` or `default = value`, `range = a..=b`, `length = a..=b`,
-/// `pattern = "regex"`, `one_of("a", "b")`, `items(…)` for the elements of a list or the values of a
+/// `pattern = "regex"` or a `&str` constant, `one_of("a", "b")`, `items(…)` for the elements of a list or the values of a
 /// map, `keys(…)` for the keys of a map, `example = "a value"`, `allow_dash`, `name = "json name"`.
 #[proc_macro_derive(Args, attributes(arg))]
 pub fn derive_args(input: TokenStream) -> TokenStream {
