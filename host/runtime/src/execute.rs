@@ -123,6 +123,10 @@ pub(crate) fn interpret(
     let (answer, health) = match called.answer {
         Ok(Ok(judgement)) => match typed(verb, &judgement.result) {
             Ok(result) => (understood(judgement, Some(result), None), Health::Well),
+            // A program that failed printed no result to read: nothing about the plugin is wrong.
+            Err(_) if !judgement.succeeded && judgement.result.trim() == "null" => {
+                (understood(judgement, None, None), Health::Well)
+            }
             Err(fault) => (understood(judgement, None, Some(fault)), Health::Faulty),
         },
         Ok(Err(Failure { code, message, .. })) => {

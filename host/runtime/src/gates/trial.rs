@@ -103,9 +103,8 @@ impl Trial<'_> {
             let cause = log.explain(format!("recorded output was not understood: {fault}"));
             return Err((Code::ExampleGolden, cause));
         }
-        if meant.result.as_ref() != Some(&golden.result) {
-            let at = meant.result.as_ref().and_then(|result| difference(&golden.result, result, String::new()));
-            let at = at.unwrap_or_default();
+        // A program that failed printed no result, which is recorded as null.
+        if let Some(at) = difference(&golden.result, meant.result.as_ref().unwrap_or(&Value::Null), String::new()) {
             return Err((Code::ExampleGolden, format!("recorded output gives another result at `{at}`")));
         }
         if self.interpret(example, golden, plan.steps.len()).answer != meant {

@@ -221,6 +221,18 @@ async fn output_that_cannot_be_read_is_never_lost() {
 }
 
 #[tokio::test]
+async fn a_program_that_failed_has_no_result_and_that_is_no_fault_of_the_plugin() {
+    for (succeeded, fault) in [(false, false), (true, true)] {
+        let mut guest = Guest { result: "null".into(), succeeded, ..Guest::new("demo", "1.0.0") };
+        guest.manifest["verbs"][0]["examples"] = json!([{ "args": {} }]);
+        let house = house_of(guest).await;
+        let meant = house.verb("demo.run").interpret(&profile(), &json!({}), outputs()).await;
+        assert_eq!((meant.succeeded, meant.result, meant.parse_fault.is_some()), (succeeded, None, fault));
+        assert_eq!(house.handle.plugins()[0].faults, u64::from(fault));
+    }
+}
+
+#[tokio::test]
 async fn a_result_that_breaks_its_schema_is_told_and_not_passed_on() {
     for (result, told) in [(r#"{"lines":"many"}"#, "/lines"), ("{", "no JSON")] {
         let mut guest = Guest { result: result.into(), ..Guest::new("demo", "1.0.0") };

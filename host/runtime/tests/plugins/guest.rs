@@ -21,6 +21,8 @@ pub struct Guest {
     pub interpret: String,
     /// JSON text that `interpret` answers.
     pub result: String,
+    /// Whether `interpret` says that the verb did what it should.
+    pub succeeded: bool,
     pub program: &'static str,
     pub effect: &'static str,
     /// Pages of memory at the start.
@@ -71,6 +73,7 @@ impl Guest {
             plan: String::new(),
             interpret: String::new(),
             result: r#"{"lines":1}"#.into(),
+            succeeded: true,
             program: "echo",
             effect: "read",
             pages: 1,
@@ -112,7 +115,7 @@ impl Guest {
         let plan = self.plan_answer(&mut data);
         let result = data.pair(self.result.as_bytes());
         let summary = data.pair(b"said hi");
-        let interpret = data.words(&[0, 1, result[0], result[1], summary[0], summary[1]]);
+        let interpret = data.words(&[0, self.succeeded.into(), result[0], result[1], summary[0], summary[1]]);
         let import = self.import.map_or(String::new(), |name| format!(r#"(import "$root" "{name}" (func $evil))"#));
         let use_import = if self.import.is_some() { "call $evil" } else { "" };
         let ctx = "(param i32 i32 i32 i32 i32 i32)";
