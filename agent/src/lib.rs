@@ -11,6 +11,7 @@ pub mod document;
 mod driver;
 pub mod facts;
 pub mod failure;
+pub mod guard;
 pub mod identity;
 pub mod join;
 pub mod journal;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use agent::guard::{Inherited, guard};
 use agent::join::{JoinOptions, join};
 use agent::policy::Policy;
 use agent::supervisor::server::{LINGER, SuperviseError, SuperviseOptions, supervise};
@@ -67,6 +68,16 @@ enum Command {
         /// Exit when there are no children and no agent for this long.
         #[arg(long, default_value_t = LINGER.as_millis() as u64)]
         linger_ms: u64,
+    },
+    /// Run one process and answer for everything it starts. Started by the supervisor.
+    #[command(hide = true)]
+    Guard {
+        /// Descriptor of what to start.
+        start: i32,
+        /// Descriptor to report to.
+        report: i32,
+        /// The supervisor.
+        parent: i32,
     },
 }
 
@@ -134,6 +145,9 @@ fn perform(command: Command) -> anyhow::Result<()> {
                 Err(SuperviseError::Taken(_)) => Ok(()),
                 other => Ok(other?),
             }
+        }
+        Command::Guard { start, report, parent } => {
+            guard(Inherited { start, report, parent }).context("cannot guard a process")
         }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::client::Api;
 use crate::host::TestHost;
-use crate::process::{Process, children, is_alive, kill9, kill9_now};
+use crate::process::{Process, is_alive, kill9, kill9_now};
 use crate::programs::{program, tool};
 use crate::wait::until;
 
@@ -134,10 +134,9 @@ impl TestAgent {
 impl Drop for TestAgent {
     fn drop(&mut self) {
         self.process = None;
+        // Its guards end what it ran.
         if let Some(supervisor) = self.supervisor() {
-            let running = children(supervisor);
             kill9_now(supervisor);
-            running.into_iter().for_each(kill9_now);
         }
     }
 }

@@ -81,17 +81,6 @@ pub fn is_alive(pid: i32) -> bool {
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }
 
-/// Ids of the processes whose parent is `pid`.
-pub fn children(pid: i32) -> Vec<i32> {
-    let folders = std::fs::read_dir("/proc").expect("a Linux machine").filter_map(Result::ok);
-    let all = folders.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let parent = |child: &i32| -> Option<i32> {
-        let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
-        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-    };
-    all.filter(|child| parent(child) == Some(pid)).collect()
-}
-
 /// `kill -9` of one process that is no child of ours; waits until it is gone.
 pub async fn kill9(pid: i32) {
     let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);

@@ -11,8 +11,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::clock;
+use crate::guard::{Start, Word};
 use crate::spool::{Keeper, Spool};
-use crate::supervisor::process::{self, Exit, Reaper};
+use crate::supervisor::process::{Exit, Guarded, Reaper};
 use crate::supervisor::protocol::{Launch, LaunchStep};
 use crate::supervisor::step::{Bounds, Kill, StepOver, Totals, Why, follow};
 
@@ -58,58 +59,63 @@ pub struct Attempt {
     pub tell: mpsc::Sender<(AttemptKey, Told)>,
 }
 
+/// The only two ways in which nothing was started.
+enum NotStarted {
+    Late,
+    Refused(io::Error),
+}
+
 impl Attempt {
     /// Runs to the end. The output is on disk when this returns.
-    pub async fn run(self) -> (AttemptKey, Outcome) {
-        let Attempt { launch, spool, work, reaper, kill, totals, tell } = self;
-        let attempt = launch.attempt;
+    pub async fn run(mut self) -> (AttemptKey, Outcome) {
+        let attempt = self.launch.attempt;
         let mut keepers = [Stream::Stdout, Stream::Stderr]
-            .map(|stream| Keeper::new(spool.path(attempt, stream), launch.output_bytes));
+            .map(|stream| Keeper::new(self.spool.path(attempt, stream), self.launch.output_bytes));
         let mut steps = Vec::new();
         let begun = Instant::now();
-        let run_limit = begun + Duration::from_millis(launch.run_timeout_ms);
-        let mut end = End::Exited;
-        for (index, step) in launch.steps.iter().enumerate() {
-            let wanted = *kill.borrow();
+        let end = self.steps(&mut keepers, &mut steps).await;
+        let duration_ms = if steps.is_empty() { 0 } else { millis(begun.elapsed()) };
+        let [stdout, stderr] = keepers;
+        let finished = tokio::task::spawn_blocking(move || (finish(stdout), finish(stderr))).await;
+        let (stdout, stderr) = finished.unwrap_or_default();
+        (attempt, Outcome { end, steps, stdout, stderr, duration_ms })
+    }
+
+    async fn steps(&mut self, keepers: &mut [Keeper; 2], steps: &mut Vec<StepEnd>) -> End {
+        let run_limit_ms = clock::now().mono_ms.saturating_add(self.launch.run_timeout_ms);
+        for index in 0..self.launch.steps.len() {
+            let wanted = *self.kill.borrow();
             if let Some(wanted) = wanted {
-                end = ended_by(wanted.why, index > 0);
-                break;
-            }
-            if index == 0 && clock::now().mono_ms > launch.start_by_mono_ms {
-                end = End::Expired;
-                break;
+                return ended_by(wanted.why, index > 0);
             }
             let spawned = Instant::now();
-            let leader = match reaper.spawn(step, &work) {
-                Ok(leader) => leader,
-                Err(error) if index == 0 => {
-                    end = End::Rejected { cause: RejectCause::Spawn, message: spawn_message(step, &error) };
-                    break;
+            let step = &self.launch.steps[index];
+            let (guarded, pid, start_ticks) = match self.start(step, index == 0).await {
+                Ok(Some(started)) => started,
+                // Between the wish and the word nothing is known; a start must not be denied.
+                Ok(None) => return End::Interrupted { message: "the process's guard was killed".to_owned() },
+                Err(NotStarted::Late) => return End::Expired,
+                Err(NotStarted::Refused(error)) if index == 0 => {
+                    return End::Rejected { cause: RejectCause::Spawn, message: spawn_message(step, &error) };
                 }
-                Err(error) => {
+                Err(NotStarted::Refused(error)) => {
                     let line = format!("viworks-agent: {}\n", spawn_message(step, &error));
                     keepers[1].write(line.as_bytes());
-                    steps.push(StepEnd {
-                        exit_code: Some(spawn_code(&error)),
-                        stderr_bytes: line.len() as u64,
-                        ..StepEnd::default()
-                    });
-                    break;
+                    let exit_code = Some(spawn_code(&error));
+                    steps.push(StepEnd { exit_code, stderr_bytes: line.len() as u64, ..StepEnd::default() });
+                    return End::Exited;
                 }
             };
-            let pid = leader.pid.as_raw().unsigned_abs();
-            let start_ticks = process::start_ticks(pid).unwrap_or(0);
             let told = if index == 0 { Told::Spawned { pid, start_ticks } } else { Told::Next { pid, start_ticks } };
             // The supervisor listens for as long as any attempt runs.
-            let _ = tell.send((attempt, told)).await;
+            let _ = self.tell.send((self.launch.attempt, told)).await;
             let before = [keepers[0].total(), keepers[1].total()];
-            let step_limit = step.timeout_ms.map(|limit| spawned + Duration::from_millis(limit));
-            let bounds = Bounds {
-                limit: step_limit.map_or(run_limit, |limit| limit.min(run_limit)),
-                grace: Duration::from_millis(launch.grace_ms),
-                kill: kill.clone(),
-            };
-            let (exit, over) = follow(leader, step.stdin.as_deref(), bounds, &mut keepers, &totals, &reaper).await;
+            let now_ms = clock::now().mono_ms;
+            let limit_ms = step.timeout_ms.map_or(run_limit_ms, |limit| run_limit_ms.min(now_ms.saturating_add(limit)));
+            let bounds =
+                Bounds { limit_ms, grace: Duration::from_millis(self.launch.grace_ms), kill: self.kill.clone() };
+            let (exit, over) =
+                follow(guarded, step.stdin.as_deref(), bounds, keepers, &self.totals, &self.reaper).await;
             let (exit_code, signal) = match exit {
                 Some(Exit::Code(code)) => (Some(code), None),
                 Some(Exit::Signal(signal)) => (None, Some(signal)),
@@ -122,21 +128,43 @@ impl Attempt {
                 stdout_bytes: keepers[0].total() - before[0],
                 stderr_bytes: keepers[1].total() - before[1],
             });
-            end = match over {
+            let end = match over {
                 StepOver::Exited => End::Exited,
                 StepOver::TimedOut => End::TimedOut,
                 StepOver::Killed(why) => ended_by(why, true),
                 StepOver::Unkillable => End::Interrupted { message: format!("process {pid} did not die of KILL") },
+                StepOver::Unguarded => End::Interrupted {
+                    message: format!("the guard of process {pid} was killed, and the process with it"),
+                },
             };
             if end != End::Exited || exit_code != Some(0) {
-                break;
+                return end;
             }
         }
-        let duration_ms = if steps.is_empty() { 0 } else { millis(begun.elapsed()) };
-        let [stdout, stderr] = keepers;
-        let finished = tokio::task::spawn_blocking(move || (finish(stdout), finish(stderr))).await;
-        let (stdout, stderr) = finished.unwrap_or_default();
-        (attempt, Outcome { end, steps, stdout, stderr, duration_ms })
+        End::Exited
+    }
+
+    /// Starts one step. `None`: its guard died before it said what became of it.
+    async fn start(&self, step: &LaunchStep, first: bool) -> Result<Option<(Guarded, u32, u64)>, NotStarted> {
+        let start = Start {
+            program: step.program.clone(),
+            name: step.name.clone(),
+            args: step.args.clone(),
+            env: step.env.clone(),
+            cwd: step.cwd.as_deref().map_or_else(|| self.work.clone(), PathBuf::from),
+            start_by_mono_ms: first.then_some(self.launch.start_by_mono_ms),
+        };
+        let mut guarded = self.reaper.spawn(&start, step.stdin.is_some()).map_err(NotStarted::Refused)?;
+        match guarded.words.next().await {
+            Some(Word::Started { pid, start_ticks }) => Ok(Some((guarded, pid, start_ticks))),
+            Some(Word::Refused { errno }) => Err(NotStarted::Refused(io::Error::from_raw_os_error(errno))),
+            Some(Word::Late) => Err(NotStarted::Late),
+            Some(Word::Exited { .. } | Word::Killed { .. }) | None => {
+                self.reaper.reap();
+                self.reaper.kill_orphans();
+                Ok(None)
+            }
+        }
     }
 }
 
@@ -151,6 +179,8 @@ fn finish(keeper: Keeper) -> StreamEnd {
 fn ended_by(why: Why, started: bool) -> End {
     match (why, started) {
         (Why::Cancel, started) => End::Cancelled { started },
+        (Why::HostGone, true) => End::TimedOut,
+        (Why::HostGone, false) => End::Expired,
         (Why::Shutdown, true) => End::Interrupted { message: "the agent's supervisor was told to stop".to_owned() },
         (Why::Shutdown, false) => {
             let message = "the agent's supervisor was told to stop before the first process started".to_owned();

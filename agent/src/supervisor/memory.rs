@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use plan::id::AttemptKey;
 use plan::outcome::{End, Outcome, Stream, StreamEnd};
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
+use crate::guard;
 use crate::log::{Log, LogError};
 use crate::spool::Spool;
 use crate::supervisor::process;
@@ -160,15 +160,15 @@ fn encode(memo: &Memo) -> Vec<u8> {
 }
 
 fn interrupted(attempt: AttemptKey, output_bytes: u64, leader: Option<(u32, u64, String)>, spool: &Spool) -> Outcome {
-    let mut message = "the agent's supervisor died while it ran".to_owned();
+    let mut message = "the agent's supervisor died while it ran, and it was ended".to_owned();
     if let Some((pid, start_ticks, boot_id)) = leader {
         if boot_id != clock::boot_id() {
             message = "the machine was restarted while it ran".to_owned();
-        } else if process::start_ticks(pid) == Some(start_ticks)
+        } else if guard::start_ticks(pid) == Some(start_ticks)
             && let Ok(pid) = i32::try_from(pid)
         {
-            process::signal_group(Pid::from_raw(pid), Signal::SIGKILL);
-            message.push_str("; its process group was still there and was killed");
+            // Its guard ends it and everything it started; this is for the case that the guard is dead, too.
+            process::kill_group(Pid::from_raw(pid));
         }
     }
     let salvage = |stream| {

@@ -1,24 +1,28 @@
-//! Processes and their groups: spawning, signalling, reaping, and finding who still holds a pipe.
+//! Guards and what they run: spawning them, hearing them, signalling and reaping them.
 //!
-//! The supervisor is the reaper of everything its children leave behind (child subreaper), so it waits
-//! for any process, not only for those it spawned.
+//! The supervisor's only children are guards, and each guard's exit is the end of everything below it. A
+//! guard that somebody kills leaves its children to the supervisor, which is the next reaper above; they
+//! are then ended one by one.
 
 use std::collections::HashMap;
-use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpid, pipe2};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
-use crate::supervisor::protocol::LaunchStep;
+use crate::guard::{self, Start, Word};
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,116 +33,162 @@ pub enum Exit {
     Signal(i32),
 }
 
-/// A spawned process that leads its own group.
+/// A running guard and the ends of what connects its process to us.
 #[derive(Debug)]
-pub struct Leader {
-    /// Its id, which is its group's id too.
-    pub pid: Pid,
-    /// Write end of its standard input, if it has one.
+pub struct Guarded {
+    /// The guard's process id.
+    pub guard: Pid,
+    /// Write end of the process's standard input, if it has one.
     pub stdin: Option<OwnedFd>,
     /// Read end of its standard output.
     pub stdout: OwnedFd,
     /// Read end of its standard error.
     pub stderr: OwnedFd,
-    /// How it ended, once it was reaped.
-    pub exit: oneshot::Receiver<Exit>,
+    /// What the guard tells.
+    pub words: Words,
+    /// Resolves when the guard was reaped: nothing is left below it, or it was killed itself.
+    pub gone: oneshot::Receiver<()>,
+}
+
+/// What a guard tells, line by line.
+#[derive(Debug)]
+pub struct Words {
+    pipe: pipe::Receiver,
+    unread: Vec<u8>,
 }
 
 /// Spawns and reaps. Clones share one table.
 #[derive(Clone, Debug, Default)]
 pub struct Reaper {
-    waiting: Arc<Mutex<HashMap<i32, oneshot::Sender<Exit>>>>,
+    guards: Arc<Mutex<HashMap<i32, oneshot::Sender<()>>>>,
 }
 
 impl Reaper {
-    /// Spawns `step` in its own process group, with exactly the environment it names.
+    /// Spawns a guard that is to start `start`. What became of that is told in its first word.
     ///
     /// # Errors
-    /// What the system answered: no such file, not executable, no such directory, no more processes.
-    pub fn spawn(&self, step: &LaunchStep, work: &Path) -> io::Result<Leader> {
-        let cwd = step.cwd.as_deref().map_or(work, Path::new);
-        let mut command = Command::new(&step.program);
-        command.arg0(&step.name).args(&step.args).env_clear().envs(&step.env).current_dir(cwd).process_group(0);
-        command.stdin(if step.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
+    /// What the system answered to the wish for a guard: no more processes, descriptors or memory.
+    pub fn spawn(&self, start: &Start, with_stdin: bool) -> io::Result<Guarded> {
+        let mut order = File::from(memfd_create(c"viworks-start", MFdFlags::MFD_CLOEXEC)?);
+        order.write_all(&serde_json::to_vec(start).expect("a start holds nothing that JSON cannot"))?;
+        let (words, report) = pipe2(OFlag::O_CLOEXEC)?;
+        let words = Words { pipe: pipe::Receiver::from_owned_fd(words)?, unread: Vec::new() };
+        let own = getpid();
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("viworks-agent").arg("guard");
+        for number in [order.as_raw_fd(), report.as_raw_fd(), own.as_raw()] {
+            command.arg(number.to_string());
+        }
+        // The process gets its environment from its guard, and the guard needs none.
+        command.env_clear().process_group(0);
+        command.stdin(if with_stdin { Stdio::piped() } else { Stdio::null() });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        // One thread spawns and nothing else is spawned in between, so no other process inherits these.
+        for fd in [order.as_fd(), report.as_fd()] {
+            fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        }
         // Spawning and entering into the table happen without a pause between them, and the one thread
         // that spawns is the one that reaps, so no end can slip through.
         let mut child = command.spawn()?;
         let pid = i32::try_from(child.id()).expect("process ids are below 2^22");
-        let (sender, exit) = oneshot::channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(pid, sender);
-        Ok(Leader {
-            pid: Pid::from_raw(pid),
+        let (sender, gone) = oneshot::channel();
+        self.lock().insert(pid, sender);
+        Ok(Guarded {
+            guard: Pid::from_raw(pid),
             stdin: child.stdin.take().map(OwnedFd::from),
             stdout: child.stdout.take().expect("standard output was piped").into(),
             stderr: child.stderr.take().expect("standard error was piped").into(),
-            exit,
+            words,
+            gone,
         })
     }
 
-    /// Reaps everything that has ended. To be called at every SIGCHLD, and before a group is signalled.
+    /// Signals a guard that was not reaped yet. One that was is no error: there is nothing left to signal.
+    pub fn signal(&self, guard: Pid, signal: Signal) {
+        if self.lock().contains_key(&guard.as_raw())
+            && let Err(error) = kill(guard, signal)
+        {
+            tracing::warn!(guard = guard.as_raw(), %signal, %error, "cannot signal a guard");
+        }
+    }
+
+    /// Reaps everything that has ended. To be called at every SIGCHLD.
     pub fn reap(&self) {
-        while let Ok(status) = waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-            let (pid, exit) = match status {
-                WaitStatus::Exited(pid, code) => (pid, Exit::Code(code)),
-                WaitStatus::Signaled(pid, signal, _) => (pid, Exit::Signal(signal as i32)),
-                WaitStatus::StillAlive => return,
-                _ => continue,
+        loop {
+            let pid = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => pid,
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
+                Ok(_) | Err(_) => continue,
             };
-            let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid.as_raw());
-            if let Some(sender) = waiting {
+            if let Some(sender) = self.lock().remove(&pid.as_raw()) {
                 // Nobody listens any longer only when the attempt was given up.
-                let _ = sender.send(exit);
+                let _ = sender.send(());
             }
         }
     }
-}
 
-/// Sends `signal` to a whole group. A group that is gone is no error.
-pub fn signal_group(group: Pid, signal: Signal) {
-    if let Err(error) = killpg(group, signal)
-        && error != Errno::ESRCH
-    {
-        tracing::warn!(group = group.as_raw(), %signal, %error, "cannot signal a process group");
+    /// Kills everything whose guard was killed: it is a child of ours now, and no guard. Answers whether
+    /// there was anything.
+    pub fn kill_orphans(&self) -> bool {
+        let known = self.lock();
+        let orphans: Vec<Pid> =
+            guard::children(getpid()).into_iter().filter(|pid| !known.contains_key(&pid.as_raw())).collect();
+        for orphan in &orphans {
+            for pid in [*orphan].into_iter().chain(guard::below(*orphan)) {
+                tracing::warn!(pid = pid.as_raw(), "killing a process whose guard was killed");
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+        }
+        !orphans.is_empty()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<i32, oneshot::Sender<()>>> {
+        self.guards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether any process of the group is left.
-pub fn group_is_alive(group: Pid) -> bool {
-    killpg(group, None) != Err(Errno::ESRCH)
-}
-
-/// Kills every process that still has an end of one of `pipes` open, by inode; this process excepted.
-/// It finds what left its group and its parents but kept the output it was given.
-pub fn kill_pipe_holders(pipes: &[u64]) {
-    let Ok(processes) = std::fs::read_dir("/proc") else { return };
-    let own = std::process::id();
-    for process in processes.flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let Ok(files) = std::fs::read_dir(process.path().join("fd")) else { continue };
-        let holds = |inode: &u64| format!("pipe:[{inode}]");
-        let links: Vec<String> = pipes.iter().map(holds).collect();
-        let held = files
-            .flatten()
-            .filter_map(|file| std::fs::read_link(file.path()).ok())
-            .any(|link| link.to_str().is_some_and(|link| links.iter().any(|held| held == link)));
-        if held && pid != own {
-            tracing::warn!(pid, "killing a process that left its group but kept its attempt's output open");
-            let _ = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
+impl Words {
+    /// The next word; `None` when the guard will say no more.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Option<Word> {
+        loop {
+            if let Some(word) = self.take() {
+                return Some(word);
+            }
+            let mut buffer = [0; 256];
+            match self.pipe.read(&mut buffer).await {
+                Ok(count) if count > 0 => self.unread.extend_from_slice(&buffer[..count]),
+                Ok(_) | Err(_) => return None,
+            }
         }
     }
+
+    /// The next word, if it was said already. Asks the system itself: what the runtime knows may be older.
+    pub fn said(&mut self) -> Option<Word> {
+        let mut buffer = [0; 256];
+        while let Ok(count) = nix::unistd::read(&self.pipe, &mut buffer)
+            && count > 0
+        {
+            self.unread.extend_from_slice(&buffer[..count]);
+        }
+        self.take()
+    }
+
+    fn take(&mut self) -> Option<Word> {
+        let end = self.unread.iter().position(|byte| *byte == b'\n')?;
+        let word = serde_json::from_slice(&self.unread[..end]);
+        self.unread.drain(..=end);
+        word.inspect_err(|error| tracing::error!(%error, "a guard said something that is no word")).ok()
+    }
 }
 
-/// The inode of a pipe.
-pub fn pipe_inode(pipe: &OwnedFd) -> Option<u64> {
-    let copy = pipe.try_clone().ok()?;
-    std::fs::File::from(copy).metadata().ok().map(|metadata| metadata.ino())
-}
-
-/// When a process started, in clock ticks since boot; `None` when there is no such process.
-pub fn start_ticks(pid: u32) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the program's name in brackets and may hold anything, so count from its end.
-    let (_, rest) = text.rsplit_once(')')?;
-    rest.split_whitespace().nth(19)?.parse().ok()
+/// Kills a whole group. A group that is gone is no error.
+pub fn kill_group(group: Pid) {
+    if let Err(error) = killpg(group, Signal::SIGKILL)
+        && error != Errno::ESRCH
+    {
+        tracing::warn!(group = group.as_raw(), %error, "cannot kill a process group");
+    }
 }

@@ -1,10 +1,12 @@
-//! One process from spawn to the last of its group: output, input, timeout, cancel.
+//! One process from spawn to the last of what it started: output, input, timeout, cancel.
 //!
 //! ```text
-//!   running ──exit──▶ leftovers? ──none──▶ drained? ──▶ over
-//!      │                 │TERM, grace, KILL     │200 ms: holders of the pipes are killed
-//!      └─timeout, kill──▶┘                      └1 s: the pipes are given up
+//!   running ──exit──▶ leftovers? ──none──▶ guard gone ──▶ drained? ──▶ over
+//!      │                 │TERM, grace, KILL                  └1.2 s: the pipes are given up
+//!      └─timeout, kill──▶┘
 //! ```
+//!
+//! The guard's end proves that nothing is left, so a step is over only after it.
 
 use std::future::pending;
 use std::io;
@@ -13,25 +15,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
+use crate::clock::Alarm;
+use crate::guard::{ASK, FORCE, Word};
 use crate::spool::Keeper;
-use crate::supervisor::process::{self, Exit, Leader, Reaper};
+use crate::supervisor::process::{Exit, Guarded, Reaper};
 
-/// How often leftovers are looked for while there may be some.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Longest time a group gets to follow its leader by itself.
+/// Longest time leftovers get to follow their leader by themselves.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(2);
-/// From the end of the group to the end of whoever still holds its pipes.
-const HOLDERS_AFTER: Duration = Duration::from_millis(200);
-/// From the end of the holders to giving the pipes up.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(1);
+/// From the guard's end to giving up pipes that somebody outside holds.
+const GIVE_UP_AFTER: Duration = Duration::from_millis(1_200);
 /// From KILL to admitting that something cannot be killed.
 const UNKILLABLE_AFTER: Duration = Duration::from_secs(5);
+/// How often a guard that was killed itself is cleaned up after, until nothing is found.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// Somebody wants the attempt ended.
@@ -48,6 +49,8 @@ pub struct Kill {
 pub enum Why {
     /// The host said CANCEL.
     Cancel,
+    /// The machine was without its host for longer than the command allows.
+    HostGone,
     /// The supervisor itself is being stopped.
     Shutdown,
 }
@@ -72,13 +75,15 @@ pub enum StepOver {
     Killed(Why),
     /// It was killed and did not die.
     Unkillable,
+    /// Its guard was killed, and with it the knowledge of its end.
+    Unguarded,
 }
 
 /// What ends a step besides itself.
 #[derive(Debug)]
 pub struct Bounds {
-    /// Step or run timeout, whichever is sooner.
-    pub limit: Instant,
+    /// Step or run timeout, whichever is sooner, milliseconds since boot.
+    pub limit_ms: u64,
     /// From TERM to KILL at the limit.
     pub grace: Duration,
     /// Set when somebody wants the attempt ended.
@@ -92,116 +97,114 @@ enum Ending {
     Forced { over: StepOver, since: Instant },
 }
 
-/// Follows `leader` to the end of its whole group.
+/// Follows a started process to the end of everything it started.
 pub async fn follow(
-    leader: Leader,
+    guarded: Guarded,
     stdin: Option<&str>,
     mut bounds: Bounds,
     keepers: &mut [Keeper; 2],
     totals: &Totals,
     reaper: &Reaper,
 ) -> (Option<Exit>, StepOver) {
-    let group = leader.pid;
-    let inodes: Vec<u64> = [&leader.stdout, &leader.stderr].into_iter().filter_map(process::pipe_inode).collect();
-    let mut exit_told = leader.exit;
-    let mut pipes = [receiver(leader.stdout), receiver(leader.stderr)];
+    let Guarded { guard, stdin: input, stdout, stderr, mut words, mut gone } = guarded;
+    let mut pipes = [receiver(stdout), receiver(stderr)];
     let mut buffers = [vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]];
-    let feeding = feed(leader.stdin, stdin.unwrap_or_default());
+    let feeding = feed(input, stdin.unwrap_or_default());
     tokio::pin!(feeding);
+    let mut alarm = Alarm::default();
     let (mut fed, mut exit, mut ending) = (false, None, Ending::No);
-    let mut group_gone: Option<Instant> = None;
-    let mut holders_killed = false;
-    let mut look = Box::pin(sleep_until(bounds.limit));
+    let mut gone_since: Option<Instant> = None;
     loop {
         let [out, err] = &mut pipes;
         let [out_buffer, err_buffer] = &mut buffers;
-        let kill_at = match ending {
-            Ending::Asked { kill_at, .. } => Some(kill_at),
-            Ending::No | Ending::Forced { .. } => None,
+        let limit = Some(bounds.limit_ms).filter(|_| matches!(ending, Ending::No) && exit.is_none());
+        // When to do something by ourselves: kill, admit, give up.
+        let next = match (gone_since, ending) {
+            (Some(since), _) => Some(since + GIVE_UP_AFTER),
+            (None, Ending::Asked { kill_at, .. }) => Some(kill_at),
+            (None, Ending::Forced { since, .. }) => Some(since + UNKILLABLE_AFTER),
+            (None, Ending::No) => None,
         };
-        let looking = exit.is_some() || matches!(ending, Ending::Forced { .. });
         tokio::select! {
             count = read(out, out_buffer) => take(count, &mut pipes[0], &buffers[0], &mut keepers[0], &totals.readable[0], &totals.changed),
             count = read(err, err_buffer) => take(count, &mut pipes[1], &buffers[1], &mut keepers[1], &totals.readable[1], &totals.changed),
             () = &mut feeding, if !fed => fed = true,
-            told = &mut exit_told, if exit.is_none() => {
-                exit = told.ok();
-                look.as_mut().reset(Instant::now());
-            }
-            () = sleep_until(bounds.limit), if matches!(ending, Ending::No) && exit.is_none() => {
-                reaper.reap();
-                if let Ok(told) = exit_told.try_recv() {
-                    exit = Some(told);
-                    look.as_mut().reset(Instant::now());
-                } else {
-                    process::signal_group(group, Signal::SIGTERM);
+            word = words.next(), if exit.is_none() && gone_since.is_none() => match word {
+                Some(word) => exit = ended(word),
+                // The guard is about to be reaped; `gone` tells.
+                None => reaper.reap(),
+            },
+            _ = &mut gone, if gone_since.is_none() => gone_since = Some(Instant::now()),
+            () = alarm.at(limit) => {
+                // What had ended by itself before this moment keeps its own end.
+                exit = words.said().and_then(ended);
+                if exit.is_none() {
+                    reaper.signal(guard, ASK);
                     ending = Ending::Asked { over: StepOver::TimedOut, kill_at: Instant::now() + bounds.grace };
                 }
             }
             kill = wanted(&mut bounds.kill) => {
-                // What had ended by itself before this moment keeps its own end.
-                reaper.reap();
-                if exit.is_none() && let Ok(told) = exit_told.try_recv() {
-                    exit = Some(told);
-                    look.as_mut().reset(Instant::now());
-                }
+                exit = exit.or_else(|| words.said().and_then(ended));
                 let sooner = Instant::now() + kill.grace;
                 ending = match ending {
                     Ending::No if exit.is_none() => {
-                        process::signal_group(group, Signal::SIGTERM);
+                        reaper.signal(guard, ASK);
                         Ending::Asked { over: StepOver::Killed(kill.why), kill_at: sooner }
                     }
                     Ending::Asked { over, kill_at } => Ending::Asked { over, kill_at: kill_at.min(sooner) },
                     Ending::No | Ending::Forced { .. } => ending,
                 };
             }
-            () = at(kill_at) => {
-                process::signal_group(group, Signal::SIGKILL);
-                if let Ending::Asked { over, .. } = ending {
+            () = at(next) => match (gone_since, ending) {
+                (Some(_), _) => {
+                    tracing::warn!(guard = guard.as_raw(), "output pipes stay open though nothing of the attempt is left; given up");
+                    return (exit, over(ending, exit));
+                }
+                (None, Ending::Asked { over, .. }) => {
+                    reaper.signal(guard, FORCE);
                     ending = Ending::Forced { over, since: Instant::now() };
-                    look.as_mut().reset(Instant::now());
+                }
+                (None, Ending::Forced { over, .. }) => {
+                    tracing::error!(guard = guard.as_raw(), "something of an attempt did not die of KILL");
+                    return (exit, if exit.is_some() { over } else { StepOver::Unkillable });
+                }
+                (None, Ending::No) => {}
+            }
+        }
+        if gone_since.is_some() {
+            if exit.is_none() {
+                exit = words.said().and_then(ended);
+            }
+            if exit.is_none() {
+                let until = Instant::now() + UNKILLABLE_AFTER;
+                while reaper.kill_orphans() && Instant::now() < until {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                    reaper.reap();
                 }
             }
-            () = &mut look, if looking => {
-                look.as_mut().reset(Instant::now() + LOOK_EVERY);
+            if pipes.iter().all(Option::is_none) {
+                return (exit, over(ending, exit));
             }
-        }
-        let drained = pipes.iter().all(Option::is_none);
-        if exit.is_some() && group_gone.is_none() {
-            reaper.reap();
-            if !process::group_is_alive(group) {
-                group_gone = Some(Instant::now());
-            } else if matches!(ending, Ending::No) {
-                process::signal_group(group, Signal::SIGTERM);
-                let grace = bounds.grace.min(LEFTOVER_GRACE);
-                ending = Ending::Asked { over: StepOver::Exited, kill_at: Instant::now() + grace };
-            }
-        }
-        if let Some(since) = group_gone {
-            if drained {
-                return (exit, over(ending));
-            }
-            let waited = since.elapsed();
-            if waited >= HOLDERS_AFTER && !holders_killed {
-                process::kill_pipe_holders(&inodes);
-                holders_killed = true;
-            }
-            if waited >= HOLDERS_AFTER + GIVE_UP_AFTER {
-                tracing::warn!(group = group.as_raw(), "output pipes stay open after their group is gone; given up");
-                return (exit, over(ending));
-            }
-        } else if let Ending::Forced { over, since } = ending
-            && since.elapsed() >= UNKILLABLE_AFTER
-        {
-            tracing::error!(group = group.as_raw(), "a process group did not die of KILL");
-            let over = if exit.is_some() { over } else { StepOver::Unkillable };
-            return (exit, over);
+        } else if exit.is_some() && matches!(ending, Ending::No) {
+            // Leftovers, if there are any; a guard without children takes no notice.
+            reaper.signal(guard, ASK);
+            let kill_at = Instant::now() + bounds.grace.min(LEFTOVER_GRACE);
+            ending = Ending::Asked { over: StepOver::Exited, kill_at };
         }
     }
 }
 
-fn over(ending: Ending) -> StepOver {
+fn ended(word: Word) -> Option<Exit> {
+    match word {
+        Word::Exited { code } => Some(Exit::Code(code)),
+        Word::Killed { signal } => Some(Exit::Signal(signal)),
+        Word::Started { .. } | Word::Refused { .. } | Word::Late => None,
+    }
+}
+
+fn over(ending: Ending, exit: Option<Exit>) -> StepOver {
     match ending {
+        Ending::No if exit.is_none() => StepOver::Unguarded,
         Ending::No => StepOver::Exited,
         Ending::Asked { over, .. } | Ending::Forced { over, .. } => over,
     }

@@ -14,13 +14,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::support::{CEILING, attempt, is_alive, notes, wait_for};
 
-struct Bed {
-    dir: tempfile::TempDir,
-    supervisor: Child,
+pub struct Bed {
+    pub dir: tempfile::TempDir,
+    pub supervisor: Child,
 }
 
 impl Bed {
-    fn new() -> Bed {
+    pub fn new() -> Bed {
         Bed::with_linger(60_000)
     }
 
@@ -30,7 +30,7 @@ impl Bed {
         Bed { dir, supervisor }
     }
 
-    async fn link(&self) -> (Link, Vec<Report>, String) {
+    pub async fn link(&self) -> (Link, Vec<Report>, String) {
         // A program that fails, so that only the supervisor this test started can answer.
         let place = Place { data: self.dir.path().to_owned(), program: Some("/bin/false".into()) };
         let mut link = connect(&place).await.expect("the supervisor answers");
@@ -43,11 +43,11 @@ impl Bed {
         }
     }
 
-    fn spool(&self) -> Spool {
+    pub fn spool(&self) -> Spool {
         Spool::open(self.dir.path()).expect("the spool opens")
     }
 
-    fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.supervisor.kill().expect("kills");
         self.supervisor.wait().expect("waits");
         self.supervisor = start(self.dir.path(), 60_000);
@@ -74,12 +74,12 @@ fn start(data: &Path, linger_ms: u64) -> Child {
         .expect("the binary starts")
 }
 
-async fn next(link: &mut Link) -> Event {
+pub async fn next(link: &mut Link) -> Event {
     let event = tokio::time::timeout(CEILING, link.next()).await.expect("says something in time");
     event.expect("speaks the protocol").expect("lives")
 }
 
-fn shell(key: AttemptKey, script: &str) -> Launch {
+pub fn shell(key: AttemptKey, script: &str) -> Launch {
     let step = LaunchStep {
         program: "/bin/sh".to_owned(),
         name: "/bin/sh".to_owned(),
@@ -100,12 +100,12 @@ fn shell(key: AttemptKey, script: &str) -> Launch {
 }
 
 /// Starts and follows to the end; answers what was told in between too.
-async fn run(link: &mut Link, launch: Launch) -> (Outcome, Vec<Event>) {
+pub async fn run(link: &mut Link, launch: Launch) -> (Outcome, Vec<Event>) {
     link.send(&Request::Start { launch: Box::new(launch) });
     follow(link).await
 }
 
-async fn follow(link: &mut Link) -> (Outcome, Vec<Event>) {
+pub async fn follow(link: &mut Link) -> (Outcome, Vec<Event>) {
     let mut before = Vec::new();
     loop {
         match next(link).await {
@@ -290,7 +290,7 @@ async fn the_next_supervisor_settles_what_a_killed_one_left() {
     };
     assert_eq!(second.end, End::Exited);
     let End::Interrupted { message } = &first.end else { panic!("{first:?}") };
-    assert!(message.contains("process group was still there and was killed"), "{message}");
+    assert!(message.contains("supervisor died while it ran"), "{message}");
     assert_eq!((first.stdout.bytes, first.stdout.head), (7, 7));
     assert_eq!(read_all(&bed.spool(), running, first), b"so far\n");
     wait_for("the orphan's end", || async { (!is_alive(pid)).then_some(()) }).await;
