@@ -33,6 +33,7 @@ struct Handle {
     epoch: u64,
     mail: mpsc::Sender<Mail>,
     overflow: Arc<Overflow>,
+    retell: Arc<Notify>,
     cut: CancellationToken,
 }
 
@@ -70,6 +71,8 @@ pub struct Registration {
     pub mail: mpsc::Receiver<Mail>,
     /// Whether wishes were dropped.
     pub overflow: Arc<Overflow>,
+    /// Rung when the store may have lost what it was told.
+    pub retell: Arc<Notify>,
     /// Set when a newer session took over, or the agent was revoked.
     pub cut: CancellationToken,
 }
@@ -79,8 +82,10 @@ impl Connected {
     pub fn register(self: &Arc<Self>, agent: AgentId, epoch: u64) -> Option<Registration> {
         let (sender, mail) = mpsc::channel(MAILBOX);
         let overflow = Arc::new(Overflow::default());
+        let retell = Arc::new(Notify::new());
         let cut = CancellationToken::new();
-        let handle = Handle { epoch, mail: sender, overflow: overflow.clone(), cut: cut.clone() };
+        let handle =
+            Handle { epoch, mail: sender, overflow: overflow.clone(), retell: retell.clone(), cut: cut.clone() };
         let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(older) = sessions.get(&agent) {
             if older.epoch >= epoch {
@@ -90,7 +95,7 @@ impl Connected {
         }
         sessions.insert(agent, handle);
         drop(sessions);
-        Some(Registration { connected: self.clone(), agent, epoch, mail, overflow, cut })
+        Some(Registration { connected: self.clone(), agent, epoch, mail, overflow, retell, cut })
     }
 
     /// How many sessions there are.
@@ -133,6 +138,11 @@ impl Link for Connected {
                 true
             }
         }
+    }
+
+    fn retell(&self) {
+        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
+        sessions.values().for_each(|handle| handle.retell.notify_one());
     }
 
     fn cut(&self, agent: AgentId, reason: &str) {

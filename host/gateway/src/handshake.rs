@@ -17,6 +17,9 @@ use wire::limits::{HELLO_WITHIN_MS, MAX_FACTS, MAX_HELLO_ATTEMPTS, NONCE_BYTES, 
 
 use crate::room::Gateway;
 
+/// Longest that an agent is kept waiting for its WELCOME while the store is away. Agents wait for a minute
+/// by themselves; one that is sent away comes back later, at worst a minute after the store is.
+const OPEN_WITHIN: Duration = Duration::from_secs(20);
 /// Longest text of a single fact.
 const MAX_FACT_BYTES: usize = 256;
 
@@ -104,13 +107,12 @@ async fn admit(gateway: &Gateway, cluster: Cluster, nonce: &[u8], hello: Hello) 
     let facts = facts(hello.facts)?;
     let unfinished: Vec<Unfinished> =
         hello.unfinished.iter().map(|held| Unfinished { key: held.attempt, started: held.started }).collect();
-    match gateway.presence.open(hello.agent_id, facts, &unfinished, &hello.unacknowledged).await {
+    let open = || gateway.presence.open(hello.agent_id, facts.clone(), &unfinished, &hello.unacknowledged);
+    let opened = gateway.patience.until_stored("a session", open);
+    match tokio::time::timeout(OPEN_WITHIN, opened).await {
         Ok(Some(opened)) => Ok(Greeted { agent: hello.agent_id, opened }),
         Ok(None) => Err(refused()),
-        Err(error) => {
-            tracing::warn!(%error, "session could not be opened");
-            Err(fault("unavailable", "the host's store is away; try again".to_owned()))
-        }
+        Err(_) => Err(fault("unavailable", "the host's store is away; try again".to_owned())),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use services::enrol::EnrolError;
@@ -68,7 +68,10 @@ fn refuse(error: &EnrolError) -> Response {
         }
         EnrolError::Store(cause) => {
             tracing::warn!(%cause, "join not stored");
-            problem(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "the host's store is away; try again")
+            let detail = "the host's store is away; try again";
+            let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            response
         }
     }
 }

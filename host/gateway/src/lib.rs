@@ -6,6 +6,7 @@
 pub mod collector;
 pub mod session;
 pub mod connected;
+pub mod patience;
 pub mod room;
 pub mod handshake;
 pub mod pump;

@@ -12,8 +12,9 @@ use domain::time::Timestamp;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use plan::id::{AgentId, AttemptKey};
-use ports::commands::{Advance, Due};
-use ports::error::StoreError;
+use ports::commands::{Advance, Due, Open};
+use ports::link::Settle;
+use services::progress::Report;
 use wire::codec::{decode, encode};
 use wire::frame::{Fault, Goodbye, HostFrame};
 
@@ -26,8 +27,6 @@ use crate::session::{Input, Output, QUEUE_MAX, Session};
 const STUCK: Duration = Duration::from_secs(30);
 /// What agents are asked to wait before they come back after this host left.
 const RETRY_AFTER_MS: u64 = 500;
-/// Between tries of a write that the store could not take.
-const STORE_RETRY: Duration = Duration::from_millis(500);
 /// Frames taken from a socket before what they caused is written.
 const READ_AHEAD: usize = 64;
 
@@ -37,6 +36,7 @@ type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 enum Done {
     Stored(AttemptKey),
     Loaded(Vec<Due>, bool),
+    Reread(Vec<Open>),
     Advanced,
 }
 
@@ -107,7 +107,8 @@ impl Pump {
                         self.take(mail);
                     }
                 }
-                () = registration.overflow.happened() => self.reread().await,
+                () = registration.overflow.happened() => self.reread(),
+                () = registration.retell.notified() => self.session.handle(Input::Retell, self.gateway.clock.now()),
                 Some(done) = self.work.next() => self.done(done),
                 () = tokio::time::sleep(wait) => self.session.tick(self.gateway.clock.now()),
                 () = registration.cut.cancelled() => {
@@ -135,37 +136,21 @@ impl Pump {
                     socket.feed(Message::Text(encode(&frame).into())).await?;
                     wrote = true;
                 }
-                Output::Note(key, event) => self.gateway.progress.note(key, self.agent, event),
+                Output::Note(key, event, at) => self.gateway.progress.note(key, self.agent, event, at),
                 Output::Append { key, stream, offset, data } => {
                     self.gateway.progress.output(key, self.agent, stream, offset, data);
                 }
                 Output::Advance(key, events) => self.work.push(self.advance(key, events)),
                 Output::Finish { key, command, outcome, kept } => {
-                    let (progress, agent) = (self.gateway.progress.clone(), self.agent);
-                    self.work.push(Box::pin(async move {
-                        loop {
-                            let stored =
-                                progress.finished(key, agent, command.clone(), outcome.clone(), kept.clone()).await;
-                            match stored {
-                                Ok(Some(_)) => return Done::Stored(key),
-                                Ok(None) => {
-                                    tracing::warn!(%agent, attempt = %key, "result for no attempt of this agent; dropped");
-                                    return Done::Stored(key);
-                                }
-                                Err(error) => pause(&error).await,
-                            }
-                        }
-                    }));
+                    let report = Report { key, agent: self.agent, command, outcome, kept };
+                    self.work.push(self.finish(report));
                 }
                 Output::Load => {
-                    let (dispatch, agent) = (self.gateway.dispatch.clone(), self.agent);
+                    let (gateway, agent) = (self.gateway.clone(), self.agent);
                     self.work.push(Box::pin(async move {
-                        loop {
-                            match dispatch.due(agent, QUEUE_MAX as u32).await {
-                                Ok((due, more)) => return Done::Loaded(due, more),
-                                Err(error) => pause(&error).await,
-                            }
-                        }
+                        let read = || gateway.dispatch.due(agent, QUEUE_MAX as u32);
+                        let (due, more) = gateway.patience.until_stored("what waits for an agent", read).await;
+                        Done::Loaded(due, more)
                     }));
                 }
                 Output::Sample(sample) => {
@@ -187,13 +172,29 @@ impl Pump {
         Ok(go_on)
     }
 
+    /// Judges an end and stores it, however long the store is away: until then the agent is not told that
+    /// it may forget it.
+    fn finish(&self, report: Report) -> Work {
+        let gateway = self.gateway.clone();
+        Box::pin(async move {
+            let (progress, patience) = (&gateway.progress, &gateway.patience);
+            let stored = match patience.until_stored("a result's command", || progress.judge(&report)).await {
+                Some(end) => patience.until_stored("a result", || progress.store(end.clone())).await,
+                None => None,
+            };
+            if stored.is_none() {
+                tracing::warn!(agent = %report.agent, attempt = %report.key, "result for no attempt of this agent; dropped");
+            }
+            Done::Stored(report.key)
+        })
+    }
+
     fn advance(&self, key: AttemptKey, events: Vec<Event>) -> Work {
-        let (commands, agent, at) = (self.gateway.dispatch.commands.clone(), self.agent, self.gateway.clock.now());
+        let (gateway, agent, at) = (self.gateway.clone(), self.agent, self.gateway.clock.now());
         Box::pin(async move {
             let advance = Advance { key, agent, events, at, message: None, end: None };
-            while let Err(error) = commands.advance(advance.clone()).await {
-                pause(&error).await;
-            }
+            let store = || gateway.dispatch.commands.advance(advance.clone());
+            gateway.patience.until_stored("an attempt's state", store).await;
             Done::Advanced
         })
     }
@@ -234,22 +235,24 @@ impl Pump {
         match done {
             Done::Stored(key) => self.session.handle(Input::Stored(key), now),
             Done::Loaded(due, more) => self.session.handle(Input::Loaded { due, more }, now),
+            Done::Reread(open) => {
+                for open in open.into_iter().filter(|open| open.cancel_requested) {
+                    self.session.handle(Input::Settle(open, Settle::Cancel), now);
+                }
+            }
             Done::Advanced => {}
         }
     }
 
     /// Mail was dropped: what it said stands in the store.
-    async fn reread(&mut self) {
+    fn reread(&mut self) {
         let now = self.now();
         self.session.handle(Input::Overflow, now);
-        match self.gateway.dispatch.commands.open(self.agent).await {
-            Ok(open) => {
-                for open in open.into_iter().filter(|open| open.cancel_requested) {
-                    self.session.handle(Input::Settle(open, ports::link::Settle::Cancel), now);
-                }
-            }
-            Err(error) => tracing::warn!(agent = %self.agent, %error, "cancels could not be read again"),
-        }
+        let (gateway, agent) = (self.gateway.clone(), self.agent);
+        self.work.push(Box::pin(async move {
+            let read = || gateway.dispatch.commands.open(agent);
+            Done::Reread(gateway.patience.until_stored("an agent's cancels", read).await)
+        }));
     }
 
     /// Lets commits under way finish before the host leaves.
@@ -266,9 +269,4 @@ impl Pump {
 async fn write(socket: &mut WebSocket, frame: &HostFrame) -> Result<(), axum::Error> {
     let message = Message::Text(encode(frame).into());
     tokio::time::timeout(Duration::from_secs(1), socket.send(message)).await.unwrap_or(Ok(()))
-}
-
-async fn pause(error: &StoreError) {
-    tracing::warn!(%error, "store did not take it; trying again");
-    tokio::time::sleep(STORE_RETRY).await;
 }

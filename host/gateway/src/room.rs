@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::connected::Connected;
+use crate::patience::Patience;
 
 /// Settings of the agents' door.
 #[derive(Clone, Debug)]
@@ -62,6 +63,8 @@ pub struct Gateway {
     pub dispatch: Arc<Dispatch>,
     /// Enrols machines.
     pub enrol: Arc<Enrol>,
+    /// What waits for a store that is away.
+    pub patience: Arc<Patience>,
     /// The cluster's key.
     pub seal: Arc<dyn Seal>,
     /// Time.

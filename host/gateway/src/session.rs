@@ -19,13 +19,17 @@ use ports::commands::{Due, Open};
 use ports::link::Settle;
 use services::progress::Kept;
 use wire::frame::{self, AgentFrame, Fault, HostFrame};
-use wire::limits::{MAX_OUTPUT_CHUNK_BYTES, MISSED_HEARTBEATS};
+use wire::limits::{MAX_HELLO_ATTEMPTS, MAX_OUTPUT_CHUNK_BYTES, MISSED_HEARTBEATS};
 use wire::sample::Sample;
 
 use crate::collector::Collector;
 
 /// Most invocations kept in memory for one agent; the rest waits in the store.
 pub const QUEUE_MAX: usize = 256;
+/// Most results of one agent on their way to the store at once. While the store is away this bounds what
+/// a session holds: nothing more is sent to the agent, and further results wait without their output,
+/// which is read back from the store.
+pub const STORING_MAX: usize = 64;
 
 /// What the session hears.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ pub enum Input {
     Offer(Due),
     /// Offers were lost for want of room: the store knows them.
     Overflow,
+    /// The store may have lost notes, and may hold commands it seemed to refuse.
+    Retell,
     /// The answer to [`Output::Load`].
     Loaded {
         /// In queue order.
@@ -55,8 +61,8 @@ pub enum Input {
 pub enum Output {
     /// Say this to the agent.
     Send(HostFrame),
-    /// Tell the store lazily.
-    Note(AttemptKey, Event),
+    /// Tell the store lazily what the agent said, and when it did.
+    Note(AttemptKey, Event, Timestamp),
     /// Tell the store durably.
     Advance(AttemptKey, Vec<Event>),
     /// Store these bytes.
@@ -104,6 +110,8 @@ enum Stage {
 
 struct InFlight {
     stage: Stage,
+    /// When the agent said so.
+    since: Timestamp,
     command: Option<Arc<Command>>,
     collector: Option<Collector>,
 }
@@ -116,13 +124,17 @@ pub struct Session {
     missed: bool,
     queue: BTreeMap<(u8, CommandId, u32), Due>,
     in_flight: HashMap<AttemptKey, InFlight>,
+    /// Results being stored.
+    storing: usize,
+    /// Results that wait for one of those.
+    parked: VecDeque<(AttemptKey, Option<Arc<Command>>, Outcome)>,
     /// The store may hold more than `queue` does.
     more: bool,
     /// A [`Output::Load`] is under way.
     loading: bool,
     /// An offer came during that load and was left to the store.
     passed_over: bool,
-    /// Ended while a load was under way, whose answer may still hold them.
+    /// Over since a load that is under way began, whose answer may still hold them.
     settled: HashSet<AttemptKey>,
     out: VecDeque<Output>,
     closed: bool,
@@ -138,7 +150,8 @@ impl Session {
         ended: &[AttemptKey],
         now: Timestamp,
     ) -> Session {
-        let entry = |key, stage| (key, InFlight { stage, command: None, collector: Some(Collector::default()) });
+        let entry =
+            |key, stage| (key, InFlight { stage, since: now, command: None, collector: Some(Collector::default()) });
         let stage = |started| if started { Stage::Running } else { Stage::Accepted };
         let running = running.iter().map(|(key, started)| entry(*key, stage(*started)));
         let in_flight = running.chain(ended.iter().map(|key| entry(*key, Stage::Ended)));
@@ -149,6 +162,8 @@ impl Session {
             missed: false,
             queue: BTreeMap::new(),
             in_flight: in_flight.collect(),
+            storing: 0,
+            parked: VecDeque::new(),
             more: true,
             loading: false,
             passed_over: false,
@@ -166,16 +181,14 @@ impl Session {
             Input::Frame(frame) => {
                 self.last_heard = now;
                 self.missed = false;
-                self.frame(frame);
+                self.frame(frame, now);
             }
             Input::Offer(due) => self.offer(due),
             Input::Overflow => self.more = true,
             Input::Loaded { due, more } => self.loaded(due, more),
             Input::Settle(open, why) => self.settle(open.key, why),
-            Input::Stored(key) => {
-                self.in_flight.remove(&key);
-                self.say(HostFrame::ResultAck { attempt: key });
-            }
+            Input::Retell => self.retell(),
+            Input::Stored(key) => self.stored(key),
         }
         self.dispatch(now);
     }
@@ -216,12 +229,12 @@ impl Session {
         self.close(code, message);
     }
 
-    fn frame(&mut self, frame: AgentFrame) {
+    fn frame(&mut self, frame: AgentFrame, now: Timestamp) {
         match frame {
-            AgentFrame::Ack { attempt } => self.advance(attempt, Stage::Accepted, Event::Acknowledge),
-            AgentFrame::Started { attempt, pid: _ } => self.advance(attempt, Stage::Running, Event::Start),
+            AgentFrame::Ack { attempt } => self.advance(attempt, Stage::Accepted, Event::Acknowledge, now),
+            AgentFrame::Started { attempt, pid: _ } => self.advance(attempt, Stage::Running, Event::Start, now),
             AgentFrame::Output(output) => self.output(output),
-            AgentFrame::Result { attempt, outcome } => self.result(attempt, outcome),
+            AgentFrame::Result { attempt, outcome } => self.result(attempt, outcome, now),
             AgentFrame::Telemetry { sample } => self.out.push_back(Output::Sample(sample)),
             AgentFrame::Heartbeat { attempts: _ } => {}
             AgentFrame::Hello(_) => self.close("unexpected_hello", "the session is open already".to_owned()),
@@ -237,7 +250,7 @@ impl Session {
         }
     }
 
-    fn advance(&mut self, key: AttemptKey, to: Stage, event: Event) {
+    fn advance(&mut self, key: AttemptKey, to: Stage, event: Event, now: Timestamp) {
         // Unknown or overtaken: nothing that the store needs to hear.
         let Some(attempt) = self.in_flight.get_mut(&key) else { return };
         let forward = match (attempt.stage, to) {
@@ -245,8 +258,8 @@ impl Session {
             (Stage::Sent | Stage::Accepted | Stage::Running | Stage::Ended | Stage::Finishing, _) => false,
         };
         if forward {
-            attempt.stage = to;
-            self.out.push_back(Output::Note(key, event));
+            (attempt.stage, attempt.since) = (to, now);
+            self.out.push_back(Output::Note(key, event, now));
         }
     }
 
@@ -270,16 +283,52 @@ impl Session {
         self.out.push_back(Output::Append { key, stream, offset, data });
     }
 
-    fn result(&mut self, key: AttemptKey, outcome: Outcome) {
-        let attempt =
-            self.in_flight.entry(key).or_insert(InFlight { stage: Stage::Running, command: None, collector: None });
+    fn result(&mut self, key: AttemptKey, outcome: Outcome, now: Timestamp) {
+        let unknown = InFlight { stage: Stage::Running, since: now, command: None, collector: None };
+        let attempt = self.in_flight.entry(key).or_insert(unknown);
         if attempt.stage == Stage::Finishing {
             return;
         }
-        attempt.stage = Stage::Finishing;
-        let kept = attempt.collector.take().and_then(|collector| collector.take(&outcome));
+        (attempt.stage, attempt.since) = (Stage::Finishing, now);
+        let collector = attempt.collector.take();
         let command = attempt.command.take();
-        self.out.push_back(Output::Finish { key, command, outcome, kept });
+        if self.storing < STORING_MAX {
+            self.storing += 1;
+            let kept = collector.and_then(|collector| collector.take(&outcome));
+            self.out.push_back(Output::Finish { key, command, outcome, kept });
+        } else if self.parked.len() < MAX_HELLO_ATTEMPTS {
+            self.parked.push_back((key, command, outcome));
+        } else {
+            let rule = format!("more than {MAX_HELLO_ATTEMPTS} results wait for their acknowledgement");
+            self.close("too_many_results", rule);
+        }
+    }
+
+    fn stored(&mut self, key: AttemptKey) {
+        self.in_flight.remove(&key);
+        if self.loading {
+            self.settled.insert(key);
+        }
+        self.say(HostFrame::ResultAck { attempt: key });
+        self.storing = self.storing.saturating_sub(1);
+        if let Some((key, command, outcome)) = self.parked.pop_front() {
+            self.storing += 1;
+            self.out.push_back(Output::Finish { key, command, outcome, kept: None });
+        }
+    }
+
+    /// Notes where attempts stand once more, and looks for commands that were stored without a word.
+    fn retell(&mut self) {
+        for (key, attempt) in &self.in_flight {
+            let event = match attempt.stage {
+                Stage::Accepted => Event::Acknowledge,
+                Stage::Running => Event::Start,
+                // Not noted before either: a session that is open says that it may have been sent.
+                Stage::Sent | Stage::Ended | Stage::Finishing => continue,
+            };
+            self.out.push_back(Output::Note(*key, event, attempt.since));
+        }
+        self.more = true;
     }
 
     fn offer(&mut self, due: Due) {
@@ -357,7 +406,8 @@ impl Session {
                 traceparent: due.command.traceparent.clone(),
             }));
             let collector = Some(Collector::default());
-            self.in_flight.insert(key, InFlight { stage: Stage::Sent, command: Some(due.command), collector });
+            let command = Some(due.command);
+            self.in_flight.insert(key, InFlight { stage: Stage::Sent, since: now, command, collector });
         }
         if self.queue.is_empty() && self.more && !self.loading && self.slots() > 0 {
             self.loading = true;
@@ -366,6 +416,9 @@ impl Session {
     }
 
     fn slots(&self) -> usize {
+        if self.storing >= STORING_MAX {
+            return 0;
+        }
         let is_busy = |attempt: &&InFlight| !matches!(attempt.stage, Stage::Ended | Stage::Finishing);
         let busy = self.in_flight.values().filter(is_busy).count();
         self.max_concurrency.saturating_sub(busy)

@@ -16,6 +16,10 @@ pub trait Link: Send + Sync {
     /// `false` when the agent has no session here, so that the caller must settle it.
     fn settle(&self, open: Open, why: Settle) -> bool;
 
+    /// The store may have lost what nobody waited for, and may hold what it seemed to refuse: every
+    /// session says again where its attempts stand, and reads again what waits for its agent.
+    fn retell(&self) {}
+
     /// Ends an agent's session at once, e.g. because its key was revoked.
     fn cut(&self, agent: AgentId, reason: &str);
 }

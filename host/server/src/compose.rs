@@ -134,6 +134,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     let reap = Reap {
         commands: commands.clone(),
         agents: agent_rows.clone(),
+        whole: whole.clone(),
         directory: directory.clone(),
         link,
         settle,
@@ -168,6 +169,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         }),
         progress: Arc::new(Progress {
             commands: commands.clone(),
+            whole: whole.clone(),
             plugins: verbs.clone(),
             directory: directory.clone(),
             clock: clock.clone(),
@@ -179,6 +181,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
             clock: clock.clone(),
         }),
         enrol: enrol.clone(),
+        patience: Arc::default(),
         seal,
         clock: clock.clone(),
         ids,

@@ -61,6 +61,13 @@ impl Directory {
         }
     }
 
+    /// Takes over an agent that nobody told of; what is known of one already is newer.
+    pub fn put_if_unknown(&self, agent: Agent) {
+        if self.get(agent.id).is_none() {
+            self.put(agent);
+        }
+    }
+
     /// One agent by id.
     pub fn get(&self, id: AgentId) -> Option<Candidate> {
         self.read().by_id.get(&id).map(Known::candidate)

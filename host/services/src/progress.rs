@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use domain::attempt::Event;
 use domain::command::Command;
+use domain::time::Timestamp;
 use domain::verb::Profile;
 use plan::id::{AgentId, AttemptKey};
 use plan::outcome::{End, Outcome, Stream, StreamEnd};
 use ports::clock::Clock;
 use ports::commands::{Advance, Advanced, AttemptEnd, Chunk, Commands};
 use ports::error::StoreError;
+use ports::journal::Installation;
 use ports::plugins::{Interpretation, Outputs, Plugins};
 
 use crate::directory::Directory;
@@ -18,6 +20,8 @@ use crate::directory::Directory;
 pub struct Progress {
     /// Where commands are kept.
     pub commands: Arc<dyn Commands>,
+    /// The store as a whole.
+    pub whole: Arc<dyn Installation>,
     /// Verbs, to judge what was printed.
     pub plugins: Arc<dyn Plugins>,
     /// Who there is.
@@ -35,10 +39,24 @@ pub struct Kept {
     pub stderr: Vec<u8>,
 }
 
+/// An attempt's end, as its session heard it.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Which attempt.
+    pub key: AttemptKey,
+    /// On which agent.
+    pub agent: AgentId,
+    /// The intent, if the session sent it.
+    pub command: Option<Arc<Command>>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// All its output, if the session saw it.
+    pub kept: Option<Kept>,
+}
+
 impl Progress {
-    /// The agent has it in its journal, or started it. Nobody waits for the store.
-    pub fn note(&self, key: AttemptKey, agent: AgentId, event: Event) {
-        let at = self.clock.now();
+    /// The agent has it in its journal, or started it, and said so at `at`. Nobody waits for the store.
+    pub fn note(&self, key: AttemptKey, agent: AgentId, event: Event, at: Timestamp) {
         self.commands.note(Advance { key, agent, events: vec![event], at, message: None, end: None });
     }
 
@@ -47,19 +65,12 @@ impl Progress {
         self.commands.append(Chunk { key, agent, stream, offset, data, at: self.clock.now() });
     }
 
-    /// An attempt's end arrived. Judges it and stores it; durable on return, so that the agent may
-    /// be told to forget it. `None`: there is no such attempt on this agent.
+    /// Judges an attempt's end. What is to be stored of it; `None`: there is no such command.
     ///
     /// # Errors
-    /// The store's; the agent must keep the result and send it again.
-    pub async fn finished(
-        &self,
-        key: AttemptKey,
-        agent: AgentId,
-        command: Option<Arc<Command>>,
-        outcome: Outcome,
-        kept: Option<Kept>,
-    ) -> Result<Option<Advanced>, StoreError> {
+    /// The store's, when intent or output have to be read from it.
+    pub async fn judge(&self, report: &Report) -> Result<Option<Advance>, StoreError> {
+        let Report { key, agent, command: _, outcome, kept: _ } = report;
         let at = self.clock.now();
         let message = message_of(&outcome.end);
         let event = match &outcome.end {
@@ -73,40 +84,47 @@ impl Progress {
         let (event, judged) = match event {
             Some(event) => (event, None),
             None => {
-                let Some(judged) = self.judge(key, agent, command, &outcome, kept).await? else { return Ok(None) };
+                let Some(judged) = self.interpret(report).await? else { return Ok(None) };
                 (Event::Finish { succeeded: judged.succeeded }, Some(judged))
             }
         };
         let end = AttemptEnd {
-            outcome,
+            outcome: outcome.clone(),
             result: judged.as_ref().and_then(|j| j.result.as_ref()).map(ToString::to_string),
             summary: judged.as_ref().map(|j| j.summary.clone()).filter(|text| !text.is_empty()),
             parse_fault: judged.and_then(|j| j.parse_fault),
         };
-        self.commands.advance(Advance { key, agent, events: vec![event], at, message, end: Some(end) }).await
+        Ok(Some(Advance { key: *key, agent: *agent, events: vec![event], at, message, end: Some(end) }))
     }
 
-    async fn judge(
-        &self,
-        key: AttemptKey,
-        agent: AgentId,
-        command: Option<Arc<Command>>,
-        outcome: &Outcome,
-        kept: Option<Kept>,
-    ) -> Result<Option<Interpretation>, StoreError> {
+    /// Stores a judged end; durable on return, so that the agent may be told to forget it. `None`: there
+    /// is no such attempt on this agent.
+    ///
+    /// # Errors
+    /// The store's; the agent must keep the result until a later try goes through.
+    pub async fn store(&self, end: Advance) -> Result<Option<Advanced>, StoreError> {
+        self.commands.advance(end).await
+    }
+
+    async fn interpret(&self, report: &Report) -> Result<Option<Interpretation>, StoreError> {
+        let Report { key, agent, command, outcome, kept } = report;
         let command = match command {
-            Some(command) => command,
+            Some(command) => command.clone(),
             None => match self.commands.command(key.command).await? {
                 Some(view) => Arc::new(view.command),
                 None => return Ok(None),
             },
         };
         let kept = match kept {
-            Some(kept) => kept,
-            None => Kept {
-                stdout: self.stored(key, agent, Stream::Stdout, &outcome.stdout).await?,
-                stderr: self.stored(key, agent, Stream::Stderr, &outcome.stderr).await?,
-            },
+            Some(kept) => kept.clone(),
+            None => {
+                // Its last bytes may still be on their way to the disk.
+                self.whole.flush().await?;
+                Kept {
+                    stdout: self.stored(*key, *agent, Stream::Stdout, &outcome.stdout).await?,
+                    stderr: self.stored(*key, *agent, Stream::Stderr, &outcome.stderr).await?,
+                }
+            }
         };
         let missing = |kept: &[u8], end: &StreamEnd| (end.head + end.tail).saturating_sub(kept.len() as u64);
         let lost = missing(&kept.stdout, &outcome.stdout) + missing(&kept.stderr, &outcome.stderr);
@@ -118,7 +136,7 @@ impl Progress {
         let Some(verb) = self.plugins.pinned(&command.verb, &command.plugin_digest) else {
             return Ok(Some(unparsed(outcome, format!("no loaded plugin provides `{}` any more", command.verb))));
         };
-        let profile: Profile = self.directory.get(agent).map(|known| known.agent.profile()).unwrap_or_default();
+        let profile: Profile = self.directory.get(*agent).map(|known| known.agent.profile()).unwrap_or_default();
         // What was stored was JSON when it was accepted.
         let args = serde_json::from_str(&command.args).unwrap_or_default();
         Ok(Some(verb.interpret(&profile, &args, outputs).await))

@@ -10,6 +10,7 @@ use ports::agents::Agents;
 use ports::clock::Clock;
 use ports::commands::{Advance, Commands};
 use ports::error::StoreError;
+use ports::journal::Installation;
 use ports::link::{Link, Settle};
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,8 @@ pub struct Reap {
     pub commands: Arc<dyn Commands>,
     /// Where agents are kept.
     pub agents: Arc<dyn Agents>,
+    /// The store as a whole.
+    pub whole: Arc<dyn Installation>,
     /// Who there is.
     pub directory: Arc<Directory>,
     /// Connected agents.
@@ -49,13 +52,23 @@ impl Reap {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut since_seen = 0;
+        let mut failed = self.whole.failed_commits();
+        let mut away = false;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            if let Err(error) = self.step().await {
-                tracing::warn!(%error, "deadlines could not be looked at; trying again in a second");
+            match self.step().await {
+                Ok(()) => away = false,
+                // Once for an outage: it may be long.
+                Err(error) if !std::mem::replace(&mut away, true) => {
+                    tracing::warn!(%error, "deadlines could not be looked at; trying again every second");
+                }
+                Err(_) => {}
+            }
+            if !away && let Err(error) = self.make_good(&mut failed).await {
+                tracing::debug!(%error, "agents could not be read after an outage; trying again in a second");
             }
             since_seen += 1;
             if since_seen >= SEEN_EVERY {
@@ -63,6 +76,21 @@ impl Reap {
                 self.agents.seen(self.directory.last_heard());
             }
         }
+    }
+
+    /// After commits that failed: sessions say again what may be lost, and read what may have been stored
+    /// although its caller was told otherwise; an agent that joined so becomes known.
+    async fn make_good(&self, failed: &mut u64) -> Result<(), StoreError> {
+        let now_failed = self.whole.failed_commits();
+        if now_failed == *failed {
+            return Ok(());
+        }
+        for agent in self.agents.agents().await? {
+            self.directory.put_if_unknown(agent);
+        }
+        *failed = now_failed;
+        self.link.retell();
+        Ok(())
     }
 
     /// Looks once at everything whose clock has run out.

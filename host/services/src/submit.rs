@@ -155,8 +155,17 @@ impl Submit {
         self.commands
             .accept(NewCommand { command: command.clone(), invocations: invocations.collect(), audit })
             .await?;
-        let status =
-            if within.is_zero() { self.expire_unreachable(included, &command, now).await? } else { Status::Pending };
+        let status = if within.is_zero() {
+            // The command is stored: an outage from here on is no reason to say that it was not. Its start
+            // deadline, seconds away, ends what this could not.
+            let expired = self.expire_unreachable(included, &command, now).await;
+            expired.unwrap_or_else(|error| {
+                tracing::warn!(command = %command.id, %error, "unreachable targets are left to their start deadline");
+                Status::Pending
+            })
+        } else {
+            Status::Pending
+        };
         self.link.offer(due);
         Ok(Accepted { command, status, resolution: planned.resolution })
     }
@@ -301,7 +310,7 @@ impl Submit {
         included: &[Candidate],
         command: &Command,
         now: Timestamp,
-    ) -> Result<Status, SubmitError> {
+    ) -> Result<Status, StoreError> {
         let unreachable = included.iter().filter(|candidate| !self.directory.is_connected(candidate.agent.id));
         let mut any = false;
         for candidate in unreachable {

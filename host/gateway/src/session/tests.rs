@@ -130,6 +130,93 @@ fn a_result_is_acknowledged_only_after_it_is_stored() {
 }
 
 #[test]
+fn while_the_store_is_away_a_session_holds_a_bounded_number_of_results_and_takes_no_new_work() {
+    let ended: Vec<AttemptKey> = (1..=MAX_HELLO_ATTEMPTS as u128 + STORING_MAX as u128).map(key).collect();
+    let mut session = Session::new(4, Duration::from_secs(15), &[], &ended, now());
+    session.handle(Input::Loaded { due: vec![], more: false }, now());
+    drain(&mut session);
+    for attempt in &ended {
+        session.handle(output(attempt.command.0.as_u128(), b"kept"), now());
+        session.handle(result(attempt.command.0.as_u128()), now());
+    }
+    let finishing = |outputs: &[Output]| {
+        let finishes = outputs.iter().filter_map(|output| match output {
+            Output::Finish { key, .. } => Some(*key),
+            _ => None,
+        });
+        finishes.collect::<Vec<_>>()
+    };
+    let outputs = drain(&mut session);
+    assert_eq!(finishing(&outputs), ended[..STORING_MAX]);
+    session.handle(Input::Offer(due(90_000, Priority::Critical)), now());
+    assert_eq!(sent(&drain(&mut session)), [], "no new work while so much waits");
+
+    // The store is back: one by one, in the order they came, and none is forgotten.
+    let mut waiting: VecDeque<AttemptKey> = ended[..STORING_MAX].iter().copied().collect();
+    let mut acknowledged = Vec::new();
+    while let Some(stored) = waiting.pop_front() {
+        session.handle(Input::Stored(stored), now());
+        let outputs = drain(&mut session);
+        waiting.extend(finishing(&outputs));
+        acknowledged.extend(outputs.iter().filter_map(|output| match output {
+            Output::Send(HostFrame::ResultAck { attempt }) => Some(*attempt),
+            _ => None,
+        }));
+    }
+    assert_eq!(acknowledged, ended);
+
+    // What no honest agent would hold ends the session instead of the host's memory.
+    let mut session = ready(1);
+    for number in 1..=(STORING_MAX + MAX_HELLO_ATTEMPTS + 1) as u128 {
+        session.handle(result(number), now());
+    }
+    assert!(matches!(drain(&mut session).last(), Some(Output::Close(fault)) if fault.code == "too_many_results"));
+}
+
+#[test]
+fn after_an_outage_a_session_says_again_where_its_attempts_stand_and_looks_for_more() {
+    let mut session = ready(4);
+    for number in 1..=4 {
+        session.handle(Input::Offer(due(number, Priority::Normal)), now());
+    }
+    let said = |number, started: bool| {
+        let attempt = key(number);
+        let ack = AgentFrame::Ack { attempt };
+        Input::Frame(if started { AgentFrame::Started { attempt, pid: 1 } } else { ack })
+    };
+    session.handle(said(1, false), now());
+    session.handle(said(2, true), now());
+    session.handle(result(3), now());
+    drain(&mut session);
+    let later = now() + Duration::from_secs(5);
+    session.handle(Input::Retell, later);
+    let outputs = drain(&mut session);
+    let mut noted: Vec<_> = outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::Note(key, event, at) => Some((key.command.0.as_u128(), *event, *at)),
+            _ => None,
+        })
+        .collect();
+    noted.sort_by_key(|(number, ..)| *number);
+    assert_eq!(noted, [(1, Event::Acknowledge, now()), (2, Event::Start, now())], "with the time it was said");
+    assert!(matches!(outputs.last(), Some(Output::Load)), "a command may be stored that was called refused");
+}
+
+#[test]
+fn a_result_stored_during_a_read_of_the_store_is_not_undone_by_its_answer() {
+    let mut session = ready(1);
+    session.handle(Input::Offer(due(1, Priority::Normal)), now());
+    session.handle(result(1), now());
+    session.handle(Input::Overflow, now());
+    assert!(drain(&mut session).iter().any(|output| matches!(output, Output::Load)));
+    session.handle(Input::Stored(key(1)), now());
+    // It was read before it was stored, when its row still said that it waits.
+    session.handle(Input::Loaded { due: vec![due(1, Priority::Normal)], more: false }, now());
+    assert_eq!(sent(&drain(&mut session)), []);
+}
+
+#[test]
 fn a_cancel_before_sending_means_it_never_runs() {
     let mut session = ready(1);
     session.handle(Input::Offer(due(9, Priority::Normal)), now());
@@ -228,7 +315,12 @@ fn walk(seed: u64) {
                 let offered = due(number, Priority::ALL[rng.random_range(0..4)]);
                 store.insert(number, offered.clone());
                 // Mail may be lost for want of room; then the session is told to read again.
-                let input = if rng.random_bool(0.8) { Input::Offer(offered) } else { Input::Overflow };
+                let input = match rng.random_range(0..10) {
+                    0 => Input::Overflow,
+                    // Stored although it was called refused: nobody offers it, and later it is looked for.
+                    1 => Input::Retell,
+                    _ => Input::Offer(offered),
+                };
                 session.handle(input, now());
             }
             3 => {

@@ -18,7 +18,9 @@ impl From<StoreError> for Problem {
         let cause = error.to_string();
         let (code, detail, retry_after) = match error {
             StoreError::Unavailable(_) => {
-                (Code::StoreUnavailable, "the store does not answer; nothing was changed; try again", Some(1))
+                // What broke off in the middle of a commit may be stored all the same.
+                let detail = "the store does not answer; look whether a change was made before it is tried again";
+                (Code::StoreUnavailable, detail, Some(1))
             }
             StoreError::Conflict(_) => (Code::Conflict, "somebody else changed this first; read it again", None),
             StoreError::Corrupt { .. } => return Problem::internal(cause),
