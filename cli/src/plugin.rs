@@ -1,11 +1,19 @@
 //! `viworks plugin …`: from a crate to a component that a host loads, and looking at one without a host.
 
-pub mod build;
-pub mod check;
+mod embedded;
+pub mod vendor;
+pub mod new;
+
+pub mod toolchain;
 pub mod component;
+pub mod explain;
+pub mod check;
+pub mod build;
+pub mod stamp;
+pub mod golden;
 pub mod inspect;
 pub mod run;
-pub mod toolchain;
+pub mod install;
 
 use std::path::Path;
 
@@ -20,14 +28,26 @@ pub use build::{Built, build};
 /// What an author does with a plugin.
 #[derive(Clone, Debug, Subcommand)]
 pub enum PluginCommand {
+    /// Make a project with one verb, its tests and golden cases; needs no network
+    New(new::NewOptions),
+    /// Give a project the SDK of this program in place of the one it has
+    Sdk(new::SdkOptions),
     /// Compile a plugin, make it a component and stamp it with its manifest
     Build(build::BuildOptions),
+    /// Play a project's golden cases natively and in the host's sandbox; both must agree
+    Test(golden::TestOptions),
+    /// Write into a component, built by other means, what it says of itself
+    Stamp(stamp::StampOptions),
     /// Lead a file through the gates that a host has in front of it
     Check(check::CheckOptions),
+    /// Explain why a gate refuses, by the code it names
+    Explain(explain::ExplainOptions),
     /// Show what a file says of itself, without running it
     Inspect(inspect::InspectOptions),
     /// Print the plan a verb makes of arguments, without any host
     Run(run::RunOptions),
+    /// Put a file into a host's plugin folder, if all gates let it through
+    Install(install::InstallOptions),
 }
 
 /// Does what an author asked for.
@@ -38,6 +58,12 @@ pub async fn run(command: PluginCommand, sink: &Sink) -> Result<Exit, Failure> {
     let sink = *sink;
     // Compilers and sandboxes block; whatever else runs here should not stand still for it.
     let work = tokio::task::spawn_blocking(move || match command {
+        PluginCommand::New(options) => new::command(&options, &sink),
+        PluginCommand::Sdk(options) => new::sdk_command(&options, &sink),
+        PluginCommand::Test(options) => golden::command(&options, &sink),
+        PluginCommand::Stamp(options) => stamp::command(&options, &sink),
+        PluginCommand::Explain(options) => explain::command(&options, &sink),
+        PluginCommand::Install(options) => install::command(&options, &sink),
         PluginCommand::Build(options) => build::command(&options, &sink),
         PluginCommand::Check(options) => check::command(&options, &sink),
         PluginCommand::Inspect(options) => inspect::command(&options, &sink),

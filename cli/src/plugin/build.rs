@@ -1,5 +1,6 @@
 //! `viworks plugin build`: a crate becomes one file that a host loads.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -9,9 +10,11 @@ use std::process::Stdio;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use plan::manifest::Manifest;
+use runtime::tool::ToolError;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::check;
 use super::component::{componentize, digest, stamp};
 use super::toolchain::{TARGET, ThisMachine, Toolchain, own_cargo};
 use crate::exit::Exit;
@@ -76,15 +79,17 @@ pub fn build(directory: &Path) -> anyhow::Result<Built> {
 }
 
 /// The crate, as cargo knows it.
-struct Package {
-    name: String,
-    manifest: PathBuf,
-    workspace: PathBuf,
-    target: PathBuf,
+pub(super) struct Package {
+    pub(super) name: String,
+    pub(super) manifest: PathBuf,
+    /// Workspaces of crates that it takes from folders outside of its own.
+    elsewhere: BTreeSet<PathBuf>,
+    pub(super) target: PathBuf,
 }
 
 impl Package {
-    fn at(directory: &Path) -> anyhow::Result<Package> {
+    /// The crate in `directory`.
+    pub(super) fn at(directory: &Path) -> anyhow::Result<Package> {
         let manifest = directory.join("Cargo.toml");
         let manifest = manifest.canonicalize().with_context(|| {
             format!("`{}` is not a crate: `{}` cannot be read", directory.display(), manifest.display())
@@ -107,9 +112,16 @@ impl Package {
                 package.name
             );
         }
-        let (workspace, target) = (metadata.workspace_root, metadata.target_directory);
-        Ok(Package { name: package.name, manifest, workspace, target })
+        let taken = package.dependencies.iter().filter_map(|dependency| dependency.path.as_deref());
+        let elsewhere = taken.filter(|path| !path.starts_with(&metadata.workspace_root)).map(outermost).collect();
+        Ok(Package { name: package.name, manifest, elsewhere, target: metadata.target_directory })
     }
+}
+
+/// The folder of the workspace that the crate at `path` belongs to: the outermost one with a manifest.
+fn outermost(path: &Path) -> PathBuf {
+    let has_manifest = |folder: &&Path| folder.join("Cargo.toml").is_file();
+    path.ancestors().filter(has_manifest).last().unwrap_or(path).to_owned()
 }
 
 #[derive(Deserialize)]
@@ -124,6 +136,12 @@ struct MetadataPackage {
     name: String,
     manifest_path: PathBuf,
     targets: Vec<MetadataTarget>,
+    dependencies: Vec<MetadataDependency>,
+}
+
+#[derive(Deserialize)]
+struct MetadataDependency {
+    path: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -170,12 +188,13 @@ fn compile(package: &Package, toolchain: &Toolchain) -> anyhow::Result<PathBuf> 
     module.with_context(|| format!("cargo built crate `{}` but no .wasm file; is it a cdylib?", package.name))
 }
 
-/// Compiler flags that keep this machine's paths out of panic messages, and so out of the digest.
+/// Compiler flags that keep this machine's paths out of panic messages, and so out of the digest. Crates
+/// of the project's own workspace need none: cargo calls the compiler with paths from there.
 fn remapped(package: &Package) -> OsString {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
     let sources = home.map(|home| home.join("registry/src"));
-    let mut from: Vec<(PathBuf, &str)> = vec![(package.workspace.clone(), "")];
+    let mut from: Vec<(PathBuf, &str)> = package.elsewhere.iter().map(|path| (path.clone(), "deps")).collect();
     if let Some(sources) = sources {
         // One folder for each registry; before the first download there is none to name.
         let registries = std::fs::read_dir(&sources).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -213,7 +232,9 @@ pub fn write(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         let mut out = std::fs::File::create(&temporary)?;
         out.write_all(bytes)?;
         out.sync_all()?;
-        std::fs::rename(&temporary, file)
+        std::fs::rename(&temporary, file)?;
+        // The new name is safe once the folder is.
+        std::fs::File::open(folder)?.sync_all()
     };
     put()
         .inspect_err(|_| _ = std::fs::remove_file(&temporary))
@@ -222,7 +243,15 @@ pub fn write(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 
 pub(super) fn command(options: &BuildOptions, sink: &Sink) -> Result<Exit, Failure> {
     let failed = |error: anyhow::Error| Failure::new(Exit::Error, escape::line(&format!("{error:#}")));
-    let built = build(&options.directory).map_err(failed)?;
+    let built = match build(&options.directory).map_err(anyhow::Error::downcast::<ToolError>) {
+        Ok(built) => built,
+        Err(Ok(ToolError::Refused(refusal))) => {
+            sink.one(&check::answer(&refusal), &refusal.code, || check::page(&refusal))?;
+            return Ok(Exit::Error);
+        }
+        Err(Ok(error)) => return Err(failed(error.into())),
+        Err(Err(error)) => return Err(failed(error)),
+    };
     let Manifest { name, version, verbs, .. } = &built.manifest;
     let default = || built.target.join("plugins").join(format!("{name}.wasm"));
     let out = options.out.clone().unwrap_or_else(default);

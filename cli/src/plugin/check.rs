@@ -7,6 +7,7 @@ use ports::plugins::Refusal;
 use runtime::tool::{self, ToolError};
 use serde_json::json;
 
+use super::explain::page_of;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Sink, escape};
@@ -38,23 +39,32 @@ pub(super) fn command(options: &CheckOptions, sink: &Sink) -> Result<Exit, Failu
             Ok(Exit::Ok)
         }
         Err(ToolError::Refused(refusal)) => {
-            let answer = json!({
-                "ok": false, "gate": refusal.gate, "code": refusal.code, "cause": refusal.cause,
-                "cure": refusal.cure, "digest": refusal.digest,
-            });
-            sink.one(&answer, &refusal.code, || page(&refusal))?;
+            sink.one(&answer(&refusal), &refusal.code, || page(&refusal))?;
             Ok(Exit::Error)
         }
-        Err(error @ (ToolError::NoVerb { .. } | ToolError::Engine(_) | ToolError::Thread(_))) => {
-            Err(Failure::new(Exit::Error, escape::line(&error.to_string())))
-        }
+        Err(
+            error @ (ToolError::NoVerb { .. } | ToolError::Folder { .. } | ToolError::Engine(_) | ToolError::Thread(_)),
+        ) => Err(Failure::new(Exit::Error, escape::line(&error.to_string()))),
     }
 }
 
-/// A refusal as a person reads it: which gate, and what to do.
+/// A refusal as a script reads it.
+pub(super) fn answer(refusal: &Refusal) -> serde_json::Value {
+    let Refusal { gate, code, cause, cure, digest } = refusal;
+    json!({
+        "ok": false, "gate": gate, "code": code, "cause": cause, "cure": cure, "page": page_of(code), "digest": digest,
+    })
+}
+
+/// A refusal as a person reads it: which gate, what to do, and where there is more to read.
 pub(super) fn page(refusal: &Refusal) -> String {
     let Refusal { gate, code, cause, cure, digest: _ } = refusal;
-    let lines = [format!("refused at gate {gate}: {code}"), format!("  cause: {cause}"), format!("  cure:  {cure}")];
+    let lines = [
+        format!("refused at gate {gate}: {code}"),
+        format!("  cause: {cause}"),
+        format!("  cure:  {cure}"),
+        format!("  page:  {}, or `viworks plugin explain {code}`", page_of(code)),
+    ];
     lines.iter().map(|line| escape::line(line) + "\n").collect()
 }
 
@@ -75,6 +85,7 @@ mod tests {
         refused at gate 2: forbidden_import
           cause: imports `wasi:cli/run`\x1b[2J
           cure:  build for wasm32-unknown-unknown
+          page:  docs/plugins/forbidden_import.md, or `viworks plugin explain forbidden_import`
         ");
     }
 }

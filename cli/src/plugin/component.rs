@@ -6,6 +6,9 @@ use sha2::{Digest as _, Sha256};
 use wasmparser::{Encoding, Parser, Payload};
 use wit_component::ComponentEncoder;
 
+/// The kind of section that carries a stamp.
+const CUSTOM_SECTION: u8 = 0;
+
 /// Makes a component of a core module built with `viworks-sdk` for `wasm32-unknown-unknown`.
 ///
 /// # Errors
@@ -17,7 +20,6 @@ pub fn componentize(module: &[u8]) -> anyhow::Result<Vec<u8>> {
 
 /// `component` with its manifest, JSON text, as its last section.
 pub fn stamp(component: &[u8], manifest: &str) -> Vec<u8> {
-    const CUSTOM_SECTION: u8 = 0;
     let mut content = Vec::with_capacity(manifest.len() + SECTION.len() + 5);
     push_leb128(&mut content, SECTION.len());
     content.extend_from_slice(SECTION.as_bytes());
@@ -53,6 +55,38 @@ pub fn stamped(component: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
     Ok(found)
 }
 
+/// `component` without its manifests; `None` when its sections cannot be told apart.
+pub fn unstamped(component: &[u8]) -> Option<Vec<u8>> {
+    const HEADER: usize = 8;
+    let mut bare = component.get(..HEADER)?.to_vec();
+    let mut rest = &component[HEADER..];
+    while let Some((&kind, after)) = rest.split_first() {
+        let (size, content) = leb128(after)?;
+        let content_and_rest = content.split_at_checked(size)?;
+        let whole = rest.len() - content_and_rest.1.len();
+        let is_stamp = kind == CUSTOM_SECTION
+            && leb128(content_and_rest.0)
+                .is_some_and(|(length, name)| length == SECTION.len() && name.starts_with(SECTION.as_bytes()));
+        if !is_stamp {
+            bare.extend_from_slice(&rest[..whole]);
+        }
+        rest = content_and_rest.1;
+    }
+    Some(bare)
+}
+
+/// A number, and what follows it.
+fn leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let mut value = 0_usize;
+    for (index, byte) in bytes.iter().enumerate().take(5) {
+        value |= usize::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Some((value, &bytes[index + 1..]));
+        }
+    }
+    None
+}
+
 /// SHA-256 of a plugin file, lower-case hex: what hosts pin.
 pub fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
@@ -84,6 +118,7 @@ mod tests {
             let component = stamp(EMPTY, &manifest);
             wasmparser::Validator::new().validate_all(&component).expect("still a component");
             assert_eq!(stamped(&component).expect("a component"), Some(manifest.into_bytes()), "{length}");
+            assert_eq!(unstamped(&stamp(&component, "{}")).expect("sections"), EMPTY, "{length}");
         }
     }
 
@@ -96,6 +131,7 @@ mod tests {
         push_leb128(&mut outer, inner.len());
         outer.extend_from_slice(&inner);
         assert_eq!(stamped(&outer).expect("a component"), None);
+        assert_eq!(unstamped(&stamp(&outer, "{}")).expect("sections"), outer);
     }
 
     #[test]
@@ -104,6 +140,8 @@ mod tests {
         assert!(error.contains("core module"), "{error}");
         assert!(stamped(b"PK\x03\x04").is_err());
         assert!(componentize(b"PK\x03\x04").is_err());
+        assert_eq!(unstamped(&EMPTY[..5]), None);
+        assert_eq!(unstamped(&[EMPTY, &[0, 9, 1]].concat()), None, "a section that is longer than the file");
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub(super) fn command(options: &RunOptions, sink: &Sink) -> Result<Exit, Failure
             return Err(Failure::new(Exit::Error, check::page(&refusal).trim_end().to_owned()));
         }
         Err(error @ ToolError::NoVerb { .. }) => return Err(Failure::usage(escape::line(&error.to_string()))),
-        Err(error @ (ToolError::Engine(_) | ToolError::Thread(_))) => {
+        Err(error @ (ToolError::Folder { .. } | ToolError::Engine(_) | ToolError::Thread(_))) => {
             return Err(Failure::new(Exit::Error, escape::line(&error.to_string())));
         }
     };

@@ -1,5 +1,9 @@
 //! What plugin authors' tools ask: the same gates and the same sandbox as in the host, without a host.
 
+mod loaded;
+mod place;
+
+use std::path::PathBuf;
 use std::thread;
 
 use domain::verb::{Profile, VerbName};
@@ -12,10 +16,11 @@ use serde_json::Value;
 use crate::build::Build;
 use crate::compile::{Compile, Compiler, digest};
 use crate::engine::{EngineError, Sandbox};
-use crate::execute;
-use crate::gates::{self, Gates, operator};
+use crate::gates::{self, Gates};
 pub use crate::guest::LogLine;
 use crate::service::GATE_STACK;
+pub use loaded::{Loaded, Meant};
+pub use place::{Placement, Predecessor, place};
 
 /// Why a tool has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +41,14 @@ pub enum ToolError {
     /// This machine cannot run plugins.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The plugin folder cannot be read.
+    #[error("plugin folder `{folder}` cannot be read: {source}")]
+    Folder {
+        /// Which folder.
+        folder: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The thread the work needs its stack on was not to be had, or was lost.
     #[error("a thread for the plugin cannot be had: {0}")]
     Thread(String),
@@ -100,19 +113,7 @@ pub fn plan_once(
     args: &Value,
     grant: Option<&Rules>,
 ) -> Result<Planned, ToolError> {
-    on_deep_stack(|| {
-        let gates = gates()?;
-        let build = gates.check("plugin.wasm", bytes)?;
-        let Some(found) = build.verbs.iter().find(|known| known.traits.name == *verb) else {
-            let known: Vec<String> = build.verbs.iter().map(|known| format!("`{}`", known.traits.name)).collect();
-            let (plugin, verb) = (build.identity.name.clone(), verb.to_string());
-            return Err(ToolError::NoVerb { plugin, verb, known: known.join(", ") });
-        };
-        let context = execute::context(found, &operator::default_config(&build), profile);
-        let grant = grant.unwrap_or(&build.manifest.grants);
-        let planned = execute::plan(gates.sandbox(), &build, found, context, grant, args);
-        Ok(Planned { answer: planned.answer, log: planned.log.lines })
-    })
+    Loaded::open(bytes, "plugin.wasm")?.plan(verb, profile, args, grant)
 }
 
 /// Names of what a component imports, allowed or not.
@@ -123,7 +124,7 @@ pub fn imports(bytes: &[u8]) -> Result<Vec<String>, ToolError> {
     gates::imports(bytes).map_err(|(code, cause)| code.refuse(cause, &digest(bytes)).into())
 }
 
-/// Gates of its own: a tool looks at one file and ends.
+/// Gates of its own: a tool looks at a few files and ends.
 fn gates() -> Result<Gates, ToolError> {
     let compiler = Compiler::new(Compile::InProcess, None).expect("a compiler without a cache touches nothing");
     Ok(Gates::new(Sandbox::new(1)?, compiler))

@@ -25,7 +25,7 @@ pub struct Case {
     /// Its arguments.
     pub args: Value,
     /// The machine it is planned for; a Linux machine with Docker and compose v2 when absent.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Machine::is_default")]
     pub profile: Machine,
     /// The plan that must come out; absent until it is recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,15 +66,21 @@ impl Default for Machine {
     }
 }
 
+impl Machine {
+    fn is_default(&self) -> bool {
+        *self == Machine::default()
+    }
+}
+
 /// What a machine answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recorded {
     /// Why nothing more happened.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Ended::is_exited")]
     pub end: Ended,
     /// How each step that was started ended, e.g. `[{"exit_code": 0}]`.
-    pub steps: Vec<StepEnd>,
+    pub steps: Vec<RecordedStep>,
     /// Standard output of all steps.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub stdout: String,
@@ -93,6 +99,31 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
+/// How one step ended; what is not written down is none, or nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedStep {
+    /// Exit code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The signal that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// From spawn to exit, in milliseconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub duration_ms: u64,
+    /// Bytes of standard output that are this step's.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stdout_bytes: u64,
+    /// Bytes of standard error that are this step's.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stderr_bytes: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// Why nothing more happened in a recorded attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -108,10 +139,20 @@ pub enum Ended {
     Interrupted,
 }
 
+impl Ended {
+    fn is_exited(&self) -> bool {
+        *self == Ended::Exited
+    }
+}
+
 impl Recorded {
     /// The steps; if none says how much it printed, the last one printed everything.
     pub fn steps(&self) -> Vec<StepEnd> {
-        let mut steps = self.steps.clone();
+        let end = |step: &RecordedStep| {
+            let RecordedStep { exit_code, signal, duration_ms, stdout_bytes, stderr_bytes } = *step;
+            StepEnd { exit_code, signal, duration_ms, stdout_bytes, stderr_bytes }
+        };
+        let mut steps: Vec<StepEnd> = self.steps.iter().map(end).collect();
         let silent = steps.iter().all(|step| step.stdout_bytes == 0 && step.stderr_bytes == 0);
         if let Some(last) = steps.last_mut().filter(|_| silent) {
             (last.stdout_bytes, last.stderr_bytes) = (self.stdout.len() as u64, self.stderr.len() as u64);
@@ -245,6 +286,8 @@ mod tests {
     fn a_case_is_read_strictly_and_written_back() {
         assert_eq!((case().profile, case().plan), (Machine::default(), None));
         assert_eq!(parse(&case().text()).expect("a case"), case());
+        // What nobody wrote is not written either.
+        assert!(!case().text().contains("profile") && !case().text().contains("duration_ms"), "{}", case().text());
         for (text, part) in [
             (r#"{ "verb": "a.b", "args": {}, "surprise": 1 }"#, "unknown field `surprise`"),
             (r#"{ "verb": "a.b", "args": {}, "profile": { "os": "linux", "arch": "x", "cpu": 1 } }"#, "`cpu`"),
@@ -261,9 +304,9 @@ mod tests {
     fn the_last_step_printed_what_nobody_else_did() {
         let outputs = case().outputs.expect("outputs");
         assert_eq!(outputs.steps()[0].stdout_bytes, 2);
-        let steps = vec![StepEnd { stdout_bytes: 1, ..StepEnd::default() }, StepEnd::default()];
-        let outputs = Recorded { steps: steps.clone(), ..outputs };
-        assert_eq!(outputs.steps(), steps);
+        let steps = vec![RecordedStep { stdout_bytes: 1, ..RecordedStep::default() }, RecordedStep::default()];
+        let printed: Vec<u64> = Recorded { steps, ..outputs }.steps().iter().map(|step| step.stdout_bytes).collect();
+        assert_eq!(printed, [1, 0]);
     }
 
     #[test]
@@ -295,7 +338,10 @@ mod tests {
         let blessed = case().blessed(&played);
         assert!(blessed.differences(&played).is_empty());
         let other = Played { result: Some(unread("parse_failed:\nline 1")), ..played.clone() };
-        assert_eq!(blessed.differences(&other).last().map(String::as_str), Some("+ result/unread: \"parse_failed: line 1\""));
+        assert_eq!(
+            blessed.differences(&other).last().map(String::as_str),
+            Some("+ result/unread: \"parse_failed: line 1\"")
+        );
         let refused = Played { refused: Some("/path: is missing".into()), ..Played::default() };
         assert_eq!(blessed.differences(&refused), ["the arguments make no plan: /path: is missing"]);
     }

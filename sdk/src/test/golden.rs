@@ -128,10 +128,8 @@ fn meaning(verb: &Entry, case: &Case, recorded: &Recorded) -> crate::json::Value
 
 /// One line for each case; `viworks plugin test` reads them back.
 fn append(report: &Path, played: &[Played]) {
-    let lines: String = played
-        .iter()
-        .map(|played| serde_json::to_string(played).expect("it has text keys only") + "\n")
-        .collect();
+    let lines: String =
+        played.iter().map(|played| serde_json::to_string(played).expect("it has text keys only") + "\n").collect();
     let open = std::fs::OpenOptions::new().create(true).append(true).open(report);
     let written = open.and_then(|mut file| file.write_all(lines.as_bytes()));
     written.unwrap_or_else(|error| panic!("`{}` cannot be written: {error}", report.display()));

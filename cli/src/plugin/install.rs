@@ -1,0 +1,127 @@
+//! `viworks plugin install`: all nine gates, then one rename into a host's plugin folder.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use runtime::tool::{self, Placement, Predecessor, ToolError};
+use serde_json::json;
+
+use super::{build, check};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{Sink, escape};
+
+/// Which file, and where to.
+#[derive(Clone, Debug, Args)]
+pub struct InstallOptions {
+    /// The component
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The host's plugin folder
+    #[arg(long, value_name = "PLUGINS")]
+    pub dir: PathBuf,
+}
+
+pub(super) fn command(options: &InstallOptions, sink: &Sink) -> Result<Exit, Failure> {
+    let bytes = super::read(&options.file)?;
+    let placement = match tool::place(&bytes, &super::file_name(&options.file), &options.dir) {
+        Ok(placement) => placement,
+        Err(ToolError::Refused(refusal)) => {
+            sink.one(&check::answer(&refusal), &refusal.code, || check::page(&refusal))?;
+            sink.say("nothing was installed")?;
+            return Ok(Exit::Error);
+        }
+        Err(error @ ToolError::Folder { .. }) => return Err(Failure::usage(escape::line(&error.to_string()))),
+        Err(error @ (ToolError::NoVerb { .. } | ToolError::Engine(_) | ToolError::Thread(_))) => {
+            return Err(Failure::new(Exit::Error, escape::line(&error.to_string())));
+        }
+    };
+    let file = options.dir.join(&placement.file_name);
+    build::write(&file, &bytes).map_err(|error| Failure::new(Exit::Error, escape::line(&format!("{error:#}"))))?;
+    let shown = file.display().to_string();
+    let replaced = placement.replaces.as_ref();
+    let answer = json!({
+        "ok": true, "name": placement.manifest.name, "version": placement.manifest.version, "digest": placement.digest,
+        "file": shown, "replaces": replaced.map(|old| json!({ "version": old.version, "digest": old.digest })),
+    });
+    sink.one(&answer, &shown, || page(&placement, &shown))?;
+    for line in notes(&placement) {
+        sink.say(&escape::line(&line))?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn page(placement: &Placement, file: &str) -> String {
+    let (name, version) = (&placement.manifest.name, &placement.manifest.version);
+    let said = match &placement.replaces {
+        None => format!("installed {name} {version} as {file}"),
+        Some(Predecessor { digest: Some(digest), .. }) if *digest == placement.digest => {
+            format!("{name} {version} was there already, byte for byte: {file}")
+        }
+        Some(Predecessor { version: Some(old), .. }) => {
+            format!("installed {name} {version} as {file}, in place of {name} {old}")
+        }
+        Some(Predecessor { version: None, .. }) => {
+            format!("installed {name} {version} as {file}, in place of a file that was no plugin")
+        }
+    };
+    escape::line(&said) + "\n"
+}
+
+/// What stands between being installed and being served.
+fn notes(placement: &Placement) -> Vec<String> {
+    let name = &placement.manifest.name;
+    let mut notes = Vec::new();
+    if !placement.enabled {
+        notes.push(format!("note: `{name}.toml` there says `enabled = false`, so no verb of it is served"));
+    } else if !placement.granted {
+        notes.push(format!(
+            "note: no `[grants]` in `{name}.toml` there: a host with `plugins.default_grants = \"none\"` lets it wait for approval"
+        ));
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use plan::manifest::Manifest;
+    use plan::policy::Rules;
+
+    use super::*;
+
+    fn placement(replaces: Option<Predecessor>) -> Placement {
+        let manifest = Manifest {
+            abi: "1.0".into(),
+            name: "disk".into(),
+            version: "1.1.0".into(),
+            summary: "Disks".into(),
+            verbs: Vec::new(),
+            grants: Rules { effects: Vec::new(), programs: Vec::new() },
+            config_schema: None,
+        };
+        let file_name = "disk.wasm".into();
+        Placement { file_name, manifest, digest: "ab".into(), replaces, granted: false, enabled: true }
+    }
+
+    #[test]
+    fn it_says_what_it_takes_the_place_of() {
+        let said = |version: Option<&str>, digest: &str| {
+            let old = Predecessor { version: version.map(str::to_owned), digest: Some(digest.to_owned()) };
+            page(&placement(Some(old)), "p/disk.wasm")
+        };
+        assert_eq!(page(&placement(None), "p/disk.wasm"), "installed disk 1.1.0 as p/disk.wasm\n");
+        assert_eq!(said(Some("1.0.0"), "cd"), "installed disk 1.1.0 as p/disk.wasm, in place of disk 1.0.0\n");
+        assert_eq!(said(Some("1.1.0"), "ab"), "disk 1.1.0 was there already, byte for byte: p/disk.wasm\n");
+        assert_eq!(said(None, "cd"), "installed disk 1.1.0 as p/disk.wasm, in place of a file that was no plugin\n");
+    }
+
+    #[test]
+    fn it_says_what_still_keeps_a_plugin_from_serving() {
+        assert!(
+            notes(&placement(None))[0].contains("waits for approval")
+                || notes(&placement(None))[0].contains("wait for approval")
+        );
+        assert!(notes(&Placement { enabled: false, ..placement(None) })[0].contains("enabled = false"));
+        assert!(notes(&Placement { granted: true, ..placement(None) }).is_empty());
+    }
+}

@@ -1,0 +1,97 @@
+//! A component that passed gates 1 to 8, called as a host would call it.
+
+use domain::verb::{Profile, VerbName};
+use plan::manifest::Manifest;
+use plan::policy::Rules;
+use ports::plugins::{Interpretation, Outputs};
+use serde_json::Value;
+
+use super::{Planned, ToolError, gates, on_deep_stack};
+use crate::abi::CallContext;
+use crate::build::{Build, VerbBuild};
+use crate::execute;
+use crate::gates::{Gates, operator};
+use crate::guest::LogLine;
+
+/// A component that passed gates 1 to 8. Every call is served by a fresh guest under a host's limits of
+/// memory and processor time; only the clock on the wall is more patient, as a build machine may be busy.
+pub struct Loaded {
+    gates: Gates,
+    build: Build,
+}
+
+/// What one call of `interpret` answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Meant {
+    /// The judgement; a parser's fault is part of it.
+    pub answer: Interpretation,
+    /// What the guest logged meanwhile.
+    pub log: Vec<LogLine>,
+}
+
+impl Loaded {
+    /// Leads `bytes`, a file named `file_name`, through gates 1 to 8.
+    ///
+    /// # Errors
+    /// The first gate that said no.
+    pub fn open(bytes: &[u8], file_name: &str) -> Result<Loaded, ToolError> {
+        on_deep_stack(|| {
+            let gates = gates()?;
+            let build = gates.check(file_name, bytes)?;
+            Ok(Loaded { gates, build })
+        })
+    }
+
+    /// What it says of itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.build.manifest
+    }
+
+    /// Plans `verb` once, under the plugin's default configuration. Without `grant`, what the manifest
+    /// requests is granted.
+    ///
+    /// # Errors
+    /// When the plugin has no such verb.
+    pub fn plan(
+        &self,
+        verb: &VerbName,
+        profile: &Profile,
+        args: &Value,
+        grant: Option<&Rules>,
+    ) -> Result<Planned, ToolError> {
+        let (verb, context) = self.call(verb, profile)?;
+        let grant = grant.unwrap_or(&self.build.manifest.grants);
+        on_deep_stack(|| {
+            let planned = execute::plan(self.gates.sandbox(), &self.build, verb, context, grant, args);
+            Ok(Planned { answer: planned.answer, log: planned.log.lines })
+        })
+    }
+
+    /// Lets `verb` judge `outputs` once, under the plugin's default configuration.
+    ///
+    /// # Errors
+    /// When the plugin has no such verb.
+    pub fn interpret(
+        &self,
+        verb: &VerbName,
+        profile: &Profile,
+        args: &Value,
+        outputs: Outputs,
+    ) -> Result<Meant, ToolError> {
+        let (verb, context) = self.call(verb, profile)?;
+        on_deep_stack(|| {
+            let meant = execute::interpret(self.gates.sandbox(), &self.build, verb, context, args, outputs);
+            Ok(Meant { answer: meant.answer, log: meant.log.lines })
+        })
+    }
+
+    fn call(&self, verb: &VerbName, profile: &Profile) -> Result<(&VerbBuild, CallContext), ToolError> {
+        let Some(found) = self.build.verbs.iter().find(|known| known.traits.name == *verb) else {
+            let known: Vec<String> = self.build.verbs.iter().map(|known| format!("`{}`", known.traits.name)).collect();
+            let (plugin, verb) = (self.build.identity.name.clone(), verb.to_string());
+            return Err(ToolError::NoVerb { plugin, verb, known: known.join(", ") });
+        };
+        let context = execute::context(found, &operator::default_config(&self.build), profile);
+        Ok((found, CallContext { unhurried: true, ..context }))
+    }
+}
