@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::behaviour::Behaviour;
 use crate::frames::Answers;
+use crate::store::Kind;
 
 /// Measures ViWorkS from its doors: real sockets, the real handshake, a process of its own.
 #[derive(Debug, Parser)]
@@ -36,7 +37,7 @@ pub enum Scenario {
     Reads(Reads),
     /// Baseline: a bare WebSocket hub, nothing stored.
     Hub(Hub),
-    /// Baseline: a command's whole life in SQLite and nowhere else.
+    /// Baseline: a command's whole life in a store and nowhere else.
     Life(Life),
     /// Baseline: a bare JSON route behind a JWT.
     Route(Route),
@@ -197,6 +198,9 @@ pub struct Hub {
 /// `life`
 #[derive(Clone, Debug, Args)]
 pub struct Life {
+    /// Which store; PostgreSQL is started for it.
+    #[arg(long, value_enum, default_value_t)]
+    pub store: Kind,
     /// Commands in each commit.
     #[arg(long, default_value_t = 64)]
     pub batch: usize,
@@ -228,6 +232,9 @@ pub struct All {
     /// A folder of plugins that serve `exec.run`.
     #[arg(long, value_name = "DIR")]
     pub plugins: PathBuf,
+    /// Which store, for the product and for the bare client; PostgreSQL is started for them.
+    #[arg(long, value_enum, default_value_t)]
+    pub store: Kind,
     /// One short repetition with few agents: a look, not a figure.
     #[arg(long)]
     pub quick: bool,

@@ -119,7 +119,10 @@ mod tests {
         same(&Answers::started(KEY), &AgentFrame::Started { attempt: key(), pid: 4242 });
         let output: Vec<String> = answers.output(KEY).collect();
         let data = STANDARD.encode(b"ok\n");
-        same(&output[0], &AgentFrame::Output(Output { attempt: key(), stream: Stream::Stdout, offset: 0, data }));
+        same(
+            &output[0],
+            &AgentFrame::Output(Output { attempt: key(), stream: Stream::Stdout, offset: 0, data, gone: None }),
+        );
         assert_eq!(output.len(), 1);
         let result: AgentFrame = decode(&answers.result(KEY)).expect("a frame");
         same(&answers.result(KEY), &result);
@@ -148,7 +151,13 @@ mod tests {
     #[test]
     fn a_hosts_frames_are_read_in_one_pass() {
         let envelope = SignedEnvelope { signed: "c2ln".into(), signature: "bmVk".into() };
-        let command = Command { attempt: key(), start_within_ms: 1000, envelope, traceparent: Some("00-\"x".into()) };
+        let command = Command {
+            attempt: key(),
+            start_within_ms: 1000,
+            kill_after_ms: None,
+            envelope,
+            traceparent: Some("00-\"x".into()),
+        };
         let text = encode(&HostFrame::Command(command));
         let heard = Heard::read(&text).expect("a frame");
         let expected = Heard { kind: "COMMAND", attempt: Some(KEY), signed: Some("c2ln"), signature: Some("bmVk") };

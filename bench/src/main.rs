@@ -18,6 +18,7 @@ use crate::operator::Operator;
 use crate::report::Measured;
 use crate::runs::commands::{DRAIN, Load, Pace};
 use crate::runs::ledger_check::Check;
+use crate::store::Store;
 
 mod args;
 mod baseline;
@@ -35,6 +36,7 @@ mod report;
 mod runs;
 mod schedule;
 mod session;
+mod store;
 mod suite;
 #[cfg(test)]
 mod tiny_host;
@@ -72,7 +74,6 @@ fn main() -> ExitCode {
 
 /// Measures what was asked for; whether every run counts.
 async fn run(cli: Cli) -> Result<bool> {
-    let durability = baseline::life::DURABILITY;
     match cli.scenario {
         Scenario::HubServer => return baseline::hub_server::serve().await.map(|()| true),
         Scenario::RouteServer => return baseline::route::serve().await.map(|()| true),
@@ -80,22 +81,37 @@ async fn run(cli: Cli) -> Result<bool> {
         Scenario::Commands(_) | Scenario::Broadcast(_) | Scenario::Idle(_) | Scenario::Reads(_) => {}
         Scenario::Hub(_) | Scenario::Life(_) | Scenario::Route(_) => {}
     }
+    if let Scenario::Life(asked) = &cli.scenario {
+        return life(asked, cli.json.as_deref()).await;
+    }
     let store: PathBuf = match &cli.scenario {
-        Scenario::Life(life) => life.path.clone(),
         // The host leaves its first credential beside its store.
         Scenario::Commands(args::Commands { product, .. })
         | Scenario::Broadcast(args::Broadcast { product, .. })
         | Scenario::Idle(args::Idle { product, .. }) => beside(&product.credential),
         Scenario::Reads(reads) => beside(&reads.credential),
-        Scenario::Hub(_) | Scenario::Route(_) | Scenario::All(_) | Scenario::HubServer | Scenario::RouteServer => {
-            std::env::temp_dir()
-        }
+        Scenario::Hub(_)
+        | Scenario::Life(_)
+        | Scenario::Route(_)
+        | Scenario::All(_)
+        | Scenario::HubServer
+        | Scenario::RouteServer => std::env::temp_dir(),
     };
-    let mut conditions = Conditions::look(&store, durability).await;
+    // A host somebody else started has the store it has.
+    let mut conditions = Conditions::look(&store, "as the host's store is configured").await;
     let found = measure(cli.scenario).await?;
     conditions.look_again().await;
     println!("{conditions}\n");
     tell(found, &conditions, cli.json.as_deref())
+}
+
+async fn life(asked: &args::Life, json: Option<&Path>) -> Result<bool> {
+    let store = Store::start(asked.store, &asked.path)?;
+    let mut conditions = Conditions::look(&asked.path, &store.durability()?).await;
+    let found = baseline::life::run(&store, asked.batch, WARMUP, asked.duration).await?;
+    conditions.look_again().await;
+    println!("{conditions}\n");
+    tell(vec![found], &conditions, json)
 }
 
 fn beside(file: &Path) -> PathBuf {
@@ -169,9 +185,8 @@ async fn measure(scenario: Scenario) -> Result<Vec<Measured>> {
             hub.end().await?;
             Ok(found)
         }
-        Scenario::Life(asked) => Ok(vec![baseline::life::run(&asked.path, asked.batch, WARMUP, asked.duration).await?]),
         Scenario::Route(asked) => Ok(vec![baseline::route::run(asked.connections, WARMUP, asked.duration).await?]),
-        Scenario::All(_) | Scenario::HubServer | Scenario::RouteServer => {
+        Scenario::Life(_) | Scenario::All(_) | Scenario::HubServer | Scenario::RouteServer => {
             unreachable!("these are run before the conditions are looked at")
         }
     }

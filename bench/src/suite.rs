@@ -13,9 +13,9 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
 use crate::args::All;
-use crate::baseline::life::DURABILITY;
 use crate::conditions::Conditions;
 use crate::report::Measured;
+use crate::store::Store;
 use crate::suite::bare::Bare;
 use crate::suite::figures::Figures;
 use crate::suite::product::Product;
@@ -74,16 +74,17 @@ pub async fn run(asked: &All, json: Option<&Path>) -> Result<bool> {
     ensure!(asked.plugins.is_dir(), "plugins {} is no folder", asked.plugins.display());
     let size = Size::of(asked);
     let repeat = asked.repeat.unwrap_or(if asked.quick { 1 } else { 3 }).max(1);
-    let mut conditions = Conditions::look(&asked.work, DURABILITY).await;
+    let store = Store::start(asked.store, &asked.work)?;
+    let mut conditions = Conditions::look(&asked.work, &store.durability()?).await;
     let mut figures = Figures::default();
     let mut good = true;
     for repetition in 1..=repeat {
         eprintln!("repetition {repetition} of {repeat}: bare");
-        let before = Bare::measure(&asked.work, size, None).await?;
+        let before = Bare::measure(&store, size, None).await?;
         eprintln!("repetition {repetition} of {repeat}: product");
-        let product = Product::measure(asked, size).await?;
+        let product = Product::measure(asked, &store, size).await?;
         eprintln!("repetition {repetition} of {repeat}: bare again");
-        let after = Bare::measure(&asked.work, size, Some(product.half_rate())).await?;
+        let after = Bare::measure(&store, size, Some(product.half_rate())).await?;
         figures.add(&before, &product, &after);
         let findings = before.into_findings().into_iter().chain(product.into_findings()).chain(after.into_findings());
         for mut found in findings {

@@ -175,7 +175,13 @@ fn sealed(house: &House, command_id: CommandId, agent_id: AgentId) -> Command {
     };
     let key = if house.flaw == Flaw::Forges { SigningKey::from_bytes(&[4; 32]) } else { house.key.clone() };
     let attempt = AttemptKey { command: command_id, number: 1 };
-    Command { attempt, start_within_ms: 60_000, envelope: seal(&envelope, &key), traceparent: None }
+    Command {
+        attempt,
+        start_within_ms: 60_000,
+        kill_after_ms: None,
+        envelope: seal(&envelope, &key),
+        traceparent: None,
+    }
 }
 
 async fn command(State(house): State<Arc<House>>, Path(id): Path<CommandId>) -> Response {
@@ -219,6 +225,7 @@ async fn converse(house: Arc<House>, mut socket: WebSocket) -> Option<()> {
         cancel: Vec::new(),
         forget: Vec::new(),
         run: Vec::new(),
+        have: Vec::new(),
     };
     say(&mut socket, &HostFrame::Welcome(welcome)).await?;
     loop {

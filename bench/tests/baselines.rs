@@ -63,6 +63,22 @@ fn a_life_costs_less_in_company() {
 }
 
 #[test]
+fn a_life_in_postgresql_is_measured_on_a_server_of_its_own() {
+    if !servers::postgres::is_installed() {
+        return servers::need::skipped("no PostgreSQL server here: apt-get install postgresql");
+    }
+    let dir = tempfile::tempdir().expect("temp dir");
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
+    let path = dir.path().to_str().expect("text");
+    let asked = ["life", "--store", "postgres", "--batch", "64", "--path", path, "--duration", "500ms"];
+    let found = &findings(&asked)[0];
+    assert!(number(found, "/rate") > 64.0 && number(found, "/notes/commit_p50_us") > 0.0);
+    let durability = found["conditions"]["durability"].as_str().expect("text");
+    assert!(durability.starts_with("PostgreSQL ") && durability.contains("fsync=on"), "{durability}");
+    assert_eq!(std::fs::read_dir(path).expect("dir").count(), 0, "the server is left behind");
+}
+
+#[test]
 fn the_bare_route_is_read_behind_its_token() {
     let found = findings(&["route", "--connections", "4", "--duration", "400ms"]);
     assert!(number(&found[0], "/operations") > 10.0 && number(&found[0], "/notes/server_us_per_op") >= 0.0);

@@ -1,13 +1,12 @@
 //! The bare side of a repetition.
 
-use std::path::Path;
-
 use anyhow::Result;
 
 use crate::baseline::hub::Hub;
 use crate::baseline::{life, route};
 use crate::report::Measured;
 use crate::runs::idle;
+use crate::store::Store;
 use crate::suite::Size;
 
 /// What the machine does without the product, taken once.
@@ -35,7 +34,7 @@ impl Bare {
     ///
     /// # Errors
     /// When a baseline cannot be run.
-    pub async fn measure(store: &Path, size: Size, half_rate: Option<f64>) -> Result<Bare> {
+    pub async fn measure(store: &Store, size: Size, half_rate: Option<f64>) -> Result<Bare> {
         let life_64 = life::run(store, 64, size.warmup, size.short).await?;
         let life_1 = life::run(store, 1, size.warmup, size.short).await?;
         let mut hub = Hub::start(size.agents).await?;

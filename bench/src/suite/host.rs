@@ -51,16 +51,17 @@ struct Verbs {
 }
 
 impl Host {
-    /// Starts `binary` with the plugins of `plugins`; its data lie in a fresh directory inside `work`.
+    /// Starts `binary` with the plugins of `plugins` on the database `url`; its other data lie in a fresh
+    /// directory inside `work`.
     ///
     /// # Errors
     /// When it does not start to listen, or `exec.run` is not served; the end of its log comes along.
-    pub async fn start(binary: &Path, plugins: &Path, work: &Path) -> Result<Host> {
+    pub async fn start(binary: &Path, plugins: &Path, work: &Path, url: &str) -> Result<Host> {
         let home = tempfile::tempdir_in(work).with_context(|| format!("directory {}", work.display()))?;
         let data = home.path().join("data");
         let config = home.path().join("host.toml");
         let plugins = plugins.canonicalize().with_context(|| format!("plugins {}", plugins.display()))?;
-        std::fs::write(&config, configuration(&data, &plugins)?)?;
+        std::fs::write(&config, configuration(&data, &plugins, url)?)?;
         let log = home.path().join("host.log");
         let began = now_ns();
         let spawned = Command::new(binary)
@@ -112,15 +113,6 @@ impl Host {
         }
     }
 
-    /// Bytes of its store on disk.
-    pub fn store_bytes(&self) -> u64 {
-        let data = self.home.path().join("data");
-        let files = std::fs::read_dir(data).into_iter().flatten().flatten();
-        files
-            .filter(|file| file.file_name().to_string_lossy().starts_with("viworks.db"))
-            .fold(0, |sum, file| sum + file.metadata().map_or(0, |metadata| metadata.len()))
-    }
-
     /// Asks it to end and waits.
     ///
     /// # Errors
@@ -133,16 +125,17 @@ impl Host {
     }
 }
 
-fn configuration(data: &Path, plugins: &Path) -> Result<String> {
+fn configuration(data: &Path, plugins: &Path, url: &str) -> Result<String> {
     // A JSON string is a TOML string.
     let quoted =
         |path: &Path| Ok::<_, anyhow::Error>(serde_json::to_string(path.to_str().context("a path is not text")?)?);
     Ok(format!(
         "[server]\nbind = \"127.0.0.1:0\"\nagents_bind = \"127.0.0.1:0\"\n\
-         [database]\nurl = \"sqlite:viworks.db\"\n\
+         [database]\nurl = {}\n\
          [plugins]\ndir = {}\ndefault_grants = \"requested\"\n\
          [data]\ndir = {}\n\
          [logging]\nlevel = \"warn\"\n",
+        serde_json::to_string(url)?,
         quoted(plugins)?,
         quoted(data)?
     ))
@@ -161,7 +154,7 @@ mod tests {
 
     #[test]
     fn odd_paths_survive_the_configuration() {
-        let text = configuration(Path::new("/tmp/a \"b\"\\c"), Path::new("/p")).expect("text");
+        let text = configuration(Path::new("/tmp/a \"b\"\\c"), Path::new("/p"), "sqlite:x").expect("text");
         assert!(text.contains(r#"dir = "/tmp/a \"b\"\\c""#), "{text}");
     }
 
@@ -172,7 +165,7 @@ mod tests {
         std::fs::write(&binary, "#!/bin/sh\necho \"no room\" >&2\nexit 3\n").expect("written");
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&binary, mode).expect("executable");
-        let error = Host::start(&binary, dir.path(), dir.path()).await.err().expect("refused");
+        let error = Host::start(&binary, dir.path(), dir.path(), "sqlite:x").await.err().expect("refused");
         let text = format!("{error:#}");
         assert!(text.contains("no room") && text.contains('3'), "{text}");
     }

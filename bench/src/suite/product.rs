@@ -13,6 +13,7 @@ use crate::report::{Measured, round};
 use crate::runs::commands::{DRAIN, Load, Pace};
 use crate::runs::ledger_check::Check;
 use crate::runs::{broadcast, commands, idle};
+use crate::store::Store;
 use crate::suite::Size;
 use crate::suite::host::Host;
 use crate::usage::memory_of;
@@ -45,8 +46,9 @@ impl Product {
     ///
     /// # Errors
     /// When the host does not start or cannot be asked.
-    pub async fn measure(asked: &All, size: Size) -> Result<Product> {
-        let host = Host::start(&asked.host, &asked.plugins, &asked.work).await?;
+    pub async fn measure(asked: &All, store: &Store, size: Size) -> Result<Product> {
+        let database = store.fresh()?;
+        let host = Host::start(&asked.host, &asked.plugins, &asked.work, &database).await?;
         let fresh = idle::settled_memory(host.pid).await?;
         let operator = Operator::login(&host.api, &host.credential).await?;
         let door = Origin::parse(&host.agents)?;
@@ -71,7 +73,7 @@ impl Product {
         };
         let (mut saturated, _) =
             commands::run(&operator, &fleet, &load(Pace::Closed, size.in_flight, size.load)).await?;
-        saturated.note("store_bytes", host.store_bytes());
+        saturated.note("store_bytes", store.bytes(&database)?);
         let broadcast = broadcast::run(&operator, &fleet, size.broadcasts, Some(host.pid)).await?;
         let pace = Pace::Open { rate: LIGHT, poisson: false };
         let (mut light, _) = commands::run(&operator, &fleet, &load(pace, 64, size.load)).await?;
