@@ -24,7 +24,8 @@ pub struct Profile {
     pub arch: String,
     /// Container engine without its version, e.g. `docker`; absent when there is none.
     pub container_engine: Option<String>,
-    /// `v1` or `v2`; absent when there is none.
+    /// `v1` (docker-compose 1.x), `v2` (docker compose) or `v2-standalone` (the same as a program called
+    /// docker-compose); absent when there is none.
     pub compose: Option<String>,
 }
 

@@ -76,9 +76,9 @@ pub struct Facts {
     pub arch: String,
     /// Host name.
     pub hostname: String,
-    /// Container engine and version, e.g. `docker 28.2.2`.
+    /// Container engine and version, e.g. `docker 28.2.2`, or `docker unreachable`.
     pub container_engine: Option<String>,
-    /// `v1` or `v2`.
+    /// Flavour and version, e.g. `v2 2.26.1`.
     pub compose: Option<String>,
     /// Sorted capabilities.
     pub capabilities: Vec<String>,
@@ -86,6 +86,19 @@ pub struct Facts {
     pub labels: BTreeMap<String, String>,
     /// Changes with every boot.
     pub boot_id: String,
+}
+
+impl Facts {
+    /// The kind of machine this is, for planning: names without versions, so that one plan serves many.
+    pub fn profile(&self) -> Profile {
+        let name = |fact: &Option<String>| fact.as_deref()?.split_whitespace().next().map(str::to_owned);
+        Profile {
+            os: self.os.clone(),
+            arch: self.arch.clone(),
+            container_engine: name(&self.container_engine),
+            compose: name(&self.compose),
+        }
+    }
 }
 
 /// One enrolled machine.
@@ -127,19 +140,31 @@ impl Agent {
 
     /// The kind of machine it is, for planning.
     pub fn profile(&self) -> Profile {
-        let engine = self.facts.container_engine.as_deref();
-        Profile {
-            os: self.facts.os.clone(),
-            arch: self.facts.arch.clone(),
-            container_engine: engine.and_then(|text| text.split_whitespace().next()).map(str::to_owned),
-            compose: self.facts.compose.clone(),
-        }
+        self.facts.profile()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_profile_has_names_without_versions() {
+        let facts = |engine: Option<&str>, compose: Option<&str>| Facts {
+            container_engine: engine.map(str::to_owned),
+            compose: compose.map(str::to_owned),
+            ..Facts::default()
+        };
+        for (facts, engine, compose) in [
+            (facts(None, None), None, None),
+            (facts(Some("docker 28.2.2, client 27.5.1"), Some("v2 2.26.1")), Some("docker"), Some("v2")),
+            (facts(Some("docker unreachable"), Some("v1 1.29.2")), Some("docker"), Some("v1")),
+            (facts(Some("podman"), Some("v2-standalone 2.1")), Some("podman"), Some("v2-standalone")),
+        ] {
+            let profile = facts.profile();
+            assert_eq!((profile.container_engine.as_deref(), profile.compose.as_deref()), (engine, compose));
+        }
+    }
 
     #[test]
     fn agent_names_are_never_ids() {

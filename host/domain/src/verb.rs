@@ -66,7 +66,7 @@ pub struct Profile {
     pub arch: String,
     /// Container engine without its version, e.g. `docker`; absent when there is none.
     pub container_engine: Option<String>,
-    /// `v1` or `v2`; absent when there is none.
+    /// `v1`, `v2` or `v2-standalone`; absent when there is none.
     pub compose: Option<String>,
 }
 

@@ -20,10 +20,12 @@ pub struct Facts {
     /// Host name, for people.
     #[serde(default)]
     pub hostname: String,
-    /// Container engine and version, e.g. `docker 28.2.2`; absent when none was found.
+    /// Container engine and version, e.g. `docker 28.2.2`, or `docker unreachable` when its command is
+    /// there and it does not answer; `, client …` may follow. Absent when none was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_engine: Option<String>,
-    /// `v1` (docker-compose) or `v2` (docker compose); absent when neither was found.
+    /// Flavour and version: `v1` (docker-compose 1.x), `v2` (docker compose) or `v2-standalone` (the same as
+    /// docker-compose), e.g. `v2 2.26.1`; absent when none was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compose: Option<String>,
     /// What the agent can do, e.g. `exec`, `docker`, `compose`. Sorted, no duplicates.
