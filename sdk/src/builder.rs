@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::Effect;
 use crate::failure::Result;
 use crate::step::Step;
+use crate::text::text_of;
 
 /// Begins a plan with one program. A bare name (`docker`) or an absolute path.
 ///
@@ -339,7 +340,20 @@ macro_rules! number_values {
     )*};
 }
 
-number_values! { u8 u16 u32 u64 i8 i16 i32 i64 f64 bool }
+number_values! { u8 u16 u32 u64 i8 i16 i32 i64 bool }
+
+// As JSON writes it: a component has that already, and the standard library's way costs 20 KB more.
+impl Values for f64 {
+    fn into_values(self) -> Vec<String> {
+        vec![text_of(&self.into())]
+    }
+}
+
+impl Values for &f64 {
+    fn into_values(self) -> Vec<String> {
+        (*self).into_values()
+    }
+}
 
 macro_rules! number_words {
     ($($ty:ty)*) => {$(
@@ -352,4 +366,11 @@ macro_rules! number_words {
     )*};
 }
 
-number_words! { u8 u16 u32 u64 i8 i16 i32 i64 f64 }
+number_words! { u8 u16 u32 u64 i8 i16 i32 i64 }
+
+impl From<f64> for Word {
+    /// A number from the caller.
+    fn from(number: f64) -> Word {
+        Word { text: text_of(&number.into()), from_caller: true }
+    }
+}

@@ -87,6 +87,8 @@ pub use crate::verb::{Verb, Verdict};
 pub mod json {
     pub use serde_json::{Map, Number, Value, from_str, json};
 
+    pub use crate::text::parse;
+
     #[doc(hidden)]
     pub use crate::text::known;
 }

@@ -272,8 +272,11 @@ impl<'a> Printed<'a> {
     }
 }
 
-/// A fault in what a program printed is not a fault of the caller's arguments.
-fn read_printed<T: FromJson>(value: Value) -> Result<T> {
+/// Reads a part of what a program printed, whose faults are not the caller's.
+///
+/// # Errors
+/// When it is not a `T`.
+pub fn read_printed<T: FromJson>(value: Value) -> Result<T> {
     read(value).map_err(|failure| {
         let issues: Vec<String> = failure.issues.iter().map(ToString::to_string).collect();
         Failure::parse(issues.join("; "))

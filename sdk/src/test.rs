@@ -1,5 +1,5 @@
 //! The test kit: a plugin's verbs as plain Rust, no wasm and no host. Arguments are checked against
-//! the verb's own schema first, as a host does; only `pattern` is left to `viworks plugin check`.
+//! the verb's own schema first, as a host does.
 //!
 //! Everything here panics with a sentence instead of answering what a test would unwrap anyway,
 //! except what tests want to look at: plans and refusals.

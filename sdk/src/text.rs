@@ -12,7 +12,13 @@ use serde_json::{Map, Number, Value};
 ///
 /// # Errors
 /// Where and why `text` is not JSON.
-pub(crate) fn parse(text: &str) -> Result<Value, serde_json::Error> {
+///
+/// ```
+/// use viworks_sdk::json::{json, parse};
+///
+/// assert_eq!(parse("[1, 2]").unwrap(), json!([1, 2]));
+/// ```
+pub fn parse(text: &str) -> Result<Value, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = Any.deserialize(&mut deserializer)?;
     deserializer.end()?;

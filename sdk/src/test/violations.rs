@@ -1,5 +1,5 @@
 //! The part of JSON Schema that the derives write, read back: enough to check arguments in a test
-//! without a validator. Keywords it does not know, `pattern` among them, pass.
+//! without a validator. Keywords it does not know pass.
 
 use serde_json::{Map, Value};
 
@@ -62,7 +62,14 @@ impl Found {
                 self.bound(schema, "minimum", number, |limit| number >= limit);
                 self.bound(schema, "maximum", number, |limit| number <= limit);
             }
-            Value::String(text) => self.count(schema, "minLength", "maxLength", text.chars().count()),
+            Value::String(text) => {
+                self.count(schema, "minLength", "maxLength", text.chars().count());
+                if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
+                    && !is_match(pattern, text)
+                {
+                    self.add("pattern", format!("{value} does not match {pattern}"));
+                }
+            }
             Value::Array(items) => {
                 self.count(schema, "minItems", "maxItems", items.len());
                 if let Some(schema) = schema.get("items") {
@@ -112,6 +119,15 @@ impl Found {
         let found = found as f64;
         self.bound(schema, least, found, |limit| found >= limit);
         self.bound(schema, most, found, |limit| found <= limit);
+    }
+}
+
+/// Whether `pattern` is found in `text`, by the engine that a host uses. It knows no look-around, so a
+/// pattern that it cannot read is one that no host accepts.
+fn is_match(pattern: &str, text: &str) -> bool {
+    match regex::Regex::new(pattern) {
+        Ok(pattern) => pattern.is_match(text),
+        Err(error) => panic!("the pattern `{pattern}` is not one that a host reads: {error}"),
     }
 }
 
