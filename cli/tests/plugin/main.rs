@@ -1,5 +1,8 @@
 //! `viworks plugin …` for real: a crate becomes a component, and the component answers in the sandbox.
 
+mod authoring;
+mod files;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::LazyLock;

@@ -115,11 +115,11 @@ codes! {
     /// An example the schema refuses.
     ExampleArgs = 8 "example_args": "mend the example or the schema so that they agree";
     /// An example without a plan.
-    ExamplePlan = 8 "example_plan": "run `viworks plugin run FILE VERB --args …` with the example and mend the plan";
+    ExamplePlan = 8 "example_plan": "mend `plan`; `cargo test` with `viworks_sdk::test::check(&PLUGIN)` tries the examples natively";
     /// An example whose plan asks for more than the manifest requests.
     ExampleGrant = 8 "example_grant": "request what the plan needs in the manifest's grants, or plan less";
     /// An example whose output is understood differently.
-    ExampleGolden = 8 "example_golden": "mend `interpret`, or record the example again with `viworks plugin test --bless`";
+    ExampleGolden = 8 "example_golden": "mend `interpret`, or the result beside the recorded output in the verb's `golden(…)`";
     /// Two answers to one question.
     ExampleUnstable = 8 "example_unstable": "let equal arguments give equal answers: no counters, no addresses, no unordered maps";
     /// Another file is this plugin.

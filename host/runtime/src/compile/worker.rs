@@ -144,9 +144,20 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_hangs_is_killed() {
-        let fault = fault("exec tail -f /dev/null", Duration::from_millis(100));
-        assert_eq!(fault.code, Code::CompileLimit, "{fault}");
+    fn a_worker_that_hangs_is_killed_and_gone() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let pid = dir.path().join("pid");
+        // It says who it is before it hangs; a wall that is too short for that is made longer.
+        for wall in [200, 1_000, 10_000].map(Duration::from_millis) {
+            let script = format!("echo $$ > {}; exec tail -f /dev/null", pid.display());
+            let fault = fault(&script, wall);
+            assert_eq!(fault.code, Code::CompileLimit, "{fault}");
+            let Ok(text) = std::fs::read_to_string(&pid) else { continue };
+            let Ok(number) = text.trim().parse::<u32>() else { continue };
+            assert!(!Path::new(&format!("/proc/{number}")).exists(), "process {number} is still there");
+            return;
+        }
+        panic!("the worker never came to run");
     }
 
     #[test]

@@ -4,5 +4,6 @@
 mod calls;
 mod gates;
 mod guest;
+mod pages;
 mod reload;
 mod speed;

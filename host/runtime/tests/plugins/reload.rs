@@ -317,10 +317,42 @@ async fn compiling_in_a_child_serves_and_is_remembered_between_starts() {
     house.verb("demo.run").plan(&profile(), &json!({})).await.expect("from the cache");
     drop(house);
 
-    let mut forged = fs::read(&kept[0]).expect("entry");
+    let good = fs::read(&kept[0]).expect("entry");
+    let mut forged = good.clone();
     let last = forged.len() - 1;
     forged[last] ^= 1;
-    fs::write(&kept[0], forged).expect("write");
+    fs::write(&kept[0], &forged).expect("write");
     let house = House::open(&[("demo.wasm", &bytes)], options(nothing())).await;
     assert_eq!(status(&house, "demo.wasm").refusal.map(|r| (r.gate, r.code)), Some((6, "compile_unavailable".into())));
+    drop(house);
+
+    // With the compiler back, the poisoned entry is made anew and the plugin serves.
+    let house = House::open(&[("demo.wasm", &bytes)], options(child())).await;
+    house.verb("demo.run").plan(&profile(), &json!({})).await.expect("compiled again");
+    assert_ne!(fs::read(&kept[0]).expect("entry"), forged);
+    drop(house);
+    let house = House::open(&[("demo.wasm", &bytes)], options(nothing())).await;
+    house.verb("demo.run").plan(&profile(), &json!({})).await.expect("from the mended cache");
+}
+
+#[tokio::test]
+async fn a_compiler_that_dies_or_complains_refuses_the_file_and_the_last_good_one_serves() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let script = dir.path().join("worker");
+    let act = |text: &str| fs::write(&script, text).expect("written");
+    let real = env!("CARGO_BIN_EXE_compile-worker");
+    act(&format!("exec {real}"));
+    let worker = Compile::Child { program: "/bin/sh".into(), args: vec![script.to_str().expect("text").to_owned()] };
+    let house =
+        House::open(&[("demo.wasm", &good("demo", "1.0.0"))], |options| Options { compile: worker, ..options }).await;
+    assert_eq!(version(&house, "demo.run"), "1.0.0");
+    for (minor, text, code) in
+        [(1, "kill -KILL $$", "compile_limit"), (2, "echo function 3 is wrong >&2; exit 1", "compile_failed")]
+    {
+        act(text);
+        house.write("demo.wasm", &good("demo", &format!("1.{minor}.0")));
+        rescan(&house).await;
+        let found = status(&house, "demo.wasm").refusal.map(|refusal| (refusal.gate, refusal.code));
+        assert_eq!((version(&house, "demo.run").as_str(), found), ("1.0.0", Some((6, code.to_owned()))));
+    }
 }
