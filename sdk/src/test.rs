@@ -5,6 +5,7 @@
 //! except what tests want to look at: plans and refusals.
 
 mod golden;
+mod injections;
 mod violations;
 
 use plan::step;
@@ -18,6 +19,7 @@ use crate::text::text_of;
 use crate::verb::{Entry, Interpretation, Verb};
 
 pub use golden::golden;
+pub use injections::{Injected, injections};
 pub use violations::violations;
 
 /// A Linux machine with Docker and compose v2, and an empty configuration.
@@ -153,7 +155,10 @@ pub fn check(plugin: &Plugin) {
                 panic!("{}: the example {args} plans what the plugin's grants do not ask for: {denied}", verb.name);
             }
             let Some(golden) = &example.golden else { continue };
-            let out = exited(golden.exit_code).with_stdout(&golden.stdout).with_stderr(&golden.stderr);
+            let mut out = exited(golden.exit_code).with_stdout(&golden.stdout).with_stderr(&golden.stderr);
+            // As at a host: every step but the last exited with 0 and printed nothing.
+            let earlier = StepEnd { exit_code: Some(0), ..StepEnd::default() };
+            out.steps.splice(0..0, vec![earlier; plan.steps.len() - 1]);
             match interpret_entry(verb, args.clone(), &out) {
                 Ok(answer) => assert_eq!(answer.result, golden.result, "{}: the example {args}", verb.name),
                 Err(failure) => panic!("{}: the output of the example {args} is not read: {failure}", verb.name),
