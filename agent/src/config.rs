@@ -5,7 +5,8 @@
 //! [labels]
 //! site = "eu-1"
 //! [container_engine]
-//! endpoint = "unix:///run/docker.sock"
+//! endpoint = "unix:///run/docker.sock"   # DOCKER_HOST of docker and docker-compose
+//! config = "/etc/viworks/docker"   # DOCKER_CONFIG: registry logins, and compose as docker's plugin
 //! [spool]
 //! max_bytes = 268435456            # no new work is taken while more output than this waits
 //! stream_bytes = 16777216          # most bytes kept of one stream, whatever a command asks for
@@ -14,6 +15,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use plan::step::is_clean_absolute;
 use serde::Deserialize;
 use toml::Spanned;
 use wire::limits::MAX_FACTS;
@@ -27,8 +29,8 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// Replaces the capabilities the agent would claim by itself.
     pub capabilities: Option<Vec<String>>,
-    /// Becomes `DOCKER_HOST` for container steps.
-    pub container_endpoint: Option<String>,
+    /// Where the engine is: `DOCKER_HOST` and `DOCKER_CONFIG` of container steps, as far as configured.
+    pub engine_env: BTreeMap<String, String>,
     /// Limits on kept output.
     pub spool: SpoolLimits,
 }
@@ -61,6 +63,7 @@ struct File {
 #[serde(deny_unknown_fields, default)]
 struct Engine {
     endpoint: Option<Spanned<String>>,
+    config: Option<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -113,7 +116,17 @@ impl Config {
                 );
                 return Err(document.fault(endpoint.span().start, message));
             }
-            config.container_endpoint = Some(endpoint.into_inner());
+            config.engine_env.insert("DOCKER_HOST".to_owned(), endpoint.into_inner());
+        }
+        if let Some(folder) = file.container_engine.config {
+            if !is_clean_absolute(folder.get_ref()) {
+                let message = format!(
+                    "container_engine.config `{}` is not an absolute path without empty, . or .. parts",
+                    folder.get_ref()
+                );
+                return Err(document.fault(folder.span().start, message));
+            }
+            config.engine_env.insert("DOCKER_CONFIG".to_owned(), folder.into_inner());
         }
         let positive = |value: Option<Spanned<u64>>, default: u64, key: &str| match value {
             None => Ok(default),

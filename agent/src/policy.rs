@@ -40,8 +40,8 @@ pub struct Policy {
     pub rules: Rules,
     /// Attempts at once.
     pub max_concurrency: u32,
-    /// Value of `DOCKER_HOST` for container steps.
-    pub docker_host: Option<String>,
+    /// Environment of every container step, over what its plan says: where the engine is.
+    pub engine_env: BTreeMap<String, String>,
     /// The real file behind each configured path.
     files: BTreeMap<String, String>,
 }
@@ -51,7 +51,7 @@ impl Default for Policy {
         Policy {
             rules: Rules::default(),
             max_concurrency: DEFAULT_CONCURRENCY,
-            docker_host: None,
+            engine_env: BTreeMap::new(),
             files: BTreeMap::new(),
         }
     }
@@ -155,10 +155,8 @@ impl Policy {
                 return Err(Denied { pointer: format!("{at}/program"), message });
             };
             let mut env = step.env.clone();
-            if let Some(endpoint) = &self.docker_host
-                && is_container_program(&rule.program)
-            {
-                env.insert("DOCKER_HOST".to_owned(), endpoint.clone());
+            if is_container_program(&rule.program) {
+                env.extend(self.engine_env.clone());
             }
             steps.push(LaunchStep {
                 program: program.clone(),

@@ -55,7 +55,7 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         tracing::warn!("there is no policy file, so every command will be refused; see viworks-agent run --policy");
         Policy::default()
     });
-    policy.docker_host = config.container_endpoint.clone();
+    policy.engine_env = config.engine_env.clone();
     let _lock = take_lock(&options.data)?;
     let spool = Spool::open(&options.data).map_err(|source| RunError::Io { doing: "open the spool", source })?;
     let (journal, recovered) = Journal::open(&options.data.join("journal"))?;

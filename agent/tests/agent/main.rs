@@ -1,6 +1,7 @@
 //! The agent from its doors: journal on a real disk, real processes under a real supervisor, the real
 //! binary against a host that the test plays; and its protocol core under seeded random walks.
 
+mod facts;
 mod guard;
 mod join;
 mod journal;

@@ -109,8 +109,12 @@ fn an_empty_policy_allows_nothing_and_a_named_program_only_what_its_line_says() 
 fn container_steps_are_sent_to_the_configured_engine() {
     let mut policy =
         Policy::of(&[plan::effect::Effect::Read], &[("docker", "/bin/true"), ("uname", "/bin/true")]).expect("exists");
-    policy.docker_host = Some("unix:///run/test.sock".to_owned());
-    let steps = policy.resolve(&plan(vec![step("docker", &["ps"]), step("uname", &[])])).expect("allowed");
+    policy.engine_env.insert("DOCKER_HOST".to_owned(), "unix:///run/test.sock".to_owned());
+    let rule = policy.rules.programs.iter_mut().find(|rule| rule.program == "docker").expect("listed");
+    rule.env.push("DOCKER_*".to_owned());
+    let mut ps = step("docker", &["ps"]);
+    ps.env.insert("DOCKER_HOST".to_owned(), "tcp://elsewhere:2375".to_owned());
+    let steps = policy.resolve(&plan(vec![ps, step("uname", &[])])).expect("allowed");
     assert_eq!(steps[0].env.get("DOCKER_HOST").map(String::as_str), Some("unix:///run/test.sock"));
     assert!(steps[1].env.is_empty());
 }
@@ -125,6 +129,10 @@ fn settings_are_checked_as_strictly() {
             "[container_engine]\nendpoint = \"/run/docker.sock\"\n",
             ":2: container_engine.endpoint `/run/docker.sock` is no engine address; write it like unix:///run/docker.sock",
         ),
+        (
+            "[container_engine]\nconfig = \"docker/../x\"\n",
+            ":2: container_engine.config `docker/../x` is not an absolute path without empty, . or .. parts",
+        ),
         ("capabilities = [\"Do It\"]\n", ":1: capability `Do It` is not 1 to 63 of a-z, 0-9, - _ and ."),
         (
             "speed = 1\n",
@@ -135,6 +143,11 @@ fn settings_are_checked_as_strictly() {
         let error = Config::load(&path).expect_err("refused").to_string();
         assert!(error.ends_with(expected), "{error}");
     }
+    let text = "[container_engine]\nendpoint = \"unix:///run/x.sock\"\nconfig = \"/etc/docker-cli\"\n";
+    let config = Config::load(&files.write("agent.toml", text, 0o600)).expect("good");
+    let env: Vec<(&str, &str)> =
+        config.engine_env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(env, [("DOCKER_CONFIG", "/etc/docker-cli"), ("DOCKER_HOST", "unix:///run/x.sock")]);
     let text = "capabilities = [\"b\", \"a\"]\n[labels]\nsite = \"eu-1\"\n[spool]\nstream_bytes = 5\n";
     let config = Config::load(&files.write("agent.toml", text, 0o600)).expect("good");
     assert_eq!(config.capabilities, Some(vec!["a".to_owned(), "b".to_owned()]));
