@@ -11,6 +11,7 @@ pub mod context;
 pub mod exit;
 pub mod failure;
 pub mod logs;
+pub mod manual;
 pub mod output;
 pub mod plugin;
 pub mod prompt;

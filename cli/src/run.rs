@@ -147,7 +147,10 @@ fn goes_on(id: &str) -> String {
 }
 
 /// The verb, or which ones have a name like it.
-async fn known_verb(client: &Client, name: &str) -> Result<Verb, Failure> {
+///
+/// # Errors
+/// When there is no such verb, or the host refuses.
+pub async fn known_verb(client: &Client, name: &str) -> Result<Verb, Failure> {
     match client.verb(name).await {
         Ok(verb) => Ok(verb),
         Err(error) if error.status() == Some(404) || error.code() == Some("unknown_verb") => {

@@ -11,6 +11,7 @@ use super::component::{digest, stamped};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Sink, escape, table};
+use crate::schema::properties;
 
 /// Which file.
 #[derive(Clone, Debug, Args)]
@@ -58,6 +59,13 @@ fn page(manifest: &Manifest, digest: &str, size: usize, imports: &[String]) -> S
         let needs = verb.needs.as_ref().map_or_else(String::new, |needs| format!(", needs {needs}"));
         let line = format!("  {} ({}{needs}): {}", verb.name, verb.effect, verb.summary);
         page.push_str(&(escape::line(&line) + "\n"));
+    }
+    if let Some(schema) = config_schema {
+        page.push_str("\nCONFIGURATION, in `[config]` of the operator's file\n");
+        for key in properties(schema) {
+            let line = format!("  {} <{}>: {}", key.name, key.shape, key.note());
+            page.push_str(&(escape::line(line.trim_end_matches([':', ' '])) + "\n"));
+        }
     }
     page.push_str("\nGRANTS REQUESTED\n");
     for line in requested(grants) {
@@ -110,7 +118,10 @@ mod tests {
             summary: "Containers".into(),
             verbs: Vec::new(),
             grants: Rules { effects: vec![Effect::Read, Effect::Change], programs: vec![rule] },
-            config_schema: None,
+            config_schema: Some(json!({ "type": "object", "properties": {
+                "socket": { "type": "string", "description": "Where the engine listens.", "pattern": "^/", "default": "/run/docker.sock" },
+                "tries": { "type": "integer" },
+            } })),
         };
         insta::assert_snapshot!(page(&manifest, "ab12", 1000, &["viworks:plugin/log@1.0.0".into()]), @r"
         plugin:         docker 1.2.0
@@ -119,9 +130,13 @@ mod tests {
         digest:         ab12
         size:           1000 bytes
         imports:        viworks:plugin/log@1.0.0
-        configuration:  none
+        configuration:  yes, with a schema
 
         VERBS
+
+        CONFIGURATION, in `[config]` of the operator's file
+          socket <text>: Where the engine listens. [matches ^/] [default /run/docker.sock]
+          tries <integer>
 
         GRANTS REQUESTED
           effects: read, change

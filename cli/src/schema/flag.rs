@@ -51,7 +51,7 @@ impl Flag {
     pub fn arg(&self, heading: &str, others: &BTreeSet<String>) -> Arg {
         let mut arg = Arg::new(self.id())
             .long(self.long.clone())
-            .help(escape::line(&self.property.note()))
+            .help(escape::line(&self.property.hint()))
             .help_heading(heading.to_owned())
             .hide_possible_values(true);
         let alias = format!("arg-{}", self.property.name);
@@ -68,6 +68,7 @@ impl Flag {
             Shape::Number => "NUMBER",
             Shape::Boolean => "BOOL",
             Shape::Map(_) => "NAME=VALUE",
+            Shape::Object(_) => "NAME=VALUE,...",
             Shape::List(_) | Shape::Json => "JSON",
         });
         arg = match &self.property.shape {
@@ -78,7 +79,7 @@ impl Flag {
                 .default_missing_value("true")
                 .value_parser(["true", "false"]),
             Shape::List(_) | Shape::Map(_) => arg.action(ArgAction::Append).allow_hyphen_values(true),
-            Shape::Text | Shape::Integer | Shape::Number | Shape::Json => {
+            Shape::Text | Shape::Integer | Shape::Number | Shape::Object(_) | Shape::Json => {
                 arg.action(ArgAction::Set).allow_hyphen_values(true)
             }
         };
@@ -149,6 +150,12 @@ mod tests {
                 "mounts": {"type": "array", "items": {"type": "object"}},
                 "env": {"type": "object", "additionalProperties": {"type": "string"}},
                 "filter": {"type": "object", "properties": {"a": {}}},
+                "check": {"type": "object", "properties": {
+                    "command": {"type": "string"}, "interval": {"type": "string"}, "retries": {"type": "integer"},
+                }},
+                "disks": {"type": "array", "items": {"type": "object", "properties": {
+                    "name": {"type": "string"}, "size": {"type": "integer"},
+                }}},
                 "max-lines": {"type": "integer"},
                 "not a flag": {"type": "string"},
                 "site": {"type": "string"},
@@ -207,6 +214,15 @@ mod tests {
             (&["--mounts", "{\"src\":\"/a\"}"], json!({"mounts": [{"src": "/a"}]})),
             (&["--env", "A=1", "--env", "B=x=y"], json!({"env": {"A": "1", "B": "x=y"}})),
             (&["--filter", "{\"a\":1}"], json!({"filter": {"a": 1}})),
+            (&["--filter", "a=1"], json!({"filter": {"a": 1}})),
+            (
+                &["--check", "command=curl -f a,b,interval=30s,retries=3"],
+                json!({"check": {"command": "curl -f a,b", "interval": "30s", "retries": 3}}),
+            ),
+            (
+                &["--disks", "name=a,size=1", "--disks", "{\"name\":\"b\"}"],
+                json!({"disks": [{"name": "a", "size": 1}, {"name": "b"}]}),
+            ),
             (&["--arg-site", "eu"], json!({"site": "eu"})),
             (&[], json!({})),
         ] {
@@ -223,6 +239,8 @@ mod tests {
             (&["--ports", "http"], "--ports http"),
             (&["--env", "A"], "it takes NAME=VALUE"),
             (&["--filter", "{"], "it takes JSON"),
+            (&["--check", "30s"], "it takes JSON, or command=…,interval=…,retries=…"),
+            (&["--check", "retries=often"], "retries: it takes a whole number"),
             (&["--level", "middle"], "isn't valid"),
             (&["--follow=maybe"], "isn't valid"),
             (&["--all"], "unexpected argument"),

@@ -23,6 +23,10 @@ pub struct Property {
     pub description: String,
     /// Sizes it must keep, in words; empty when there are none.
     pub limits: String,
+    /// What each of its items, values and names must keep, in words; empty when there is nothing.
+    pub inner: Vec<String>,
+    /// A value to learn from, as it is typed behind the flag.
+    pub example: Option<String>,
     /// Its own schema, resolved.
     pub schema: Value,
 }
@@ -45,14 +49,17 @@ pub(super) fn properties_in(schema: &Value, root: &Value) -> Vec<Property> {
         .map(|(name, schema)| {
             let schema = resolve(schema, root);
             let text = schema.get("description").or(schema.get("title")).and_then(Value::as_str).unwrap_or_default();
+            let shape = Shape::of(&schema, root);
             Property {
                 name: name.clone(),
-                shape: Shape::of(&schema, root),
+                example: schema.pointer("/examples/0").and_then(|example| example_of(&shape, example)),
+                shape,
                 required: required.contains(&name.as_str()),
                 choices: choices(&schema),
                 default: schema.get("default").filter(|value| !value.is_null()).cloned(),
                 description: text.split_whitespace().collect::<Vec<_>>().join(" "),
                 limits: limits(&schema),
+                inner: inner(&schema, root),
                 schema,
             }
         })
@@ -84,15 +91,80 @@ fn limits(schema: &Value) -> String {
     if let Some(high) = number("exclusiveMaximum") {
         said.push(format!("less than {high}"));
     }
-    if let Some(pattern) = schema.get("pattern").and_then(Value::as_str) {
-        said.push(format!("matches {pattern}"));
-    }
     said.join(", ")
 }
 
+fn pattern(schema: &Value) -> Option<String> {
+    schema.get("pattern").and_then(Value::as_str).map(|pattern| format!("matches {pattern}"))
+}
+
+/// What the schemas of items, values and names say.
+fn inner(schema: &Value, root: &Value) -> Vec<String> {
+    let mut said = Vec::new();
+    for (keyword, whose) in [("items", "each"), ("additionalProperties", "each value"), ("propertyNames", "each name")]
+    {
+        let Some(part) = schema.get(keyword).filter(|part| part.is_object()) else { continue };
+        let part = resolve(part, root);
+        let words: Vec<String> =
+            [limits(&part)].into_iter().filter(|text| !text.is_empty()).chain(pattern(&part)).collect();
+        if !words.is_empty() {
+            said.push(format!("{whose}: {}", words.join(", ")));
+        }
+    }
+    said
+}
+
+/// An example as one word behind the flag: of several, the first.
+fn example_of(shape: &Shape, example: &Value) -> Option<String> {
+    match (shape, example) {
+        (Shape::List(item), Value::Array(items)) => items.first().and_then(|first| item.spell(first)),
+        (Shape::Map(value), Value::Object(entries)) => {
+            entries.iter().next().and_then(|(name, first)| Some(format!("{name}={}", value.spell(first)?)))
+        }
+        (shape, example) => shape.spell(example),
+    }
+}
+
 impl Property {
+    /// What a person needs to know before typing it, on one line: no patterns, which only the refused read.
+    pub fn hint(&self) -> String {
+        let repeated = matches!(self.shape, Shape::List(_) | Shape::Map(_)).then(|| "may be repeated".to_owned());
+        self.line(&repeated.into_iter().collect::<Vec<_>>())
+    }
+
     /// Everything about it but its name and shape, on one line.
     pub fn note(&self) -> String {
+        let more: Vec<String> = pattern(&self.schema).into_iter().chain(self.inner.iter().cloned()).collect();
+        self.line(&more)
+    }
+
+    /// The rules it must keep and an example, without its description.
+    pub fn rules(&self) -> Vec<String> {
+        let mut rules = Vec::new();
+        if !self.choices.is_empty() {
+            rules.push(format!("one of {}", self.choices.iter().map(bare).collect::<Vec<_>>().join(", ")));
+        }
+        rules.extend((!self.limits.is_empty()).then(|| self.limits.clone()));
+        rules.extend(pattern(&self.schema));
+        rules.extend(self.inner.iter().cloned());
+        rules.extend(self.default().map(|default| format!("default {default}")));
+        rules.extend(self.example.as_ref().map(|example| format!("e.g. {example}")));
+        rules
+    }
+
+    /// The default, unless it is nothing, which everybody expects.
+    fn default(&self) -> Option<String> {
+        let nothing = |value: &&Value| match value {
+            Value::Bool(false) | Value::Null => true,
+            Value::Array(items) => items.is_empty(),
+            Value::Object(entries) => entries.is_empty(),
+            Value::String(text) => text.is_empty(),
+            Value::Bool(true) | Value::Number(_) => false,
+        };
+        self.default.as_ref().filter(|value| !nothing(value)).map(bare)
+    }
+
+    fn line(&self, more: &[String]) -> String {
         let mut note = self.description.clone();
         let mut add = |text: &str| {
             if !text.is_empty() {
@@ -103,13 +175,19 @@ impl Property {
             add(&format!("one of {}", self.choices.iter().map(bare).collect::<Vec<_>>().join(", ")));
         }
         add(&self.limits);
-        if let Some(default) = &self.default {
-            add(&format!("default {}", bare(default)));
+        more.iter().for_each(|text| add(text));
+        if let Some(default) = self.default() {
+            add(&format!("default {default}"));
         }
         if self.required {
             add("required");
         }
         note
+    }
+
+    /// The properties of the items of an array schema.
+    pub fn items(schema: &Value) -> Vec<Property> {
+        schema.get("items").map(|items| properties_in(items, schema)).unwrap_or_default()
     }
 
     /// The properties of its values, when they are objects or lists of objects.
@@ -162,9 +240,9 @@ mod tests {
             properties(&schema).iter().map(|p| format!("{} <{}> {}", p.name, p.shape, p.note())).collect();
         insta::assert_snapshot!(shown.join("\n"), @r"
         text <text> some text [at most 64 characters] [required]
-        all <true or false> default false
+        all <true or false> 
         count <integer> 1 to 100 [default 10]
-        deep <JSON> 
+        deep <object> 
         env <name=text, several> 
         free <JSON> 
         level <text> how loud [one of low, high]

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use super::property::bare;
+
 /// Deepest chain of references followed; past it a value is given as JSON.
 const MAX_DEPTH: usize = 16;
 
@@ -22,6 +24,8 @@ pub enum Shape {
     List(Box<Shape>),
     /// Names with values of one kind.
     Map(Box<Shape>),
+    /// Fields, each of its own kind: `name=value,name=value`, or JSON.
+    Object(Vec<(String, Shape)>),
     /// Anything else.
     Json,
 }
@@ -46,12 +50,17 @@ impl Shape {
                 Some(items) if items.is_object() => Shape::List(inner(items)),
                 _ => Shape::List(Box::new(Shape::Json)),
             },
-            Some("object") if schema.get("properties").is_none() => match schema.get("additionalProperties") {
+            Some("object") if schema.get("properties").is_some_and(Value::is_object) => match depth {
+                // The fields of a property or of its items; what lies deeper is given as JSON.
+                0 | 1 => Shape::Object(fields(schema, root)),
+                _ => Shape::Json,
+            },
+            Some("object") => match schema.get("additionalProperties") {
                 Some(values) if values.is_object() => match *inner(values) {
                     shape @ (Shape::Text | Shape::Integer | Shape::Number | Shape::Boolean) => {
                         Shape::Map(Box::new(shape))
                     }
-                    Shape::List(_) | Shape::Map(_) | Shape::Json => Shape::Json,
+                    Shape::List(_) | Shape::Map(_) | Shape::Object(_) | Shape::Json => Shape::Json,
                 },
                 _ => Shape::Json,
             },
@@ -85,11 +94,74 @@ impl Shape {
                 "false" => Ok(Value::Bool(false)),
                 _ => Err("it takes true or false".to_owned()),
             },
-            Shape::List(_) | Shape::Map(_) | Shape::Json => {
+            Shape::Object(fields) if !word.trim_start().starts_with('{') => object(fields, word),
+            Shape::List(_) | Shape::Map(_) | Shape::Object(_) | Shape::Json => {
                 serde_json::from_str(word).map_err(|error| format!("it takes JSON ({error})"))
             }
         }
     }
+
+    /// The word that [`Shape::read`] makes `value` of; `None` when there is none.
+    pub fn spell(&self, value: &Value) -> Option<String> {
+        let text = match (self, value) {
+            (Shape::Object(fields), Value::Object(members)) => {
+                let pair = |(name, value): (&String, &Value)| {
+                    let (_, shape) = fields.iter().find(|(known, _)| known == name)?;
+                    Some(format!("{name}={}", shape.spell(value)?))
+                };
+                members.iter().map(pair).collect::<Option<Vec<_>>>().unwrap_or_default().join(",")
+            }
+            (_, value) => bare(value),
+        };
+        let same = |text: &str| self.read(text).ok().as_ref() == Some(value);
+        if same(&text) {
+            return Some(text);
+        }
+        Some(value.to_string()).filter(|json| matches!(self, Shape::Object(_)) && same(json))
+    }
+}
+
+/// The fields of an object schema. Objects and lists in them are given as JSON.
+fn fields(schema: &Value, root: &Value) -> Vec<(String, Shape)> {
+    let all = schema.get("properties").and_then(Value::as_object);
+    let field = |(name, schema): (&String, &Value)| {
+        let shape = match type_name(&resolve(schema, root)) {
+            Some("integer") => Shape::Integer,
+            Some("number") => Shape::Number,
+            Some("boolean") => Shape::Boolean,
+            Some("string") => Shape::Text,
+            Some(_) | None => Shape::Json,
+        };
+        (name.clone(), shape)
+    };
+    all.into_iter().flatten().map(field).collect()
+}
+
+/// `name=value,name=value`. A comma separates only where the name of a field follows it.
+fn object(fields: &[(String, Shape)], word: &str) -> Result<Value, String> {
+    let names = || fields.iter().map(|(name, _)| format!("{name}=…")).collect::<Vec<_>>().join(",");
+    let shape_of = |part: &str| {
+        let (name, _) = part.split_once('=')?;
+        fields.iter().find(|(known, _)| known == name)
+    };
+    let mut parts: Vec<String> = Vec::new();
+    for part in word.split(',') {
+        match parts.last_mut() {
+            Some(last) if shape_of(part).is_none() => {
+                last.push(',');
+                last.push_str(part);
+            }
+            Some(_) | None => parts.push(part.to_owned()),
+        }
+    }
+    let mut object = serde_json::Map::new();
+    for part in &parts {
+        let (Some((name, shape)), Some((_, text))) = (shape_of(part), part.split_once('=')) else {
+            return Err(format!("it takes JSON, or {}", names()));
+        };
+        object.insert(name.clone(), shape.read(text).map_err(|why| format!("{name}: {why}"))?);
+    }
+    Ok(Value::Object(object))
 }
 
 impl fmt::Display for Shape {
@@ -99,8 +171,10 @@ impl fmt::Display for Shape {
             Shape::Integer => f.write_str("integer"),
             Shape::Number => f.write_str("number"),
             Shape::Boolean => f.write_str("true or false"),
+            Shape::List(item) if matches!(**item, Shape::Object(_)) => f.write_str("list of objects"),
             Shape::List(item) => write!(f, "list of {item}"),
             Shape::Map(value) => write!(f, "name={value}, several"),
+            Shape::Object(_) => f.write_str("object"),
             Shape::Json => f.write_str("JSON"),
         }
     }

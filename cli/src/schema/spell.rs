@@ -51,10 +51,9 @@ pub fn command_line(flags: &[Flag], args: &Value) -> Vec<String> {
 /// The words of one flag; `None` when a flag cannot say this value.
 fn spell(flag: &Flag, value: &Value) -> Option<Vec<String>> {
     let long = format!("--{}", flag.long);
-    let word = |shape: &Shape, value: &Value| {
-        let text = bare(value);
-        let same = flag.property.choices.contains(value) || shape.read(&text).ok().as_ref() == Some(value);
-        same.then_some(text)
+    let word = |shape: &Shape, value: &Value| match flag.property.choices.contains(value) {
+        true => Some(bare(value)),
+        false => shape.spell(value),
     };
     match (&flag.property.shape, value) {
         (Shape::Boolean, Value::Bool(true)) => Some(vec![long]),
@@ -111,6 +110,7 @@ mod tests {
         let schema = json!({"properties": {
             "name": {"type": "string"}, "count": {"type": "integer"}, "all": {"type": "boolean"},
             "tags": {"type": "array", "items": {"type": "string"}}, "env": {"additionalProperties": {"type": "string"}, "type": "object"},
+            "check": {"type": "object", "properties": {"command": {"type": "string"}, "args": {"type": "array"}}},
         }});
         let flags = flags(&schema, &BTreeSet::new());
         for (args, words) in [
@@ -118,6 +118,10 @@ mod tests {
             (json!({"all": false, "count": 3}), "--all=false --count 3"),
             (json!({"tags": ["x", "y"], "env": {"A": "1"}}), "--env A=1 --tags x --tags y"),
             (json!({"tags": []}), "--args {\"tags\":[]}"),
+            (json!({"check": {"command": "a,b"}}), "--check command=a,b"),
+            (json!({"check": {"command": "a,args=b"}}), "--check {\"command\":\"a,args=b\"}"),
+            (json!({"check": {"args": [1]}}), "--check args=[1]"),
+            (json!({"check": {"args": [1, 2], "other": 1}}), "--check {\"args\":[1,2],\"other\":1}"),
             (json!({"name": 3, "other": null}), "--args {\"name\":3,\"other\":null}"),
         ] {
             assert_eq!(command_line(&flags, &args).join(" "), words);

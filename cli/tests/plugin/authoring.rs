@@ -80,7 +80,11 @@ fn a_new_project_outside_the_repository_passes_its_tests_and_its_changes_are_cau
     let blessed = project.test(&["--bless"], 0);
     assert_eq!(cases(&blessed), [("failed.json", true, true), ("kernel.json", true, true)], "{blessed}");
     let after = std::fs::read_to_string(project.path("tests/golden/kernel.json")).expect("a case");
-    assert_eq!(after, before.replace("\"-s\"", "\"-sm\"").replace("uname -s ", "uname -sm "), "nothing else is touched");
+    assert_eq!(
+        after,
+        before.replace("\"-s\"", "\"-sm\"").replace("uname -s ", "uname -sm "),
+        "nothing else is touched"
+    );
     project.test(&[], 0);
 
     // A case with a field that nobody knows is no case.
@@ -90,7 +94,11 @@ fn a_new_project_outside_the_repository_passes_its_tests_and_its_changes_are_cau
     project.edit("tests/golden/kernel.json", "\"surprise\": 1, ", "");
 
     // Code that is other in wasm than natively is found, and never recorded.
-    project.edit("src/lib.rs", ".flag(\"-r\", self.release)", ".flag(\"-r\", self.release && !cfg!(target_family = \"wasm\"))");
+    project.edit(
+        "src/lib.rs",
+        ".flag(\"-r\", self.release)",
+        ".flag(\"-r\", self.release && !cfg!(target_family = \"wasm\"))",
+    );
     let parted = project.test(&["--bless"], 1);
     assert_eq!(cases(&parted), [("failed.json", true, false), ("kernel.json", false, false)], "{parted}");
     let told = parted["cases"][1]["differences"].to_string();
@@ -112,7 +120,11 @@ fn a_panic_names_its_file_and_line_and_an_example_that_fails_names_its_gate() {
         (run.status.code(), String::from_utf8_lossy(&run.stderr).into_owned())
     };
     assert_eq!(plan("{}").0, Some(0));
-    project.edit("src/lib.rs", "        program(\"uname\")", "        assert!(self.release, \"out of weather\");\n        program(\"uname\")");
+    project.edit(
+        "src/lib.rs",
+        "        program(\"uname\")",
+        "        assert!(self.release, \"out of weather\");\n        program(\"uname\")",
+    );
     project.build();
     let line = std::fs::read_to_string(project.path("src/lib.rs")).expect("a file");
     let line = 1 + line.lines().position(|line| line.contains("out of weather")).expect("the line");

@@ -12,7 +12,10 @@ fn a_component_without_a_stamp_or_with_an_old_one_is_stamped_to_the_same_bytes()
     let file = folder.path().join("bare.wasm");
     let name = file.to_str().expect("text");
     let bare = unstamped(&EXEC.bytes).expect("sections");
-    for (bytes, code) in [(bare.clone(), "no_manifest"), (stamp(&bare, &manifest(|m| m["version"] = json!("9.9.9"))), "describe_differs")] {
+    for (bytes, code) in [
+        (bare.clone(), "no_manifest"),
+        (stamp(&bare, &manifest(|m| m["version"] = json!("9.9.9"))), "describe_differs"),
+    ] {
         build::write(&file, &bytes).expect("written");
         assert_eq!(answer(&viworks(&["check", name, "-o", "json"]), 1)["code"], code);
         let stamped = answer(&viworks(&["stamp", name, "-o", "json"]), 0);

@@ -139,6 +139,7 @@ fn verb_body(name: &str, effect: &str) -> Value {
             "program": {"type": "string", "description": "what to run"},
             "args": {"type": "array", "items": {"type": "string"}},
             "env": {"type": "object", "additionalProperties": {"type": "string"}}}}),
+        "docker.run" => serde_json::from_str(include_str!("docker_run.json")).unwrap(),
         _ => json!({"type": "object", "properties": {
             "all": {"type": "boolean", "description": "stopped ones too"},
             "limit": {"type": "integer", "minimum": 1, "maximum": 100, "description": "how many"},
@@ -155,7 +156,7 @@ async fn verbs(Shared(host): Shared<Host>) -> Json<Value> {
 }
 
 async fn verb(Shared(host): Shared<Host>, Path(verb): Path<String>) -> Response {
-    if !["docker.ps", "exec.run"].contains(&verb.as_str()) {
+    if !["docker.ps", "docker.run", "exec.run"].contains(&verb.as_str()) {
         return refuse(problem(404, "not_found", "there is no such verb", json!([])));
     }
     Json(verb_body(&verb, &host.state().effect)).into_response()
