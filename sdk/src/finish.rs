@@ -93,13 +93,29 @@ fn source(pointer: &str, plan: &step::Plan, args: &Value) -> Option<String> {
         }
         _ => return None,
     };
-    leaves(args, &|leaf| leaf == text).into_iter().next()
+    origin(text, args)
+}
+
+/// The argument that `text` is made of: the longest whose value, or whose key, is a part of it. Of those with
+/// a NUL byte, if it has one, as that is what is wrong with it.
+fn origin(text: &str, args: &Value) -> Option<String> {
+    let is_part = |part: &str| !part.is_empty() && text.as_bytes().windows(part.len()).any(|at| at == part.as_bytes());
+    let mut best: Option<((bool, usize), String)> = None;
+    walk(args, &mut String::new(), &mut |pointer, key, value| {
+        for part in [key, value.as_str().unwrap_or_default()] {
+            let rank = (part.contains('\0'), part.len());
+            if is_part(part) && best.as_ref().is_none_or(|(least, _)| rank > *least) {
+                best = Some((rank, pointer.to_owned()));
+            }
+        }
+    });
+    best.map(|(_, pointer)| pointer)
 }
 
 /// The pointers of all strings in `args` that `fits` accepts, in document order.
 fn leaves(args: &Value, fits: &dyn Fn(&str) -> bool) -> Vec<String> {
     let mut found = Vec::new();
-    walk(args, &mut String::new(), &mut |pointer, value| {
+    walk(args, &mut String::new(), &mut |pointer, _, value| {
         if value.as_str().is_some_and(fits) {
             found.push(pointer.to_owned());
         }
@@ -110,7 +126,7 @@ fn leaves(args: &Value, fits: &dyn Fn(&str) -> bool) -> Vec<String> {
 /// The pointer of the first member of `args` whose key, as written in a pointer, is `key`.
 fn named(args: &Value, key: &str) -> Option<String> {
     let mut found = None;
-    walk(args, &mut String::new(), &mut |pointer, _| {
+    walk(args, &mut String::new(), &mut |pointer, _, _| {
         if found.is_none() && pointer.rsplit_once('/').is_some_and(|(_, last)| last == key) {
             found = Some(pointer.to_owned());
         }
@@ -118,19 +134,30 @@ fn named(args: &Value, key: &str) -> Option<String> {
     found
 }
 
-fn walk(value: &Value, pointer: &mut String, visit: &mut dyn FnMut(&str, &Value)) {
-    visit(pointer, value);
-    let before = pointer.len();
-    let mut deeper = |key: &str, value: &Value| {
-        push_key(pointer, key);
-        walk(value, pointer, visit);
-        pointer.truncate(before);
-    };
-    match value {
-        Value::Array(items) => items.iter().enumerate().for_each(|(index, item)| deeper(&index.to_string(), item)),
-        Value::Object(items) => items.iter().for_each(|(key, item)| deeper(key, item)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+/// Visits every value with its pointer and, of an object's member, its key.
+fn walk(args: &Value, pointer: &mut String, visit: &mut dyn FnMut(&str, &str, &Value)) {
+    fn inner(key: &str, value: &Value, pointer: &mut String, visit: &mut dyn FnMut(&str, &str, &Value)) {
+        visit(pointer, key, value);
+        let before = pointer.len();
+        match value {
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    push_key(pointer, &index.to_string());
+                    inner("", item, pointer, visit);
+                    pointer.truncate(before);
+                }
+            }
+            Value::Object(items) => {
+                for (key, item) in items {
+                    push_key(pointer, key);
+                    inner(key, item, pointer, visit);
+                    pointer.truncate(before);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
     }
+    inner("", args, pointer, visit);
 }
 
 /// For people only; nothing ever runs it. Environment and standard input are left out: they may be secret.

@@ -130,6 +130,8 @@ pub struct Entry {
     manifest: fn() -> VerbManifest,
     plan: fn(&Context, &str) -> Result<step::Plan>,
     interpret: fn(Value, &Outputs) -> Result<Interpretation>,
+    #[cfg(not(target_family = "wasm"))]
+    dashes: fn(Value) -> Vec<String>,
 }
 
 impl Entry {
@@ -141,6 +143,8 @@ impl Entry {
             manifest: manifest::<V>,
             plan: plan_for::<V>,
             interpret: interpret_for::<V>,
+            #[cfg(not(target_family = "wasm"))]
+            dashes: dashes_of::<V>,
         }
     }
 
@@ -155,6 +159,12 @@ impl Entry {
     /// The verb's refusal, or why nobody could run the plan.
     pub fn plan(&self, context: &Context, args: &str) -> Result<step::Plan> {
         (self.plan)(context, args)
+    }
+
+    /// The pointers of the arguments in `args` that may begin with `-`.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn dashes(&self, args: &Value) -> Vec<String> {
+        (self.dashes)(args.clone())
     }
 
     /// The judgement of what an attempt printed.
@@ -193,6 +203,13 @@ pub(crate) fn plan_for<V: Verb>(context: &Context, args: &str) -> Result<step::P
         Code::ParseFailed | Code::NotSucceeded => Failure::unsupported(failure.message),
     })?;
     finish::finish(plan, V::FACTS.effect, args, &reader.dashes)
+}
+
+#[cfg(not(target_family = "wasm"))]
+fn dashes_of<V: Verb>(args: Value) -> Vec<String> {
+    let mut reader = Reader::default();
+    let _ = reader.finish::<V>(args);
+    reader.dashes
 }
 
 pub(crate) fn interpret_for<V: Verb>(args: Value, outputs: &Outputs) -> Result<Interpretation> {

@@ -1,6 +1,10 @@
 //! The part of JSON Schema that the derives write, read back: enough to check arguments in a test
 //! without a validator. Keywords it does not know pass.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use regex::Regex;
 use serde_json::{Map, Value};
 
 use crate::failure::Issue;
@@ -125,10 +129,17 @@ impl Found {
 /// Whether `pattern` is found in `text`, by the engine that a host uses. It knows no look-around, so a
 /// pattern that it cannot read is one that no host accepts.
 fn is_match(pattern: &str, text: &str) -> bool {
-    match regex::Regex::new(pattern) {
-        Ok(pattern) => pattern.is_match(text),
-        Err(error) => panic!("the pattern `{pattern}` is not one that a host reads: {error}"),
+    thread_local! {
+        // Compiling one takes a hundred times as long as matching.
+        static KNOWN: RefCell<HashMap<String, Regex>> = RefCell::default();
     }
+    KNOWN.with_borrow_mut(|known| {
+        let compile = || match Regex::new(pattern) {
+            Ok(pattern) => pattern,
+            Err(error) => panic!("the pattern `{pattern}` is not one that a host reads: {error}"),
+        };
+        known.entry(pattern.to_owned()).or_insert_with(compile).is_match(text)
+    })
 }
 
 fn is_of_type(expected: &str, value: &Value) -> bool {
