@@ -114,6 +114,13 @@ mod tests {
     }
 
     #[test]
+    fn hostile_text_is_refused_or_passed_on_as_one_argument() {
+        let tried = test::injections(&PLUGIN);
+        assert_eq!(tried.places, 6, "{tried:?}");
+        assert!(tried.refused > 50 && tried.planned > 50, "{tried:?}");
+    }
+
+    #[test]
     fn arguments_reach_the_step_as_they_are() {
         let args = json!({
             "program": "/bin/sh", "args": ["-c", "echo \"$A\"; --", "--", "", "*"],
