@@ -1,7 +1,8 @@
 //! `cargo xtask schemas`: what lies in `schemas/json`, for people who build against this house.
 //!
 //! The schemas of frames are written by hand and held against the Rust types, both ways, by a test of
-//! the room `wire`; only their layout is made here.
+//! the room `wire`; only their layout is made here. Those of verbs are what the crates in `plugins/` say
+//! natively, written by a test of this crate, `tests/verbs.rs`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,11 +19,16 @@ pub struct Options {
     check: bool,
 }
 
-/// Brings layout up to date, or checks it, and holds schemas and types together.
+/// Brings verbs and layout up to date, or checks them, and holds schemas and types together.
 ///
 /// # Errors
 /// When a file is not JSON, out of date under `--check`, or does not agree with the types.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let mut verbs = cargo(&["test", "--quiet", "-p", "xtask", "--test", "verbs"]);
+    if !options.check {
+        verbs.env("VIWORKS_WRITE_SCHEMAS", "1");
+    }
+    run_program(&mut verbs)?;
     let stale = relayout(&root().join("schemas/json"), !options.check)?;
     for path in &stale {
         let what = if options.check { "is out of date: run `cargo xtask schemas`" } else { "laid out anew" };

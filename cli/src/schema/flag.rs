@@ -6,8 +6,8 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches};
 use serde_json::{Map, Value};
 
-use super::property::{Property, bare, properties};
-use super::shape::Shape;
+use super::property::{Property, properties};
+use super::shape::{Shape, bare};
 use crate::output::escape;
 
 /// One property as a flag.

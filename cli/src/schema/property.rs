@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::shape::{Shape, choices, resolve};
+use super::shape::{Shape, bare, choices, resolve};
 
 /// One property.
 #[derive(Clone, Debug, PartialEq)]
@@ -197,14 +197,6 @@ impl Property {
             Some(items) if own.is_empty() => properties_in(items, root),
             _ => own,
         }
-    }
-}
-
-/// A value as a person writes it: strings without quotes.
-pub(super) fn bare(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
     }
 }
 

@@ -4,8 +4,6 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::property::bare;
-
 /// Deepest chain of references followed; past it a value is given as JSON.
 const MAX_DEPTH: usize = 16;
 
@@ -177,6 +175,14 @@ impl fmt::Display for Shape {
             Shape::Object(_) => f.write_str("object"),
             Shape::Json => f.write_str("JSON"),
         }
+    }
+}
+
+/// A value as a person writes it: strings without quotes.
+pub(super) fn bare(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
     }
 }
 

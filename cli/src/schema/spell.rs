@@ -3,8 +3,7 @@
 use serde_json::Value;
 
 use super::flag::Flag;
-use super::property::bare;
-use super::shape::Shape;
+use super::shape::{Shape, bare};
 
 /// A word as a POSIX shell reads it back.
 pub fn quote(word: &str) -> String {
