@@ -11,14 +11,14 @@ use std::time::Duration;
 use hyper::Uri;
 use rand::rngs::SmallRng;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wire::codec::encode;
 use wire::facts::Facts;
 use wire::sample::Sample;
 
 use crate::backoff::Backoff;
-use crate::clock;
+use crate::clock::{self, Alarm};
 use crate::config::Config;
 use crate::facts;
 use crate::failure::RunError;
@@ -63,6 +63,7 @@ pub(crate) struct Driver {
     pub backoff: Backoff,
     pub rng: SmallRng,
     pub was_in_session: bool,
+    pub alarm: Alarm,
 }
 
 /// What facts are gathered from.
@@ -81,11 +82,7 @@ impl Driver {
             if stopping && !matches!(self.net, Net::Open(_) | Net::Closing(..)) {
                 return Ok(());
             }
-            let now = clock::now();
-            let wake = self
-                .machine
-                .deadline(now)
-                .map(|due_ms| Instant::now() + Duration::from_millis(due_ms.saturating_sub(now.mono_ms)));
+            let wake = self.machine.deadline(clock::now());
             tokio::select! {
                 done = self.journal.done() => self.on_journal(done?),
                 event = next_care(&mut self.care) => self.on_care(event),
@@ -96,7 +93,7 @@ impl Driver {
                         self.machine.handle(Input::Sampled(Box::new(sample)), clock::now());
                     }
                 }
-                () = at(wake) => self.machine.handle(Input::Tick, clock::now()),
+                () = self.alarm.at(wake) => self.machine.handle(Input::Tick, clock::now()),
                 () = stop.cancelled(), if !stopping => {
                     tracing::info!("stopping; children live on");
                     stopping = true;
@@ -284,12 +281,5 @@ async fn sampled(sampling: &mut Sampling) -> (Option<Box<Sampler>>, Option<Sampl
             tracing::error!(%error, "looking at the machine's load failed; no more telemetry");
             (None, None)
         }),
-    }
-}
-
-async fn at(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => pending().await,
     }
 }

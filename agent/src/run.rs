@@ -11,7 +11,7 @@ use rand::rngs::SmallRng;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::clock;
+use crate::clock::{self, Alarm};
 use crate::config::Config;
 use crate::document::DocumentError;
 use crate::driver::{Driver, Known, Sampling};
@@ -101,6 +101,7 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         backoff: Backoff::default(),
         rng: SmallRng::seed_from_u64(rand::random()),
         was_in_session: false,
+        alarm: Alarm::default(),
     };
     driver.work(&options.stop).await?;
     driver.finish().await

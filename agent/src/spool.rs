@@ -181,6 +181,11 @@ impl Keeper {
         self.total
     }
 
+    /// Bytes that are kept for good; what comes after them turns in the ring.
+    pub fn head(&self) -> u64 {
+        head_bytes(self.limit)
+    }
+
     /// Bytes that may be read while the stream is still growing.
     pub fn readable(&self) -> u64 {
         self.broken_at.unwrap_or(self.total).min(head_bytes(self.limit))

@@ -112,7 +112,8 @@ fn next_text(machine: &mut Machine, spool: &Spool) -> Option<String> {
             Next::Frame(frame) => return Some(encode(&*frame)),
             Next::Idle => return None,
         };
-        match spool.read(chunk.attempt, chunk.stream, chunk.end.as_ref(), chunk.offset, chunk.length) {
+        let read = || spool.read(chunk.attempt, chunk.stream, chunk.end.as_ref(), chunk.offset, chunk.length);
+        match chunk.bytes.clone().map_or_else(read, Ok) {
             Ok(bytes) => {
                 machine.sent(&chunk, bytes.len(), now);
                 return Some(encode(&AgentFrame::Output(OutputFrame {
@@ -120,6 +121,7 @@ fn next_text(machine: &mut Machine, spool: &Spool) -> Option<String> {
                     stream: chunk.stream,
                     offset: chunk.offset,
                     data: STANDARD.encode(&bytes),
+                    gone: chunk.gone,
                 })));
             }
             Err(error) => {

@@ -58,7 +58,10 @@ pub struct Accepted {
     pub start_by_mono_ms: u64,
     /// The same instant on the host's clock, for the case that the machine reboots in between.
     pub start_by_host_ms: i64,
-    /// Which boot the two above count from.
+    /// To be ended when there was no session for this long, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kill_after_ms: Option<u64>,
+    /// Which boot the first two count from.
     pub boot_id: String,
     /// What was signed; checked again when it is read back.
     pub envelope: SignedEnvelope,

@@ -11,7 +11,7 @@ use crate::supervisor::protocol::Request;
 
 /// Longest time to start that a host may give. A CANCEL for an attempt that never arrived is remembered
 /// for so long, because until then its COMMAND might still come.
-const MAX_VALIDITY_MS: i64 = 31 * 24 * 3600 * 1000;
+pub(super) const MAX_VALIDITY_MS: i64 = 31 * 24 * 3600 * 1000;
 const DEFAULT_GRACE_MS: u64 = 10_000;
 
 impl Machine {
@@ -25,6 +25,9 @@ impl Machine {
             return self.out.push_back(Output::Recall(attempt));
         }
         let Some(active) = self.active.get_mut(&attempt) else {
+            if self.is_overfull() {
+                return;
+            }
             let order = self.arrival();
             let not_after_ms = self.host_ms(now).unwrap_or(now.wall_ms).saturating_add(MAX_VALIDITY_MS);
             let about = About { not_after_ms, ..About::default() };

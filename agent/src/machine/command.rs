@@ -2,7 +2,8 @@
 
 use plan::id::AttemptKey;
 use plan::outcome::{End, Outcome, RejectCause};
-use wire::frame::{AgentFrame, Command};
+use wire::frame::{AgentFrame, Command, Fault};
+use wire::limits::MAX_HELLO_ATTEMPTS;
 
 use crate::clock::Now;
 use crate::journal::{Accepted, Record};
@@ -48,7 +49,7 @@ impl Machine {
         if self.past.contains_key(&attempt) {
             return self.out.push_back(Output::Recall(attempt));
         }
-        if self.stopping {
+        if self.stopping || self.is_overfull() {
             return;
         }
         let host_ms = self.host_ms(now).unwrap_or(now.wall_ms);
@@ -89,6 +90,7 @@ impl Machine {
                     received_mono_ms: now.mono_ms,
                     start_by_mono_ms,
                     start_by_host_ms: host_ms.saturating_add(i64::try_from(start_in_ms).unwrap_or(i64::MAX)),
+                    kill_after_ms: command.kill_after_ms,
                     boot_id: self.setup.boot_id.clone(),
                     envelope: command.envelope,
                 };
@@ -97,10 +99,23 @@ impl Machine {
                 let mut active = Active::waiting(order, About::of(&envelope));
                 active.received_mono_ms = Some(now.mono_ms);
                 let start_by = StartBy::Mono(start_by_mono_ms);
-                active.task = Some(Task { plan: envelope.plan, limits: envelope.limits, start_by });
+                let (plan, limits, kill_after_ms) = (envelope.plan, envelope.limits, command.kill_after_ms);
+                active.task = Some(Task { plan, limits, start_by, kill_after_ms });
                 self.insert(attempt, active);
             }
         }
+    }
+
+    /// One HELLO must be able to name everything that is held, or the host would take the rest for lost.
+    /// A host that never acknowledges is left instead: what it sends next never arrived.
+    pub(super) fn is_overfull(&mut self) -> bool {
+        let held = self.active.len() + self.kept.len();
+        if held >= MAX_HELLO_ATTEMPTS {
+            let message = format!("{held} attempts are held or wait for RESULT_ACK; acknowledge some first");
+            self.fail(Fault { code: "too_many_results".to_owned(), message });
+            return true;
+        }
+        false
     }
 
     fn full(&self) -> Option<String> {

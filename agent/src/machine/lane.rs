@@ -6,7 +6,7 @@ use wire::frame::AgentFrame;
 
 use crate::clock::Now;
 use crate::machine::Machine;
-use crate::machine::entry::Chunk;
+use crate::machine::output::Chunk;
 
 /// What the lane holds for a socket with room.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +28,7 @@ impl Machine {
         for _ in 0..self.lane.len() {
             let Some(attempt) = self.lane.pop_front() else { break };
             if let Some(kept) = self.kept.get_mut(&attempt) {
-                if let Ok(chunk) = kept.output.due(attempt, now.mono_ms) {
+                if let Ok(chunk) = kept.output.due(attempt, 0, now.mono_ms) {
                     self.lane.push_front(attempt);
                     return Next::Chunk(chunk);
                 }
@@ -38,7 +38,10 @@ impl Machine {
                 return Next::Frame(Box::new(AgentFrame::Result { attempt, outcome }));
             }
             let Some(active) = self.active.get_mut(&attempt) else { continue };
-            match active.output.due(attempt, now.mono_ms) {
+            // What is kept of an unknown command is not known either, so nothing of it is said to be gone.
+            let most = self.setup.spool.stream_bytes;
+            let limit = active.task.as_ref().map_or(u64::MAX, |task| task.limits.output_bytes.min(most));
+            match active.output.due(attempt, limit, now.mono_ms) {
                 Ok(chunk) => {
                     self.lane.push_front(attempt);
                     return Next::Chunk(chunk);
@@ -53,10 +56,8 @@ impl Machine {
     /// The chunk was given to the socket; `bytes` of it were there to be read, at least 1.
     pub fn sent(&mut self, chunk: &Chunk, bytes: usize, now: Now) {
         let (attempt, stream) = (chunk.attempt, chunk.stream);
-        if let Some(kept) = self.kept.get_mut(&attempt) {
-            kept.output.sent(stream, chunk.offset, bytes as u64, now.mono_ms);
-        } else if let Some(active) = self.active.get_mut(&attempt) {
-            active.output.sent(stream, chunk.offset, bytes as u64, now.mono_ms);
+        if let Some(output) = self.output(attempt) {
+            output.sent(stream, chunk.offset, bytes as u64, now.mono_ms);
         }
         // Others have their turn first.
         if self.lane.front() == Some(&attempt) {
@@ -66,10 +67,8 @@ impl Machine {
 
     /// The chunk's file cannot be read where it should hold bytes: nothing more of that stream is sent.
     pub fn unreadable(&mut self, chunk: &Chunk) {
-        if let Some(kept) = self.kept.get_mut(&chunk.attempt) {
-            kept.output.unreadable(chunk.stream);
-        } else if let Some(active) = self.active.get_mut(&chunk.attempt) {
-            active.output.unreadable(chunk.stream);
+        if let Some(output) = self.output(chunk.attempt) {
+            output.unreadable(chunk.stream);
         }
     }
 
@@ -92,7 +91,7 @@ impl Machine {
         if !self.is_open() {
             return None;
         }
-        let due = |attempt: &AttemptKey| self.active.get(attempt)?.output.due(*attempt, 0).err()?;
+        let due = |attempt: &AttemptKey| self.active.get(attempt)?.output.due(*attempt, 0, 0).err()?;
         self.lane.iter().filter_map(due).min()
     }
 }

@@ -15,6 +15,7 @@ mod command;
 mod entry;
 mod intake;
 mod lane;
+mod output;
 mod restore;
 mod schedule;
 mod session;
@@ -34,9 +35,9 @@ use wire::sample::Sample;
 use crate::clock::Now;
 use crate::config::SpoolLimits;
 use crate::journal::{Record, Recovered};
-pub use crate::machine::entry::Chunk;
 use crate::machine::entry::{Active, Actives, Kept};
 pub use crate::machine::lane::Next;
+pub use crate::machine::output::Chunk;
 use crate::machine::session::{HostTime, Session};
 use crate::policy::Policy;
 use crate::supervisor::protocol::{Event, Request};
@@ -149,6 +150,8 @@ pub struct Machine {
     host_time: Option<HostTime>,
     host_concurrency: Option<u32>,
     welcomed: bool,
+    /// How often another machine with this key took the session over.
+    replaced: u32,
     stopping: bool,
     lane: VecDeque<AttemptKey>,
     out: VecDeque<Output>,
@@ -173,6 +176,7 @@ impl Machine {
             host_time: None,
             host_concurrency: None,
             welcomed: false,
+            replaced: 0,
             stopping: false,
             lane: VecDeque::new(),
             out: VecDeque::new(),
@@ -258,6 +262,13 @@ impl Machine {
             self.waiting.insert(active.order, attempt);
         }
         self.active.insert(attempt, active);
+    }
+
+    fn output(&mut self, attempt: AttemptKey) -> Option<&mut output::Output> {
+        match self.kept.get_mut(&attempt) {
+            Some(kept) => Some(&mut kept.output),
+            None => self.active.get_mut(&attempt).map(|active| &mut active.output),
+        }
     }
 
     fn arrival(&mut self) -> u64 {

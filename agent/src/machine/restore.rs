@@ -12,13 +12,17 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use plan::id::AttemptKey;
 use plan::outcome::{End, Outcome};
 use wire::frame::AgentFrame;
 
 use crate::clock::Now;
 use crate::journal::{Record, Recovered, Unfinished};
-use crate::machine::entry::{About, Active, Kept, Output as Sent, Phase, StartBy, Task};
+use crate::machine::cancel::MAX_VALIDITY_MS;
+use crate::machine::entry::{About, Active, Kept, Phase, StartBy, Task};
+use crate::machine::output::Output as Sent;
 use crate::machine::{After, Machine};
 use crate::supervisor::protocol::{Event, Known, Report, Request};
 
@@ -45,7 +49,8 @@ impl Machine {
                     false => StartBy::Host(accepted.start_by_host_ms),
                 };
                 let mut active = Active::waiting(order, About::of(&envelope));
-                active.task = Some(Task { plan: envelope.plan, limits: envelope.limits, start_by });
+                let (plan, limits, kill_after_ms) = (envelope.plan, envelope.limits, accepted.kill_after_ms);
+                active.task = Some(Task { plan, limits, start_by, kill_after_ms });
                 active
             }
             Err(error) => {
@@ -75,20 +80,40 @@ impl Machine {
                     }
                 }
             }
+            Event::Passed { attempt, stream, offset, data } => {
+                // Nobody looks on while there is no session; what is kept is sent in the next.
+                if self.is_open()
+                    && let Some(active) = self.active.get_mut(&attempt)
+                    && let Ok(bytes) = STANDARD.decode(data)
+                {
+                    active.output.passed(stream, offset, &bytes);
+                    self.enter_lane(attempt);
+                }
+            }
             Event::Ended { attempt, outcome } => self.on_ended(attempt, outcome, now),
         }
     }
 
     fn on_greeting(&mut self, instance: String, attempts: Vec<Report>, now: Now) {
         self.supervisor = Some(instance.clone());
+        self.tell_host_is_here();
         let mut reports: BTreeMap<AttemptKey, Known> =
             attempts.into_iter().map(|report| (report.attempt, report.state)).collect();
         let held: Vec<AttemptKey> = self.active.keys().copied().collect();
         for attempt in held {
-            let Some(active) = self.active.get(&attempt) else { continue };
+            let Some(active) = self.active.get_mut(&attempt) else { continue };
             let asked = match &active.phase {
                 Phase::Launched { supervisor } => Some(supervisor.clone()),
                 Phase::Running { .. } => None,
+                // Never asked for, says the journal, and the supervisor knows better: the end of the journal
+                // is lost. What it says then goes for what the journal said.
+                Phase::Waiting | Phase::Starting { .. } if reports.contains_key(&attempt) => {
+                    tracing::error!(%attempt, "the supervisor was asked to start it and the journal does not say so");
+                    let order = active.order;
+                    active.phase = Phase::Launched { supervisor: instance.clone() };
+                    self.waiting.remove(&order);
+                    Some(instance.clone())
+                }
                 Phase::Waiting | Phase::Starting { .. } | Phase::Settling(_) => continue,
             };
             match (reports.remove(&attempt), asked) {
@@ -114,16 +139,31 @@ impl Machine {
             }
         }
         for (attempt, state) in reports {
-            let settled = self.active.contains_key(&attempt);
-            match state {
-                // The end is on our disk or on its way there; `keep` asks to drop it then.
-                Known::Ended { .. } if settled => {}
-                Known::Ended { .. } => self.ask(Request::Drop { attempt }),
-                Known::Heard | Known::Running { .. } => {
-                    tracing::error!(%attempt, "the supervisor runs an attempt that the journal does not know; ending it");
-                    self.ask(Request::Kill { attempt, grace_ms: 0 });
-                }
+            // The end is on our disk or on its way there; `keep` asks to drop it then.
+            if self.active.contains_key(&attempt) {
+                continue;
             }
+            if self.kept.contains_key(&attempt) || self.past.contains_key(&attempt) {
+                self.ask(Request::Drop { attempt });
+            } else {
+                self.adopt(attempt, state, &instance, now);
+            }
+        }
+    }
+
+    /// The supervisor runs, or ran, what the journal does not know: the end of the journal is lost. It is
+    /// ended and remembered, so that the COMMAND, should it come again, does not start it again.
+    fn adopt(&mut self, attempt: AttemptKey, state: Known, instance: &str, now: Now) {
+        tracing::error!(%attempt, "the supervisor was asked to start an attempt that the journal does not know; ending it");
+        let order = self.arrival();
+        let not_after_ms = self.host_ms(now).unwrap_or(now.wall_ms).saturating_add(MAX_VALIDITY_MS);
+        let mut active = Active::waiting(order, About { not_after_ms, ..About::default() });
+        active.phase = Phase::Launched { supervisor: instance.to_owned() };
+        active.cancel = Some(0);
+        self.insert(attempt, active);
+        match state {
+            Known::Ended { outcome } => self.on_ended(attempt, outcome, now),
+            Known::Heard | Known::Running { .. } => self.kill(attempt),
         }
     }
 

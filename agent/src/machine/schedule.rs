@@ -131,6 +131,7 @@ impl Machine {
             run_timeout_ms: task.limits.run_timeout_ms.max(1),
             output_bytes: task.limits.output_bytes.min(self.setup.spool.stream_bytes),
             grace_ms: task.limits.grace_ms,
+            kill_after_ms: task.kill_after_ms,
         };
         self.ask(Request::Start { launch: Box::new(launch) });
         if let Some(active) = self.active.get_mut(&attempt) {

@@ -13,6 +13,7 @@ use wire::sample::Sample;
 
 use crate::clock::Now;
 use crate::machine::{Machine, Output};
+use crate::supervisor::protocol::Request;
 
 /// A host that admits a whole fleet at a bounded rate may let a HELLO wait this long.
 const WELCOME_WITHIN_MS: u64 = 6 * HELLO_WITHIN_MS;
@@ -21,6 +22,14 @@ const BEAT_MS: std::ops::RangeInclusive<u64> = 100..=600_000;
 const TELEMETRY_MS: std::ops::RangeInclusive<u64> = 200..=86_400_000;
 /// The first sample of a session is sent within this time, spread so that a fleet does not send at once.
 const FIRST_SAMPLE_WITHIN_MS: u64 = 2_000;
+
+/// The host's code for "somebody else opened a session with this key".
+const REPLACED: &str = "replaced";
+/// What to wait then, doubled each time it happens again.
+const REPLACED_WAIT_MS: u64 = 60_000;
+const REPLACED_MAX_WAIT_MS: u64 = 600_000;
+/// A session that lasted this long shows that nobody else uses the key any more.
+const UNDISPUTED_MS: u64 = 3 * REPLACED_MAX_WAIT_MS;
 
 /// Where the session stands.
 #[derive(Clone, Debug)]
@@ -47,6 +56,7 @@ pub(super) struct Beat {
     heard_ms: u64,
     sample_every_ms: u64,
     sample_at_ms: Option<u64>,
+    undisputed_at_ms: u64,
 }
 
 /// The host's clock, as told in a WELCOME, advanced by our own since our HELLO: never behind it.
@@ -75,12 +85,23 @@ impl Machine {
     }
 
     pub(super) fn on_closed(&mut self) {
+        let was_open = self.is_open();
         self.session = Session::Closed;
+        if was_open {
+            self.tell_host_is_here();
+        }
         self.lane.clear();
         self.active.values_mut().for_each(|active| active.output.rewind());
         for kept in self.kept.values_mut() {
             kept.output.rewind();
             kept.told = false;
+        }
+    }
+
+    /// Some attempts may not go on for long without a host. The supervisor, which outlives us, sees to that.
+    pub(super) fn tell_host_is_here(&mut self) {
+        if self.supervisor.is_some() {
+            self.ask(Request::Host { here: self.is_open() });
         }
     }
 
@@ -126,6 +147,7 @@ impl Machine {
             }
         };
         match (frame, &self.session) {
+            (HostFrame::Error(fault), Session::Open(_)) if fault.code == REPLACED => self.on_replaced(&fault),
             (HostFrame::Error(fault), _) => {
                 tracing::error!(code = fault.code, message = fault.message, "the host reports an error and will close");
             }
@@ -156,6 +178,19 @@ impl Machine {
                 self.fail(Fault { code: "unexpected_frame".to_owned(), message: message.to_owned() });
             }
         }
+    }
+
+    /// Somebody else opened a session with our key while ours was well: another machine has a copy of it.
+    /// Coming back at once would only take the session away from the other, so we come back later and later.
+    fn on_replaced(&mut self, fault: &Fault) {
+        let wait_ms = (REPLACED_WAIT_MS << self.replaced.min(8)).min(REPLACED_MAX_WAIT_MS);
+        self.replaced = self.replaced.saturating_add(1);
+        tracing::error!(
+            message = fault.message,
+            wait_s = wait_ms / 1000,
+            "another machine runs with a copy of this agent's key: end one of them, and join it again under its own name"
+        );
+        self.close(Some(wait_ms));
     }
 
     fn on_challenge(&mut self, challenge: Challenge, facts: Box<Facts>, now: Now) {
@@ -217,8 +252,15 @@ impl Machine {
             heard_ms: now.mono_ms,
             sample_every_ms,
             sample_at_ms: (sample_every_ms > 0).then(|| now.mono_ms + first),
+            undisputed_at_ms: now.mono_ms + UNDISPUTED_MS,
         }));
         tracing::info!(session = welcome.session_epoch, "session open");
+        self.tell_host_is_here();
+        for have in welcome.have {
+            if let Some(output) = self.output(have.attempt) {
+                output.had(have);
+            }
+        }
         for cancel in welcome.cancel {
             self.on_cancel(cancel, now);
         }
@@ -265,6 +307,9 @@ impl Machine {
                 if now.mono_ms >= beat.heard_ms + beat.every_ms * u64::from(MISSED_HEARTBEATS) {
                     tracing::warn!("nothing heard from the host for {MISSED_HEARTBEATS} heartbeats");
                     return self.close(None);
+                }
+                if now.mono_ms >= beat.undisputed_at_ms {
+                    self.replaced = 0;
                 }
                 if now.mono_ms >= beat.next_ms {
                     beat.next_ms = now.mono_ms + beat.every_ms;

@@ -7,7 +7,8 @@ use wire::frame::AgentFrame;
 
 use crate::clock::Now;
 use crate::journal::{Record, Settled};
-use crate::machine::entry::{About, Active, Kept, Output as Sent, Phase};
+use crate::machine::entry::{About, Active, Kept, Phase};
+use crate::machine::output::Output as Sent;
 use crate::machine::{After, Machine, Output};
 use crate::supervisor::protocol::Request;
 

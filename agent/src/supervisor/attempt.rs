@@ -13,9 +13,10 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::guard::{Start, Word};
 use crate::spool::{Keeper, Spool};
+use crate::supervisor::growth::Totals;
 use crate::supervisor::process::{Exit, Guarded, Reaper};
 use crate::supervisor::protocol::{Launch, LaunchStep};
-use crate::supervisor::step::{Bounds, Kill, StepOver, Totals, Why, follow};
+use crate::supervisor::step::{Bounds, Kill, StepOver, Why, follow};
 
 /// Exit codes that shells use for a program that cannot be started; a later step of a plan ends so.
 const NOT_FOUND: i32 = 127;

@@ -3,6 +3,9 @@
 
 pub mod attempt;
 pub mod client;
+mod door;
+pub mod failure;
+pub mod growth;
 pub mod memory;
 pub mod peer;
 pub mod process;

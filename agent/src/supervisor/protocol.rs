@@ -39,6 +39,11 @@ pub enum Request {
         /// From TERM to KILL, milliseconds.
         grace_ms: u64,
     },
+    /// Whether the agent has a session with its host. Without an agent there is none either.
+    Host {
+        /// Whether it has.
+        here: bool,
+    },
     /// The agent has this attempt's end on disk; it need not be remembered any longer.
     Drop {
         /// Which attempt.
@@ -76,6 +81,17 @@ pub enum Event {
         stream: Stream,
         /// Readable from its start.
         bytes: u64,
+    },
+    /// Bytes behind those that are kept for good, for whoever looks on live. Some may be left out.
+    Passed {
+        /// Which attempt.
+        attempt: AttemptKey,
+        /// Which stream.
+        stream: Stream,
+        /// Where in the stream the first byte stands.
+        offset: u64,
+        /// The bytes, standard base64 with padding.
+        data: String,
     },
     /// An attempt is over and its end is on disk.
     Ended {
@@ -134,6 +150,9 @@ pub struct Launch {
     pub output_bytes: u64,
     /// From TERM to KILL at a timeout. Milliseconds.
     pub grace_ms: u64,
+    /// Killed when the agent had no session with its host for this long. Milliseconds.
+    #[serde(default)]
+    pub kill_after_ms: Option<u64>,
 }
 
 /// One process to run.

@@ -5,32 +5,28 @@
 //! before it is told.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::Write as _;
-use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
 use plan::id::AttemptKey;
-use plan::outcome::{Outcome, Stream};
-use tokio::net::UnixListener;
+use plan::outcome::Outcome;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::clock;
-use crate::log::LogError;
+use crate::clock::{self, Alarm};
 use crate::spool::{Spool, hex};
 use crate::supervisor::attempt::{Attempt, Told};
+use crate::supervisor::door;
+use crate::supervisor::failure::{SuperviseError, io};
+use crate::supervisor::growth::{PASS_EVERY, Shown, Totals};
 use crate::supervisor::memory::{Memo, Memory};
 use crate::supervisor::peer::Peer;
 use crate::supervisor::process::Reaper;
-use crate::supervisor::protocol::{Event, Known, Launch, Report, Request, lock_path, socket_path};
-use crate::supervisor::step::{Kill, Totals, Why};
+use crate::supervisor::protocol::{Event, Known, Launch, Report, Request, socket_path};
+use crate::supervisor::step::{Kill, Why};
 use crate::writer::Writer;
 
 /// How long a supervisor without children waits for an agent.
@@ -49,33 +45,18 @@ pub struct SuperviseOptions {
     pub linger: Duration,
 }
 
-/// Why a supervisor ended otherwise than because nobody needed it.
-#[derive(Debug, thiserror::Error)]
-pub enum SuperviseError {
-    /// There is one already, which is fine.
-    #[error("another supervisor serves {}", .0.display())]
-    Taken(PathBuf),
-    /// Its log is not usable.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// The system said no.
-    #[error("cannot {doing}: {source}")]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// What the system answered.
-        source: std::io::Error,
-    },
-}
-
-fn io(doing: &'static str) -> impl Fn(std::io::Error) -> SuperviseError {
-    move |source| SuperviseError::Io { doing, source }
-}
-
 enum Held {
-    Heard { launch: Box<Launch>, kill: watch::Sender<Option<Kill>> },
-    Running { pid: Option<(u32, u64)>, kill: watch::Sender<Option<Kill>>, totals: Arc<Totals>, told: [u64; 2] },
+    Heard { launch: Box<Launch>, leash: Leash },
+    Running { pid: Option<(u32, u64)>, leash: Leash, totals: Arc<Totals>, told: Shown },
     Ended { outcome: Outcome, on_disk: bool },
+}
+
+/// What an attempt is ended by from outside.
+struct Leash {
+    kill: watch::Sender<Option<Kill>>,
+    /// Without a host for this long it is ended; once it was told to, there is nothing more to tell.
+    kill_after_ms: Option<u64>,
+    grace: Duration,
 }
 
 /// What to do when a record is on disk.
@@ -99,6 +80,10 @@ struct Server {
     changed: Arc<Notify>,
     peer: Option<Peer<Request, Event>>,
     stopping: bool,
+    /// Since when the agent has had no session with its host; milliseconds since boot.
+    host_gone_ms: Option<u64>,
+    /// When to tell growth again though nothing changed.
+    look_again: Option<Instant>,
 }
 
 /// Runs until nobody needs a supervisor any more, or SIGTERM.
@@ -106,7 +91,7 @@ struct Server {
 /// # Errors
 /// [`SuperviseError`].
 pub async fn supervise(options: SuperviseOptions) -> Result<(), SuperviseError> {
-    let _lock = take_lock(&options.data)?;
+    let _lock = door::take_lock(&options.data)?;
     nix::sys::prctl::set_child_subreaper(true).map_err(|errno| io("become the reaper of orphans")(errno.into()))?;
     let spool = Spool::open(&options.data).map_err(io("open the spool"))?;
     let work = options.data.join("work");
@@ -116,7 +101,7 @@ pub async fn supervise(options: SuperviseOptions) -> Result<(), SuperviseError> 
     let mut child_ended = signal(SignalKind::child()).map_err(io("listen for SIGCHLD"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(io("listen for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("listen for SIGINT"))?;
-    let listener = listen(&options.data).map_err(io("listen on supervisor.sock"))?;
+    let listener = door::listen(&options.data).map_err(io("listen on supervisor.sock"))?;
     let (tell, mut told) = mpsc::channel(64);
     let held = ends.into_iter().map(|(attempt, outcome)| (attempt, Held::Ended { outcome, on_disk: true })).collect();
     let mut server = Server {
@@ -133,7 +118,10 @@ pub async fn supervise(options: SuperviseOptions) -> Result<(), SuperviseError> 
         changed: Arc::new(Notify::new()),
         peer: None,
         stopping: false,
+        host_gone_ms: Some(clock::now().mono_ms),
+        look_again: None,
     };
+    let mut leash = Alarm::default();
     tracing::info!(instance = server.instance, "supervisor ready");
     let mut idle_since = Instant::now();
     loop {
@@ -145,6 +133,7 @@ pub async fn supervise(options: SuperviseOptions) -> Result<(), SuperviseError> 
             idle_since = Instant::now();
         }
         let peer_gone = server.peer.is_none();
+        let (abandon_at, look_again) = (server.abandon_at(), server.look_again);
         tokio::select! {
             done = server.writer.done() => server.on_disk(done?.len()),
             Some((attempt, told)) = told.recv() => server.on_told(attempt, told),
@@ -160,10 +149,10 @@ pub async fn supervise(options: SuperviseOptions) -> Result<(), SuperviseError> 
             },
             heard = hear(&mut server.peer) => match heard {
                 Ok(Some(request)) => server.on_request(request),
-                Ok(None) => server.peer = None,
+                Ok(None) => server.agent_gone(),
                 Err(error) => {
                     tracing::error!(%error, "the agent's connection is unusable and was closed");
-                    server.peer = None;
+                    server.agent_gone();
                 }
             },
             accepted = listener.accept(), if peer_gone && !server.stopping => match accepted.and_then(|(stream, _)| Peer::new(stream)) {
@@ -171,6 +160,8 @@ pub async fn supervise(options: SuperviseOptions) -> Result<(), SuperviseError> 
                 Err(error) => tracing::error!(%error, "cannot accept the agent's connection"),
             },
             () = server.changed.notified() => {}
+            () = at(look_again) => {}
+            () = leash.at(abandon_at) => server.abandon(),
             _ = child_ended.recv() => server.reaper.reap(),
             _ = terminate.recv() => server.stop(),
             _ = interrupt.recv() => server.stop(),
@@ -189,6 +180,13 @@ pub async fn supervise(options: SuperviseOptions) -> Result<(), SuperviseError> 
 async fn hear(peer: &mut Option<Peer<Request, Event>>) -> std::io::Result<Option<Request>> {
     match peer {
         Some(peer) => peer.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
     }
 }
@@ -220,8 +218,9 @@ impl Server {
                     Known::Heard
                 }
                 Held::Running { pid: Some((pid, start_ticks)), totals, told, .. } => {
-                    *told = [0, 1].map(|index: usize| totals.readable[index].load(Ordering::Acquire));
-                    Known::Running { pid: *pid, start_ticks: *start_ticks, stdout: told[0], stderr: told[1] }
+                    *told = Shown::greeted(totals);
+                    let [stdout, stderr] = told.readable();
+                    Known::Running { pid: *pid, start_ticks: *start_ticks, stdout, stderr }
                 }
                 Held::Ended { outcome, on_disk: true } => Known::Ended { outcome: outcome.clone() },
             };
@@ -240,15 +239,19 @@ impl Server {
                     return;
                 }
                 let memo = Memo::Heard { attempt, output_bytes: launch.output_bytes };
-                self.held.insert(attempt, Held::Heard { launch, kill: watch::channel(None).0 });
+                let grace = Duration::from_millis(launch.grace_ms);
+                let leash = Leash { kill: watch::channel(None).0, kill_after_ms: launch.kill_after_ms, grace };
+                self.held.insert(attempt, Held::Heard { launch, leash });
                 self.write(memo, After::Spawn(attempt));
             }
             Request::Kill { attempt, grace_ms } => {
                 let wanted = Kill { grace: Duration::from_millis(grace_ms), why: Why::Cancel };
-                if let Some(Held::Heard { kill, .. } | Held::Running { kill, .. }) = self.held.get(&attempt) {
-                    kill.send_replace(Some(wanted));
+                if let Some(Held::Heard { leash, .. } | Held::Running { leash, .. }) = self.held.get(&attempt) {
+                    leash.kill.send_replace(Some(wanted));
                 }
             }
+            Request::Host { here: true } => self.host_gone_ms = None,
+            Request::Host { here: false } => self.host_gone(),
             Request::Drop { attempt } => {
                 if let Some(Held::Ended { .. }) = self.held.get(&attempt) {
                     self.held.remove(&attempt);
@@ -275,18 +278,20 @@ impl Server {
     }
 
     fn spawn(&mut self, attempt: AttemptKey) {
-        let Some(Held::Heard { launch, kill }) = self.held.remove(&attempt) else { return };
-        let totals = Arc::new(Totals { changed: Arc::clone(&self.changed), ..Totals::default() });
+        // What has outlived its leave already is told so before it begins.
+        self.abandon();
+        let Some(Held::Heard { launch, leash }) = self.held.remove(&attempt) else { return };
+        let totals = Arc::new(Totals::new(Arc::clone(&self.changed)));
         let task = Attempt {
             launch: *launch,
             spool: self.spool.clone(),
             work: self.work.clone(),
             reaper: self.reaper.clone(),
-            kill: kill.subscribe_unseen(),
+            kill: leash.kill.subscribe_unseen(),
             totals: Arc::clone(&totals),
             tell: self.tell.clone(),
         };
-        self.held.insert(attempt, Held::Running { pid: None, kill, totals, told: [0; 2] });
+        self.held.insert(attempt, Held::Running { pid: None, leash, totals, told: Shown::default() });
         self.running.spawn(task.run());
     }
 
@@ -307,15 +312,51 @@ impl Server {
     }
 
     fn tell_growth(&mut self) {
+        self.look_again = None;
         let Some(peer) = &mut self.peer else { return };
+        let now = Instant::now();
         for (attempt, held) in &mut self.held {
             let Held::Running { totals, told, pid: Some(_), .. } = held else { continue };
-            for (index, stream) in [Stream::Stdout, Stream::Stderr].into_iter().enumerate() {
-                let bytes = totals.readable[index].load(Ordering::Acquire);
-                if bytes > told[index] && peer.backlog() < MAX_BACKLOG_BYTES {
-                    told[index] = bytes;
-                    peer.send(&Event::Grew { attempt: *attempt, stream, bytes });
-                }
+            if peer.backlog() >= MAX_BACKLOG_BYTES {
+                self.look_again = Some(now + PASS_EVERY);
+                return;
+            }
+            let (events, later) = told.news(*attempt, totals, now);
+            events.iter().for_each(|event| peer.send(event));
+            self.look_again = [self.look_again, later].into_iter().flatten().min();
+        }
+    }
+
+    fn agent_gone(&mut self) {
+        self.peer = None;
+        self.host_gone();
+    }
+
+    fn host_gone(&mut self) {
+        self.host_gone_ms.get_or_insert_with(|| clock::now().mono_ms);
+    }
+
+    /// When the next attempt has been without a host for as long as its command allows.
+    fn abandon_at(&self) -> Option<u64> {
+        let gone_ms = self.host_gone_ms?;
+        let allowed = |held: &Held| match held {
+            Held::Heard { leash, .. } | Held::Running { leash, .. } => leash.kill_after_ms,
+            Held::Ended { .. } => None,
+        };
+        self.held.values().filter_map(allowed).min().map(|allowed_ms| gone_ms.saturating_add(allowed_ms))
+    }
+
+    /// Ends every attempt that has been without a host for too long.
+    fn abandon(&mut self) {
+        let Some(gone_ms) = self.host_gone_ms else { return };
+        let now_ms = clock::now().mono_ms;
+        for (attempt, held) in &mut self.held {
+            if let Held::Heard { leash, .. } | Held::Running { leash, .. } = held
+                && leash.kill_after_ms.is_some_and(|allowed_ms| gone_ms.saturating_add(allowed_ms) <= now_ms)
+            {
+                tracing::warn!(%attempt, "without its host for longer than its command allows; ending it");
+                leash.kill_after_ms = None;
+                leash.kill.send_replace(Some(Kill { grace: leash.grace, why: Why::HostGone }));
             }
         }
     }
@@ -325,8 +366,8 @@ impl Server {
         self.stopping = true;
         let wanted = Kill { grace: SHUTDOWN_GRACE, why: Why::Shutdown };
         for held in self.held.values() {
-            if let Held::Heard { kill, .. } | Held::Running { kill, .. } = held {
-                kill.send_replace(Some(wanted));
+            if let Held::Heard { leash, .. } | Held::Running { leash, .. } = held {
+                leash.kill.send_replace(Some(wanted));
             }
         }
     }
@@ -343,27 +384,4 @@ impl<T> SubscribeUnseen<T> for watch::Sender<T> {
         receiver.mark_changed();
         receiver
     }
-}
-
-fn take_lock(data: &Path) -> Result<Flock<std::fs::File>, SuperviseError> {
-    let path = lock_path(data);
-    let mut options = std::fs::OpenOptions::new();
-    let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let file = options.open(&path).map_err(io("open supervisor.lock"))?;
-    let mut lock =
-        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| SuperviseError::Taken(data.to_owned()))?;
-    lock.set_len(0).map_err(io("write supervisor.lock"))?;
-    writeln!(lock, "{}", std::process::id()).map_err(io("write supervisor.lock"))?;
-    Ok(lock)
-}
-
-/// Binds the socket through the directory's own descriptor, because a socket's path may hold only 107
-/// bytes and a data directory's may be longer.
-fn listen(data: &Path) -> std::io::Result<UnixListener> {
-    let path = socket_path(data);
-    let _ = std::fs::remove_file(&path);
-    let dir = std::fs::File::open(data)?;
-    let listener = UnixListener::bind(format!("/proc/self/fd/{}/supervisor.sock", dir.as_raw_fd()))?;
-    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-    Ok(listener)
 }

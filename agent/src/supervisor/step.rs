@@ -11,18 +11,17 @@
 use std::future::pending;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::clock::Alarm;
 use crate::guard::{ASK, FORCE, Word};
 use crate::spool::Keeper;
+use crate::supervisor::growth::Totals;
 use crate::supervisor::process::{Exit, Guarded, Reaper};
 
 /// Longest time leftovers get to follow their leader by themselves.
@@ -53,15 +52,6 @@ pub enum Why {
     HostGone,
     /// The supervisor itself is being stopped.
     Shutdown,
-}
-
-/// Readable bytes of both streams, for the agent to be told.
-#[derive(Debug, Default)]
-pub struct Totals {
-    /// Of standard output and standard error.
-    pub readable: [AtomicU64; 2],
-    /// Woken when one of them changes.
-    pub changed: Arc<Notify>,
 }
 
 /// Why a step is over.
@@ -126,8 +116,8 @@ pub async fn follow(
             (None, Ending::No) => None,
         };
         tokio::select! {
-            count = read(out, out_buffer) => take(count, &mut pipes[0], &buffers[0], &mut keepers[0], &totals.readable[0], &totals.changed),
-            count = read(err, err_buffer) => take(count, &mut pipes[1], &buffers[1], &mut keepers[1], &totals.readable[1], &totals.changed),
+            count = read(out, out_buffer) => take(count, &mut pipes[0], &buffers[0], &mut keepers[0], totals, 0),
+            count = read(err, err_buffer) => take(count, &mut pipes[1], &buffers[1], &mut keepers[1], totals, 1),
             () = &mut feeding, if !fed => fed = true,
             word = words.next(), if exit.is_none() && gone_since.is_none() => match word {
                 Some(word) => exit = ended(word),
@@ -226,14 +216,16 @@ fn take(
     pipe: &mut Option<pipe::Receiver>,
     buffer: &[u8],
     keeper: &mut Keeper,
-    readable: &AtomicU64,
-    changed: &Notify,
+    totals: &Totals,
+    index: usize,
 ) {
     match count {
         Ok(count) if count > 0 => {
-            keeper.write(&buffer[..count]);
-            readable.store(keeper.readable(), Ordering::Release);
-            changed.notify_one();
+            let bytes = &buffer[..count];
+            let before = keeper.total();
+            keeper.write(bytes);
+            let kept = usize::try_from(keeper.head().saturating_sub(before)).unwrap_or(usize::MAX).min(count);
+            totals.took(index, keeper.readable(), before + kept as u64, &bytes[kept..]);
         }
         Ok(_) | Err(_) => *pipe = None,
     }

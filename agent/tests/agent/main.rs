@@ -5,6 +5,8 @@ mod facts;
 mod guard;
 mod join;
 mod journal;
+mod live;
+mod played;
 mod policy;
 mod session;
 mod supervisor;

@@ -8,6 +8,8 @@ use agent::clock;
 use agent::spool::Spool;
 use agent::supervisor::client::{Link, Place, connect};
 use agent::supervisor::protocol::{Event, Known, Launch, LaunchStep, Report, Request, lock_path};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use plan::id::AttemptKey;
 use plan::outcome::{End, Outcome, RejectCause, Stream};
 use sha2::{Digest as _, Sha256};
@@ -96,6 +98,7 @@ pub fn shell(key: AttemptKey, script: &str) -> Launch {
         run_timeout_ms: 60_000,
         output_bytes: 1 << 20,
         grace_ms: 300,
+        kill_after_ms: None,
     }
 }
 
@@ -227,6 +230,76 @@ async fn growth_is_told_while_the_child_runs() {
     link.send(&Request::Kill { attempt: key, grace_ms: 1_000 });
     let (outcome, _) = follow(&mut link).await;
     assert_eq!((outcome.end, outcome.steps[0].signal), (End::Cancelled { started: true }, Some(15)));
+}
+
+#[tokio::test]
+async fn what_is_printed_behind_the_kept_start_goes_by_live() {
+    let bed = Bed::new();
+    let (mut link, _, _) = bed.link().await;
+    let (key, gate) = (attempt(1, 1), bed.dir.path().join("gate"));
+    let mut launch =
+        shell(key, &format!("seq 1 2000; while [ ! -e {} ]; do sleep 0.02; done; echo now", gate.display()));
+    launch.output_bytes = 4_000;
+    let whole: String = (1..=2_000).map(|number| format!("{number}\n")).chain(["now\n".to_owned()]).collect();
+    let shown = whole.len() - 4;
+    link.send(&Request::Start { launch: Box::new(launch) });
+    loop {
+        match next(&mut link).await {
+            Event::Passed { attempt, stream: Stream::Stdout, offset, data } if attempt == key => {
+                let bytes = STANDARD.decode(data).expect("base64");
+                let (from, until) = (offset as usize, offset as usize + bytes.len());
+                assert!(from >= 3_000, "{from} is kept and read from disk");
+                assert_eq!(&whole.as_bytes()[from..until], bytes);
+                if until == shown {
+                    break;
+                }
+            }
+            Event::Ended { .. } => panic!("the newest line was not shown while it ran"),
+            Event::Hello { .. } | Event::Started { .. } | Event::Grew { .. } | Event::Passed { .. } => {}
+        }
+    }
+    std::fs::write(&gate, "").expect("opens the gate");
+    let (outcome, _) = follow(&mut link).await;
+    assert_eq!((outcome.stdout.bytes, outcome.stdout.head, outcome.stdout.tail), (whole.len() as u64, 3_000, 1_000));
+    assert_eq!(outcome.stdout.sha256, agent::spool::hex(Sha256::digest(&whole).as_slice()));
+}
+
+#[tokio::test]
+async fn an_attempt_outlasts_its_host_for_as_long_as_it_may_and_then_ends() {
+    let bed = Bed::new();
+    let (mut link, _, _) = bed.link().await;
+    let bound = |command, kill_after_ms| Launch { kill_after_ms, ..shell(attempt(command, 1), "exec sleep 600") };
+    link.send(&Request::Host { here: true });
+    for launch in [bound(1, Some(300)), bound(2, Some(100_000)), bound(3, None)] {
+        link.send(&Request::Start { launch: Box::new(launch) });
+        loop {
+            if let Event::Started { .. } = next(&mut link).await {
+                break;
+            }
+        }
+    }
+    let begun = clock::now().mono_ms;
+    link.send(&Request::Host { here: false });
+    let (outcome, told) = follow(&mut link).await;
+    assert!(clock::now().mono_ms >= begun + 300);
+    assert_eq!((outcome.end, outcome.steps[0].signal, told), (End::TimedOut, Some(15), vec![]));
+    // Without an agent there is no host either, and nothing new may begin that has outlived its leave.
+    link.send(&Request::Start { launch: Box::new(bound(4, Some(1))) });
+    assert_eq!(follow(&mut link).await.0.end, End::Expired);
+    link.send(&Request::Host { here: true });
+    link.send(&Request::Start { launch: Box::new(bound(5, Some(1))) });
+    drop(link);
+    let ended = |reports: &[Report], index: usize| match &reports[index].state {
+        Known::Ended { outcome } => Some(outcome.end.clone()),
+        Known::Heard | Known::Running { .. } => None,
+    };
+    let reports = wait_for("the end of what was left alone", || async {
+        let (_, reports, _) = bed.link().await;
+        ended(&reports, 4).map(|end| (end, reports))
+    });
+    let (end, reports) = reports.await;
+    assert!(matches!(end, End::TimedOut | End::Expired), "{end:?}");
+    assert_eq!([ended(&reports, 1), ended(&reports, 2)], [None, None], "these may go on");
 }
 
 #[tokio::test]

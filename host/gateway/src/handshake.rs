@@ -127,6 +127,7 @@ fn welcome(gateway: &Gateway, opened: &Opened) -> Welcome {
         cancel: opened.cancel.iter().map(|attempt| Cancel { attempt: *attempt, grace_ms: None }).collect(),
         forget: opened.forget.clone(),
         run: opened.run.iter().map(|(key, _)| *key).collect(),
+        have: Vec::new(),
     }
 }
 

@@ -402,6 +402,7 @@ impl Session {
             self.say(HostFrame::Command(frame::Command {
                 attempt: key,
                 start_within_ms: u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX).max(1),
+                kill_after_ms: None,
                 envelope: due.envelope,
                 traceparent: due.command.traceparent.clone(),
             }));

@@ -149,6 +149,22 @@ pub struct Welcome {
     pub forget: Vec<AttemptKey>,
     /// Run these, or go on running them.
     pub run: Vec<AttemptKey>,
+    /// Output of attempts in `send` and `run` that need not be sent again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub have: Vec<Have>,
+}
+
+/// Output that the host has stored already: every byte below these offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Have {
+    /// Which attempt.
+    pub attempt: AttemptKey,
+    /// Of standard output.
+    #[serde(default)]
+    pub stdout: u64,
+    /// Of standard error.
+    #[serde(default)]
+    pub stderr: u64,
 }
 
 /// One attempt to run.
@@ -158,6 +174,9 @@ pub struct Command {
     pub attempt: AttemptKey,
     /// Not to be started when more than this has passed since the frame was received. Milliseconds.
     pub start_within_ms: u64,
+    /// The attempt is ended when the agent has had no session for this long. Milliseconds; never when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kill_after_ms: Option<u64>,
     /// The signed envelope and its signature.
     #[serde(flatten)]
     pub envelope: SignedEnvelope,
@@ -176,7 +195,7 @@ pub struct Cancel {
     pub grace_ms: Option<u64>,
 }
 
-/// Bytes of one stream. Chunks may be repeated; the host keeps each offset once.
+/// Bytes of one stream. Chunks may be repeated, and may leave gaps; the host keeps each offset once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Output {
     /// Which attempt.
@@ -187,6 +206,18 @@ pub struct Output {
     pub offset: u64,
     /// The bytes, standard base64 with padding.
     pub data: String,
+    /// Bytes of the stream that the agent has let go of, for want of room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone: Option<Gone>,
+}
+
+/// A part of a stream that is no longer kept: nothing more of it will come, and what came may be let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gone {
+    /// Where it begins.
+    pub from: u64,
+    /// Where what is kept begins again.
+    pub until: u64,
 }
 
 /// A protocol error.

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use wire::facts::Facts;
 use wire::frame::{
-    AgentFrame, Cancel, Challenge, Command, Fault, Goodbye, Hello, HostFrame, Output, Unfinished, Welcome,
+    AgentFrame, Cancel, Challenge, Command, Fault, Gone, Goodbye, Have, Hello, HostFrame, Output, Unfinished, Welcome,
 };
 use wire::join::{Join, Joined};
 use wire::sample::{AgentHealth, Disk, Network, Sample, Usage};
@@ -154,6 +154,7 @@ fn frames_of_the_host_are_as_their_schemas_say() {
             cancel: vec![cancel],
             forget: vec![attempt()],
             run: vec![attempt()],
+            have: vec![Have { attempt: attempt(), stdout: 1, stderr: 2 }],
         }),
     );
     agree(
@@ -161,6 +162,7 @@ fn frames_of_the_host_are_as_their_schemas_say() {
         &HostFrame::Command(Command {
             attempt: attempt(),
             start_within_ms: 1,
+            kill_after_ms: Some(1),
             envelope: SignedEnvelope { signed: "e30".into(), signature: "A".repeat(86) },
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
         }),
@@ -199,7 +201,16 @@ fn frames_of_the_agent_are_as_their_schemas_say() {
     agree("ack", &AgentFrame::Ack { attempt: attempt() });
     agree("started", &AgentFrame::Started { attempt: attempt(), pid: 1 });
     for stream in [Stream::Stdout, Stream::Stderr] {
-        agree("output", &AgentFrame::Output(Output { attempt: attempt(), stream, offset: 0, data: "aGk=".into() }));
+        agree(
+            "output",
+            &AgentFrame::Output(Output {
+                attempt: attempt(),
+                stream,
+                offset: 9,
+                data: "aGk=".into(),
+                gone: Some(Gone { from: 3, until: 7 }),
+            }),
+        );
     }
     let usage = Usage { used_bytes: 1, total_bytes: 2 };
     let sample = Sample {

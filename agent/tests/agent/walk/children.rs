@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use agent::journal::Record;
 use agent::supervisor::protocol::{Event, Launch, Request};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use plan::id::AttemptKey;
 use plan::outcome::{End, Outcome, StepEnd, Stream, StreamEnd};
 use rand::RngExt as _;
@@ -23,6 +25,8 @@ pub struct Supervisor {
     pub instance: u64,
     pub alive: bool,
     pub children: BTreeMap<AttemptKey, Child>,
+    /// Since when the agent said nothing of a session with its host.
+    pub host_gone_ms: Option<u64>,
 }
 
 impl World {
@@ -41,6 +45,7 @@ impl World {
                 Some(Child::Heard(_, killed) | Child::Running { killed, .. }) => *killed = true,
                 Some(Child::Ended(_)) | None => {}
             },
+            Request::Host { here } => self.supervisor.host_gone_ms = (!here).then_some(self.abs_ms),
             Request::Drop { attempt } => {
                 if let Some(Child::Ended(_)) = self.supervisor.children.get(&attempt) {
                     self.supervisor.children.remove(&attempt);
@@ -64,30 +69,44 @@ impl World {
 
     fn child(&mut self, attempt: AttemptKey) {
         let now = self.now();
+        let gone_ms = self.supervisor.host_gone_ms.map_or(0, |since_ms| self.abs_ms - since_ms);
+        let abandoned = |launch: &Launch| launch.kill_after_ms.is_some_and(|allowed_ms| gone_ms > allowed_ms);
         let Some(child) = self.supervisor.children.remove(&attempt) else { return };
         let next = match child {
             Child::Heard(_, true) => Child::Ended(Outcome::not_started(End::Cancelled { started: false })),
             Child::Heard(launch, _) if now.mono_ms > launch.start_by_mono_ms => {
                 Child::Ended(Outcome::not_started(End::Expired))
             }
+            Child::Heard(launch, _) if abandoned(&launch) => Child::Ended(Outcome::not_started(End::Expired)),
             Child::Heard(launch, killed) => {
                 self.spawned(attempt);
                 self.tell(Event::Started { attempt, pid: 7, start_ticks: 1 });
                 Child::Running { launch, written: 0, told: 0, killed }
             }
-            Child::Running { launch, written, told, killed } if killed || self.rng.random_bool(0.3) => {
-                let end = if killed { End::Cancelled { started: true } } else { End::Exited };
-                let _ = (launch, told);
+            Child::Running { launch, written, killed, .. }
+                if killed || abandoned(&launch) || self.rng.random_bool(0.3) =>
+            {
+                let end = match (killed, abandoned(&launch)) {
+                    (true, _) => End::Cancelled { started: true },
+                    (false, true) => End::TimedOut,
+                    (false, false) => End::Exited,
+                };
+                self.counts.abandoned += u64::from(end == End::TimedOut);
                 let (head, tail) = if written > 90_000 { (50_000, 20_000) } else { (written, 0) };
                 let stdout = StreamEnd { bytes: written, head, tail, sha256: String::new() };
                 let steps = vec![StepEnd { exit_code: Some(0), ..StepEnd::default() }];
                 Child::Ended(Outcome { steps, stdout, ..Outcome::not_started(end) })
             }
             Child::Running { launch, written, told, killed } => {
-                let written = written + self.rng.random_range(0..60_000);
+                let (before, written) = (written, written + self.rng.random_range(0..60_000));
                 let readable = written.min(50_000);
                 if readable > told {
                     self.tell(Event::Grew { attempt, stream: Stream::Stdout, bytes: readable });
+                }
+                let passing = before.max(50_000);
+                if written > passing && self.rng.random_bool(0.7) {
+                    let data = STANDARD.encode(vec![0; (written - passing) as usize]);
+                    self.tell(Event::Passed { attempt, stream: Stream::Stdout, offset: passing, data });
                 }
                 Child::Running { launch, written, told: readable, killed }
             }

@@ -10,6 +10,7 @@ pub struct Counts {
     pub supervisor_kills: u64,
     pub reboots: u64,
     pub expired: u64,
+    pub abandoned: u64,
     pub interrupted: u64,
     pub cancelled_unstarted: u64,
 }
@@ -23,6 +24,7 @@ impl Counts {
         self.supervisor_kills += other.supervisor_kills;
         self.reboots += other.reboots;
         self.expired += other.expired;
+        self.abandoned += other.abandoned;
         self.interrupted += other.interrupted;
         self.cancelled_unstarted += other.cancelled_unstarted;
     }

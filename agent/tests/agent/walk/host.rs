@@ -10,7 +10,7 @@ use plan::id::AttemptKey;
 use plan::outcome::{End, Outcome, RejectCause, Stream};
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
-use wire::frame::{AgentFrame, Cancel, Challenge, Command, Hello, HostFrame, Welcome};
+use wire::frame::{AgentFrame, Cancel, Challenge, Command, Have, Hello, HostFrame, Welcome};
 use wire::limits::NONCE_BYTES;
 
 use crate::support::{attempt, cluster_id, cluster_key, envelope, plan, step};
@@ -25,6 +25,8 @@ pub struct Host {
     pub cancelled: BTreeSet<AttemptKey>,
     pub forgotten: BTreeSet<AttemptKey>,
     pub covered: Covered,
+    /// Output of all sessions.
+    pub stored: Covered,
     next: u128,
 }
 
@@ -48,8 +50,13 @@ impl Host {
         if rng.random_bool(0.05) {
             signed.signature = seal(&envelope, &ed25519_dalek::SigningKey::from_bytes(&[9; 32])).signature;
         }
-        let command =
-            Command { attempt: key, start_within_ms: rng.random_range(0..15_000), envelope: signed, traceparent: None };
+        let command = Command {
+            attempt: key,
+            start_within_ms: rng.random_range(0..15_000),
+            kill_after_ms: rng.random_bool(0.3).then(|| rng.random_range(0..3_000)),
+            envelope: signed,
+            traceparent: None,
+        };
         self.commands.insert(key, (command, envelope));
         key
     }
@@ -63,7 +70,20 @@ impl Host {
         })
     }
 
-    pub fn welcome(&self, hello: &Hello, host_ms: i64, epoch: u64) -> HostFrame {
+    pub fn welcome(&mut self, hello: &Hello, host_ms: i64, epoch: u64, says_what_it_has: bool) -> HostFrame {
+        let have: Vec<Have> = match says_what_it_has {
+            true => {
+                let listed =
+                    hello.unfinished.iter().map(|held| held.attempt).chain(hello.unacknowledged.iter().copied());
+                listed.map(|attempt| self.have(attempt)).collect()
+            }
+            false => Vec::new(),
+        };
+        for have in &have {
+            for (stream, offset) in [(Stream::Stdout, have.stdout), (Stream::Stderr, have.stderr)] {
+                self.covered.insert((have.attempt, stream), vec![(0, offset)]);
+            }
+        }
         let open = |attempt: &AttemptKey| !self.results.contains_key(attempt);
         let listed: Vec<AttemptKey> = hello.unfinished.iter().map(|unfinished| unfinished.attempt).collect();
         HostFrame::Welcome(Welcome {
@@ -82,6 +102,7 @@ impl Host {
                 .collect(),
             forget: self.forgotten.iter().copied().filter(|attempt| listed.contains(attempt)).collect(),
             run: listed.into_iter().filter(open).collect(),
+            have,
         })
     }
 
@@ -91,7 +112,9 @@ impl Host {
             AgentFrame::Output(output) => {
                 let bytes = STANDARD.decode(&output.data).expect("base64").len() as u64;
                 let range = (output.offset, output.offset + bytes);
-                self.covered.entry((output.attempt, output.stream)).or_default().push(range);
+                for sent in [&mut self.covered, &mut self.stored] {
+                    sent.entry((output.attempt, output.stream)).or_default().push(range);
+                }
                 None
             }
             AgentFrame::Result { attempt, outcome } => {
@@ -125,14 +148,21 @@ impl Host {
     /// Whether every kept byte of `outcome` was sent in this session.
     pub fn has_output(&self, attempt: AttemptKey, outcome: &Outcome) -> bool {
         [(Stream::Stdout, &outcome.stdout), (Stream::Stderr, &outcome.stderr)].into_iter().all(|(stream, end)| {
-            let mut ranges = self.covered.get(&(attempt, stream)).cloned().unwrap_or_default();
-            ranges.sort_unstable();
-            let reach = |from: u64| {
-                ranges
-                    .iter()
-                    .fold(from, |reached, (start, stop)| if *start <= reached { reached.max(*stop) } else { reached })
-            };
-            reach(0) >= end.head && reach(end.bytes - end.tail) >= end.bytes
+            let sent = |from: u64| reach(&self.covered, (attempt, stream), from);
+            sent(0) >= end.head && sent(end.bytes - end.tail) >= end.bytes
         })
     }
+
+    /// What it has of an attempt from the start on, without a gap.
+    fn have(&self, attempt: AttemptKey) -> Have {
+        let stored = |stream| reach(&self.stored, (attempt, stream), 0);
+        Have { attempt, stdout: stored(Stream::Stdout), stderr: stored(Stream::Stderr) }
+    }
+}
+
+/// How far the ranges of a stream reach without a gap.
+fn reach(sent: &Covered, stream: (AttemptKey, Stream), from: u64) -> u64 {
+    let mut ranges = sent.get(&stream).cloned().unwrap_or_default();
+    ranges.sort_unstable();
+    ranges.iter().fold(from, |reached, (start, stop)| if *start <= reached { reached.max(*stop) } else { reached })
 }

@@ -350,6 +350,7 @@ impl World {
                         stream: chunk.stream,
                         offset: chunk.offset,
                         data: STANDARD.encode(vec![0; bytes]),
+                        gone: None,
                     })
                 }
             };
@@ -364,7 +365,8 @@ impl World {
     fn hear(&mut self, frame: AgentFrame) {
         if let AgentFrame::Hello(hello) = &frame {
             self.epoch += 1;
-            let welcome = self.host.welcome(hello, self.host_ms(), self.epoch);
+            let says_what_it_has = self.rng.random_bool(0.5);
+            let welcome = self.host.welcome(hello, self.host_ms(), self.epoch, says_what_it_has);
             if let Some(net) = &mut self.net {
                 net.welcomed = true;
                 net.down.push_back(welcome);
@@ -436,6 +438,7 @@ impl World {
     /// The old connection is read to its end before the next greeting.
     fn drop_link(&mut self) {
         let Some(link) = self.link.take() else { return };
+        self.supervisor.host_gone_ms.get_or_insert(self.abs_ms);
         if self.supervisor.alive {
             link.requests.into_iter().for_each(|request| self.supervise(request));
         }

@@ -75,7 +75,7 @@ fn sent(outputs: &[Output]) -> Vec<AttemptKey> {
 
 fn output(number: u128, data: &[u8]) -> Input {
     let (stream, data) = (Stream::Stdout, STANDARD.encode(data));
-    Input::Frame(AgentFrame::Output(frame::Output { attempt: key(number), stream, offset: 0, data }))
+    Input::Frame(AgentFrame::Output(frame::Output { attempt: key(number), stream, offset: 0, data, gone: None }))
 }
 
 #[test]
@@ -272,7 +272,13 @@ fn silence_degrades_and_then_ends_the_session() {
 fn output_that_breaks_the_rules_ends_the_session() {
     let output = |offset: u64, data: &str| {
         let data = data.to_owned();
-        Input::Frame(AgentFrame::Output(frame::Output { attempt: key(1), stream: Stream::Stdout, offset, data }))
+        Input::Frame(AgentFrame::Output(frame::Output {
+            attempt: key(1),
+            stream: Stream::Stdout,
+            offset,
+            data,
+            gone: None,
+        }))
     };
     let long = STANDARD.encode(vec![0; MAX_OUTPUT_CHUNK_BYTES + 1]);
     for (offset, data) in [(0, "%%%"), (0, ""), (0, long.as_str()), (u64::MAX, "YQ==")] {
