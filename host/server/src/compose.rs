@@ -22,6 +22,7 @@ use services::cancel::{Cancel, SettleUnowned};
 use services::digest::sha256_hex;
 use services::directory::Directory;
 use services::dispatch::Dispatch;
+use services::doubt::Doubts;
 use services::enrol::Enrol;
 use services::presence::Presence;
 use services::progress::Progress;
@@ -94,6 +95,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     let verbs = Arc::new(plugins_handle.clone());
     let Rows { commands, agents: agent_rows, users, journal, whole } = rows;
     let directory = Arc::new(Directory::load(agent_rows.as_ref()).await.context("agents cannot be read")?);
+    let doubts = Arc::new(Doubts::default());
     let connected = Arc::new(Connected::default());
     let link = connected.clone();
 
@@ -105,6 +107,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         directory: directory.clone(),
         commands: commands.clone(),
         link: link.clone(),
+        doubts: doubts.clone(),
         seal: seal.clone(),
         clock: clock.clone(),
         ids: ids.clone(),
@@ -120,6 +123,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         agents: agent_rows.clone(),
         directory: directory.clone(),
         link: link.clone(),
+        doubts: doubts.clone(),
         seal: seal.clone(),
         clock: clock.clone(),
         ids: ids.clone(),
@@ -137,6 +141,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         whole: whole.clone(),
         directory: directory.clone(),
         link,
+        doubts,
         settle,
         clock: clock.clone(),
         lost_after: Duration::from_millis(config.agent_management.lost_after_ms),

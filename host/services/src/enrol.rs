@@ -17,6 +17,7 @@ use serde_json::json;
 
 use crate::digest::sha256_hex;
 use crate::directory::Directory;
+use crate::doubt::Doubts;
 use crate::origin::Origin;
 
 /// A token's life when nobody says.
@@ -34,6 +35,8 @@ pub struct Enrol {
     pub directory: Arc<Directory>,
     /// Connected agents.
     pub link: Arc<dyn Link>,
+    /// What may be stored although the store did not answer.
+    pub doubts: Arc<Doubts>,
     /// The cluster's key, which agents pin.
     pub seal: Arc<dyn Seal>,
     /// Time.
@@ -172,7 +175,12 @@ impl Enrol {
             at: now,
             audit,
         };
-        match self.agents.join(join).await? {
+        let joined = self.agents.join(join).await.inspect_err(|error| {
+            if matches!(error, StoreError::Unavailable(_)) {
+                self.doubts.enrolment(self.clock.now());
+            }
+        })?;
+        match joined {
             Joined::Enrolled(agent) => {
                 self.directory.put(Agent::clone(&agent));
                 Ok(Arc::new(*agent))

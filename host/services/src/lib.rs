@@ -6,6 +6,7 @@
 pub mod digest;
 pub mod origin;
 pub mod directory;
+pub mod doubt;
 pub mod submit;
 pub mod cancel;
 pub mod browse;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cancel::SettleUnowned;
 use crate::directory::Directory;
+use crate::doubt::Doubts;
 
 /// Rows looked at in one step, so that a step is short.
 const STEP: u32 = 500;
@@ -36,6 +37,8 @@ pub struct Reap {
     pub directory: Arc<Directory>,
     /// Connected agents.
     pub link: Arc<dyn Link>,
+    /// What may be stored although the store did not answer.
+    pub doubts: Arc<Doubts>,
     /// Settles what no session here owns.
     pub settle: Arc<SettleUnowned>,
     /// Time.
@@ -78,18 +81,35 @@ impl Reap {
         }
     }
 
-    /// After commits that failed: sessions say again what may be lost, and read what may have been stored
-    /// although its caller was told otherwise; an agent that joined so becomes known.
+    /// After an outage: finds what is stored although its caller was told otherwise, and has sessions say
+    /// again what may be lost and read again what waits for their agents.
     async fn make_good(&self, failed: &mut u64) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        if self.doubts.enrolment_due(now) {
+            for agent in self.agents.agents().await? {
+                self.directory.put_if_unknown(agent);
+            }
+        }
+        let mut retell = false;
+        let mut doubts = self.doubts.commands_due(now, STEP as usize);
+        while let Some(doubt) = doubts.pop() {
+            match self.commands.command(doubt.what).await {
+                Ok(Some(_)) => {
+                    tracing::info!(command = %doubt.what, "stored after all; it is sent");
+                    retell = true;
+                }
+                Ok(None) => self.doubts.commands_later([doubt], now),
+                Err(error) => {
+                    doubts.push(doubt);
+                    self.doubts.commands_later(doubts, now);
+                    return Err(error);
+                }
+            }
+        }
         let now_failed = self.whole.failed_commits();
-        if now_failed == *failed {
-            return Ok(());
+        if retell || std::mem::replace(failed, now_failed) != now_failed {
+            self.link.retell();
         }
-        for agent in self.agents.agents().await? {
-            self.directory.put_if_unknown(agent);
-        }
-        *failed = now_failed;
-        self.link.retell();
         Ok(())
     }
 

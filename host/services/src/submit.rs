@@ -23,6 +23,7 @@ use ports::seal::Seal;
 use serde_json::{Value, json};
 
 use crate::directory::Directory;
+use crate::doubt::Doubts;
 use crate::origin::Origin;
 
 /// The use case.
@@ -35,6 +36,8 @@ pub struct Submit {
     pub commands: Arc<dyn Commands>,
     /// Connected agents.
     pub link: Arc<dyn Link>,
+    /// What may be stored although the store did not answer.
+    pub doubts: Arc<Doubts>,
     /// Signs envelopes.
     pub seal: Arc<dyn Seal>,
     /// Time.
@@ -152,9 +155,13 @@ impl Submit {
             site: candidate.agent.site.clone(),
             envelope: due.envelope.clone(),
         });
-        self.commands
-            .accept(NewCommand { command: command.clone(), invocations: invocations.collect(), audit })
-            .await?;
+        let new = NewCommand { command: command.clone(), invocations: invocations.collect(), audit };
+        if let Err(error) = self.commands.accept(new).await {
+            if matches!(error, StoreError::Unavailable(_)) {
+                self.doubts.command(command.id, self.clock.now());
+            }
+            return Err(error.into());
+        }
         let status = if within.is_zero() {
             // The command is stored: an outage from here on is no reason to say that it was not. Its start
             // deadline, seconds away, ends what this could not.

@@ -148,13 +148,13 @@ async fn readiness_names_the_part_that_is_not() {
     let world = World::new().await;
     assert_eq!(
         world.get("", "/readyz").await.expect(200).json(),
-        json!({ "status": "ok", "components": { "store": "ok" } })
+        json!({ "status": "ok", "components": { "database": "ok" } })
     );
     world.ready.store(false, Ordering::SeqCst);
     for path in ["/readyz", "/health"] {
         let reply = world.get("", path).await.expect(503).json();
         assert_eq!(
-            (&reply["status"], &reply["components"]["store"]),
+            (&reply["status"], &reply["components"]["database"]),
             (&json!("unavailable"), &json!("does not answer"))
         );
     }

@@ -128,6 +128,7 @@ impl World {
                 directory: directory.clone(),
                 commands: at.clone(),
                 link: Arc::new(Silent),
+                doubts: Arc::default(),
                 seal: seal.clone(),
                 clock: clock.clone(),
                 ids: ids.clone(),
@@ -144,6 +145,7 @@ impl World {
                 agents: at.clone(),
                 directory: directory.clone(),
                 link: Arc::new(Silent),
+                doubts: Arc::default(),
                 seal,
                 clock: clock.clone(),
                 ids: ids.clone(),
@@ -160,7 +162,7 @@ impl World {
             clock: clock.clone(),
             readiness: Arc::new(move || {
                 let word = if word.load(Ordering::SeqCst) { "ok" } else { "does not answer" };
-                Box::pin(async move { BTreeMap::from([("store".to_owned(), word.to_owned())]) })
+                Box::pin(async move { BTreeMap::from([("database".to_owned(), word.to_owned())]) })
             }),
         };
         let mut options = Options::new("0.1.0", CLUSTER);

@@ -53,7 +53,7 @@ impl Default for Database {
             statement_timeout_ms: 10_000,
             allow_unsafe_durability: false,
             readers: 4,
-            busy_timeout_ms: 2_000,
+            busy_timeout_ms: 1_000,
         }
     }
 }
