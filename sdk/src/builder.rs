@@ -48,13 +48,19 @@ use crate::text::text_of;
 /// assert_eq!(plan.steps[0].args, ["logs", "--timestamps", "--tail=100", "--", "-v"]);
 /// ```
 pub fn program(name: impl Into<String>) -> Draft {
-    Draft { plan: Plan::default(), step: Step::new(name), operands: Vec::new() }
+    Draft { inner: Box::new(Inner { plan: Plan::default(), step: Step::new(name), operands: Vec::new() }) }
 }
 
 /// A plan being built. Finished by [`Draft::plan`].
 #[derive(Clone, Debug)]
 #[must_use = "finish it with .plan()"]
 pub struct Draft {
+    // Boxed, as every call moves it.
+    inner: Box<Inner>,
+}
+
+#[derive(Clone, Debug)]
+struct Inner {
     plan: Plan,
     step: Step,
     operands: Vec<String>,
@@ -75,11 +81,7 @@ pub struct Plan {
 impl Draft {
     /// One argument.
     pub fn arg(mut self, word: impl Into<Word>) -> Draft {
-        let Word { text, from_caller } = word.into();
-        if from_caller && text.starts_with('-') {
-            self.plan.suspects.push(text.clone());
-        }
-        self.step.args.push(text);
+        self.inner.arg(word.into());
         self
     }
 
@@ -95,14 +97,14 @@ impl Draft {
     /// `name`, if `wanted`.
     pub fn flag(mut self, name: &'static str, wanted: bool) -> Draft {
         if wanted {
-            self.step.args.push(name.to_owned());
+            self.inner.step.args.push(name.to_owned());
         }
         self
     }
 
     /// `name=value` as one argument for each value: none for `None`, several for a list.
     pub fn opt(mut self, name: &'static str, values: impl Values) -> Draft {
-        self.step.args.extend(values.into_values().into_iter().map(|value| format!("{name}={value}")));
+        self.inner.opt(name, &values);
         self
     }
 
@@ -117,44 +119,44 @@ impl Draft {
     /// ```
     pub fn pairs(mut self, option: &'static str, pairs: &BTreeMap<String, String>) -> Draft {
         for (name, value) in pairs {
-            self.step.args.push(format!("{option}={name}={value}"));
+            self.inner.step.args.push([option, "=", name, "=", value].concat());
         }
         self
     }
 
     /// What the program is to work on. Stands last, behind a single `--`, however it begins.
     pub fn operand(mut self, values: impl Values) -> Draft {
-        self.operands.extend(values.into_values());
+        self.inner.operand(&values);
         self
     }
 
     /// One environment variable.
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Draft {
-        self.step.env.insert(name.into(), value.into());
+        self.inner.step.env.insert(name.into(), value.into());
         self
     }
 
     /// Several environment variables.
     pub fn envs(mut self, variables: &BTreeMap<String, String>) -> Draft {
-        self.step.env.extend(variables.iter().map(|(name, value)| (name.clone(), value.clone())));
+        self.inner.step.env.extend(variables.iter().map(|(name, value)| (name.clone(), value.clone())));
         self
     }
 
     /// The working directory, absolute; the agent's own when `None`.
     pub fn cwd(mut self, directory: impl Into<MaybeText>) -> Draft {
-        self.step.cwd = directory.into().0;
+        self.inner.step.cwd = directory.into().0;
         self
     }
 
     /// Text for standard input, which is closed after it, and at once when `None`.
     pub fn stdin(mut self, text: impl Into<MaybeText>) -> Draft {
-        self.step.stdin = text.into().0;
+        self.inner.step.stdin = text.into().0;
         self
     }
 
     /// Ends this step earlier than the command's run timeout would.
     pub fn timeout(mut self, limit: Duration) -> Draft {
-        self.step.timeout_ms = Some(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+        self.inner.step.timeout_ms = Some(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
         self
     }
 
@@ -166,26 +168,26 @@ impl Draft {
     /// let plan = program("docker").args(["compose", "pull"]).then("docker").args(["compose", "up"]).plan();
     /// ```
     pub fn then(mut self, program: impl Into<String>) -> Draft {
-        self.end_step();
-        self.step = Step::new(program);
+        self.inner.end_step();
+        self.inner.step = Step::new(program);
         self
     }
 
     /// A key that only one command at a time may hold on one agent, e.g. `compose:shop`.
     pub fn lock(mut self, key: impl Into<String>) -> Draft {
-        self.plan.locks.push(key.into());
+        self.inner.plan.locks.push(key.into());
         self
     }
 
     /// Raises the effect above the verb's own. A lower one changes nothing.
     pub fn effect(mut self, effect: Effect) -> Draft {
-        self.plan.effect = self.plan.effect.max(Some(effect));
+        self.inner.plan.effect = self.inner.plan.effect.max(Some(effect));
         self
     }
 
     /// One sentence for a person: what this does. By default the first command line.
     pub fn summary(mut self, sentence: impl Into<String>) -> Draft {
-        self.plan.summary = Some(sentence.into());
+        self.inner.plan.summary = Some(sentence.into());
         self
     }
 
@@ -194,8 +196,25 @@ impl Draft {
     /// # Errors
     /// None of its own; it is a `Result` so that it can end a verb's `plan`.
     pub fn plan(mut self) -> Result<Plan> {
-        self.end_step();
-        Ok(self.plan)
+        self.inner.end_step();
+        Ok(self.inner.plan)
+    }
+}
+
+impl Inner {
+    fn arg(&mut self, Word { text, from_caller }: Word) {
+        if from_caller && text.starts_with('-') {
+            self.plan.suspects.push(text.clone());
+        }
+        self.step.args.push(text);
+    }
+
+    fn opt(&mut self, name: &str, values: &dyn Values) {
+        values.each(&mut |value| self.step.args.push([name, "=", value].concat()));
+    }
+
+    fn operand(&mut self, values: &dyn Values) {
+        values.each(&mut |value| self.operands.push(value.to_owned()));
     }
 
     fn end_step(&mut self) {
@@ -272,69 +291,49 @@ impl From<&Option<String>> for MaybeText {
 
 /// None, one or several values for [`Draft::opt`] and [`Draft::operand`].
 pub trait Values {
-    /// The values as text, in order.
-    fn into_values(self) -> Vec<String>;
+    /// Gives each value as text, in order.
+    fn each(&self, give: &mut dyn FnMut(&str));
 }
 
-impl Values for &str {
-    fn into_values(self) -> Vec<String> {
-        vec![self.to_owned()]
+impl Values for str {
+    fn each(&self, give: &mut dyn FnMut(&str)) {
+        give(self);
     }
 }
 
 impl Values for String {
-    fn into_values(self) -> Vec<String> {
-        vec![self]
+    fn each(&self, give: &mut dyn FnMut(&str)) {
+        give(self);
     }
 }
 
-impl Values for &String {
-    fn into_values(self) -> Vec<String> {
-        vec![self.clone()]
+impl<T: Values + ?Sized> Values for &T {
+    fn each(&self, give: &mut dyn FnMut(&str)) {
+        T::each(self, give);
     }
 }
 
 impl<T: Values> Values for Option<T> {
-    fn into_values(self) -> Vec<String> {
-        self.map(Values::into_values).unwrap_or_default()
-    }
-}
-
-impl<T> Values for &Option<T>
-where
-    for<'a> &'a T: Values,
-{
-    fn into_values(self) -> Vec<String> {
-        self.as_ref().map(Values::into_values).unwrap_or_default()
+    fn each(&self, give: &mut dyn FnMut(&str)) {
+        if let Some(value) = self {
+            value.each(give);
+        }
     }
 }
 
 impl<T: Values> Values for Vec<T> {
-    fn into_values(self) -> Vec<String> {
-        self.into_iter().flat_map(Values::into_values).collect()
-    }
-}
-
-impl<T> Values for &Vec<T>
-where
-    for<'a> &'a T: Values,
-{
-    fn into_values(self) -> Vec<String> {
-        self.iter().flat_map(Values::into_values).collect()
+    fn each(&self, give: &mut dyn FnMut(&str)) {
+        for value in self {
+            value.each(give);
+        }
     }
 }
 
 macro_rules! number_values {
     ($($ty:ty)*) => {$(
         impl Values for $ty {
-            fn into_values(self) -> Vec<String> {
-                vec![self.to_string()]
-            }
-        }
-
-        impl Values for &$ty {
-            fn into_values(self) -> Vec<String> {
-                vec![self.to_string()]
+            fn each(&self, give: &mut dyn FnMut(&str)) {
+                give(&self.to_string());
             }
         }
     )*};
@@ -342,16 +341,10 @@ macro_rules! number_values {
 
 number_values! { u8 u16 u32 u64 i8 i16 i32 i64 bool }
 
-// As JSON writes it: a component has that already, and the standard library's way costs 20 KB more.
 impl Values for f64 {
-    fn into_values(self) -> Vec<String> {
-        vec![text_of(&self.into())]
-    }
-}
-
-impl Values for &f64 {
-    fn into_values(self) -> Vec<String> {
-        (*self).into_values()
+    fn each(&self, give: &mut dyn FnMut(&str)) {
+        // As JSON writes it: a component has that already, and the standard library's way costs 20 KB more.
+        give(&text_of(&(*self).into()));
     }
 }
 

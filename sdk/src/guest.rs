@@ -4,12 +4,11 @@
 use std::sync::Once;
 
 pub use crate::bindings;
-use crate::context;
+use crate::context::{self, Profile};
 use crate::failure::{Failure, Result};
 use crate::manifest::Plugin;
 use crate::outputs::{self, End, StepEnd};
 use crate::text::{parse, text_of};
-use crate::value::read;
 use crate::{log, step};
 
 pub use bindings::export;
@@ -61,7 +60,7 @@ fn report_panics() {
 }
 
 fn host_context(context: &Context) -> Result<context::Context> {
-    Ok(context::Context { profile: read(parse(&context.profile)?)?, config: parse(&context.config)? })
+    Ok(context::Context { profile: Profile::read(&parse(&context.profile)?), config: parse(&context.config)? })
 }
 
 fn host_outputs(outputs: Outputs) -> outputs::Outputs {

@@ -88,9 +88,6 @@ pub mod json {
     pub use serde_json::{Map, Number, Value, from_str, json};
 
     pub use crate::text::parse;
-
-    #[doc(hidden)]
-    pub use crate::text::known;
 }
 
 /// The arguments of a verb: written by `#[derive(Args)]`.

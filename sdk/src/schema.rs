@@ -78,18 +78,22 @@ pub enum Node {
 pub struct Field {
     /// Its JSON name.
     pub name: &'static str,
+    /// What a program calls it, where it prints one.
+    pub printed: &'static str,
     /// What it is; empty when its type says enough.
     pub description: &'static str,
     /// Its type.
     pub node: &'static Node,
     /// Whether it must be present.
     pub required: bool,
+    /// Whether its text may begin with `-` wherever it stands.
+    pub allow_dash: bool,
     /// What stands in for it when it is absent.
     pub default: Option<fn() -> Value>,
     /// A value that would do, as JSON text.
     pub example: Option<&'static str>,
     /// What narrows it beyond its type.
-    pub limits: Limits,
+    pub limits: &'static Limits,
 }
 
 /// What narrows a value beyond its type. Written by the derives.
@@ -115,7 +119,7 @@ pub struct Limits {
 
 impl Limits {
     /// No limits.
-    pub const NONE: Limits = Limits {
+    pub const NONE: &'static Limits = &Limits {
         minimum: None,
         maximum: None,
         shortest: None,
@@ -198,7 +202,7 @@ fn object(schema: &mut Map<String, Value>, description: &str, closed: bool, fiel
         if let Some(example) = field.example {
             put(&mut inner, "examples", Value::Array(vec![crate::text::known(example)]));
         }
-        narrow(&mut inner, field.node, &field.limits);
+        narrow(&mut inner, field.node, field.limits);
         put(&mut properties, field.name, Value::Object(inner));
     }
     describe(schema, description);

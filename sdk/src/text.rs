@@ -31,8 +31,7 @@ pub(crate) fn text_of(value: &Value) -> String {
 }
 
 /// The value of JSON text that a macro wrote.
-#[doc(hidden)]
-pub fn known(text: &'static str) -> Value {
+pub(crate) fn known(text: &'static str) -> Value {
     parse(text).expect("the macros write JSON")
 }
 

@@ -1,21 +1,26 @@
 //! Between JSON and Rust values. Reading collects every fault with its JSON Pointer instead of
 //! stopping at the first.
+//!
+//! A value is made empty and then filled in place, so that the derives need to write tables only: the
+//! code that reads and writes a struct is here, once, and not in every component a hundred times.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
 use crate::failure::{Failure, Issue};
+use crate::schema::Field;
+
+/// A value that is filled from JSON in place.
+pub trait Fill {
+    /// Reads `value` into `self`; tells `reader` of faults, and may leave anything behind them.
+    fn fill(&mut self, value: Value, reader: &mut Reader);
+}
 
 /// A type that reads itself from JSON.
-pub trait FromJson: Sized {
-    /// Reads `value`; on a fault tells `reader` and answers `None`.
-    fn from_json(value: Value, reader: &mut Reader) -> Option<Self>;
-
-    /// What an absent field is; `None` when it must not be absent.
-    fn absent() -> Option<Self> {
-        None
-    }
+pub trait FromJson: Fill + Sized {
+    /// What it is before anything is read: the defaults of its fields.
+    fn blank() -> Self;
 }
 
 /// A type that writes itself as JSON.
@@ -44,7 +49,9 @@ pub trait ToJson {
 /// assert_eq!(pointers, ["/1", "/2"]);
 /// ```
 pub fn read<T: FromJson>(value: Value) -> Result<T, Failure> {
-    Reader::default().finish(value)
+    let mut read = T::blank();
+    Reader::default().finish(&mut read, value)?;
+    Ok(read)
 }
 
 /// Where a reading stands and what it found so far.
@@ -56,21 +63,22 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn finish<T: FromJson>(&mut self, value: Value) -> Result<T, Failure> {
-        match T::from_json(value, self) {
-            Some(read) if self.issues.is_empty() => Ok(read),
-            _ => Err(Failure::issues(std::mem::take(&mut self.issues))),
+    pub(crate) fn finish(&mut self, into: &mut dyn Fill, value: Value) -> Result<(), Failure> {
+        into.fill(value, self);
+        match self.issues.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::issues(std::mem::take(&mut self.issues))),
         }
     }
 
-    /// Notes a fault at the present place. Always `None`, to be returned.
-    pub fn refuse<T>(&mut self, keyword: &str, message: impl Into<String>) -> Option<T> {
-        self.issues.push(Issue { pointer: self.pointer.clone(), keyword: keyword.into(), message: message.into() });
-        None
+    /// Notes a fault at the present place.
+    pub fn refuse(&mut self, keyword: &str, message: &str) {
+        let (pointer, keyword, message) = (self.pointer.clone(), keyword.to_owned(), message.to_owned());
+        self.issues.push(Issue { pointer, keyword, message });
     }
 
-    /// Notes that `value` should have been `expected`. Always `None`.
-    pub fn wrong_type<T>(&mut self, expected: &str, value: &Value) -> Option<T> {
+    /// Notes that `value` should have been `expected`.
+    pub fn wrong_type(&mut self, expected: &str, value: &Value) {
         let found = match value {
             Value::Null => "null",
             Value::Bool(_) => "a boolean",
@@ -79,47 +87,100 @@ impl Reader {
             Value::Array(_) => "a list",
             Value::Object(_) => "an object",
         };
-        self.refuse("type", format!("is {found}; {expected} is expected"))
+        self.refuse("type", &format!("is {found}; {expected} is expected"));
     }
 
-    /// Runs `body` one level deeper, at `key`.
-    pub fn at<T>(&mut self, key: &str, body: impl FnOnce(&mut Reader) -> T) -> T {
+    /// Reads `value` into `into` one level deeper, at `key`.
+    pub fn at(&mut self, key: &str, into: &mut dyn Fill, value: Value) {
         let before = self.pointer.len();
         push_key(&mut self.pointer, key);
-        let answer = body(self);
+        into.fill(value, self);
         self.pointer.truncate(before);
-        answer
     }
 
-    /// Opens an object that has no other fields than `known`. Called by the derives.
-    #[doc(hidden)]
-    pub fn object(&mut self, value: Value, known: &[&str]) -> Option<Fields> {
-        let Value::Object(map) = value else { return self.wrong_type("an object", &value) };
-        for name in map.keys().filter(|name| !known.contains(&name.as_str())) {
-            let list = if known.is_empty() { "there are none".to_owned() } else { known.join(", ") };
-            let message = format!("`{name}` is not a field here; fields are: {list}");
-            self.at(name, |reader| reader.refuse::<()>("additionalProperties", message));
-        }
-        Some(Fields { map, printed: false })
+    /// Notes a fault one level deeper, at `key`.
+    pub fn refuse_at(&mut self, key: &str, keyword: &str, message: &str) {
+        let before = self.pointer.len();
+        push_key(&mut self.pointer, key);
+        self.refuse(keyword, message);
+        self.pointer.truncate(before);
     }
 
-    /// Opens an object as a program printed it: other fields are ignored, `null` means absent.
+    /// Reads an object's fields into the slots, one for each. A closed object has no others; in what a program
+    /// printed others are ignored, and `null` means absent. Called by the derives.
     #[doc(hidden)]
-    pub fn printed_object(&mut self, value: Value) -> Option<Fields> {
-        match value {
-            Value::Object(map) => Some(Fields { map, printed: true }),
-            other => self.wrong_type("an object", &other),
+    pub fn object(&mut self, value: Value, closed: bool, fields: &[Field], slots: &mut [&mut dyn Fill]) {
+        let Value::Object(mut map) = value else { return self.wrong_type("an object", &value) };
+        if closed {
+            for name in map.keys().filter(|name| !fields.iter().any(|field| field.name == name.as_str())) {
+                self.unknown(name, fields);
+            }
+        }
+        for (field, slot) in fields.iter().zip(slots) {
+            // Taken in place: removing would bring the rebalancing of trees into every component.
+            let name = if closed { field.name } else { field.printed };
+            match map.get_mut(name).map(Value::take).filter(|value| closed || !value.is_null()) {
+                Some(value) => {
+                    if field.allow_dash {
+                        let mut pointer = self.pointer.clone();
+                        push_key(&mut pointer, name);
+                        self.dashes.push(pointer);
+                    }
+                    self.at(name, *slot, value);
+                }
+                None if field.required => self.refuse_at(name, "required", "is missing"),
+                None => {}
+            }
         }
     }
 
-    /// Reads one of `words`. Called by the derives.
-    #[doc(hidden)]
-    pub fn choice(&mut self, value: Value, words: &[&'static str]) -> Option<&'static str> {
-        let Value::String(text) = value else { return self.wrong_type("a string", &value) };
-        match words.iter().find(|word| **word == text) {
-            Some(word) => Some(word),
-            None => self.refuse("enum", format!("`{text}` is not one of: {}", words.join(", "))),
+    fn unknown(&mut self, name: &str, fields: &[Field]) {
+        let mut message = format!("`{name}` is not a field here; ");
+        message.push_str(if fields.is_empty() { "there are none" } else { "fields are: " });
+        for (index, field) in fields.iter().enumerate() {
+            message.push_str(if index == 0 { "" } else { ", " });
+            message.push_str(field.name);
         }
+        self.refuse_at(name, "additionalProperties", &message);
+    }
+
+    /// Which of `words` it is. Called by the derives.
+    #[doc(hidden)]
+    pub fn choice(&mut self, value: &Value, words: &[&str]) -> Option<usize> {
+        let Value::String(text) = value else {
+            self.wrong_type("a string", value);
+            return None;
+        };
+        let found = words.iter().position(|word| *word == text.as_str());
+        if found.is_none() {
+            let mut message = format!("`{text}` is not one of: ");
+            for (index, word) in words.iter().enumerate() {
+                message.push_str(if index == 0 { "" } else { ", " });
+                message.push_str(word);
+            }
+            self.refuse("enum", &message);
+        }
+        found
+    }
+
+    /// The bits of a whole number between the bounds. JSON Schema counts `1.0` as one, so it is read as one.
+    fn integer(&mut self, value: &Value, low: i64, high: u64) -> Option<u64> {
+        let (negative, bits) = match (value.as_u64(), value.as_i64(), value.as_f64()) {
+            (Some(number), _, _) => (false, number),
+            (None, Some(number), _) => (true, number as u64),
+            (None, None, Some(number)) if number.fract() == 0.0 && number.abs() < 9.0e18 => {
+                (number < 0.0, number as i64 as u64)
+            }
+            _ => {
+                self.wrong_type("an integer", value);
+                return None;
+            }
+        };
+        let fits = if negative { bits as i64 >= low } else { bits <= high };
+        if !fits {
+            self.refuse("range", &format!("{value} is outside {low} to {high}"));
+        }
+        fits.then_some(bits)
     }
 }
 
@@ -135,138 +196,138 @@ pub(crate) fn push_key(pointer: &mut String, key: &str) {
     }
 }
 
-/// The fields of an object being read.
+/// Writes an object's fields, one value for each. Called by the derives.
 #[doc(hidden)]
-pub struct Fields {
-    map: Map<String, Value>,
-    printed: bool,
-}
-
-impl Fields {
-    /// Reads one field.
-    pub fn take<T: FromJson>(
-        &mut self,
-        reader: &mut Reader,
-        name: &str,
-        default: Option<fn() -> T>,
-        allow_dash: bool,
-    ) -> Option<T> {
-        // Taken in place: removing would bring the rebalancing of trees into every component.
-        let found = self.map.get_mut(name).map(Value::take).filter(|value| !(self.printed && value.is_null()));
-        reader.at(name, |reader| match (found, default) {
-            (Some(value), _) => {
-                if allow_dash {
-                    reader.dashes.push(reader.pointer.clone());
-                }
-                T::from_json(value, reader)
-            }
-            (None, Some(default)) => Some(default()),
-            (None, None) => T::absent().or_else(|| reader.refuse("required", "is missing")),
-        })
+pub fn object(fields: &[Field], values: &[&dyn ToJson]) -> Value {
+    let mut object = Map::new();
+    for (field, value) in fields.iter().zip(values) {
+        if !value.is_absent() {
+            object.insert(field.name.to_owned(), value.to_json());
+        }
     }
+    Value::Object(object)
 }
 
-/// Writes one field. Called by the derives.
-#[doc(hidden)]
-pub fn put(object: &mut Map<String, Value>, name: &str, value: &dyn ToJson) {
-    if !value.is_absent() {
-        object.insert(name.into(), value.to_json());
-    }
-}
-
-impl FromJson for bool {
-    fn from_json(value: Value, reader: &mut Reader) -> Option<bool> {
-        value.as_bool().or_else(|| reader.wrong_type("a boolean", &value))
-    }
-}
-
-impl FromJson for f64 {
-    fn from_json(value: Value, reader: &mut Reader) -> Option<f64> {
-        value.as_f64().or_else(|| reader.wrong_type("a number", &value))
-    }
-}
-
-impl FromJson for String {
-    fn from_json(value: Value, reader: &mut Reader) -> Option<String> {
+impl Fill for bool {
+    fn fill(&mut self, value: Value, reader: &mut Reader) {
         match value {
-            Value::String(text) => Some(text),
+            Value::Bool(read) => *self = read,
+            other => reader.wrong_type("a boolean", &other),
+        }
+    }
+}
+
+impl Fill for f64 {
+    fn fill(&mut self, value: Value, reader: &mut Reader) {
+        match value.as_f64() {
+            Some(read) => *self = read,
+            None => reader.wrong_type("a number", &value),
+        }
+    }
+}
+
+impl Fill for String {
+    fn fill(&mut self, value: Value, reader: &mut Reader) {
+        match value {
+            Value::String(text) => *self = text,
             other => reader.wrong_type("a string", &other),
         }
     }
 }
 
-impl FromJson for () {
-    fn from_json(value: Value, reader: &mut Reader) -> Option<()> {
-        value.as_null().or_else(|| reader.wrong_type("null", &value))
+impl Fill for () {
+    fn fill(&mut self, value: Value, reader: &mut Reader) {
+        if !value.is_null() {
+            reader.wrong_type("null", &value);
+        }
     }
 }
 
-impl FromJson for Value {
-    fn from_json(value: Value, _: &mut Reader) -> Option<Value> {
-        Some(value)
+impl Fill for Value {
+    fn fill(&mut self, value: Value, _: &mut Reader) {
+        *self = value;
     }
+}
+
+impl<T: FromJson> Fill for Option<T> {
+    fn fill(&mut self, value: Value, reader: &mut Reader) {
+        self.insert(T::blank()).fill(value, reader);
+    }
+}
+
+impl<T: FromJson> Fill for Vec<T> {
+    fn fill(&mut self, value: Value, reader: &mut Reader) {
+        let Value::Array(items) = value else { return reader.wrong_type("a list", &value) };
+        self.clear();
+        for (index, item) in items.into_iter().enumerate() {
+            let mut read = T::blank();
+            reader.at(&index.to_string(), &mut read, item);
+            self.push(read);
+        }
+    }
+}
+
+impl<T: FromJson> Fill for BTreeMap<String, T> {
+    fn fill(&mut self, value: Value, reader: &mut Reader) {
+        let Value::Object(items) = value else { return reader.wrong_type("an object", &value) };
+        self.clear();
+        for (key, item) in items {
+            let mut read = T::blank();
+            reader.at(&key, &mut read, item);
+            self.insert(key, read);
+        }
+    }
+}
+
+macro_rules! blank {
+    ($($ty:ty: $blank:expr;)*) => {$(
+        impl FromJson for $ty {
+            fn blank() -> $ty {
+                $blank
+            }
+        }
+    )*};
+}
+
+blank! {
+    bool: false;
+    f64: 0.0;
+    String: String::new();
+    (): ();
+    Value: Value::Null;
 }
 
 impl<T: FromJson> FromJson for Option<T> {
-    fn from_json(value: Value, reader: &mut Reader) -> Option<Option<T>> {
-        T::from_json(value, reader).map(Some)
-    }
-
-    fn absent() -> Option<Option<T>> {
-        Some(None)
+    fn blank() -> Option<T> {
+        None
     }
 }
 
 impl<T: FromJson> FromJson for Vec<T> {
-    fn from_json(value: Value, reader: &mut Reader) -> Option<Vec<T>> {
-        let Value::Array(items) = value else { return reader.wrong_type("a list", &value) };
-        let mut read = Vec::with_capacity(items.len());
-        let mut whole = true;
-        for (index, item) in items.into_iter().enumerate() {
-            match reader.at(&index.to_string(), |reader| T::from_json(item, reader)) {
-                Some(item) => read.push(item),
-                None => whole = false,
-            }
-        }
-        whole.then_some(read)
+    fn blank() -> Vec<T> {
+        Vec::new()
     }
 }
 
 impl<T: FromJson> FromJson for BTreeMap<String, T> {
-    fn from_json(value: Value, reader: &mut Reader) -> Option<BTreeMap<String, T>> {
-        let Value::Object(items) = value else { return reader.wrong_type("an object", &value) };
-        let mut read = BTreeMap::new();
-        let mut whole = true;
-        for (key, item) in items {
-            match reader.at(&key, |reader| T::from_json(item, reader)) {
-                Some(item) => _ = read.insert(key, item),
-                None => whole = false,
-            }
-        }
-        whole.then_some(read)
+    fn blank() -> BTreeMap<String, T> {
+        BTreeMap::new()
     }
-}
-
-/// JSON Schema counts `1.0` as an integer, so it is read as one.
-fn integer(value: &Value) -> Option<i128> {
-    if let Some(number) = value.as_i64() {
-        return Some(number.into());
-    }
-    if let Some(number) = value.as_u64() {
-        return Some(number.into());
-    }
-    let number = value.as_f64()?;
-    (number.fract() == 0.0 && number.abs() < 9.0e18).then_some(number as i128)
 }
 
 macro_rules! integers {
     ($($ty:ident)*) => {$(
+        impl Fill for $ty {
+            fn fill(&mut self, value: Value, reader: &mut Reader) {
+                if let Some(read) = reader.integer(&value, $ty::MIN as i64, $ty::MAX as u64) {
+                    *self = read as $ty;
+                }
+            }
+        }
+
         impl FromJson for $ty {
-            fn from_json(value: Value, reader: &mut Reader) -> Option<$ty> {
-                let Some(number) = integer(&value) else { return reader.wrong_type("an integer", &value) };
-                <$ty>::try_from(number).ok().or_else(|| {
-                    reader.refuse("range", format!("{number} is outside {} to {}", <$ty>::MIN, <$ty>::MAX))
-                })
+            fn blank() -> $ty {
+                0
             }
         }
 
@@ -312,7 +373,10 @@ impl ToJson for Value {
 
 impl<T: ToJson> ToJson for Option<T> {
     fn to_json(&self) -> Value {
-        self.as_ref().map_or(Value::Null, ToJson::to_json)
+        match self {
+            Some(value) => value.to_json(),
+            None => Value::Null,
+        }
     }
 
     fn is_absent(&self) -> bool {
@@ -322,7 +386,11 @@ impl<T: ToJson> ToJson for Option<T> {
 
 impl<T: ToJson> ToJson for Vec<T> {
     fn to_json(&self) -> Value {
-        Value::Array(self.iter().map(ToJson::to_json).collect())
+        let mut list = Vec::with_capacity(self.len());
+        for item in self {
+            list.push(item.to_json());
+        }
+        Value::Array(list)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A verb: arguments in, a plan out; output in, a typed result out.
 
-use plan::manifest::{Example, VerbManifest};
+use plan::manifest::{Example, Golden, VerbManifest};
 use plan::step;
 use serde_json::Value;
 
@@ -8,7 +8,8 @@ use crate::builder::Plan;
 use crate::context::Context;
 use crate::failure::{Code, Failure, Result};
 use crate::outputs::{Outputs, one_line};
-use crate::text::parse;
+use crate::schema::Node;
+use crate::text::{known, parse};
 use crate::value::{Reader, ToJson};
 use crate::{Args, Effect, Output, finish, schema};
 
@@ -65,7 +66,48 @@ pub trait Described {
     const FACTS: Facts;
 
     /// Arguments that work, tried at every load.
-    fn examples() -> Vec<Example>;
+    const EXAMPLES: &'static [Shown];
+}
+
+/// Arguments that work, perhaps with a recorded answer. Data, as most examples are literals.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown {
+    /// The arguments.
+    pub args: Json,
+    /// What a machine answered and what that means.
+    pub golden: Option<Recorded>,
+}
+
+/// A recorded answer and its meaning.
+#[derive(Clone, Copy, Debug)]
+pub struct Recorded {
+    /// Exit code of the last step.
+    pub exit_code: i32,
+    /// Standard output.
+    pub stdout: &'static str,
+    /// Standard error.
+    pub stderr: &'static str,
+    /// The typed result that must come out.
+    pub result: Json,
+}
+
+/// A JSON value in a constant.
+#[derive(Clone, Copy, Debug)]
+pub enum Json {
+    /// As text.
+    Text(&'static str),
+    /// Put together when it is asked for.
+    Made(fn() -> Value),
+}
+
+impl Json {
+    /// The value.
+    pub fn value(self) -> Value {
+        match self {
+            Json::Text(text) => known(text),
+            Json::Made(make) => make(),
+        }
+    }
 }
 
 /// What there is to say of a verb without arguments.
@@ -127,12 +169,18 @@ pub struct Entry {
     pub name: &'static str,
     /// The least effect of its plans.
     pub effect: Effect,
-    manifest: fn() -> VerbManifest,
-    plan: fn(&Context, &str) -> Result<step::Plan>,
-    interpret: fn(Value, &Outputs) -> Result<Interpretation>,
-    #[cfg(not(target_family = "wasm"))]
-    dashes: fn(Value) -> Vec<String>,
+    facts: &'static Facts,
+    examples: &'static [Shown],
+    args: &'static Node,
+    result: &'static Node,
+    plan: PlanFor,
+    interpret: InterpretFor,
 }
+
+/// Reads the arguments and plans. The reader remembers what it found.
+type PlanFor = fn(&Context, Value, &mut Reader) -> Result<Plan>;
+/// Reads the arguments, judges and interprets: verdict, typed result, one line.
+type InterpretFor = fn(Value, &Outputs) -> Result<(Verdict, Value, String)>;
 
 impl Entry {
     /// `V` as an entry.
@@ -140,17 +188,32 @@ impl Entry {
         Entry {
             name: V::FACTS.name,
             effect: V::FACTS.effect,
-            manifest: manifest::<V>,
+            facts: &V::FACTS,
+            examples: V::EXAMPLES,
+            args: V::NODE,
+            result: <V::Output as schema::Schema>::NODE,
             plan: plan_for::<V>,
             interpret: interpret_for::<V>,
-            #[cfg(not(target_family = "wasm"))]
-            dashes: dashes_of::<V>,
         }
     }
 
     /// What the plugin says of this verb.
     pub fn manifest(&self) -> VerbManifest {
-        (self.manifest)()
+        let facts = self.facts;
+        let args_schema = self.args.to_document();
+        let summary = facts.summary.or_else(|| args_schema.get("description")?.as_str()).unwrap_or_default();
+        VerbManifest {
+            name: facts.name.to_owned(),
+            summary: summary.lines().next().unwrap_or_default().to_owned(),
+            effect: facts.effect,
+            idempotent: facts.idempotent,
+            cancel: facts.cancel.as_str().to_owned(),
+            default_timeout_ms: facts.timeout_ms,
+            needs: facts.needs.map(str::to_owned),
+            args_schema,
+            result_schema: self.result.to_document(),
+            examples: self.examples.iter().map(example).collect(),
+        }
     }
 
     /// The plan for `args`, JSON text.
@@ -158,13 +221,22 @@ impl Entry {
     /// # Errors
     /// The verb's refusal, or why nobody could run the plan.
     pub fn plan(&self, context: &Context, args: &str) -> Result<step::Plan> {
-        (self.plan)(context, args)
+        let mut reader = Reader::default();
+        let plan = (self.plan)(context, parse(args)?, &mut reader).map_err(|failure| match failure.code {
+            Code::InvalidArgs | Code::Unsupported => failure,
+            // There is no output to read or to fail yet: whatever went wrong, this cannot be planned.
+            Code::ParseFailed | Code::NotSucceeded => Failure::unsupported(failure.message),
+        })?;
+        finish::finish(plan, self.effect, args, &reader.dashes)
     }
 
     /// The pointers of the arguments in `args` that may begin with `-`.
     #[cfg(not(target_family = "wasm"))]
     pub(crate) fn dashes(&self, args: &Value) -> Vec<String> {
-        (self.dashes)(args.clone())
+        let mut reader = Reader::default();
+        // Where they are is known even when nothing can be planned.
+        let _ = (self.plan)(&crate::test::context(), args.clone(), &mut reader);
+        reader.dashes
     }
 
     /// The judgement of what an attempt printed.
@@ -172,59 +244,34 @@ impl Entry {
     /// # Errors
     /// Why the output cannot be read.
     pub fn interpret(&self, args: Value, outputs: &Outputs) -> Result<Interpretation> {
-        (self.interpret)(args, outputs)
+        let (succeeded, result, summary) = match (self.interpret)(args, outputs) {
+            Ok((verdict, result, summary)) => (verdict == Verdict::Succeeded, result, summary),
+            Err(failure) if failure.code == Code::NotSucceeded => (false, Value::Null, failure.message),
+            Err(failure) => return Err(failure),
+        };
+        Ok(Interpretation { succeeded, result, summary: one_line(&summary, step::MAX_SUMMARY_BYTES) })
     }
 }
 
-fn manifest<V: Verb>() -> VerbManifest {
-    let facts = V::FACTS;
-    let args_schema = schema::document::<V>();
-    let summary = facts.summary.or_else(|| args_schema.get("description")?.as_str()).unwrap_or_default();
-    VerbManifest {
-        name: facts.name.to_owned(),
-        summary: summary.lines().next().unwrap_or_default().to_owned(),
-        effect: facts.effect,
-        idempotent: facts.idempotent,
-        cancel: facts.cancel.as_str().to_owned(),
-        default_timeout_ms: facts.timeout_ms,
-        needs: facts.needs.map(str::to_owned),
-        args_schema,
-        result_schema: schema::document::<V::Output>(),
-        examples: V::examples(),
-    }
+fn plan_for<V: Verb>(context: &Context, args: Value, reader: &mut Reader) -> Result<Plan> {
+    let mut verb = V::blank();
+    reader.finish(&mut verb, args)?;
+    verb.plan(context)
 }
 
-pub(crate) fn plan_for<V: Verb>(context: &Context, args: &str) -> Result<step::Plan> {
-    let mut reader = Reader::default();
-    let verb: V = reader.finish(parse(args)?)?;
-    let plan = verb.plan(context).map_err(|failure| match failure.code {
-        Code::InvalidArgs | Code::Unsupported => failure,
-        // There is no output to read or to fail yet: whatever went wrong, this cannot be planned.
-        Code::ParseFailed | Code::NotSucceeded => Failure::unsupported(failure.message),
-    })?;
-    finish::finish(plan, V::FACTS.effect, args, &reader.dashes)
+fn interpret_for<V: Verb>(args: Value, outputs: &Outputs) -> Result<(Verdict, Value, String)> {
+    let mut verb = V::blank();
+    Reader::default().finish(&mut verb, args)?;
+    let result = verb.interpret(outputs)?;
+    Ok((verb.judge(outputs), result.to_json(), verb.summarize(outputs, &result)))
 }
 
-#[cfg(not(target_family = "wasm"))]
-fn dashes_of<V: Verb>(args: Value) -> Vec<String> {
-    let mut reader = Reader::default();
-    let _ = reader.finish::<V>(args);
-    reader.dashes
-}
-
-pub(crate) fn interpret_for<V: Verb>(args: Value, outputs: &Outputs) -> Result<Interpretation> {
-    let verb: V = Reader::default().finish(args)?;
-    let judged = verb.judge(outputs);
-    match verb.interpret(outputs) {
-        Ok(result) => Ok(Interpretation {
-            succeeded: judged == Verdict::Succeeded,
-            summary: one_line(&verb.summarize(outputs, &result), step::MAX_SUMMARY_BYTES),
-            result: result.to_json(),
-        }),
-        Err(failure) if failure.code == Code::NotSucceeded => {
-            let summary = one_line(&failure.message, step::MAX_SUMMARY_BYTES);
-            Ok(Interpretation { succeeded: false, result: Value::Null, summary })
-        }
-        Err(failure) => Err(failure),
-    }
+fn example(shown: &Shown) -> Example {
+    let golden = shown.golden.map(|golden| Golden {
+        exit_code: golden.exit_code,
+        stdout: golden.stdout.to_owned(),
+        stderr: golden.stderr.to_owned(),
+        result: golden.result.value(),
+    });
+    Example { args: shown.args.value(), golden }
 }

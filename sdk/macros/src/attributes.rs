@@ -106,7 +106,7 @@ impl Limits {
         Ok(limits)
     }
 
-    /// A constant expression of type `viworks_sdk::schema::Limits` for a value of type `ty`.
+    /// A constant expression of type `&viworks_sdk::schema::Limits` for a value of type `ty`.
     pub fn tokens(&self, ty: &Type) -> syn::Result<TokenStream> {
         let ty = within(ty, &["Option"]).unwrap_or(ty);
         let mut fields = TokenStream::new();
@@ -139,15 +139,15 @@ impl Limits {
         if let Some(items) = &self.items {
             let item = within(ty, &["Vec", "BTreeMap"]).unwrap_or(ty);
             let items = items.tokens(item)?;
-            fields.extend(quote! { items: Some(&#items), });
+            fields.extend(quote! { items: Some(#items), });
         }
         if let Some(keys) = &self.keys {
             let keys = keys.tokens(ty)?;
-            fields.extend(quote! { keys: Some(&#keys), });
+            fields.extend(quote! { keys: Some(#keys), });
         }
         Ok(match fields.is_empty() {
             true => quote! { ::viworks_sdk::schema::Limits::NONE },
-            false => quote! { ::viworks_sdk::schema::Limits { #fields ..::viworks_sdk::schema::Limits::NONE } },
+            false => quote! { &::viworks_sdk::schema::Limits { #fields ..*::viworks_sdk::schema::Limits::NONE } },
         })
     }
 }

@@ -29,6 +29,8 @@ pub fn derive(input: DeriveInput) -> syn::Result<TokenStream> {
         variants.push(&variant.ident);
         words.push(word);
     }
+    let first = &variants[0];
+    let indices = 0..variants.len();
     let name = &input.ident;
     let description = docs(&input.attrs);
     Ok(quote! {
@@ -42,20 +44,22 @@ pub fn derive(input: DeriveInput) -> syn::Result<TokenStream> {
             const NODE: &'static ::viworks_sdk::schema::Node =
                 &::viworks_sdk::schema::Node::Choice { description: #description, words: &[#(#words),*] };
         }
-        impl ::viworks_sdk::value::FromJson for #name {
-            fn from_json(
-                value: ::viworks_sdk::json::Value,
-                reader: &mut ::viworks_sdk::value::Reader,
-            ) -> ::std::option::Option<Self> {
-                match reader.choice(value, &[#(#words),*])? {
-                    #(#words => ::std::option::Option::Some(#name::#variants),)*
-                    _ => ::std::option::Option::None,
+        impl ::viworks_sdk::value::Fill for #name {
+            fn fill(&mut self, value: ::viworks_sdk::json::Value, reader: &mut ::viworks_sdk::value::Reader) {
+                match reader.choice(&value, &[#(#words),*]) {
+                    #(::std::option::Option::Some(#indices) => *self = #name::#variants,)*
+                    _ => {}
                 }
             }
         }
-        impl ::viworks_sdk::builder::Values for &#name {
-            fn into_values(self) -> ::std::vec::Vec<::std::string::String> {
-                ::std::vec![::std::string::String::from(self.as_str())]
+        impl ::viworks_sdk::value::FromJson for #name {
+            fn blank() -> Self {
+                #name::#first
+            }
+        }
+        impl ::viworks_sdk::builder::Values for #name {
+            fn each(&self, give: &mut dyn FnMut(&str)) {
+                give(self.as_str());
             }
         }
         impl ::viworks_sdk::value::ToJson for #name {

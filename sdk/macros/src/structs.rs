@@ -15,10 +15,10 @@ pub enum Role {
 }
 
 struct Parts {
-    schema: TokenStream,
-    read: TokenStream,
-    write: TokenStream,
-    known: Vec<String>,
+    /// The field as data.
+    field: TokenStream,
+    /// What it is before anything is read.
+    blank: TokenStream,
     ident: syn::Ident,
 }
 
@@ -42,47 +42,38 @@ pub fn derive(input: DeriveInput, role: Role) -> syn::Result<TokenStream> {
     let name = &input.ident;
     let description = docs(&input.attrs);
     let closed = role == Role::Args;
-    let schemas = parts.iter().map(|part| &part.schema);
-    let known = parts.iter().flat_map(|part| &part.known);
-    let reads = parts.iter().map(|part| &part.read);
+    let fields = parts.iter().map(|part| &part.field);
+    let blanks = parts.iter().map(|part| &part.blank);
     let idents: Vec<_> = parts.iter().map(|part| &part.ident).collect();
-    let open = match role {
-        Role::Args => quote! { reader.object(value, &[#(#known),*])? },
-        Role::Output => quote! { reader.printed_object(value)? },
-    };
     let rest = match role {
         Role::Args => quote! { impl ::viworks_sdk::Args for #name {} },
-        Role::Output => {
-            let writes = parts.iter().map(|part| &part.write);
-            quote! {
-                impl ::viworks_sdk::value::ToJson for #name {
-                    fn to_json(&self) -> ::viworks_sdk::json::Value {
-                        let mut object = ::viworks_sdk::json::Map::new();
-                        #(#writes)*
-                        ::viworks_sdk::json::Value::Object(object)
-                    }
+        Role::Output => quote! {
+            impl ::viworks_sdk::value::ToJson for #name {
+                fn to_json(&self) -> ::viworks_sdk::json::Value {
+                    ::viworks_sdk::value::object(Self::FIELDS, &[#(&self.#idents),*])
                 }
             }
-        }
+        },
     };
     Ok(quote! {
+        impl #name {
+            const FIELDS: &'static [::viworks_sdk::schema::Field] = &[#(#fields),*];
+        }
         impl ::viworks_sdk::schema::Schema for #name {
             const NODE: &'static ::viworks_sdk::schema::Node = &::viworks_sdk::schema::Node::Object {
                 description: #description,
                 closed: #closed,
-                fields: &[#(#schemas),*],
+                fields: Self::FIELDS,
             };
         }
+        impl ::viworks_sdk::value::Fill for #name {
+            fn fill(&mut self, value: ::viworks_sdk::json::Value, reader: &mut ::viworks_sdk::value::Reader) {
+                reader.object(value, #closed, Self::FIELDS, &mut [#(&mut self.#idents),*]);
+            }
+        }
         impl ::viworks_sdk::value::FromJson for #name {
-            fn from_json(
-                value: ::viworks_sdk::json::Value,
-                reader: &mut ::viworks_sdk::value::Reader,
-            ) -> ::std::option::Option<Self> {
-                #[allow(unused_mut, unused_variables, reason = "a struct without fields reads none")]
-                let mut fields = #open;
-                // All fields are read before any is asked for, so that all faults are reported at once.
-                #(#reads)*
-                ::std::option::Option::Some(#name { #(#idents: #idents?),* })
+            fn blank() -> Self {
+                #name { #(#idents: #blanks),* }
             }
         }
         #rest
@@ -107,7 +98,7 @@ fn part(field: &syn::Field, role: Role) -> syn::Result<Parts> {
             expr => quote! { #expr },
         },
     });
-    let (default_json, default_fn) = match &default {
+    let (default_json, blank) = match &default {
         Some(expr) => (
             quote! {
                 ::std::option::Option::Some((|| {
@@ -115,9 +106,9 @@ fn part(field: &syn::Field, role: Role) -> syn::Result<Parts> {
                     ::viworks_sdk::value::ToJson::to_json(&value)
                 }) as fn() -> ::viworks_sdk::json::Value)
             },
-            quote! { ::std::option::Option::Some((|| #expr) as fn() -> #ty) },
+            expr.clone(),
         ),
-        None => (quote! { ::std::option::Option::None }, quote! { ::std::option::Option::None }),
+        None => (quote! { ::std::option::Option::None }, quote! { <#ty as ::viworks_sdk::value::FromJson>::blank() }),
     };
     let example = match said.example {
         Some(text) => quote! { ::std::option::Option::Some(#text) },
@@ -126,20 +117,20 @@ fn part(field: &syn::Field, role: Role) -> syn::Result<Parts> {
     let has_default = default.is_some();
     let allow_dash = said.allow_dash;
     Ok(Parts {
-        schema: quote! {
+        field: quote! {
             ::viworks_sdk::schema::Field {
                 name: #name,
+                printed: #printed,
                 description: #description,
                 node: <#ty as ::viworks_sdk::schema::Schema>::NODE,
                 required: <#ty as ::viworks_sdk::schema::Schema>::REQUIRED && !#has_default,
+                allow_dash: #allow_dash,
                 default: #default_json,
                 example: #example,
                 limits: #limits,
             }
         },
-        read: quote! { let #ident: ::std::option::Option<#ty> = fields.take(reader, #printed, #default_fn, #allow_dash); },
-        write: quote! { ::viworks_sdk::value::put(&mut object, #name, &self.#ident); },
-        known: vec![name],
+        blank,
         ident,
     })
 }

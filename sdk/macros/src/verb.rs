@@ -61,9 +61,7 @@ pub fn attribute(attribute: TokenStream, item: TokenStream) -> syn::Result<Token
                 cancel: ::viworks_sdk::verb::Cancel::#cancel,
                 timeout_ms: #timeout_ms,
             };
-            fn examples() -> ::std::vec::Vec<::viworks_sdk::manifest::Example> {
-                ::std::vec![#(#examples),*]
-            }
+            const EXAMPLES: &'static [::viworks_sdk::verb::Shown] = &[#(#examples),*];
         }
     })
 }
@@ -87,7 +85,7 @@ impl Facts {
         } else if meta.path.is_ident("example") {
             let args = value(meta.value()?.parse()?);
             self.examples.push(quote! {
-                ::viworks_sdk::manifest::Example { args: #args, golden: ::std::option::Option::None }
+                ::viworks_sdk::verb::Shown { args: #args, golden: ::std::option::Option::None }
             });
         } else if meta.path.is_ident("golden") {
             self.examples.push(golden(meta)?);
@@ -103,8 +101,8 @@ impl Facts {
 /// would put them together.
 fn value(expr: Expr) -> TokenStream {
     match literal::json(&expr) {
-        Some(text) => quote! { ::viworks_sdk::json::known(#text) },
-        None => quote! { #expr },
+        Some(text) => quote! { ::viworks_sdk::verb::Json::Text(#text) },
+        None => quote! { ::viworks_sdk::verb::Json::Made(|| #expr) },
     }
 }
 
@@ -131,12 +129,12 @@ fn golden(meta: &syn::meta::ParseNestedMeta) -> syn::Result<TokenStream> {
     let args = args.ok_or_else(|| meta.error("a golden example has args = json!({…})"))?;
     let result = result.ok_or_else(|| meta.error("a golden example has result = json!(…)"))?;
     Ok(quote! {
-        ::viworks_sdk::manifest::Example {
+        ::viworks_sdk::verb::Shown {
             args: #args,
-            golden: ::std::option::Option::Some(::viworks_sdk::manifest::Golden {
+            golden: ::std::option::Option::Some(::viworks_sdk::verb::Recorded {
                 exit_code: #exit_code,
-                stdout: ::std::string::String::from(#stdout),
-                stderr: ::std::string::String::from(#stderr),
+                stdout: #stdout,
+                stderr: #stderr,
                 result: #result,
             }),
         }

@@ -342,7 +342,6 @@ const HOSTILE: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate as viworks_sdk;
     use crate::prelude::*;
 
     /// Does what it should not.
