@@ -9,3 +9,4 @@ mod refusals;
 mod agents_door;
 mod command_line;
 mod operating;
+mod docs_plugins;

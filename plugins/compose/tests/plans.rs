@@ -176,3 +176,8 @@ fn arguments_that_cannot_go_together_are_refused_where_they_are() {
         "/file",
     );
 }
+
+#[test]
+fn recorded_answers_of_real_engines_mean_what_they_meant() {
+    test::golden(&PLUGIN, env!("CARGO_MANIFEST_DIR"));
+}

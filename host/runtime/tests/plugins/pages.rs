@@ -43,6 +43,13 @@ fn every_code_has_a_page_with_its_gate_an_example_and_its_cure_and_no_page_is_le
             "{name}: the page says `{mend}`, the gate `{cure}`"
         );
     }
+    let table = std::fs::read_to_string(pages().with_extension("md")).expect("docs/plugins.md");
+    let rows = Code::ALL.iter().map(|code| {
+        let (gate, name, cure) = (code.gate(), code.as_str(), code.cure());
+        format!("| {gate} | [`{name}`](plugins/{name}.md) | {cure} |\n")
+    });
+    let rows: String = rows.collect();
+    assert!(table.contains(&format!("| gate | code | cure |\n|---|---|---|\n{rows}\n")), "docs/plugins.md:\n{rows}");
     let files = std::fs::read_dir(pages()).expect("a folder").map(|entry| entry.expect("an entry").file_name());
     let files: BTreeSet<String> = files.map(|name| name.to_string_lossy().into_owned()).collect();
     let wanted: BTreeSet<String> = Code::ALL.iter().map(|code| format!("{}.md", code.as_str())).collect();
