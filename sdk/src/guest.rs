@@ -26,7 +26,7 @@ pub type InterpretAnswer = std::result::Result<Interpretation, GuestFailure>;
 /// Answers `describe`.
 pub fn describe(plugin: &Plugin) -> String {
     report_panics();
-    serde_json::to_string(&plugin.manifest()).expect("a manifest has text keys only")
+    plugin.describe()
 }
 
 /// Answers `plan`.

@@ -2,9 +2,10 @@
 
 use plan::manifest::{ABI, Manifest};
 use plan::policy::{ProgramRule, Rules};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::failure::{Failure, Result};
+use crate::text::text_of;
 use crate::verb::Entry;
 use crate::{Effect, schema};
 
@@ -50,6 +51,15 @@ impl Plugin {
         }
     }
 
+    /// The JSON text of the manifest. The same as serde's, without a serializer in every component.
+    #[cfg_attr(
+        not(target_family = "wasm"),
+        expect(dead_code, reason = "only components are asked to describe themselves")
+    )]
+    pub(crate) fn describe(&self) -> String {
+        text_of(&manifest_json(self.manifest()))
+    }
+
     /// The verb called `name`.
     ///
     /// # Errors
@@ -60,6 +70,92 @@ impl Plugin {
             Failure::unsupported(format!("no verb `{name}` here; there are: {}", names.join(", ")))
         })
     }
+}
+
+fn manifest_json(manifest: Manifest) -> Value {
+    let Manifest { abi, name, version, summary, verbs, grants, config_schema } = manifest;
+    let mut object = Map::new();
+    put(&mut object, "abi", abi);
+    put(&mut object, "name", name);
+    put(&mut object, "version", version);
+    put(&mut object, "summary", summary);
+    put(&mut object, "verbs", list(verbs, verb_json));
+    let Rules { effects, programs } = grants;
+    let mut rules = Map::new();
+    put(&mut rules, "effects", list(effects, |effect| effect.as_str().into()));
+    put(&mut rules, "programs", list(programs, rule_json));
+    put(&mut object, "grants", rules);
+    if let Some(schema) = config_schema {
+        put(&mut object, "config_schema", schema);
+    }
+    Value::Object(object)
+}
+
+fn verb_json(verb: VerbManifest) -> Value {
+    let VerbManifest { name, summary, effect, idempotent, cancel, default_timeout_ms, needs, .. } = verb;
+    let mut object = Map::new();
+    put(&mut object, "name", name);
+    put(&mut object, "summary", summary);
+    put(&mut object, "effect", effect.as_str());
+    put(&mut object, "idempotent", idempotent);
+    put(&mut object, "cancel", cancel);
+    put(&mut object, "default_timeout_ms", default_timeout_ms);
+    if let Some(needs) = needs {
+        put(&mut object, "needs", needs);
+    }
+    put(&mut object, "args_schema", verb.args_schema);
+    put(&mut object, "result_schema", verb.result_schema);
+    put(&mut object, "examples", list(verb.examples, example_json));
+    Value::Object(object)
+}
+
+fn example_json(example: Example) -> Value {
+    let mut object = Map::new();
+    put(&mut object, "args", example.args);
+    if let Some(Golden { exit_code, stdout, stderr, result }) = example.golden {
+        let mut golden = Map::new();
+        put(&mut golden, "exit_code", exit_code);
+        put(&mut golden, "stdout", stdout);
+        put(&mut golden, "stderr", stderr);
+        put(&mut golden, "result", result);
+        put(&mut object, "golden", golden);
+    }
+    Value::Object(object)
+}
+
+fn rule_json(rule: ProgramRule) -> Value {
+    let ProgramRule { program, path, args, env, cwd, stdin, max_timeout_ms } = rule;
+    let mut object = Map::new();
+    put(&mut object, "program", program);
+    if let Some(path) = path {
+        put(&mut object, "path", path);
+    }
+    put(&mut object, "args", list(args, |pattern| list(pattern, Value::String)));
+    if !env.is_empty() {
+        put(&mut object, "env", list(env, Value::String));
+    }
+    if !cwd.is_empty() {
+        put(&mut object, "cwd", list(cwd, Value::String));
+    }
+    if stdin {
+        put(&mut object, "stdin", stdin);
+    }
+    if let Some(limit) = max_timeout_ms {
+        put(&mut object, "max_timeout_ms", limit);
+    }
+    Value::Object(object)
+}
+
+fn put(object: &mut Map<String, Value>, key: &str, value: impl Into<Value>) {
+    object.insert(key.to_owned(), value.into());
+}
+
+fn list<T>(items: Vec<T>, json: fn(T) -> Value) -> Value {
+    let mut list = Vec::with_capacity(items.len());
+    for item in items {
+        list.push(json(item));
+    }
+    Value::Array(list)
 }
 
 /// Asks the operator to allow a program, with any arguments unless [`Grant::args`] says which.
@@ -115,5 +211,57 @@ impl From<Grant> for ProgramRule {
             rule.args.push(vec!["**".to_owned()]);
         }
         rule
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::step::Plan;
+
+    #[test]
+    fn a_component_describes_itself_as_serde_would() {
+        let full = ProgramRule {
+            path: Some("/bin/x".into()),
+            max_timeout_ms: Some(7),
+            ..allow("x").args(["a", "**"]).env("E").cwd("/srv").stdin().into()
+        };
+        let golden = Golden { exit_code: 1, stdout: "o".into(), stderr: "e".into(), result: Value::Null };
+        let verb = VerbManifest {
+            name: "a.b".into(),
+            summary: "A".into(),
+            effect: Effect::Host,
+            idempotent: true,
+            cancel: "clean".into(),
+            default_timeout_ms: 5,
+            needs: Some("docker".into()),
+            args_schema: Value::Bool(true),
+            result_schema: Value::Bool(false),
+            examples: vec![
+                Example { args: Value::Null, golden: Some(golden) },
+                Example { args: Value::Null, golden: None },
+            ],
+        };
+        let manifest = Manifest {
+            abi: ABI.into(),
+            name: "a".into(),
+            version: "1.0.0".into(),
+            summary: "A".into(),
+            verbs: vec![verb.clone(), VerbManifest { needs: None, ..verb }],
+            grants: Rules { effects: Effect::ALL.to_vec(), programs: vec![full, allow("y").into()] },
+            config_schema: Some(Value::Bool(true)),
+        };
+        assert_eq!(manifest_json(manifest.clone()), serde_json::to_value(&manifest).expect("serializes"));
+        let bare = Manifest { config_schema: None, ..manifest };
+        assert_eq!(manifest_json(bare.clone()), serde_json::to_value(&bare).expect("serializes"));
+    }
+
+    #[test]
+    fn a_grant_without_patterns_allows_any_arguments() {
+        let rules = Rules { effects: vec![Effect::Read], programs: vec![allow("x").into()] };
+        let mut step = crate::step::Step::new("x");
+        step.args = vec!["anything".into()];
+        let plan = Plan { steps: vec![step], effect: Effect::Read, locks: Vec::new(), summary: String::new() };
+        assert_eq!(rules.permit(&plan), Ok(()));
     }
 }

@@ -269,7 +269,7 @@ fn output_is_read_leniently_and_written_as_promised() {
     assert_eq!(answer.result, json!({ "count": 2 }));
     let answer = test::interpret::<Copy>(args.clone(), &test::exited(1).with_stderr("no\n")).expect("judged");
     assert_eq!((answer.succeeded, answer.result, answer.summary.as_str()), (false, Value::Null, "exited with 1: no"));
-    for (printed, reason) in [("", "EOF"), ("[]", "an object is expected"), (r#"{"Count":-1}"#, "/Count")] {
+    for (printed, reason) in [("", "ends too early"), ("[]", "an object is expected"), (r#"{"Count":-1}"#, "/Count")] {
         let failure =
             test::interpret::<Copy>(args.clone(), &test::exited(0).with_stdout(printed)).expect_err("refused");
         assert_eq!(failure.code, Code::ParseFailed);

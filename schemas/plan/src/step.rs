@@ -117,13 +117,42 @@ impl Plan {
             faults.add("/summary", format!("at most {MAX_SUMMARY_BYTES} bytes on one line, no control characters"));
         }
         if faults.0.is_empty() {
-            let size = serde_json::to_vec(self).map_or(usize::MAX, |text| text.len());
+            let size = self.json_bytes();
             if size > MAX_PLAN_BYTES {
                 faults.add("", format!("{size} bytes of JSON; a plan has at most {MAX_PLAN_BYTES}"));
             }
         }
         if faults.0.is_empty() { Ok(()) } else { Err(faults.0) }
     }
+}
+
+impl Plan {
+    /// Bytes of its JSON text. Counted rather than written: a plugin, which checks its plans too, would
+    /// otherwise carry a serializer for this alone.
+    fn json_bytes(&self) -> usize {
+        let steps: usize = self.steps.iter().map(|step| step.json_bytes() + ",".len()).sum();
+        let locks = list_bytes("locks", &self.locks);
+        let (effect, summary) = (text_bytes(self.effect.as_str()), text_bytes(&self.summary));
+        r#"{"steps":[],"effect":,"summary":}"#.len() + steps - ",".len() + effect + locks + summary
+    }
+}
+
+/// Bytes of `"name":[…],`; none for an empty list, which is left out.
+fn list_bytes(name: &str, items: &[String]) -> usize {
+    match items.is_empty() {
+        true => 0,
+        false => name.len() + r#""":[],"#.len() + items.iter().map(|item| text_bytes(item) + 1).sum::<usize>() - 1,
+    }
+}
+
+/// Bytes of `text` as a JSON string.
+fn text_bytes(text: &str) -> usize {
+    let bytes = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 8 | 12 => 2,
+        0..32 => r"\u0000".len(),
+        _ => 1,
+    };
+    r#""""#.len() + text.bytes().map(bytes).sum::<usize>()
 }
 
 struct Faults(Vec<PlanFault>);
@@ -135,6 +164,18 @@ impl Faults {
 }
 
 impl Step {
+    fn json_bytes(&self) -> usize {
+        let field = |name: &str, value: usize| r#","":"#.len() + name.len() + value;
+        let mut bytes = r#"{"program":}"#.len() + text_bytes(&self.program) + list_bytes("args", &self.args);
+        if !self.env.is_empty() {
+            let pairs = self.env.iter().map(|(name, value)| text_bytes(name) + text_bytes(value) + ":,".len());
+            bytes += field("env", "{}".len() - ",".len() + pairs.sum::<usize>());
+        }
+        bytes += self.cwd.as_ref().map_or(0, |cwd| field("cwd", text_bytes(cwd)));
+        bytes += self.stdin.as_ref().map_or(0, |stdin| field("stdin", text_bytes(stdin)));
+        bytes + self.timeout_ms.map_or(0, |limit| field("timeout_ms", limit.max(1).ilog10() as usize + 1))
+    }
+
     fn check(&self, at: &str, faults: &mut Faults) {
         if !is_program(&self.program) {
             let rule = "a program is a bare name of letters, digits and . _ + - (not starting with - or .), \
@@ -230,6 +271,27 @@ mod tests {
         let text = serde_json::to_string(&plan).expect("plans serialize");
         assert_eq!(text, r#"{"steps":[{"program":"uname"}],"effect":"read","summary":"test"}"#);
         assert_eq!(serde_json::from_str::<Plan>(&text).expect("reads back"), plan);
+    }
+
+    #[test]
+    fn the_bytes_of_a_plan_are_counted_as_they_are_written() {
+        let every: String = (0..0x300).filter_map(char::from_u32).collect();
+        let mut full = Step::new("/usr/bin/env");
+        full.args = vec![String::new(), "a\"b".into(), every.clone()];
+        full.env = [("A".to_owned(), "1\n".to_owned()), ("B".to_owned(), String::new())].into();
+        full.cwd = Some("/srv/\u{e4}".into());
+        full.stdin = Some(every);
+        full.timeout_ms = Some(100);
+        let mut bare = Step::new("x");
+        bare.timeout_ms = Some(9);
+        for (steps, locks) in [
+            (vec![Step::new("x")], vec![]),
+            (vec![full.clone()], vec!["a:b".to_owned()]),
+            (vec![bare, full], vec!["a".to_owned(), "\"".to_owned()]),
+        ] {
+            let plan = Plan { steps, effect: Effect::Destroy, locks, summary: "\\ \u{1}".into() };
+            assert_eq!(plan.json_bytes(), serde_json::to_vec(&plan).expect("plans serialize").len());
+        }
     }
 
     #[test]
