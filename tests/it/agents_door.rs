@@ -120,7 +120,7 @@ async fn the_newest_session_of_an_agent_wins() {
     assert!(second.session_epoch > first.session_epoch);
     // Overtaken between WELCOME and its first frame, the older one is closed without a word.
     let code = older.ended().await;
-    assert!(code.as_deref().is_none_or(|code| code == "cut"), "{code:?}");
+    assert!(code.as_deref().is_none_or(|code| code == "replaced"), "{code:?}");
     let id = admin.exec("played", &json!({ "program": "true" })).await;
     let heard = newer.hear().await;
     assert!(

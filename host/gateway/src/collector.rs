@@ -19,6 +19,8 @@ struct Collected {
     bytes: Vec<u8>,
     /// The end of the last chunk in the stream; less than it is a repetition.
     next: u64,
+    /// What was left out: from, and up to.
+    gap: Option<(u64, u64)>,
     overflowed: bool,
 }
 
@@ -47,6 +49,10 @@ impl Collected {
         }
         let known = usize::try_from(self.next.saturating_sub(offset)).unwrap_or(usize::MAX);
         let fresh = data.get(known..).unwrap_or_default();
+        if offset > self.next {
+            // Between head and tail there is one gap at most; more are of what merely passed by.
+            self.overflowed |= self.gap.replace((self.next, offset)).is_some();
+        }
         self.next = end;
         if self.overflowed || self.bytes.len() + fresh.len() > MAX_BYTES {
             self.overflowed = true;
@@ -57,8 +63,12 @@ impl Collected {
     }
 
     fn complete(self, end: &StreamEnd) -> Option<Vec<u8>> {
-        let whole = !self.overflowed && self.bytes.len() as u64 == end.head + end.tail;
-        whole.then_some(self.bytes)
+        let in_place = match self.gap {
+            None => end.head.saturating_add(end.tail) == end.bytes || end.tail == 0,
+            Some((from, until)) => from == end.head && until == end.bytes.saturating_sub(end.tail),
+        };
+        let whole = !self.overflowed && self.bytes.len() as u64 == end.head.saturating_add(end.tail);
+        (whole && in_place).then_some(self.bytes)
     }
 }
 
@@ -90,6 +100,21 @@ mod tests {
         collector.add(Stream::Stdout, 100, b"tail");
         assert!(collector.clone().take(&outcome(104, 104, 0)).is_none());
         assert_eq!(collector.take(&outcome(104, 4, 4)).expect("complete").stdout, b"headtail");
+    }
+
+    #[test]
+    fn what_passed_by_is_never_taken_for_the_tail() {
+        let mut collector = Collector::default();
+        // As many bytes as head and tail together, and not they.
+        for (offset, data) in [(0, "head"), (50, "by"), (98, "il"), (96, "tail")] {
+            collector.add(Stream::Stdout, offset, data.as_bytes());
+        }
+        assert!(collector.take(&outcome(100, 4, 4)).is_none());
+        let mut collector = Collector::default();
+        for (offset, data) in [(0, "head"), (50, "tail")] {
+            collector.add(Stream::Stdout, offset, data.as_bytes());
+        }
+        assert!(collector.take(&outcome(100, 4, 4)).is_none());
     }
 
     #[test]

@@ -34,6 +34,7 @@ struct Handle {
     mail: mpsc::Sender<Mail>,
     overflow: Arc<Overflow>,
     retell: Arc<Notify>,
+    replaced: CancellationToken,
     cut: CancellationToken,
 }
 
@@ -73,29 +74,37 @@ pub struct Registration {
     pub overflow: Arc<Overflow>,
     /// Rung when the store may have lost what it was told.
     pub retell: Arc<Notify>,
-    /// Set when a newer session took over, or the agent was revoked.
+    /// Set when a newer session took over.
+    pub replaced: CancellationToken,
+    /// Set when the agent was revoked.
     pub cut: CancellationToken,
 }
 
 impl Connected {
-    /// Puts a session in; an older one of the same agent is cut. `None` when a newer one is there.
+    /// Puts a session in; an older one of the same agent is told and ended. `None` when a newer one is there.
     pub fn register(self: &Arc<Self>, agent: AgentId, epoch: u64) -> Option<Registration> {
         let (sender, mail) = mpsc::channel(MAILBOX);
         let overflow = Arc::new(Overflow::default());
         let retell = Arc::new(Notify::new());
-        let cut = CancellationToken::new();
-        let handle =
-            Handle { epoch, mail: sender, overflow: overflow.clone(), retell: retell.clone(), cut: cut.clone() };
+        let (replaced, cut) = (CancellationToken::new(), CancellationToken::new());
+        let handle = Handle {
+            epoch,
+            mail: sender,
+            overflow: overflow.clone(),
+            retell: retell.clone(),
+            replaced: replaced.clone(),
+            cut: cut.clone(),
+        };
         let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(older) = sessions.get(&agent) {
             if older.epoch >= epoch {
                 return None;
             }
-            older.cut.cancel();
+            older.replaced.cancel();
         }
         sessions.insert(agent, handle);
         drop(sessions);
-        Some(Registration { connected: self.clone(), agent, epoch, mail, overflow, retell, cut })
+        Some(Registration { connected: self.clone(), agent, epoch, mail, overflow, retell, replaced, cut })
     }
 
     /// How many sessions there are.

@@ -12,7 +12,7 @@ use plan::id::AgentId;
 use ports::journal::Cluster;
 use services::presence::{Opened, Unfinished};
 use wire::codec::{decode, encode};
-use wire::frame::{AgentFrame, Cancel, Challenge, Fault, Hello, HostFrame, Welcome};
+use wire::frame::{AgentFrame, Cancel, Challenge, Fault, Have, Hello, HostFrame, Welcome};
 use wire::limits::{HELLO_WITHIN_MS, MAX_FACTS, MAX_HELLO_ATTEMPTS, NONCE_BYTES, PROTOCOL_VERSION};
 
 use crate::room::Gateway;
@@ -127,7 +127,11 @@ fn welcome(gateway: &Gateway, opened: &Opened) -> Welcome {
         cancel: opened.cancel.iter().map(|attempt| Cancel { attempt: *attempt, grace_ms: None }).collect(),
         forget: opened.forget.clone(),
         run: opened.run.iter().map(|(key, _)| *key).collect(),
-        have: Vec::new(),
+        have: opened
+            .have
+            .iter()
+            .map(|(attempt, [stdout, stderr])| Have { attempt: *attempt, stdout: *stdout, stderr: *stderr })
+            .collect(),
     }
 }
 

@@ -111,8 +111,13 @@ impl Pump {
                 () = registration.retell.notified() => self.session.handle(Input::Retell, self.gateway.clock.now()),
                 Some(done) = self.work.next() => self.done(done),
                 () = tokio::time::sleep(wait) => self.session.tick(self.gateway.clock.now()),
+                () = registration.replaced.cancelled() => {
+                    let message = "another process opened a session with this key; an agent's key is for one machine".into();
+                    _ = write(socket, &HostFrame::Error(Fault { code: "replaced".into(), message })).await;
+                    return "replaced";
+                }
                 () = registration.cut.cancelled() => {
-                    let fault = Fault { code: "cut".into(), message: "a newer session took over, or the key was revoked".into() };
+                    let fault = Fault { code: "cut".into(), message: "the key was revoked".into() };
                     _ = write(socket, &HostFrame::Error(fault)).await;
                     return "cut";
                 }
@@ -139,6 +144,13 @@ impl Pump {
                 Output::Note(key, event, at) => self.gateway.progress.note(key, self.agent, event, at),
                 Output::Append { key, stream, offset, data } => {
                     self.gateway.progress.output(key, self.agent, stream, offset, data);
+                }
+                Output::LetGo { key, stream, gone } => {
+                    let (gateway, agent) = (self.gateway.clone(), self.agent);
+                    self.work.push(Box::pin(async move {
+                        gateway.progress.let_go(key, agent, stream, gone).await;
+                        Done::Advanced
+                    }));
                 }
                 Output::Advance(key, events) => self.work.push(self.advance(key, events)),
                 Output::Finish { key, command, outcome, kept } => {

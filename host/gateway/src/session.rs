@@ -5,6 +5,7 @@
 //! it was not sent.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,9 @@ pub const QUEUE_MAX: usize = 256;
 /// a session holds: nothing more is sent to the agent, and further results wait without their output,
 /// which is read back from the store.
 pub const STORING_MAX: usize = 64;
+
+/// The store is told to let go of output when there is this much more of it.
+const LET_GO_BYTES: u64 = 128 * 1024;
 
 /// What the session hears.
 #[derive(Debug)]
@@ -76,6 +80,15 @@ pub enum Output {
         /// The bytes.
         data: Vec<u8>,
     },
+    /// The agent does not keep these bytes; neither needs the store.
+    LetGo {
+        /// Which attempt.
+        key: AttemptKey,
+        /// Which stream.
+        stream: Stream,
+        /// From, and up to.
+        gone: Range<u64>,
+    },
     /// Judge and store an attempt's end, then answer [`Input::Stored`].
     Finish {
         /// Which attempt.
@@ -114,6 +127,8 @@ struct InFlight {
     since: Timestamp,
     command: Option<Arc<Command>>,
     collector: Option<Collector>,
+    /// Up to where the store was told to let go of standard output and standard error.
+    gone: [u64; 2],
 }
 
 /// One agent's conversation.
@@ -150,8 +165,9 @@ impl Session {
         ended: &[AttemptKey],
         now: Timestamp,
     ) -> Session {
-        let entry =
-            |key, stage| (key, InFlight { stage, since: now, command: None, collector: Some(Collector::default()) });
+        let entry = |key, stage| {
+            (key, InFlight { stage, since: now, command: None, collector: Some(Collector::default()), gone: [0; 2] })
+        };
         let stage = |started| if started { Stage::Running } else { Stage::Accepted };
         let running = running.iter().map(|(key, started)| entry(*key, stage(*started)));
         let in_flight = running.chain(ended.iter().map(|key| entry(*key, Stage::Ended)));
@@ -272,24 +288,38 @@ impl Session {
             return self.close("bad_output", "output data is not standard base64".to_owned());
         };
         let end = output.offset.checked_add(data.len() as u64).filter(|end| *end <= i64::MAX as u64);
-        if data.is_empty() || data.len() > MAX_OUTPUT_CHUNK_BYTES || end.is_none() {
+        let Some(end) = end.filter(|_| (1..=MAX_OUTPUT_CHUNK_BYTES).contains(&data.len())) else {
             let rule = format!("an OUTPUT frame carries 1 to {MAX_OUTPUT_CHUNK_BYTES} bytes below offset 2^63");
             return self.close("bad_output", rule);
-        }
+        };
         if let Some(collector) = &mut attempt.collector {
             collector.add(output.stream, output.offset, &data);
         }
         let (key, stream, offset) = (output.attempt, output.stream, output.offset);
         self.out.push_back(Output::Append { key, stream, offset, data });
+        let Some(frame::Gone { from, until }) = output.gone else { return };
+        let index = usize::from(stream == Stream::Stderr);
+        if from < until && until <= end && until >= attempt.gone[index].saturating_add(LET_GO_BYTES) {
+            attempt.gone[index] = until;
+            self.out.push_back(Output::LetGo { key, stream, gone: from..until });
+        }
     }
 
     fn result(&mut self, key: AttemptKey, outcome: Outcome, now: Timestamp) {
-        let unknown = InFlight { stage: Stage::Running, since: now, command: None, collector: None };
+        let unknown = InFlight { stage: Stage::Running, since: now, command: None, collector: None, gone: [0; 2] };
         let attempt = self.in_flight.entry(key).or_insert(unknown);
         if attempt.stage == Stage::Finishing {
             return;
         }
         (attempt.stage, attempt.since) = (Stage::Finishing, now);
+        for (index, (stream, end)) in
+            [(Stream::Stdout, &outcome.stdout), (Stream::Stderr, &outcome.stderr)].into_iter().enumerate()
+        {
+            let gone = end.head..end.bytes.saturating_sub(end.tail);
+            if attempt.gone[index] > 0 && !gone.is_empty() {
+                self.out.push_back(Output::LetGo { key, stream, gone });
+            }
+        }
         let collector = attempt.collector.take();
         let command = attempt.command.take();
         if self.storing < STORING_MAX {
@@ -408,7 +438,7 @@ impl Session {
             }));
             let collector = Some(Collector::default());
             let command = Some(due.command);
-            self.in_flight.insert(key, InFlight { stage: Stage::Sent, since: now, command, collector });
+            self.in_flight.insert(key, InFlight { stage: Stage::Sent, since: now, command, collector, gone: [0; 2] });
         }
         if self.queue.is_empty() && self.more && !self.loading && self.slots() > 0 {
             self.loading = true;

@@ -5,6 +5,7 @@
 //! that nobody waits for (`note`, `append`) ride along with the next commit; a result swallows the
 //! states it overtook.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -77,6 +78,19 @@ pub trait Commands: Send + Sync {
 
     /// Sent, accepted or running attempts of agents last seen before `seen_before`.
     async fn abandoned(&self, seen_before: Timestamp, limit: u32) -> Result<Vec<Open>, StoreError>;
+
+    /// Lets go of stored output that its agent does not keep either: whole chunks inside `gone`. What is
+    /// left of it is bytes too many, never too few, so a store may also let go of less.
+    async fn let_go(
+        &self,
+        key: AttemptKey,
+        agent: AgentId,
+        stream: Stream,
+        gone: Range<u64>,
+    ) -> Result<(), StoreError> {
+        let _ = (key, agent, stream, gone);
+        Ok(())
+    }
 
     /// Stored output of one attempt's stream from `offset` on, by offset, at most `limit` bytes (at
     /// least one chunk). The first chunk may begin before `offset`: it is cut to it.

@@ -1,18 +1,33 @@
 //! Agents come and go: opening a session reconciles what the store and the agent's journal each
 //! know; closing one writes down what may have been sent.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use domain::agent::{Agent, Facts};
 use domain::attempt::{Event, State};
+use domain::command::Invocation;
+use futures_util::future::try_join_all;
 use plan::id::{AgentId, AttemptKey};
+use plan::outcome::Stream;
 use ports::agents::Agents;
 use ports::clock::Clock;
 use ports::commands::{Advance, Commands};
 use ports::error::StoreError;
 
 use crate::directory::Directory;
+
+/// Attempts moved by one commit when a session opens.
+const AT_ONCE: usize = 1024;
+/// Rows read side by side when a session opens.
+const READS_AT_ONCE: usize = 8;
+/// Attempts of which an agent is told how much of their output is stored already.
+const HAVE_MAX: usize = 64;
+/// Output that is stored up to here or less is simply sent again.
+const HAVE_FROM_BYTES: u64 = 32 * 1024;
+/// Nobody looks further than this.
+const HAVE_MAX_BYTES: u64 = 4 << 20;
+const READ_BYTES: u64 = 256 * 1024;
 
 /// The use case.
 pub struct Presence {
@@ -48,6 +63,8 @@ pub struct Opened {
     pub forget: Vec<AttemptKey>,
     /// Go on with these; `true` when started.
     pub run: Vec<(AttemptKey, bool)>,
+    /// Of `send` and `run`: every byte of standard output and standard error below these is stored.
+    pub have: Vec<(AttemptKey, [u64; 2])>,
 }
 
 impl Presence {
@@ -65,6 +82,14 @@ impl Presence {
         let now = self.clock.now();
         let Some(epoch) = self.agents.open_session(agent, &facts, now).await? else { return Ok(None) };
         if let Some(known) = self.directory.get(agent) {
+            let before = &known.agent.facts;
+            if self.directory.is_connected(agent) && before.boot_id != facts.boot_id {
+                tracing::warn!(
+                    %agent, name = %known.agent.name, before = before.hostname, now = facts.hostname,
+                    "a session was opened while another was open, from another machine or after its reboot; if this \
+                     goes on, two machines use one key"
+                );
+            }
             let mut changed = Agent::clone(&known.agent);
             changed.facts = facts;
             changed.session_epoch = epoch;
@@ -108,31 +133,31 @@ impl Presence {
         let mut opened = Opened::default();
         let open: HashMap<AttemptKey, _> =
             self.commands.open(agent).await?.into_iter().map(|open| (open.key, open)).collect();
+        let held: HashSet<AttemptKey> =
+            unfinished.iter().map(|held| held.key).chain(unacknowledged.iter().copied()).collect();
+        let lost = self.lost(agent, held.iter().copied().filter(|key| !open.contains_key(key))).await?;
         for key in unacknowledged {
-            let wanted = open.contains_key(key) || self.is_lost(*key, agent).await?;
+            let wanted = open.contains_key(key) || lost.contains(key);
             if wanted { opened.send.push(*key) } else { opened.forget.push(*key) }
         }
+        let mut advances = Vec::new();
         for held in unfinished {
             let known = open.get(&held.key);
-            if known.is_none() && !self.is_lost(held.key, agent).await? {
+            if known.is_none() && !lost.contains(&held.key) {
                 // Over, or never heard of: it must not go on, and nobody waits for its result.
                 opened.cancel.push(held.key);
                 continue;
             }
             let mut events = vec![Event::Send, Event::Acknowledge];
             events.extend(held.started.then_some(Event::Start));
-            self.commands.advance(advance(held.key, agent, events, now)).await?;
+            advances.push(advance(held.key, agent, events, now));
             if known.is_some_and(|known| known.cancel_requested) {
                 opened.cancel.push(held.key);
             } else {
                 opened.run.push((held.key, held.started));
             }
         }
-        for (key, known) in &open {
-            let held = unacknowledged.contains(key) || unfinished.iter().any(|held| held.key == *key);
-            if held {
-                continue;
-            }
+        for (key, known) in open.iter().filter(|(key, _)| !held.contains(key)) {
             let mut events = Vec::new();
             if known.state != State::Queued && known.state != State::Held {
                 events.push(Event::NotKnown);
@@ -142,15 +167,60 @@ impl Presence {
                 events.push(Event::CancelUnsent);
             }
             if !events.is_empty() {
-                self.commands.advance(advance(*key, agent, events, now)).await?;
+                advances.push(advance(*key, agent, events, now));
+            }
+        }
+        // Together, so that a journal with thousands of attempts costs few commits.
+        for part in advances.chunks(AT_ONCE) {
+            try_join_all(part.iter().map(|advance| self.commands.advance(advance.clone()))).await?;
+        }
+        let running = opened.run.iter().map(|(key, _)| *key);
+        for key in opened.send.iter().copied().chain(running).take(HAVE_MAX) {
+            let stored =
+                [self.stored(key, agent, Stream::Stdout).await?, self.stored(key, agent, Stream::Stderr).await?];
+            // Less is sent again sooner than looked up, and can then be judged without the store.
+            if stored.iter().any(|bytes| *bytes >= HAVE_FROM_BYTES) {
+                opened.have.push((key, stored));
             }
         }
         Ok(opened)
     }
 
-    async fn is_lost(&self, key: AttemptKey, agent: AgentId) -> Result<bool, StoreError> {
-        let invocation = self.commands.invocation(key.command, agent).await?;
-        Ok(invocation.is_some_and(|row| row.attempt == key.number && row.state == State::Lost))
+    /// Which of these attempts the store gave up, so that a late word of them is still wanted.
+    async fn lost(
+        &self,
+        agent: AgentId,
+        keys: impl Iterator<Item = AttemptKey>,
+    ) -> Result<HashSet<AttemptKey>, StoreError> {
+        let keys: Vec<AttemptKey> = keys.collect();
+        let mut lost = HashSet::new();
+        for part in keys.chunks(READS_AT_ONCE) {
+            let rows = try_join_all(part.iter().map(|key| self.commands.invocation(key.command, agent))).await?;
+            let is_lost = |(key, row): &(&AttemptKey, Option<Invocation>)| {
+                row.as_ref().is_some_and(|row| row.attempt == key.number && row.state == State::Lost)
+            };
+            lost.extend(part.iter().zip(rows).filter(is_lost).map(|(key, _)| *key));
+        }
+        Ok(lost)
+    }
+
+    /// How far a stream is stored without a gap.
+    async fn stored(&self, key: AttemptKey, agent: AgentId, stream: Stream) -> Result<u64, StoreError> {
+        let mut offset = 0;
+        while offset < HAVE_MAX_BYTES {
+            let chunks = self.commands.output(key, agent, stream, offset, READ_BYTES).await?;
+            let before = offset;
+            for chunk in chunks {
+                if chunk.offset != offset {
+                    return Ok(offset);
+                }
+                offset += chunk.data.len() as u64;
+            }
+            if offset == before {
+                break;
+            }
+        }
+        Ok(offset)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Takes agents' reports: lazily what a result will overtake, durably what ends an attempt.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use domain::attempt::Event;
@@ -142,7 +143,15 @@ impl Progress {
         Ok(Some(verb.interpret(&profile, &args, outputs).await))
     }
 
-    /// Everything stored of one stream, head then tail.
+    /// Lets go of output that the agent no longer keeps. What the store does not take is let go of when the
+    /// attempt is over, or stays: bytes too many harm nobody.
+    pub async fn let_go(&self, key: AttemptKey, agent: AgentId, stream: Stream, gone: Range<u64>) {
+        if let Err(error) = self.commands.let_go(key, agent, stream, gone).await {
+            tracing::debug!(%agent, attempt = %key, %error, "output that passed by is not let go of yet");
+        }
+    }
+
+    /// Everything stored of one stream that the agent kept, head then tail; not what merely passed by.
     async fn stored(
         &self,
         key: AttemptKey,
@@ -156,7 +165,16 @@ impl Progress {
             let chunks = self.commands.output(key, agent, stream, offset, 256 * 1024).await?;
             let Some(last) = chunks.last() else { break };
             offset = last.offset + last.data.len() as u64;
-            bytes.extend(chunks.into_iter().flat_map(|chunk| chunk.data));
+            for chunk in chunks {
+                let at = |offset: u64| {
+                    let inside = offset.saturating_sub(chunk.offset).min(chunk.data.len() as u64);
+                    usize::try_from(inside).unwrap_or(usize::MAX)
+                };
+                let head = ..at(end.head);
+                let tail = at(end.head.max(end.bytes - end.tail.min(end.bytes)))..at(end.bytes);
+                bytes.extend_from_slice(&chunk.data[head]);
+                bytes.extend_from_slice(&chunk.data[tail]);
+            }
         }
         Ok(bytes)
     }

@@ -290,6 +290,37 @@ fn output_that_breaks_the_rules_ends_the_session() {
     }
 }
 
+#[test]
+fn the_store_lets_go_of_what_the_agent_no_longer_keeps_in_large_pieces_and_at_the_end() {
+    let mut session = ready(1);
+    session.handle(Input::Offer(due(1, Priority::Normal)), now());
+    drain(&mut session);
+    let passing = |offset: u64, until: u64| {
+        let (stream, data) = (Stream::Stdout, STANDARD.encode(b"x"));
+        let gone = Some(frame::Gone { from: 1_000, until });
+        Input::Frame(AgentFrame::Output(frame::Output { attempt: key(1), stream, offset, data, gone }))
+    };
+    let let_go = |outputs: Vec<Output>| {
+        let gone = outputs.into_iter().find_map(|output| match output {
+            Output::LetGo { gone, .. } => Some(gone),
+            _ => None,
+        });
+        gone.unwrap_or_default()
+    };
+    let mut told = Vec::new();
+    for (offset, until) in [(50_000, 40_000), (200_000, 190_000), (210_000, 200_000), (400_000, 390_000)] {
+        session.handle(passing(offset, until), now());
+        told.push(let_go(drain(&mut session)));
+    }
+    assert_eq!(told, [0..0, 1_000..190_000, 0..0, 1_000..390_000]);
+    session.handle(passing(410_000, u64::MAX), now());
+    assert_eq!(let_go(drain(&mut session)), 0..0, "nothing is gone that was not there yet");
+    let stdout = plan::outcome::StreamEnd { bytes: 420_000, head: 1_000, tail: 10_000, sha256: String::new() };
+    let outcome = Outcome { stdout, ..Outcome::not_started(End::Exited) };
+    session.handle(Input::Frame(AgentFrame::Result { attempt: key(1), outcome }), now());
+    assert_eq!(let_go(drain(&mut session)), 1_000..410_000);
+}
+
 /// What the model knows of one attempt.
 #[derive(Default)]
 struct Model {

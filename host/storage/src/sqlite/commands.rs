@@ -1,6 +1,7 @@
 //! Commands: accepting them, and the port they are asked through.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use async_trait::async_trait;
 use domain::attempt::State;
@@ -240,6 +241,16 @@ impl Commands for SqliteStore {
 
     async fn abandoned(&self, seen_before: Timestamp, limit: u32) -> Result<Vec<Open>, StoreError> {
         self.without_agent(seen_before, limit).await
+    }
+
+    async fn let_go(
+        &self,
+        key: AttemptKey,
+        agent: AgentId,
+        stream: Stream,
+        gone: Range<u64>,
+    ) -> Result<(), StoreError> {
+        self.forget_output(key, agent, stream, gone).await
     }
 
     async fn output(

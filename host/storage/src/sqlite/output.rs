@@ -174,6 +174,30 @@ pub(super) async fn insert(tx: &mut SqliteConnection, numbered: &Numbered<'_>) -
 }
 
 impl SqliteStore {
+    pub(super) async fn forget_output(
+        &self,
+        key: AttemptKey,
+        agent: AgentId,
+        stream: Stream,
+        gone: Range<u64>,
+    ) -> Result<(), StoreError> {
+        let at = |offset: u64| i64::try_from(offset).unwrap_or(i64::MAX);
+        let (from, until) = (at(gone.start), at(gone.end));
+        // What was stored stays covered in memory, so that a repetition of it is not stored again.
+        self.cold(move |connection, _| {
+            Box::pin(async move {
+                let query = sqlx::query(
+                    "delete from outputs where command_id = ? and agent_id = ? and attempt = ? and stream = ? \
+                     and byte_offset >= ? and byte_offset + length(data) <= ?",
+                );
+                let query = query.bind(key.command.0).bind(agent.0).bind(i64::from(key.number)).bind(stream.as_str());
+                query.bind(from).bind(until).execute(connection).await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
     pub(super) async fn output_from(
         &self,
         key: AttemptKey,
