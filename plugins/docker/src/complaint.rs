@@ -3,7 +3,7 @@
 //! Invariant: nothing is judged by these words but who failed, docker or the program it ran; an unknown
 //! complaint is passed on as it is.
 
-use viworks_sdk::outputs::one_line;
+use viworks_sdk::outputs::{Outputs, one_line};
 
 use crate::container::short;
 
@@ -44,6 +44,14 @@ pub fn is_about_engine(stderr: &str) -> bool {
     stderr.lines().any(|line| unreachable(bare(line)).is_some())
 }
 
+/// What to say when the engine went away under a command that was on its way: `why` finds that in docker's
+/// last line. Only the very last is docker's for sure; what it passed on from others stands before.
+pub fn engine_went_away(stderr: &str, why: fn(&str) -> Option<&str>) -> Option<String> {
+    let line = stderr.lines().rfind(|line| !line.trim().is_empty())?.trim();
+    let why = why(line)?;
+    Some(format!("the docker engine went away meanwhile ({why}): what became of it is to be seen when it is back"))
+}
+
 /// Why docker gave up, as one line; `None` when it said nothing.
 pub fn explain(stderr: &str) -> Option<String> {
     let lines = || stderr.lines().filter(|line| !is_noise(line));
@@ -69,6 +77,15 @@ pub fn reword(line: &str) -> String {
 pub fn missing(line: &str) -> Option<String> {
     let line = bare(line);
     KINDS.iter().find_map(|kind| named(line, kind)).map(|name| name.trim_start_matches('/').to_owned())
+}
+
+/// All names that docker could not find.
+pub fn all_missing(out: &Outputs) -> Vec<String> {
+    let mut names = Vec::new();
+    for line in out.stderr().lossy().lines() {
+        names.extend(missing(line));
+    }
+    names
 }
 
 /// Hints at how to use docker, progress, and log lines of the client.
@@ -190,7 +207,8 @@ fn quoted(line: &str, index: usize) -> Option<&str> {
     line.split('"').nth(2 * index + 1)
 }
 
-fn between<'a>(line: &'a str, before: &str, after: &str) -> Option<&'a str> {
+/// The text after the first `before`, up to the next `after`.
+pub fn between<'a>(line: &'a str, before: &str, after: &str) -> Option<&'a str> {
     let (_, rest) = line.split_once(before)?;
     rest.split_once(after).map(|(found, _)| found)
 }
@@ -290,6 +308,19 @@ mod tests {
             assert_eq!(explain(said).as_deref(), Some(meant));
         }
         assert_eq!(explain("\n\n"), None);
+    }
+
+    #[test]
+    fn only_the_last_line_tells_that_the_engine_went_away() {
+        fn why(line: &str) -> Option<&str> {
+            (line == "unexpected EOF").then_some(line)
+        }
+        let words =
+            "the docker engine went away meanwhile (unexpected EOF): what became of it is to be seen when it is back";
+        assert_eq!(engine_went_away("tick\nunexpected EOF\n\n", why).as_deref(), Some(words));
+        for said in ["", "unexpected EOF\nthen more\n", "curl: unexpected EOF\n"] {
+            assert_eq!(engine_went_away(said, why), None, "{said}");
+        }
     }
 
     #[test]

@@ -39,7 +39,8 @@ pub struct Exec {
 /// How a program ended and what it printed.
 #[derive(Output, Debug, PartialEq)]
 pub struct Ended {
-    /// The program's own exit code; absent when it was not waited for.
+    /// The program's own exit code; absent when it was not waited for, and for 255 of `docker.exec`, which
+    /// docker also says, without a word, when its engine went away meanwhile.
     pub exit_code: Option<i32>,
     /// Standard output as kept, with what is not UTF-8 replaced.
     pub stdout: String,
@@ -114,14 +115,37 @@ impl Verb for Exec {
             // The reason goes to where the program would have printed.
             Some(126 | 127) => [&stdout, &stderr].into_iter().find_map(|said| not_started(said)),
             Some(1) if stdout.is_empty() && stderr.lines().any(complaint::is_dockers) => return Err(failed(out)),
+            Some(1) => match complaint::engine_went_away(&stderr, asked) {
+                Some(lost) => return Err(Failure::not_succeeded(lost)),
+                None => None,
+            },
             _ => None,
         };
         match dockers {
             Some(line) => Err(Failure::not_succeeded(complaint::reword(line))),
-            None => Ok(Ended { exit_code: out.exit_code().filter(|_| !self.detach), ..Ended::of(out) }),
+            None => {
+                let known = |code: &i32| !self.detach && *code != LOST;
+                Ok(Ended { exit_code: out.exit_code().filter(known), ..Ended::of(out) })
+            }
+        }
+    }
+
+    fn summarize(&self, out: &Outputs, _: &Ended) -> String {
+        match out.exit_code() {
+            Some(LOST) => format!("{}; docker says 255 too when its engine goes away meanwhile", out.ending()),
+            _ => out.ending(),
         }
     }
 }
+
+/// Why docker could not ask for the program's exit code.
+fn asked(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("error during connect: ").filter(|rest| rest.contains("/exec/"))?;
+    Some(rest.split_once("/json\": ").map_or(rest, |(_, why)| why))
+}
+
+/// What docker exits with when it cannot ask for the program's exit code, and what programs may exit with.
+const LOST: i32 = 255;
 
 /// Why docker could not start the program, if that is what was printed.
 fn not_started(said: &str) -> Option<&str> {
@@ -214,6 +238,24 @@ mod tests {
             let (succeeded, result, summary) = interpret(out);
             assert_eq!((succeeded, result, summary.as_str()), (false, Value::Null, said));
         }
+    }
+
+    #[test]
+    fn an_engine_that_went_away_is_not_the_programs_end() {
+        let said = "error during connect: Get \"http://%2Ftmp%2Fdocker.sock/v1.41/exec/c76287a5741a/json\": read unix \
+                    @->/tmp/docker.sock: read: connection reset by peer\n";
+        let (succeeded, result, summary) = interpret(test::exited(1).with_stdout("tick\n").with_stderr(said));
+        let words = "the docker engine went away meanwhile (read unix @->/tmp/docker.sock: read: connection reset by \
+                     peer): what became of it is to be seen when it is back";
+        assert_eq!((succeeded, result, summary.as_str()), (false, Value::Null, words));
+
+        let (_, result, summary) = interpret(test::exited(255).with_stdout("tick\n"));
+        assert_eq!((result.get("exit_code"), &result["stdout"]), (None, &json!("tick\n")));
+        assert_eq!(summary, "exited with 255; docker says 255 too when its engine goes away meanwhile");
+
+        // A program's own words, although they are the same as docker's elsewhere.
+        let (_, result, summary) = interpret(test::exited(1).with_stdout("x").with_stderr("unexpected EOF\n"));
+        assert_eq!((&result["exit_code"], summary.as_str()), (&json!(1), "exited with 1: unexpected EOF"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use viworks_sdk::prelude::*;
 
+use crate::complaint;
 use crate::container::{NAME, count, docker, ok};
 
 /// Shows what a container printed.
@@ -94,8 +95,12 @@ impl Verb for Logs {
     }
 
     fn interpret(&self, out: &Outputs) -> Result<Printed> {
+        let said = out.stderr().lossy();
+        if let (false, Some(lost)) = (out.succeeded(), complaint::engine_went_away(&said, cut_off)) {
+            return Err(Failure::not_succeeded(lost));
+        }
         let stdout = self.lines("stdout", &ok(out)?.lossy());
-        let stderr = self.lines("stderr", &out.stderr().lossy());
+        let stderr = self.lines("stderr", &said);
         Ok(Printed { lines: merged(stdout, stderr), truncated: out.stdout_truncated || out.stderr_truncated })
     }
 
@@ -103,6 +108,11 @@ impl Verb for Logs {
         let cut = if printed.truncated { ", some left out" } else { "" };
         format!("{}{cut}", count(printed.lines.len(), "line"))
     }
+}
+
+/// What docker says when the logs do not come to their end.
+fn cut_off(line: &str) -> Option<&str> {
+    (line == "unexpected EOF").then_some(line)
 }
 
 impl Logs {
@@ -172,6 +182,19 @@ mod tests {
     fn following_to_a_moment_is_refused_with_the_reason() {
         let refused = test::plan::<Logs>(json!({ "container": "web", "follow": true, "until": "1m" }));
         assert_eq!(refused.expect_err("refused").issues[0].pointer, "/until");
+    }
+
+    #[test]
+    fn an_engine_that_went_away_is_told_from_logs_that_ended() {
+        let out = test::exited(1).with_stdout("tick\n").with_stderr("unexpected EOF\n");
+        let answer = test::interpret::<Logs>(json!({ "container": "web", "follow": true }), &out).expect("judged");
+        let words =
+            "the docker engine went away meanwhile (unexpected EOF): what became of it is to be seen when it is back";
+        assert_eq!((answer.succeeded, answer.result, answer.summary.as_str()), (false, Value::Null, words));
+        // What a container printed itself is no word of docker's.
+        let out = test::exited(0).with_stderr("unexpected EOF\n");
+        let answer = test::interpret::<Logs>(json!({ "container": "web", "timestamps": false }), &out).expect("read");
+        assert_eq!(answer.result["lines"][0]["text"], "unexpected EOF");
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod tests;
 
 use viworks_sdk::prelude::*;
 
-use crate::complaint;
+use crate::complaint::{self, between};
 use crate::container::{IMAGE, NAME, docker, failed, short};
 use crate::exec::Ended;
 
@@ -250,6 +250,10 @@ impl Verb for Run {
 
     fn plan(&self, _: &Context) -> Result<Plan> {
         self.check()?;
+        let mut hosts = Vec::new();
+        for (name, address) in &self.extra_hosts {
+            hosts.push(format!("{name}:{address}"));
+        }
         let draft = docker("run")
             .flag("--detach", self.detach)
             .flag("--rm", self.rm)
@@ -269,7 +273,7 @@ impl Verb for Run {
             .opt("--tmpfs", &self.tmpfs)
             .opt("--network", &self.network)
             .opt("--network-alias", &self.network_aliases)
-            .opt("--add-host", joined(&self.extra_hosts, ':'))
+            .opt("--add-host", hosts)
             .opt("--dns", &self.dns)
             .opt("--restart", &self.restart)
             .opt("--memory", &self.memory)
@@ -324,13 +328,16 @@ impl Verb for Run {
         if gave_up && container_id.is_none() {
             return Err(failed(out));
         }
-        let warnings = stderr.lines().filter_map(|line| line.strip_prefix("WARNING: ")).map(str::to_owned);
-        Ok(Ran {
-            container_id,
-            name: self.name.clone(),
-            warnings: if self.detach { warnings.collect() } else { Vec::new() },
-            ended: (!self.detach).then(|| Ended::of(out)),
-        })
+        if let (false, Some(125), Some(lost)) =
+            (self.detach, out.exit_code(), complaint::engine_went_away(&stderr, waited))
+        {
+            return Err(Failure::not_succeeded(lost));
+        }
+        let mut warnings = Vec::new();
+        for line in stderr.lines().filter(|_| self.detach) {
+            warnings.extend(line.strip_prefix("WARNING: ").map(str::to_owned));
+        }
+        Ok(Ran { container_id, name: self.name.clone(), warnings, ended: (!self.detach).then(|| Ended::of(out)) })
     }
 
     fn summarize(&self, out: &Outputs, ran: &Ran) -> String {
@@ -346,11 +353,12 @@ impl Verb for Run {
     }
 }
 
-fn is_id(line: &str) -> bool {
-    line.len() == 64 && line.bytes().all(|byte| byte.is_ascii_hexdigit())
+/// Why docker could not wait for the container's end. 125 is its own exit code then, and nobody knows the
+/// program's.
+fn waited(line: &str) -> Option<&str> {
+    line.strip_prefix("time=").and_then(|rest| between(rest, "msg=\"error waiting for container: ", "\""))
 }
 
-/// `name:value` for each pair.
-fn joined(pairs: &BTreeMap<String, String>, between: char) -> Vec<String> {
-    pairs.iter().map(|(name, value)| format!("{name}{between}{value}")).collect()
+fn is_id(line: &str) -> bool {
+    line.len() == 64 && line.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

@@ -174,6 +174,17 @@ fn what_docker_could_not_do_is_not_the_programs_failure() {
 }
 
 #[test]
+fn an_engine_that_went_away_is_not_the_programs_end() {
+    let args = json!({ "image": "a", "detach": false });
+    let said = "tick\ntime=\"2026-11-24T04:07:41Z\" level=error msg=\"error waiting for container: unexpected EOF\"\n";
+    let answer =
+        test::interpret::<Run>(args, &test::exited(125).with_stdout("tick\n").with_stderr(said)).expect("judged");
+    let words =
+        "the docker engine went away meanwhile (unexpected EOF): what became of it is to be seen when it is back";
+    assert_eq!((answer.succeeded, answer.result, answer.summary.as_str()), (false, Value::Null, words));
+}
+
+#[test]
 fn a_container_that_was_created_and_not_started_is_told() {
     let id = "0c5ec12825cd09cbca79090b8ca168618c64ce7dbb4f4a8bbf36f9d7fd044fa3";
     let out = test::exited(125).with_stdout(format!("{id}\n")).with_stderr(
