@@ -35,7 +35,8 @@ impl Database {
         Ok(Database::Sqlite)
     }
 
-    /// Starts PostgreSQL. To be called before signals are blocked, for its processes would inherit that.
+    /// Starts PostgreSQL. To be called after signals are blocked, so that no thread of ours takes one by
+    /// itself; the server lets through what it wants by itself.
     ///
     /// # Errors
     /// When the directory was used with SQLite, or PostgreSQL cannot be started in it.

@@ -76,8 +76,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
 
     step(4, "host");
-    let database = if options.postgres { Database::postgres(&place)? } else { Database::sqlite(&place)? };
     let mut children = Children::new()?;
+    let database = if options.postgres { Database::postgres(&place)? } else { Database::sqlite(&place)? };
     let started = serve(options, &place, &database, &bin_dir, &mut children, begun);
     let code = match started {
         Ok(()) => match children.wait() {
