@@ -52,6 +52,13 @@ pub fn program(name: impl Into<String>) -> Draft {
 }
 
 /// A plan being built. Finished by [`Draft::plan`].
+///
+/// ```
+/// use viworks_sdk::prelude::*;
+///
+/// let draft: viworks_sdk::builder::Draft = program("df").arg("-h");
+/// assert!(draft.plan().is_ok());
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "finish it with .plan()"]
 pub struct Draft {
@@ -68,6 +75,15 @@ struct Inner {
 
 /// What a verb wants done. What it leaves open, its effect and its sentence, is filled in from the
 /// verb's facts, and everything that no agent could run is refused, before a host sees it.
+///
+/// ```
+/// use viworks_sdk::prelude::*;
+///
+/// fn df(human: bool) -> Result<Plan> {
+///     program("df").flag("-h", human).plan()
+/// }
+/// assert_eq!(df(false), program("df").plan());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     pub(crate) steps: Vec<Step>,
@@ -80,12 +96,27 @@ pub struct Plan {
 
 impl Draft {
     /// One argument.
+    ///
+    /// ```
+    /// use viworks_sdk::prelude::*;
+    ///
+    /// let plan = program("docker").arg("ps").arg("--no-trunc").plan();
+    /// assert_eq!(plan, program("docker").args(["ps", "--no-trunc"]).plan());
+    /// ```
     pub fn arg(mut self, word: impl Into<Word>) -> Draft {
         self.inner.arg(word.into());
         self
     }
 
     /// Several arguments.
+    ///
+    /// ```
+    /// use viworks_sdk::prelude::*;
+    ///
+    /// let extra = vec!["-v".to_owned()];
+    /// let plan = program("make").args(["-C", "/srv"]).args(&extra).plan();
+    /// assert!(plan.is_ok());
+    /// ```
     pub fn args<I>(self, words: I) -> Draft
     where
         I: IntoIterator,
@@ -95,14 +126,28 @@ impl Draft {
     }
 
     /// `name`, if `wanted`.
+    ///
+    /// ```
+    /// use viworks_sdk::prelude::*;
+    ///
+    /// let quiet = false;
+    /// assert_eq!(program("docker").arg("rm").flag("--quiet", quiet).plan(), program("docker").arg("rm").plan());
+    /// ```
     pub fn flag(mut self, name: &'static str, wanted: bool) -> Draft {
-        if wanted {
-            self.inner.step.args.push(name.to_owned());
-        }
+        self.inner.flag(name, wanted);
         self
     }
 
     /// `name=value` as one argument for each value: none for `None`, several for a list.
+    ///
+    /// ```
+    /// use viworks_sdk::prelude::*;
+    ///
+    /// let labels = vec!["a".to_owned(), "b".to_owned()];
+    /// let none: Option<u32> = None;
+    /// let plan = program("docker").opt("--label", &labels).opt("--tail", none).plan();
+    /// assert_eq!(plan, program("docker").args(["--label=a", "--label=b"]).plan());
+    /// ```
     pub fn opt(mut self, name: &'static str, values: impl Values) -> Draft {
         self.inner.opt(name, &values);
         self
@@ -125,36 +170,79 @@ impl Draft {
     }
 
     /// What the program is to work on. Stands last, behind a single `--`, however it begins.
+    ///
+    /// ```
+    /// use viworks_sdk::prelude::*;
+    ///
+    /// let plan = program("rm").operand("-rf").flag("--force", true).plan();
+    /// assert_eq!(plan, program("rm").args(["--force", "--", "-rf"]).plan());
+    /// ```
     pub fn operand(mut self, values: impl Values) -> Draft {
         self.inner.operand(&values);
         self
     }
 
     /// One environment variable.
+    ///
+    /// ```
+    /// use viworks_sdk::prelude::*;
+    ///
+    /// let plan = program("df").env("LC_ALL", "C").plan();
+    /// assert_ne!(plan, program("df").plan());
+    /// ```
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Draft {
         self.inner.step.env.insert(name.into(), value.into());
         self
     }
 
     /// Several environment variables.
+    ///
+    /// ```
+    /// use viworks_sdk::prelude::*;
+    ///
+    /// let variables = BTreeMap::from([("LC_ALL".to_owned(), "C".to_owned())]);
+    /// assert_eq!(program("df").envs(&variables).plan(), program("df").env("LC_ALL", "C").plan());
+    /// ```
     pub fn envs(mut self, variables: &BTreeMap<String, String>) -> Draft {
         self.inner.step.env.extend(variables.iter().map(|(name, value)| (name.clone(), value.clone())));
         self
     }
 
     /// The working directory, absolute; the agent's own when `None`.
+    ///
+    /// ```
+    /// use viworks_sdk::prelude::*;
+    ///
+    /// let directory: Option<String> = None;
+    /// assert_eq!(program("make").cwd(&directory).plan(), program("make").plan());
+    /// assert_ne!(program("make").cwd("/srv/app").plan(), program("make").plan());
+    /// ```
     pub fn cwd(mut self, directory: impl Into<MaybeText>) -> Draft {
         self.inner.step.cwd = directory.into().0;
         self
     }
 
     /// Text for standard input, which is closed after it, and at once when `None`.
+    ///
+    /// ```
+    /// use viworks_sdk::prelude::*;
+    ///
+    /// let plan = program("tee").operand("/srv/motd").stdin("welcome\n").plan();
+    /// assert!(plan.is_ok());
+    /// ```
     pub fn stdin(mut self, text: impl Into<MaybeText>) -> Draft {
         self.inner.step.stdin = text.into().0;
         self
     }
 
     /// Ends this step earlier than the command's run timeout would.
+    ///
+    /// ```
+    /// use viworks_sdk::prelude::*;
+    ///
+    /// let plan = program("docker").arg("version").timeout(Duration::from_secs(5)).plan();
+    /// assert!(plan.is_ok());
+    /// ```
     pub fn timeout(mut self, limit: Duration) -> Draft {
         self.inner.step.timeout_ms = Some(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
         self
@@ -174,18 +262,40 @@ impl Draft {
     }
 
     /// A key that only one command at a time may hold on one agent, e.g. `compose:shop`.
+    ///
+    /// ```
+    /// use viworks_sdk::prelude::*;
+    ///
+    /// let project = "shop";
+    /// let plan = program("docker").args(["compose", "up"]).lock(format!("compose:{project}")).plan();
+    /// assert!(plan.is_ok());
+    /// ```
     pub fn lock(mut self, key: impl Into<String>) -> Draft {
         self.inner.plan.locks.push(key.into());
         self
     }
 
     /// Raises the effect above the verb's own. A lower one changes nothing.
+    ///
+    /// ```
+    /// use viworks_sdk::prelude::*;
+    ///
+    /// let raised = program("docker").effect(Effect::Host);
+    /// assert_eq!(raised.clone().effect(Effect::Read).plan(), raised.plan());
+    /// ```
     pub fn effect(mut self, effect: Effect) -> Draft {
         self.inner.plan.effect = self.inner.plan.effect.max(Some(effect));
         self
     }
 
     /// One sentence for a person: what this does. By default the first command line.
+    ///
+    /// ```
+    /// use viworks_sdk::prelude::*;
+    ///
+    /// let plan = program("docker").args(["rm", "web"]).summary("remove container web").plan();
+    /// assert!(plan.is_ok());
+    /// ```
     pub fn summary(mut self, sentence: impl Into<String>) -> Draft {
         self.inner.plan.summary = Some(sentence.into());
         self
@@ -195,6 +305,13 @@ impl Draft {
     ///
     /// # Errors
     /// None of its own; it is a `Result` so that it can end a verb's `plan`.
+    ///
+    /// ```
+    /// use viworks_sdk::prelude::*;
+    ///
+    /// let plan: Result<Plan> = program("uptime").plan();
+    /// assert!(plan.is_ok());
+    /// ```
     pub fn plan(mut self) -> Result<Plan> {
         self.inner.end_step();
         Ok(self.inner.plan)
@@ -207,6 +324,12 @@ impl Inner {
             self.plan.suspects.push(text.clone());
         }
         self.step.args.push(text);
+    }
+
+    fn flag(&mut self, name: &str, wanted: bool) {
+        if wanted {
+            self.step.args.push(name.to_owned());
+        }
     }
 
     fn opt(&mut self, name: &str, values: &dyn Values) {
@@ -228,6 +351,13 @@ impl Inner {
 }
 
 /// One argument, and whether it comes from the caller.
+///
+/// ```
+/// use viworks_sdk::builder::Word;
+///
+/// let (ours, theirs): (Word, Word) = ("-v".into(), String::from("-v").into());
+/// assert_ne!(ours, theirs, "what comes from the caller is looked at twice");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Word {
     text: String,
@@ -256,6 +386,14 @@ impl From<&String> for Word {
 }
 
 /// Text or nothing.
+///
+/// ```
+/// use viworks_sdk::prelude::*;
+///
+/// // Text and options of text go into `cwd` and `stdin` alike.
+/// let some = Some("/srv".to_owned());
+/// assert_eq!(program("ls").cwd(&some).plan(), program("ls").cwd("/srv").plan());
+/// ```
 #[derive(Clone, Debug)]
 pub struct MaybeText(Option<String>);
 
@@ -290,6 +428,13 @@ impl From<&Option<String>> for MaybeText {
 }
 
 /// None, one or several values for [`Draft::opt`] and [`Draft::operand`].
+///
+/// ```
+/// use viworks_sdk::builder::Values;
+///
+/// assert_eq!(vec![80_u16, 443].into_values(), ["80", "443"]);
+/// assert!(None::<String>.into_values().is_empty());
+/// ```
 pub trait Values {
     /// Gives each value as text, in order.
     fn each(&self, give: &mut dyn FnMut(&str));

@@ -82,20 +82,16 @@ fn host_outputs(outputs: Outputs) -> outputs::Outputs {
 }
 
 fn guest_plan(plan: step::Plan) -> AgentPlan {
-    let steps = plan.steps.into_iter().map(|step| Step {
-        program: step.program,
-        args: step.args,
-        env: step.env.into_iter().map(|(name, value)| Variable { name, value }).collect(),
-        cwd: step.cwd,
-        stdin: step.stdin,
-        timeout_ms: step.timeout_ms,
-    });
-    AgentPlan {
-        steps: steps.collect(),
-        effect: plan.effect.as_str().to_owned(),
-        locks: plan.locks,
-        summary: plan.summary,
+    let mut steps = Vec::with_capacity(plan.steps.len());
+    for step in plan.steps {
+        let mut env = Vec::with_capacity(step.env.len());
+        for (name, value) in step.env {
+            env.push(Variable { name, value });
+        }
+        let step::Step { program, args, cwd, stdin, timeout_ms, .. } = step;
+        steps.push(Step { program, args, env, cwd, stdin, timeout_ms });
     }
+    AgentPlan { steps, effect: plan.effect.as_str().to_owned(), locks: plan.locks, summary: plan.summary }
 }
 
 fn guest_failure(failure: Failure) -> GuestFailure {

@@ -11,6 +11,11 @@ use crate::value::{FromJson, read};
 pub use plan::outcome::StepEnd;
 
 /// What an attempt printed and how it ended.
+///
+/// ```
+/// let out = viworks_sdk::test::exited(1).with_stderr("no such file\n");
+/// assert_eq!((out.steps.len(), out.stderr.as_slice()), (1, b"no such file\n".as_slice()));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outputs {
     /// Why nothing more will happen.
@@ -28,6 +33,14 @@ pub struct Outputs {
 }
 
 /// Why nothing more will happen in an attempt. Hosts may come to know further ends.
+///
+/// ```
+/// use viworks_sdk::outputs::End;
+/// use viworks_sdk::test;
+///
+/// assert_eq!(test::exited(1).end, End::Exited, "it ran to its end, however that was");
+/// assert_eq!(test::ended(End::TimedOut).end, End::TimedOut);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum End {
@@ -56,6 +69,10 @@ impl End {
     }
 
     /// The word the ABI uses.
+    ///
+    /// ```
+    /// assert_eq!(viworks_sdk::outputs::End::TimedOut.as_str(), "timed_out");
+    /// ```
     pub fn as_str(&self) -> &str {
         match self {
             End::Exited => "exited",
@@ -69,21 +86,46 @@ impl End {
 
 impl Outputs {
     /// How the last started step ended, if any was started.
+    ///
+    /// ```
+    /// let out = viworks_sdk::test::exited(3);
+    /// assert_eq!(out.last().and_then(|step| step.exit_code), Some(3));
+    /// ```
     pub fn last(&self) -> Option<&StepEnd> {
         self.steps.last()
     }
 
     /// The last started step's exit code; absent when a signal ended it or its end is not known.
+    ///
+    /// ```
+    /// use viworks_sdk::outputs::End;
+    /// use viworks_sdk::test;
+    ///
+    /// assert_eq!(test::exited(3).exit_code(), Some(3));
+    /// assert_eq!(test::ended(End::Cancelled).exit_code(), None);
+    /// ```
     pub fn exit_code(&self) -> Option<i32> {
         self.last().and_then(|step| step.exit_code)
     }
 
     /// Whether the attempt ran to its end and its last step exited with 0.
+    ///
+    /// ```
+    /// use viworks_sdk::test;
+    ///
+    /// assert!(test::exited(0).succeeded() && !test::exited(1).succeeded());
+    /// ```
     pub fn succeeded(&self) -> bool {
         self.end == End::Exited && self.exit_code() == Some(0)
     }
 
     /// From the first step's spawn to the last one's exit, in milliseconds, without pauses between them.
+    ///
+    /// ```
+    /// let mut out = viworks_sdk::test::exited(0);
+    /// out.steps[0].duration_ms = 20;
+    /// assert_eq!(out.duration_ms(), 20);
+    /// ```
     pub fn duration_ms(&self) -> u64 {
         self.steps.iter().map(|step| step.duration_ms).sum()
     }
@@ -93,6 +135,18 @@ impl Outputs {
     /// # Errors
     /// When it did not: returned from `interpret` this reports the invocation as failed, without a
     /// typed result, in the words of [`Outputs::ending`].
+    ///
+    /// ```
+    /// use viworks_sdk::prelude::*;
+    ///
+    /// use viworks_sdk::test;
+    ///
+    /// fn first(out: &Outputs) -> Result<String> {
+    ///     Ok(out.ok()?.lossy().into_owned())
+    /// }
+    /// assert_eq!(first(&test::exited(0).with_stdout("hi")).unwrap(), "hi");
+    /// assert_eq!(first(&test::exited(2)).unwrap_err().message, "exited with 2");
+    /// ```
     pub fn ok(&self) -> Result<Printed<'_>> {
         match self.succeeded() {
             true => Ok(self.stdout()),
@@ -101,6 +155,11 @@ impl Outputs {
     }
 
     /// Standard output, however the attempt ended.
+    ///
+    /// ```
+    /// let out = viworks_sdk::test::exited(1).with_stdout("part");
+    /// assert_eq!(out.stdout().bytes(), b"part");
+    /// ```
     pub fn stdout(&self) -> Printed<'_> {
         Printed { bytes: &self.stdout, truncated: self.stdout_truncated }
     }
@@ -148,6 +207,11 @@ impl Outputs {
     }
 
     /// Standard error, however the attempt ended.
+    ///
+    /// ```
+    /// let out = viworks_sdk::test::exited(0).with_stderr("careful\n");
+    /// assert_eq!(out.stderr().lossy(), "careful\n");
+    /// ```
     pub fn stderr(&self) -> Printed<'_> {
         Printed { bytes: &self.stderr, truncated: self.stderr_truncated }
     }
@@ -177,6 +241,11 @@ impl Outputs {
 }
 
 /// `text` without control characters, cut to at most `limit` bytes.
+///
+/// ```
+/// assert_eq!(viworks_sdk::outputs::one_line(" a\tb\n", 100), "a b");
+/// assert_eq!(viworks_sdk::outputs::one_line("abcdef", 6), "abcdef");
+/// ```
 pub fn one_line(text: &str, limit: usize) -> String {
     let mut line: String = text.trim().chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
     if line.len() > limit {
@@ -191,6 +260,15 @@ pub fn one_line(text: &str, limit: usize) -> String {
 }
 
 /// What a program printed on one stream.
+///
+/// ```
+/// use viworks_sdk::Printed;
+///
+/// fn rows(printed: Printed<'_>) -> usize {
+///     printed.lines().count()
+/// }
+/// assert_eq!(rows(viworks_sdk::test::exited(0).with_stdout("a\nb\n").stdout()), 2);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Printed<'a> {
     bytes: &'a [u8],
@@ -199,11 +277,21 @@ pub struct Printed<'a> {
 
 impl<'a> Printed<'a> {
     /// The bytes as they are kept.
+    ///
+    /// ```
+    /// let out = viworks_sdk::test::exited(0).with_stdout([0xff, 0x00]);
+    /// assert_eq!(out.stdout().bytes(), [0xff, 0x00]);
+    /// ```
     pub fn bytes(self) -> &'a [u8] {
         self.bytes
     }
 
     /// The text, with what is not UTF-8 replaced.
+    ///
+    /// ```
+    /// let out = viworks_sdk::test::exited(0).with_stdout(b"a\xffb");
+    /// assert_eq!(out.stdout().lossy(), "a\u{fffd}b");
+    /// ```
     pub fn lossy(self) -> Cow<'a, str> {
         String::from_utf8_lossy(self.bytes)
     }
@@ -212,14 +300,28 @@ impl<'a> Printed<'a> {
     ///
     /// # Errors
     /// When it is not UTF-8.
+    ///
+    /// ```
+    /// let out = viworks_sdk::test::exited(0).with_stdout(b"a\xffb");
+    /// assert!(out.stdout().text().is_err());
+    /// ```
     pub fn text(self) -> Result<&'a str> {
         Ok(std::str::from_utf8(self.bytes)?)
     }
 
     /// The lines of the text, with what is not UTF-8 replaced, without empty ones.
+    ///
+    /// ```
+    /// let out = viworks_sdk::test::exited(0).with_stdout("a\n\nb\n");
+    /// assert_eq!(out.stdout().lines().collect::<Vec<_>>(), ["a", "b"]);
+    /// ```
     pub fn lines(self) -> impl Iterator<Item = String> {
-        let lines: Vec<String> =
-            self.lossy().lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
+        let mut lines = Vec::new();
+        for line in self.lossy().lines() {
+            if !line.trim().is_empty() {
+                lines.push(line.to_owned());
+            }
+        }
         lines.into_iter()
     }
 
@@ -227,6 +329,11 @@ impl<'a> Printed<'a> {
     ///
     /// # Errors
     /// When something is missing from the middle, when it is not JSON, or not a `T`.
+    ///
+    /// ```
+    /// let out = viworks_sdk::test::exited(0).with_stdout("[1, 2]");
+    /// assert_eq!(out.stdout().json::<Vec<u8>>(), Ok(vec![1, 2]));
+    /// ```
     pub fn json<T: FromJson>(self) -> Result<T> {
         self.whole()?;
         read_printed(parse(self.text()?)?)
@@ -253,15 +360,23 @@ impl<'a> Printed<'a> {
     /// assert_eq!(containers[1].id, "b2");
     /// ```
     pub fn json_lines<T: FromJson>(self) -> Result<Vec<T>> {
+        let mut list = Vec::new();
+        self.each_json(&mut |value| {
+            list.push(read_printed(value)?);
+            Ok(())
+        })?;
+        Ok(list)
+    }
+
+    fn each_json(self, take: &mut dyn FnMut(Value) -> Result<()>) -> Result<()> {
         self.whole()?;
-        let lines = self.text()?.lines().enumerate();
-        lines
-            .filter(|(_, line)| !line.trim().is_empty())
-            .map(|(index, line)| {
-                let value = parse(line).map_err(Failure::from).and_then(read_printed);
-                value.map_err(|failure| Failure::parse(format!("line {}: {}", index + 1, failure.message)))
-            })
-            .collect()
+        for (index, line) in self.text()?.lines().enumerate() {
+            if !line.trim().is_empty() {
+                let taken = parse(line).map_err(Failure::from).and_then(&mut *take);
+                taken.map_err(|failure| Failure::parse(format!("line {}: {}", index + 1, failure.message)))?;
+            }
+        }
+        Ok(())
     }
 
     fn whole(self) -> Result<()> {
@@ -276,9 +391,23 @@ impl<'a> Printed<'a> {
 ///
 /// # Errors
 /// When it is not a `T`.
+///
+/// ```
+/// use viworks_sdk::failure::Code;
+/// use viworks_sdk::json::json;
+///
+/// let refused = viworks_sdk::outputs::read_printed::<Vec<u8>>(json!(["x"])).unwrap_err();
+/// assert_eq!(refused.code, Code::ParseFailed);
+/// ```
 pub fn read_printed<T: FromJson>(value: Value) -> Result<T> {
-    read(value).map_err(|failure| {
-        let issues: Vec<String> = failure.issues.iter().map(ToString::to_string).collect();
-        Failure::parse(issues.join("; "))
-    })
+    read(value).map_err(printed_fault)
+}
+
+fn printed_fault(failure: Failure) -> Failure {
+    let mut message = String::new();
+    for (index, issue) in failure.issues.iter().enumerate() {
+        message.push_str(if index == 0 { "" } else { "; " });
+        message.push_str(&issue.to_string());
+    }
+    Failure::parse(message)
 }

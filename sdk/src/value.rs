@@ -10,20 +10,68 @@ use serde_json::{Map, Value};
 
 use crate::failure::{Failure, Issue};
 use crate::schema::Field;
+use crate::text::text_of;
 
 /// A value that is filled from JSON in place.
+///
+/// ```
+/// use viworks_sdk::json::json;
+/// use viworks_sdk::value::{Fill, Reader};
+///
+/// let mut port = 0_u16;
+/// port.fill(json!(80), &mut Reader::default());
+/// assert_eq!(port, 80);
+/// ```
 pub trait Fill {
     /// Reads `value` into `self`; tells `reader` of faults, and may leave anything behind them.
     fn fill(&mut self, value: Value, reader: &mut Reader);
 }
 
 /// A type that reads itself from JSON.
+///
+/// ```
+/// use viworks_sdk::json::{Value, json};
+/// use viworks_sdk::schema::{Node, Schema};
+/// use viworks_sdk::value::{Fill, FromJson, Reader, read};
+///
+/// /// A port, as number or as text.
+/// #[derive(Debug, PartialEq)]
+/// struct Port(u16);
+///
+/// impl Schema for Port {
+///     const NODE: &'static Node = &Node::Any;
+/// }
+/// impl Fill for Port {
+///     fn fill(&mut self, value: Value, reader: &mut Reader) {
+///         match value.as_str().map(str::parse) {
+///             Some(Ok(port)) => self.0 = port,
+///             Some(Err(_)) => reader.refuse("port", "is no port"),
+///             None => self.0.fill(value, reader),
+///         }
+///     }
+/// }
+/// impl FromJson for Port {
+///     fn blank() -> Port {
+///         Port(0)
+///     }
+/// }
+/// assert_eq!(read::<Vec<Port>>(json!([80, "443"])), Ok(vec![Port(80), Port(443)]));
+/// assert_eq!(read::<Vec<Port>>(json!([80, "http"])).unwrap_err().issues[0].pointer, "/1");
+/// ```
 pub trait FromJson: Fill + Sized {
     /// What it is before anything is read: the defaults of its fields.
     fn blank() -> Self;
 }
 
 /// A type that writes itself as JSON.
+///
+/// ```
+/// use viworks_sdk::json::json;
+/// use viworks_sdk::value::ToJson;
+///
+/// assert_eq!(vec![1_u8, 2].to_json(), json!([1, 2]));
+/// assert!(None::<u8>.is_absent());
+/// ```
 pub trait ToJson {
     /// The JSON form.
     fn to_json(&self) -> Value;
@@ -55,6 +103,30 @@ pub fn read<T: FromJson>(value: Value) -> Result<T, Failure> {
 }
 
 /// Where a reading stands and what it found so far.
+///
+/// ```
+/// use viworks_sdk::json::{Value, json};
+/// use viworks_sdk::value::{Fill, FromJson, Reader, read};
+///
+/// /// An even number.
+/// #[derive(Debug)]
+/// struct Even(u32);
+///
+/// impl Fill for Even {
+///     fn fill(&mut self, value: Value, reader: &mut Reader) {
+///         self.0.fill(value, reader);
+///         if self.0 % 2 == 1 {
+///             reader.refuse("even", "is odd");
+///         }
+///     }
+/// }
+/// impl FromJson for Even {
+///     fn blank() -> Even {
+///         Even(0)
+///     }
+/// }
+/// assert_eq!(read::<Even>(json!(3)).unwrap_err().issues[0].keyword, "even");
+/// ```
 #[derive(Default)]
 pub struct Reader {
     pointer: String,
@@ -72,12 +144,53 @@ impl Reader {
     }
 
     /// Notes a fault at the present place.
+    ///
+    /// ```
+    /// use viworks_sdk::json::{Value, json};
+    /// use viworks_sdk::value::{Fill, FromJson, Reader, read};
+    ///
+    /// #[derive(Debug)]
+    /// struct Odd;
+    ///
+    /// impl Fill for Odd {
+    ///     fn fill(&mut self, value: Value, reader: &mut Reader) {
+    ///         let _ = value;
+    ///         reader.refuse("never", "is never right");
+    ///     }
+    /// }
+    /// impl FromJson for Odd {
+    ///     fn blank() -> Odd {
+    ///         Odd
+    ///     }
+    /// }
+    /// assert_eq!(read::<Odd>(json!(1)).unwrap_err().message, "is never right");
+    /// ```
     pub fn refuse(&mut self, keyword: &str, message: &str) {
         let (pointer, keyword, message) = (self.pointer.clone(), keyword.to_owned(), message.to_owned());
         self.issues.push(Issue { pointer, keyword, message });
     }
 
     /// Notes that `value` should have been `expected`.
+    ///
+    /// ```
+    /// use viworks_sdk::json::{Value, json};
+    /// use viworks_sdk::value::{Fill, FromJson, Reader, read};
+    ///
+    /// #[derive(Debug)]
+    /// struct Odd;
+    ///
+    /// impl Fill for Odd {
+    ///     fn fill(&mut self, value: Value, reader: &mut Reader) {
+    ///         reader.wrong_type("a colour", &value);
+    ///     }
+    /// }
+    /// impl FromJson for Odd {
+    ///     fn blank() -> Odd {
+    ///         Odd
+    ///     }
+    /// }
+    /// assert_eq!(read::<Odd>(json!(1)).unwrap_err().message, "is a number; a colour is expected");
+    /// ```
     pub fn wrong_type(&mut self, expected: &str, value: &Value) {
         let found = match value {
             Value::Null => "null",
@@ -91,6 +204,26 @@ impl Reader {
     }
 
     /// Reads `value` into `into` one level deeper, at `key`.
+    ///
+    /// ```
+    /// use viworks_sdk::json::{Value, json};
+    /// use viworks_sdk::value::{Fill, FromJson, Reader, read};
+    ///
+    /// #[derive(Debug)]
+    /// struct Odd;
+    ///
+    /// impl Fill for Odd {
+    ///     fn fill(&mut self, value: Value, reader: &mut Reader) {
+    ///         reader.at("inner", &mut 0_u8, value);
+    ///     }
+    /// }
+    /// impl FromJson for Odd {
+    ///     fn blank() -> Odd {
+    ///         Odd
+    ///     }
+    /// }
+    /// assert_eq!(read::<Odd>(json!(256)).unwrap_err().issues[0].pointer, "/inner");
+    /// ```
     pub fn at(&mut self, key: &str, into: &mut dyn Fill, value: Value) {
         let before = self.pointer.len();
         push_key(&mut self.pointer, key);
@@ -99,6 +232,27 @@ impl Reader {
     }
 
     /// Notes a fault one level deeper, at `key`.
+    ///
+    /// ```
+    /// use viworks_sdk::json::{Value, json};
+    /// use viworks_sdk::value::{Fill, FromJson, Reader, read};
+    ///
+    /// #[derive(Debug)]
+    /// struct Odd;
+    ///
+    /// impl Fill for Odd {
+    ///     fn fill(&mut self, value: Value, reader: &mut Reader) {
+    ///         let _ = value;
+    ///         reader.refuse_at("name", "required", "is missing");
+    ///     }
+    /// }
+    /// impl FromJson for Odd {
+    ///     fn blank() -> Odd {
+    ///         Odd
+    ///     }
+    /// }
+    /// assert_eq!(read::<Odd>(json!({})).unwrap_err().to_string(), "invalid_args: /name: is missing");
+    /// ```
     pub fn refuse_at(&mut self, key: &str, keyword: &str, message: &str) {
         let before = self.pointer.len();
         push_key(&mut self.pointer, key);
@@ -178,7 +332,7 @@ impl Reader {
         };
         let fits = if negative { bits as i64 >= low } else { bits <= high };
         if !fits {
-            self.refuse("range", &format!("{value} is outside {low} to {high}"));
+            self.refuse("range", &format!("{} is outside {low} to {high}", text_of(value)));
         }
         fits.then_some(bits)
     }

@@ -3,7 +3,7 @@
 use viworks_sdk::prelude::*;
 
 use crate::complaint;
-use crate::container::{JSON, docker, short};
+use crate::container::{JSON, docker, short, shown};
 use crate::image::{self, Image};
 use crate::mounts::is_clean;
 use crate::run::{KEY, LABEL, PLATFORM};
@@ -137,17 +137,15 @@ impl Build {
             issues.add("/dockerfile", "required", "say what to build: a `dockerfile`, a `context`, or both");
         }
         if let Some(context) = self.context.as_ref().filter(|context| !is_clean(context)) {
-            let message = format!("`{}` is no absolute path without empty, `.` and `..` parts", context.escape_debug());
+            let message = format!("`{}` is no absolute path without empty, `.` and `..` parts", shown(context));
             issues.add("/context", "path", message);
         }
         if let Some(file) = &self.file {
             if self.context.is_none() || self.dockerfile.is_some() {
                 issues.add("/file", "conflict", "a file is found in a `context`, when no `dockerfile` is given");
             } else if !is_clean(&format!("/{file}")) {
-                let message = format!(
-                    "`{}` is no path inside the context without empty, `.` and `..` parts",
-                    file.escape_debug()
-                );
+                let message =
+                    format!("`{}` is no path inside the context without empty, `.` and `..` parts", shown(file));
                 issues.add("/file", "path", message);
             }
         }

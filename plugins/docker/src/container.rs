@@ -1,6 +1,7 @@
 //! What containers and images are called, and how every docker step begins and is judged.
 
 use viworks_sdk::builder::Draft;
+use viworks_sdk::outputs::one_line;
 use viworks_sdk::prelude::*;
 
 use crate::complaint;
@@ -38,6 +39,11 @@ pub fn short(id: &str) -> &str {
     id.strip_prefix("sha256:").unwrap_or(id).get(..12).unwrap_or(id)
 }
 
+/// A caller's text in a message: on one line, and not for ever.
+pub fn shown(text: &str) -> String {
+    one_line(text, 200)
+}
+
 /// `1 container`, `2 containers`.
 pub fn count(number: usize, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
@@ -59,7 +65,8 @@ pub struct Refused {
 /// # Errors
 /// When docker did nothing at all, not even look.
 pub fn sorted(asked: &[String], out: &Outputs) -> Result<(Vec<String>, Vec<Refused>)> {
-    let done: Vec<String> = out.stdout().lines().collect();
+    let mut done = Vec::new();
+    done.extend(out.stdout().lines());
     let stderr = out.stderr().lossy();
     if done.is_empty() && complaint::is_about_engine(&stderr) {
         return Err(failed(out));

@@ -170,12 +170,14 @@ impl Verb for Inspect {
     }
 
     fn interpret(&self, out: &Outputs) -> Result<Inspected> {
-        let missing: Vec<String> = out.stderr().lines().filter_map(|line| complaint::missing(&line)).collect();
+        let missing = complaint::all_missing(out);
         if !out.succeeded() && missing.is_empty() {
             return Err(failed(out));
         }
-        let found: Vec<Value> = out.stdout().json_lines()?;
-        let found = found.into_iter().map(|details| self.object(details)).collect::<Result<Vec<Object>>>()?;
+        let mut found = Vec::new();
+        for details in out.stdout().json_lines()? {
+            found.push(self.object(details)?);
+        }
         Ok(Inspected { found, missing })
     }
 

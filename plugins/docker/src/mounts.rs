@@ -1,5 +1,7 @@
 //! What a container sees of the machine's file system: volumes, bind mounts, memory.
 
+use crate::container::shown;
+
 /// One entry of `volumes`, understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Volume {
@@ -14,9 +16,8 @@ pub enum Volume {
 /// # Errors
 /// What is wrong with it and what would be right.
 pub fn volume(spec: &str) -> Result<Volume, String> {
-    let rule = |what: &str| {
-        Err(format!("`{}` {what}; write it like data:/var/lib/app or /srv/app:/app:ro", spec.escape_debug()))
-    };
+    let rule =
+        |what: &str| Err(format!("`{}` {what}; write it like data:/var/lib/app or /srv/app:/app:ro", shown(spec)));
     let parts: Vec<&str> = spec.split(':').collect();
     let (source, target, options) = match parts.as_slice() {
         [target] => (None, *target, ""),
@@ -47,8 +48,7 @@ pub fn volume(spec: &str) -> Result<Volume, String> {
 /// # Errors
 /// What is wrong with it and what would be right.
 pub fn tmpfs(spec: &str) -> Result<(), String> {
-    let rule =
-        |what: &str| Err(format!("`{}` {what}; write it like /run or /run:size=64m,mode=1777", spec.escape_debug()));
+    let rule = |what: &str| Err(format!("`{}` {what}; write it like /run or /run:size=64m,mode=1777", shown(spec)));
     let (target, options) = spec.split_once(':').map_or((spec, None), |(target, options)| (target, Some(options)));
     if !is_clean(target) {
         return rule("has no absolute target without empty, `.` and `..` parts");

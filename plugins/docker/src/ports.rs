@@ -2,6 +2,8 @@
 
 use viworks_sdk::prelude::*;
 
+use crate::container::shown;
+
 /// A container's port and, if it is published, where on the machine.
 #[derive(Output, Debug, PartialEq)]
 pub struct Port {
@@ -19,7 +21,11 @@ pub struct Port {
 
 /// Reads `0.0.0.0:8080->80/tcp, :::8080->80/tcp, 443/tcp, 127.0.0.1:7000-7002->7000-7002/tcp`.
 pub fn listed(text: &str) -> Vec<Port> {
-    text.split(", ").filter_map(one).collect()
+    let mut ports = Vec::new();
+    for part in text.split(',') {
+        ports.extend(one(part));
+    }
+    ports
 }
 
 fn one(text: &str) -> Option<Port> {
@@ -49,10 +55,7 @@ fn one(text: &str) -> Option<Port> {
 /// What is wrong with it and what would be right.
 pub fn check(spec: &str) -> Result<(), String> {
     let rule = |what: &str| {
-        Err(format!(
-            "`{}` {what}; write it like 8080:80, 127.0.0.1:8080:80/udp or 7000-7002:7000-7002",
-            spec.escape_debug()
-        ))
+        Err(format!("`{}` {what}; write it like 8080:80, 127.0.0.1:8080:80/udp or 7000-7002:7000-7002", shown(spec)))
     };
     let (rest, protocol) = spec.split_once('/').unwrap_or((spec, "tcp"));
     if !matches!(protocol, "tcp" | "udp" | "sctp") {

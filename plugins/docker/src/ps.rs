@@ -176,7 +176,11 @@ impl Verb for Ps {
 
     fn interpret(&self, out: &Outputs) -> Result<Vec<Container>> {
         let lines: Vec<Line> = ok(out)?.json_lines()?;
-        Ok(lines.into_iter().map(|line| line.read(self.size)).collect())
+        let mut found = Vec::with_capacity(lines.len());
+        for line in lines {
+            found.push(line.read(self.size));
+        }
+        Ok(found)
     }
 
     fn summarize(&self, _: &Outputs, found: &Vec<Container>) -> String {
@@ -224,23 +228,33 @@ fn is_label(name: &str) -> bool {
 }
 
 fn list(text: &str) -> Vec<String> {
-    text.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect()
+    let mut items = Vec::new();
+    for item in text.split(',') {
+        if !item.is_empty() {
+            items.push(item.to_owned());
+        }
+    }
+    items
 }
 
 /// `a=1,b=2`; a part without `=` belongs to the value before it.
 fn labels(text: &str) -> BTreeMap<String, String> {
-    let mut labels: Vec<(String, String)> = Vec::new();
+    let mut labels: BTreeMap<String, String> = BTreeMap::new();
+    let mut last = "";
     for part in text.split(',') {
-        match (part.split_once('='), labels.last_mut()) {
-            (Some((name, value)), _) if is_label(name) => labels.push((name.to_owned(), value.to_owned())),
-            (_, Some((_, value))) => {
+        match (part.split_once('='), labels.get_mut(last)) {
+            (Some((name, value)), _) if is_label(name) => {
+                labels.insert(name.to_owned(), value.to_owned());
+                last = name;
+            }
+            (_, Some(value)) => {
                 value.push(',');
                 value.push_str(part);
             }
             (_, None) => {}
         }
     }
-    labels.into_iter().collect()
+    labels
 }
 
 /// `2026-11-24 04:07:39 +0000 UTC` as RFC 3339.

@@ -59,14 +59,14 @@ impl Verb for Rm {
     }
 
     fn interpret(&self, out: &Outputs) -> Result<Removed> {
-        let (removed, mut failed) = sorted(&self.containers, out)?;
-        let mut missing = Vec::new();
-        if self.force {
-            let gone: Vec<String> = out.stderr().lines().filter_map(|line| complaint::missing(&line)).collect();
-            let (lost, left): (Vec<Refused>, Vec<Refused>) =
-                failed.into_iter().partition(|refused| gone.contains(&refused.container));
-            missing.extend(lost.into_iter().map(|refused| refused.container));
-            failed = left;
+        let (removed, refused) = sorted(&self.containers, out)?;
+        let gone = if self.force { complaint::all_missing(out) } else { Vec::new() };
+        let (mut missing, mut failed) = (Vec::new(), Vec::new());
+        for refused in refused {
+            match gone.contains(&refused.container) {
+                true => missing.push(refused.container),
+                false => failed.push(refused),
+            }
         }
         Ok(Removed { removed, missing, failed })
     }

@@ -97,7 +97,11 @@ impl Verb for Stats {
 
     fn interpret(&self, out: &Outputs) -> Result<Vec<Usage>> {
         let lines: Vec<Line> = ok(out)?.json_lines()?;
-        Ok(lines.into_iter().map(Line::read).collect())
+        let mut found = Vec::with_capacity(lines.len());
+        for line in lines {
+            found.push(line.read());
+        }
+        Ok(found)
     }
 
     fn summarize(&self, _: &Outputs, found: &Vec<Usage>) -> String {
