@@ -10,3 +10,4 @@ mod agents_door;
 mod command_line;
 mod operating;
 mod docs_plugins;
+mod compose;

@@ -1,5 +1,7 @@
 //! A machine with a container engine, its host, and the docker plugin between them.
 
+use std::path::Path;
+
 use domain::attempt::State;
 use serde_json::{Value, json};
 
@@ -23,10 +25,17 @@ pub struct Dock {
 impl Dock {
     /// Starts both; the machine's containers are those of the engine at `endpoint`.
     pub async fn at(endpoint: &str) -> Dock {
+        Dock::with(endpoint, &["docker"], None).await
+    }
+
+    /// Starts both with these plugins, and `folder` for docker's configuration and plugins on the machine.
+    pub async fn with(endpoint: &str, plugins: &[&str], folder: Option<&Path>) -> Dock {
         let host = TestHost::start().await;
         let admin = host.admin().await;
-        host.serve_plugin(&admin, "docker").await;
-        let agent = TestAgent::start_with_engine(&host, &admin, MACHINE, endpoint).await;
+        for plugin in plugins {
+            host.serve_plugin(&admin, plugin).await;
+        }
+        let agent = TestAgent::start_with_tools(&host, &admin, MACHINE, endpoint, folder).await;
         Dock { host, admin, agent }
     }
 
@@ -72,4 +81,12 @@ impl Dock {
 /// Body of a submission of a verb for the machine.
 pub fn body(verb: &str, args: &Value) -> Value {
     json!({ "verb": verb, "args": args, "target": { "agents": [MACHINE] } })
+}
+
+/// What an invocation says of its end in one line.
+///
+/// # Panics
+/// When it says nothing.
+pub fn summary(invocation: &Value) -> &str {
+    invocation["summary"].as_str().unwrap_or_else(|| panic!("no summary: {invocation:#}"))
 }

@@ -42,10 +42,27 @@ impl TestAgent {
     /// # Panics
     /// When its settings cannot be written.
     pub async fn start_with_engine(host: &TestHost, admin: &Api, name: &str, endpoint: &str) -> TestAgent {
+        TestAgent::start_with_tools(host, admin, name, endpoint, None).await
+    }
+
+    /// As [`TestAgent::start_with_engine`], and with this folder for docker's configuration and plugins.
+    ///
+    /// # Panics
+    /// When its settings cannot be written.
+    pub async fn start_with_tools(
+        host: &TestHost,
+        admin: &Api,
+        name: &str,
+        endpoint: &str,
+        folder: Option<&Path>,
+    ) -> TestAgent {
         let mut agent = TestAgent::join(host, admin, name).await;
         let tools = CONTAINER_TOOLS.into_iter().filter(|tool| Path::new("/usr/bin").join(tool).is_file());
         write_policy(&agent.policy(), &ALLOWED.into_iter().chain(tools).collect::<Vec<_>>());
-        let settings = format!("[container_engine]\nendpoint = {}\n", toml::Value::from(endpoint));
+        let mut settings = format!("[container_engine]\nendpoint = {}\n", toml::Value::from(endpoint));
+        if let Some(folder) = folder {
+            writeln!(settings, "config = {}", toml::Value::from(folder.display().to_string())).expect("text grows");
+        }
         std::fs::write(agent.data().join("agent.toml"), settings).expect("the settings are written");
         agent.run();
         agent.seen(admin, "online").await;
