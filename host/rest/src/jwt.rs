@@ -5,6 +5,8 @@
 //! the signature and nothing else; time is our clock's.
 //! Source: RFC 7515, RFC 7519, RFC 8725 (best practices), RFC 9068 (`at+jwt`).
 
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
@@ -26,6 +28,8 @@ const TYPE: &str = "at+jwt";
 pub const LIFE_MAX: Duration = Duration::from_secs(600);
 /// How far two hosts' clocks may be apart.
 pub const LEEWAY: Duration = Duration::from_secs(30);
+/// Most tokens whose signature is remembered; then all are forgotten and read again.
+const VERIFIED_MAX: usize = 10_000;
 /// Longest token that is looked at.
 const MAX_BYTES: usize = 2048;
 
@@ -59,6 +63,26 @@ pub struct Tokens {
     kid: String,
     issuer: String,
     life: Duration,
+    verified: Verified,
+}
+
+/// Digests of tokens whose signature was good: a signature costs more than all the rest of a request's
+/// reading, and stays good for as long as its key. What the token says is judged anew each time.
+#[derive(Default)]
+struct Verified(Mutex<HashSet<[u8; 32]>>);
+
+impl Verified {
+    fn has(&self, token: &[u8; 32]) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(token)
+    }
+
+    fn add(&self, token: [u8; 32]) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= VERIFIED_MAX {
+            known.clear();
+        }
+        known.insert(token);
+    }
 }
 
 /// What a good token says.
@@ -127,7 +151,8 @@ impl Tokens {
                 (Algorithm::HS256, signing, verifying, digest(&Sha256::digest(secret)))
             }
         };
-        let tokens = Tokens { algorithm, signing, verifying, kid, issuer: issuer.into(), life };
+        let tokens =
+            Tokens { algorithm, signing, verifying, kid, issuer: issuer.into(), life, verified: Verified::default() };
         // The library reads the key when it signs; better now than at the first login.
         tokens.sign("").map_err(|_| KeyError::NotEd25519)?;
         Ok(tokens)
@@ -179,10 +204,14 @@ impl Tokens {
         if header.alg != self.algorithm_name() || header.kid != self.kid || header.typ != TYPE {
             return Err(TokenError::Invalid);
         }
-        match crypto::verify(signature, message.as_bytes(), &self.verifying, self.algorithm) {
-            Ok(true) => self.judge(open(body)?, now),
-            Ok(false) | Err(_) => Err(TokenError::Invalid),
+        let whole = Sha256::digest(token).into();
+        if !self.verified.has(&whole) {
+            match crypto::verify(signature, message.as_bytes(), &self.verifying, self.algorithm) {
+                Ok(true) => self.verified.add(whole),
+                Ok(false) | Err(_) => return Err(TokenError::Invalid),
+            }
         }
+        self.judge(open(body)?, now)
     }
 
     fn judge(&self, body: Body, now: Timestamp) -> Result<Claims, TokenError> {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use wasmtime::component::Linker;
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy};
 
 use crate::guest::Guest;
 use crate::ticker::{Running, Ticker};
@@ -125,9 +125,11 @@ fn pooling(slots: u32) -> PoolingAllocationConfig {
         .max_tables_per_component(8)
         .table_elements(crate::guest::TABLE_ELEMENTS)
         .max_memory_size(POOLED_MEMORY)
-        // This much stays mapped and is wiped by writing zeros, touched or not; the rest goes back to the
-        // kernel. Little is best: a Rust guest touches a few pages at the end of its first megabyte.
-        .linear_memory_keep_resident(64 * 1024)
+        // Where the kernel can tell which pages were touched, those are wiped in place: giving memory back
+        // costs an interrupt of every core and a fault for each page at the next call. Elsewhere the
+        // first of them are wiped, touched or not, and the rest is given back.
+        .pagemap_scan(Enabled::Auto)
+        .linear_memory_keep_resident(256 * 1024)
         .table_keep_resident(64 * 1024)
         .max_unused_warm_slots(32)
         .decommit_batch_size(1);

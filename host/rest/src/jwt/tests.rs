@@ -153,9 +153,18 @@ fn every_claim_is_required_typed_and_ours() {
 }
 
 #[test]
+fn a_token_whose_signature_is_remembered_is_over_in_time() {
+    let tokens = tokens();
+    let token = tokens.issue(USER, 1, NOW).expect("issues");
+    assert!(tokens.read(&token, NOW).is_ok() && tokens.read(&token, NOW).is_ok());
+    assert_eq!(tokens.read(&token, NOW + LIFE_MAX + LEEWAY), Err(TokenError::Expired));
+}
+
+#[test]
 fn no_bit_may_be_turned() {
     let tokens = tokens();
     let token = tokens.issue(USER, 1, NOW).expect("issues");
+    assert!(tokens.read(&token, NOW).is_ok(), "its signature is remembered, its neighbours' are not");
     for at in 0..token.len() {
         for bit in 0..7 {
             let mut bytes = token.clone().into_bytes();
