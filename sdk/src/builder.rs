@@ -153,6 +153,21 @@ impl Draft {
         self
     }
 
+    /// [`Draft::opt`] for each of many, in order; in a component much smaller than as many calls.
+    ///
+    /// ```
+    /// use viworks_sdk::prelude::*;
+    ///
+    /// let (user, memory) = (Some("1000".to_owned()), None::<String>);
+    /// let plan = program("docker").arg("run").opts(&[("--user", &user), ("--memory", &memory)]).operand("web").plan();
+    /// ```
+    pub fn opts(mut self, options: &[(&'static str, &dyn Values)]) -> Draft {
+        for (name, values) in options {
+            self.inner.opt(name, *values);
+        }
+        self
+    }
+
     /// `option=name=value` as one argument for each pair, e.g. `--env=LANG=C`.
     ///
     /// ```

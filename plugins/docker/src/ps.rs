@@ -163,14 +163,16 @@ impl Verb for Ps {
             .args(["--no-trunc", JSON])
             .flag("--all", self.all)
             .flag("--size", self.size)
-            .opt("--last", self.last)
-            .opt("--filter=status", &self.status)
-            .opt("--filter=name", &self.names)
-            .opt("--filter=label", &self.labels)
-            .opt("--filter=ancestor", &self.images)
-            .opt("--filter=network", &self.networks)
-            .opt("--filter=volume", &self.volumes)
-            .opt("--filter=health", &self.health)
+            .opts(&[
+                ("--last", &self.last),
+                ("--filter=status", &self.status),
+                ("--filter=name", &self.names),
+                ("--filter=label", &self.labels),
+                ("--filter=ancestor", &self.images),
+                ("--filter=network", &self.networks),
+                ("--filter=volume", &self.volumes),
+                ("--filter=health", &self.health),
+            ])
             .plan()
     }
 

@@ -258,45 +258,47 @@ impl Verb for Run {
             .flag("--detach", self.detach)
             .flag("--rm", self.rm)
             .flag("--interactive", self.stdin.is_some())
-            .opt("--name", &self.name)
-            .opt("--platform", &self.platform)
-            .pairs("--env", &self.env)
-            .pairs("--label", &self.labels)
-            .opt("--entrypoint", &self.entrypoint)
-            .opt("--user", &self.user)
-            .opt("--workdir", &self.workdir)
-            .opt("--hostname", &self.hostname)
             .flag("--init", self.init)
             .flag("--read-only", self.read_only)
-            .opt("--publish", &self.ports)
-            .opt("--volume", &self.volumes)
-            .opt("--tmpfs", &self.tmpfs)
-            .opt("--network", &self.network)
-            .opt("--network-alias", &self.network_aliases)
-            .opt("--add-host", hosts)
-            .opt("--dns", &self.dns)
-            .opt("--restart", &self.restart)
-            .opt("--memory", &self.memory)
-            .opt("--cpus", self.cpus)
-            .opt("--pids-limit", self.pids_limit)
-            .opt("--shm-size", &self.shm_size)
-            .pairs("--ulimit", &self.ulimits)
-            .opt("--log-driver", &self.log_driver)
-            .pairs("--log-opt", &self.log_opts)
-            .opt("--stop-signal", &self.stop_signal)
-            .opt("--stop-timeout", self.stop_timeout)
             .flag("--no-healthcheck", self.no_healthcheck)
-            .opt("--cap-drop", &self.cap_drop)
-            .opt("--cap-add", &self.cap_add)
-            .opt("--security-opt", &self.security_opt)
-            .opt("--device", &self.devices)
-            .opt("--gpus", &self.gpus)
             .flag("--privileged", self.privileged)
-            .opt("--pid", &self.pid)
-            .opt("--ipc", &self.ipc)
-            .opt("--uts", &self.uts)
-            .opt("--userns", &self.userns)
-            .opt("--cgroupns", &self.cgroupns)
+            .pairs("--env", &self.env)
+            .pairs("--label", &self.labels)
+            .pairs("--ulimit", &self.ulimits)
+            .pairs("--log-opt", &self.log_opts)
+            .opts(&[
+                ("--name", &self.name),
+                ("--platform", &self.platform),
+                ("--entrypoint", &self.entrypoint),
+                ("--user", &self.user),
+                ("--workdir", &self.workdir),
+                ("--hostname", &self.hostname),
+                ("--publish", &self.ports),
+                ("--volume", &self.volumes),
+                ("--tmpfs", &self.tmpfs),
+                ("--network", &self.network),
+                ("--network-alias", &self.network_aliases),
+                ("--add-host", &hosts),
+                ("--dns", &self.dns),
+                ("--restart", &self.restart),
+                ("--memory", &self.memory),
+                ("--cpus", &self.cpus),
+                ("--pids-limit", &self.pids_limit),
+                ("--shm-size", &self.shm_size),
+                ("--log-driver", &self.log_driver),
+                ("--stop-signal", &self.stop_signal),
+                ("--stop-timeout", &self.stop_timeout),
+                ("--cap-drop", &self.cap_drop),
+                ("--cap-add", &self.cap_add),
+                ("--security-opt", &self.security_opt),
+                ("--device", &self.devices),
+                ("--gpus", &self.gpus),
+                ("--pid", &self.pid),
+                ("--ipc", &self.ipc),
+                ("--uts", &self.uts),
+                ("--userns", &self.userns),
+                ("--cgroupns", &self.cgroupns),
+            ])
             .operand(&self.image)
             .operand(&self.command)
             .stdin(&self.stdin);
@@ -306,12 +308,13 @@ impl Verb for Run {
             Pull::Always | Pull::Never => draft.opt("--pull", &self.pull),
         };
         let draft = match &self.healthcheck {
-            Some(check) => draft
-                .opt("--health-cmd", &check.command)
-                .opt("--health-interval", &check.interval)
-                .opt("--health-timeout", &check.timeout)
-                .opt("--health-start-period", &check.start_period)
-                .opt("--health-retries", check.retries),
+            Some(check) => draft.opts(&[
+                ("--health-cmd", &check.command),
+                ("--health-interval", &check.interval),
+                ("--health-timeout", &check.timeout),
+                ("--health-start-period", &check.start_period),
+                ("--health-retries", &check.retries),
+            ]),
             None => draft,
         };
         match self.owns_machine() {
