@@ -447,8 +447,10 @@ impl From<&Option<String>> for MaybeText {
 /// ```
 /// use viworks_sdk::builder::Values;
 ///
-/// assert_eq!(vec![80_u16, 443].into_values(), ["80", "443"]);
-/// assert!(None::<String>.into_values().is_empty());
+/// let mut given = Vec::new();
+/// vec![80_u16, 443].each(&mut |value| given.push(value.to_owned()));
+/// None::<String>.each(&mut |value| given.push(value.to_owned()));
+/// assert_eq!(given, ["80", "443"]);
 /// ```
 pub trait Values {
     /// Gives each value as text, in order.

@@ -7,6 +7,12 @@ use crate::failure::Result;
 use crate::value::read;
 
 /// What a call knows besides its arguments.
+///
+/// ```
+/// let context = viworks_sdk::test::context();
+/// assert_eq!(context.profile.os, "linux");
+/// assert!(context.config.is_object());
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Context {
     /// The kind of machine the plan is for.
@@ -16,6 +22,13 @@ pub struct Context {
 }
 
 /// The kind of machine a plan is for. One plan serves all agents with an equal profile.
+///
+/// ```
+/// use viworks_sdk::Profile;
+///
+/// let machine = Profile { os: "linux".into(), arch: "aarch64".into(), container_engine: None, compose: None };
+/// assert!(machine.compose.is_none());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// e.g. `linux`.

@@ -5,11 +5,28 @@ use std::fmt;
 use crate::value::push_key;
 
 /// A plugin's answer or its refusal.
+///
+/// ```
+/// use viworks_sdk::prelude::*;
+///
+/// fn whole(text: &str) -> Result<u32> {
+///     // Any error becomes a refusal.
+///     Ok(text.parse()?)
+/// }
+/// assert!(whole("x").is_err());
+/// ```
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
 /// A refusal. Any error converts into one with `?`.
 ///
 /// It is deliberately not a `std::error::Error` itself, so that `?` can convert every error there is.
+///
+/// ```
+/// use viworks_sdk::prelude::*;
+///
+/// let failure: Failure = "x".parse::<u32>().unwrap_err().into();
+/// assert_eq!(failure.to_string(), "parse_failed: invalid digit found in string");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// What kind of refusal.
@@ -21,6 +38,13 @@ pub struct Failure {
 }
 
 /// What kind of refusal.
+///
+/// ```
+/// use viworks_sdk::Failure;
+/// use viworks_sdk::failure::Code;
+///
+/// assert_eq!(Failure::unsupported("only on linux").code, Code::Unsupported);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
     /// The caller must change the arguments.
@@ -36,6 +60,10 @@ pub enum Code {
 
 impl Code {
     /// The word the ABI uses.
+    ///
+    /// ```
+    /// assert_eq!(viworks_sdk::failure::Code::InvalidArgs.as_str(), "invalid_args");
+    /// ```
     pub fn as_str(self) -> &'static str {
         match self {
             Code::InvalidArgs => "invalid_args",
@@ -47,6 +75,13 @@ impl Code {
 }
 
 /// One thing wrong with the arguments.
+///
+/// ```
+/// use viworks_sdk::Issue;
+///
+/// let issue = Issue { pointer: "/env/A=B".into(), keyword: "name".into(), message: "a name has no `=`".into() };
+/// assert_eq!(issue.to_string(), "/env/A=B: a name has no `=`");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issue {
     /// JSON Pointer from the arguments' root, e.g. `/env/PATH`; empty for the whole.
@@ -59,11 +94,21 @@ pub struct Issue {
 
 impl Failure {
     /// This machine, or this combination, cannot be served.
+    ///
+    /// ```
+    /// let failure = viworks_sdk::Failure::unsupported("this machine has no compose");
+    /// assert_eq!(failure.to_string(), "unsupported: this machine has no compose");
+    /// ```
     pub fn unsupported(message: impl Into<String>) -> Failure {
         Failure { code: Code::Unsupported, message: message.into(), issues: Vec::new() }
     }
 
     /// The program printed something else than it should have.
+    ///
+    /// ```
+    /// let failure = viworks_sdk::Failure::parse("a row has two columns");
+    /// assert_eq!(failure.to_string(), "parse_failed: a row has two columns");
+    /// ```
     pub fn parse(message: impl Into<String>) -> Failure {
         Failure { code: Code::ParseFailed, message: message.into(), issues: Vec::new() }
     }
@@ -81,6 +126,14 @@ impl Failure {
     }
 
     /// Several arguments are wrong.
+    ///
+    /// ```
+    /// use viworks_sdk::{Failure, Issue};
+    ///
+    /// let issue = |pointer: &str| Issue { pointer: pointer.into(), keyword: "conflict".into(), message: "not both".into() };
+    /// let failure = Failure::issues(vec![issue("/rm"), issue("/restart")]);
+    /// assert_eq!(failure.message, "2 arguments refused");
+    /// ```
     pub fn issues(issues: Vec<Issue>) -> Failure {
         let message = match issues.as_slice() {
             [one] => one.to_string(),
@@ -122,17 +175,35 @@ pub struct Issues {
 
 impl Issues {
     /// Adds one.
+    ///
+    /// ```
+    /// let mut issues = viworks_sdk::Issues::default();
+    /// issues.add("/rm", "conflict", "`rm` and `restart` exclude each other");
+    /// assert!(issues.finish().is_err());
+    /// ```
     pub fn add(&mut self, pointer: impl Into<String>, keyword: &str, message: impl Into<String>) {
         self.found.push(Issue { pointer: pointer.into(), keyword: keyword.to_owned(), message: message.into() });
     }
 
     /// The value, or `None` with its fault added: for reading one argument after the other.
+    ///
+    /// ```
+    /// let mut issues = viworks_sdk::Issues::default();
+    /// let read = |text: &str| text.parse::<u16>().map_err(|error| error.to_string());
+    /// assert_eq!(issues.note("/ports/0", "port", read("80")), Some(80));
+    /// assert_eq!(issues.note("/ports/1", "port", read("http")), None);
+    /// assert_eq!(issues.finish().unwrap_err().issues[0].pointer, "/ports/1");
+    /// ```
     pub fn note<T>(&mut self, pointer: impl Into<String>, keyword: &str, read: Result<T, String>) -> Option<T> {
         read.map_err(|message| self.add(pointer, keyword, message)).ok()
     }
 
     /// # Errors
     /// All that were added, if any.
+    ///
+    /// ```
+    /// assert_eq!(viworks_sdk::Issues::default().finish(), Ok(()));
+    /// ```
     pub fn finish(self) -> Result<()> {
         match self.found.is_empty() {
             true => Ok(()),
@@ -142,6 +213,10 @@ impl Issues {
 }
 
 /// The JSON Pointer through `keys`, each escaped.
+///
+/// ```
+/// assert_eq!(viworks_sdk::failure::pointer(&["labels", "a/b"]), "/labels/a~1b");
+/// ```
 pub fn pointer(keys: &[&str]) -> String {
     let mut pointer = String::new();
     keys.iter().for_each(|key| push_key(&mut pointer, key));

@@ -49,6 +49,8 @@
 //! Invariant: a plugin is a pure function. Nothing here reads a file, a clock, the network or chance;
 //! a component built from it imports `viworks:plugin/log` and nothing else.
 
+#![warn(missing_docs)]
+
 // The derives name this crate from outside; its own tests use them too.
 extern crate self as viworks_sdk;
 
@@ -91,10 +93,33 @@ pub mod json {
 }
 
 /// The arguments of a verb: written by `#[derive(Args)]`.
+///
+/// ```
+/// use viworks_sdk::prelude::*;
+///
+/// /// Which container.
+/// #[derive(Args)]
+/// struct Named {
+///     name: String,
+/// }
+/// assert_eq!(viworks_sdk::value::read::<Named>(json!({ "name": "web" })).unwrap().name, "web");
+/// ```
 #[diagnostic::on_unimplemented(message = "`{Self}` is not a verb's arguments", note = "add #[derive(Args)] to it")]
 pub trait Args: schema::Schema + value::FromJson {}
 
 /// A typed result: anything with a schema that can be written as JSON, usually by `#[derive(Output)]`.
+///
+/// ```
+/// use viworks_sdk::prelude::*;
+///
+/// /// A size.
+/// #[derive(Output)]
+/// struct Size {
+///     bytes: u64,
+/// }
+/// fn is_output<T: Output>(_: &T) {}
+/// is_output(&vec![Size { bytes: 1 }]);
+/// ```
 #[diagnostic::on_unimplemented(message = "`{Self}` is not a typed result", note = "add #[derive(Output)] to it")]
 pub trait Output: schema::Schema + value::ToJson {}
 

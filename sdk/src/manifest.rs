@@ -12,6 +12,22 @@ use crate::{Effect, schema};
 pub use plan::manifest::{Example, Golden, VerbManifest};
 
 /// A whole plugin. Made by `plugin!` as `PLUGIN`.
+///
+/// ```
+/// # use viworks_sdk::prelude::*;
+/// # /// Since when a machine runs.
+/// # #[derive(Args)]
+/// # struct Uptime;
+/// # #[verb(name = "host.uptime", effect = Read, example = json!({}))]
+/// # impl Verb for Uptime {
+/// #     type Output = ();
+/// #     fn plan(&self, _: &Context) -> Result<Plan> { program("uptime").plan() }
+/// #     fn interpret(&self, _: &Outputs) -> Result<()> { Ok(()) }
+/// # }
+/// plugin!(name = "host", version = "1.0.0", summary = "Hosts", verbs: [Uptime], grants: [allow("uptime")]);
+/// let plugin: &viworks_sdk::Plugin = &PLUGIN;
+/// assert_eq!((plugin.name, plugin.verbs[0].name), ("host", "host.uptime"));
+/// ```
 #[derive(Clone, Copy)]
 pub struct Plugin {
     /// Identity: `[a-z][a-z0-9_-]{0,62}`.
@@ -32,6 +48,21 @@ pub struct Plugin {
 
 impl Plugin {
     /// The manifest that `describe` answers.
+    ///
+    /// ```
+    /// # use viworks_sdk::prelude::*;
+    /// # /// Since when a machine runs.
+    /// # #[derive(Args)]
+    /// # struct Uptime;
+    /// # #[verb(name = "host.uptime", effect = Read, example = json!({}))]
+    /// # impl Verb for Uptime {
+    /// #     type Output = ();
+    /// #     fn plan(&self, _: &Context) -> Result<Plan> { program("uptime").plan() }
+    /// #     fn interpret(&self, _: &Outputs) -> Result<()> { Ok(()) }
+    /// # }
+    /// plugin!(name = "host", version = "1.0.0", summary = "Hosts", verbs: [Uptime], grants: [allow("uptime")]);
+    /// assert_eq!(PLUGIN.manifest().verbs[0].summary, "Since when a machine runs.");
+    /// ```
     pub fn manifest(&self) -> Manifest {
         let named = |effect: &Effect| self.effects.contains(effect) || self.verbs.iter().any(|v| v.effect == *effect);
         Manifest {
@@ -64,6 +95,22 @@ impl Plugin {
     ///
     /// # Errors
     /// When there is none; the message lists those there are.
+    ///
+    /// ```
+    /// # use viworks_sdk::prelude::*;
+    /// # /// Since when a machine runs.
+    /// # #[derive(Args)]
+    /// # struct Uptime;
+    /// # #[verb(name = "host.uptime", effect = Read, example = json!({}))]
+    /// # impl Verb for Uptime {
+    /// #     type Output = ();
+    /// #     fn plan(&self, _: &Context) -> Result<Plan> { program("uptime").plan() }
+    /// #     fn interpret(&self, _: &Outputs) -> Result<()> { Ok(()) }
+    /// # }
+    /// plugin!(name = "host", version = "1.0.0", summary = "Hosts", verbs: [Uptime], grants: [allow("uptime")]);
+    /// assert!(PLUGIN.verb("host.uptime").is_ok());
+    /// assert!(PLUGIN.verb("host.downtime").is_err());
+    /// ```
     pub fn verb(&self, name: &str) -> Result<&Entry> {
         self.verbs.iter().find(|verb| verb.name == name).ok_or_else(|| {
             let names: Vec<&str> = self.verbs.iter().map(|verb| verb.name).collect();
@@ -173,6 +220,15 @@ pub fn allow(program: impl Into<String>) -> Grant {
 }
 
 /// One program that the plugin's plans run, for `plugin!(grants: […])`.
+///
+/// ```
+/// use viworks_sdk::manifest::{Grant, allow};
+///
+/// fn docker() -> Grant {
+///     allow("docker").env("DOCKER_*")
+/// }
+/// docker();
+/// ```
 #[derive(Clone, Debug)]
 pub struct Grant {
     rule: ProgramRule,
@@ -181,24 +237,48 @@ pub struct Grant {
 impl Grant {
     /// One accepted argument list: `*` stands for any run of characters within an argument, a last
     /// `**` for all that follow. Call it again for a further list.
+    ///
+    /// ```
+    /// use viworks_sdk::manifest::allow;
+    ///
+    /// allow("docker").args(["ps", "**"]).args(["inspect", "--type=*", "--", "*"]);
+    /// ```
     pub fn args<const N: usize>(mut self, pattern: [&str; N]) -> Grant {
         self.rule.args.push(pattern.map(str::to_owned).to_vec());
         self
     }
 
     /// A variable a step may set; a trailing `*` is a prefix.
+    ///
+    /// ```
+    /// use viworks_sdk::manifest::allow;
+    ///
+    /// allow("df").env("LC_ALL").env("DF_*");
+    /// ```
     pub fn env(mut self, name: &str) -> Grant {
         self.rule.env.push(name.to_owned());
         self
     }
 
     /// A directory a step may run in, with all below it.
+    ///
+    /// ```
+    /// use viworks_sdk::manifest::allow;
+    ///
+    /// allow("make").cwd("/srv/app");
+    /// ```
     pub fn cwd(mut self, directory: &str) -> Grant {
         self.rule.cwd.push(directory.to_owned());
         self
     }
 
     /// Steps may feed the program standard input.
+    ///
+    /// ```
+    /// use viworks_sdk::manifest::allow;
+    ///
+    /// allow("tee").args(["--", "/srv/motd"]).stdin();
+    /// ```
     pub fn stdin(mut self) -> Grant {
         self.rule.stdin = true;
         self

@@ -8,6 +8,14 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 /// A type that knows its JSON Schema.
+///
+/// ```
+/// use viworks_sdk::json::json;
+/// use viworks_sdk::schema::Schema;
+///
+/// assert_eq!(<Vec<String>>::schema(), json!({ "type": "array", "items": { "type": "string" } }));
+/// assert!(!<Option<String>>::REQUIRED);
+/// ```
 pub trait Schema {
     /// Whether a field of this type must be present. Only `Option` says no.
     const REQUIRED: bool = true;
@@ -22,6 +30,12 @@ pub trait Schema {
 }
 
 /// The dialect every schema here is written in.
+///
+/// ```
+/// use viworks_sdk::schema::{DIALECT, document};
+///
+/// assert_eq!(document::<bool>()["$schema"], DIALECT);
+/// ```
 pub const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
 /// The schema of `T` as a document of its own.
@@ -37,6 +51,14 @@ pub fn document<T: Schema + ?Sized>() -> Value {
 }
 
 /// One part of a schema, as data.
+///
+/// ```
+/// use viworks_sdk::json::json;
+/// use viworks_sdk::schema::Node;
+///
+/// static WORDS: Node = Node::List(&Node::Text);
+/// assert_eq!(WORDS.to_json()["items"], json!({ "type": "string" }));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Node {
     /// Any JSON.
@@ -74,6 +96,26 @@ pub enum Node {
 }
 
 /// One field of an object. Written by the derives.
+///
+/// ```
+/// use viworks_sdk::json::json;
+/// use viworks_sdk::schema::{Field, Limits, Node};
+///
+/// static FIELDS: &[Field] = &[Field {
+///     name: "tail",
+///     printed: "tail",
+///     description: "How many lines.",
+///     node: &Node::Integer(Some(0), None),
+///     required: true,
+///     allow_dash: false,
+///     default: None,
+///     example: None,
+///     limits: &Limits { maximum: Some(1000.0), ..*Limits::NONE },
+/// }];
+/// let schema = Node::Object { description: "", closed: true, fields: FIELDS }.to_json();
+/// assert_eq!(schema["properties"]["tail"]["maximum"], 1000);
+/// assert_eq!(schema["required"], json!(["tail"]));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
     /// Its JSON name.
@@ -97,6 +139,13 @@ pub struct Field {
 }
 
 /// What narrows a value beyond its type. Written by the derives.
+///
+/// ```
+/// use viworks_sdk::schema::Limits;
+///
+/// let limits = Limits { longest: Some(64), ..*Limits::NONE };
+/// assert_eq!(limits.shortest, None);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Least number.
@@ -133,11 +182,24 @@ impl Limits {
 
 impl Node {
     /// The JSON Schema, without `$schema`.
+    ///
+    /// ```
+    /// use viworks_sdk::json::json;
+    /// use viworks_sdk::schema::Node;
+    ///
+    /// assert_eq!(Node::Integer(Some(0), None).to_json(), json!({ "type": "integer", "minimum": 0 }));
+    /// ```
     pub fn to_json(&self) -> Value {
         Value::Object(self.members())
     }
 
     /// The JSON Schema with `$schema`.
+    ///
+    /// ```
+    /// use viworks_sdk::schema::{DIALECT, Node};
+    ///
+    /// assert_eq!(Node::Boolean.to_document()["$schema"], DIALECT);
+    /// ```
     pub fn to_document(&self) -> Value {
         let mut schema = self.members();
         put(&mut schema, "$schema", DIALECT.into());

@@ -23,6 +23,12 @@ pub use injections::{Injected, injections};
 pub use violations::violations;
 
 /// A Linux machine with Docker and compose v2, and an empty configuration.
+///
+/// ```
+/// let mut context = viworks_sdk::test::context();
+/// context.profile.os = "windows".into();
+/// assert_eq!(context.profile.compose.as_deref(), Some("v2"));
+/// ```
 pub fn context() -> Context {
     Context {
         profile: Profile {
@@ -39,6 +45,22 @@ pub fn context() -> Context {
 ///
 /// # Errors
 /// Everything that is wrong with `args`, or the verb's own refusal.
+///
+/// ```
+/// # use viworks_sdk::prelude::*;
+/// # /// Since when a machine runs.
+/// # #[derive(Args)]
+/// # struct Uptime;
+/// # #[verb(name = "host.uptime", effect = Read, example = json!({}))]
+/// # impl Verb for Uptime {
+/// #     type Output = ();
+/// #     fn plan(&self, _: &Context) -> Result<Plan> { program("uptime").plan() }
+/// #     fn interpret(&self, _: &Outputs) -> Result<()> { Ok(()) }
+/// # }
+/// let plan = viworks_sdk::test::plan::<Uptime>(json!({})).unwrap();
+/// assert_eq!(plan.steps[0].program, "uptime");
+/// assert!(viworks_sdk::test::plan::<Uptime>(json!({ "surprise": 1 })).is_err());
+/// ```
 pub fn plan<V: Verb>(args: Value) -> Result<step::Plan> {
     plan_on::<V>(&context(), args)
 }
@@ -50,6 +72,22 @@ pub fn plan<V: Verb>(args: Value) -> Result<step::Plan> {
 ///
 /// # Panics
 /// When the verb plans a lower effect than it declares, which no host accepts.
+///
+/// ```
+/// # use viworks_sdk::prelude::*;
+/// # /// Since when a machine runs.
+/// # #[derive(Args)]
+/// # struct Uptime;
+/// # #[verb(name = "host.uptime", effect = Read, example = json!({}))]
+/// # impl Verb for Uptime {
+/// #     type Output = ();
+/// #     fn plan(&self, _: &Context) -> Result<Plan> { program("uptime").plan() }
+/// #     fn interpret(&self, _: &Outputs) -> Result<()> { Ok(()) }
+/// # }
+/// let mut context = viworks_sdk::test::context();
+/// context.profile.arch = "aarch64".into();
+/// assert!(viworks_sdk::test::plan_on::<Uptime>(&context, json!({})).is_ok());
+/// ```
 pub fn plan_on<V: Verb>(context: &Context, args: Value) -> Result<step::Plan> {
     plan_entry(&Entry::of::<V>(), context, args)
 }
@@ -73,6 +111,23 @@ fn plan_entry(verb: &Entry, context: &Context, args: Value) -> Result<step::Plan
 ///
 /// # Panics
 /// When a result breaks the schema the verb promises.
+///
+/// ```
+/// # use viworks_sdk::prelude::*;
+/// # /// Since when a machine runs.
+/// # #[derive(Args)]
+/// # struct Uptime;
+/// # #[verb(name = "host.uptime", effect = Read, example = json!({}))]
+/// # impl Verb for Uptime {
+/// #     type Output = ();
+/// #     fn plan(&self, _: &Context) -> Result<Plan> { program("uptime").plan() }
+/// #     fn interpret(&self, _: &Outputs) -> Result<()> { Ok(()) }
+/// # }
+/// let out = viworks_sdk::test::exited(1).with_stderr("no\n");
+/// let answer = viworks_sdk::test::interpret::<Uptime>(json!({}), &out).unwrap();
+/// assert!(!answer.succeeded);
+/// assert_eq!(answer.summary, "exited with 1: no");
+/// ```
 pub fn interpret<V: Verb>(args: Value, outputs: &Outputs) -> Result<Interpretation> {
     interpret_entry(&Entry::of::<V>(), args, outputs)
 }
@@ -104,6 +159,12 @@ pub fn exited(code: i32) -> Outputs {
 }
 
 /// An attempt whose only step had to be ended: by the timeout, a cancel, or the machine.
+///
+/// ```
+/// use viworks_sdk::outputs::End;
+///
+/// assert_eq!(viworks_sdk::test::ended(End::TimedOut).ending(), "timed out");
+/// ```
 pub fn ended(end: End) -> Outputs {
     let steps = vec![StepEnd { signal: Some(9), ..StepEnd::default() }];
     Outputs { end, steps, ..exited(0) }
@@ -111,6 +172,11 @@ pub fn ended(end: End) -> Outputs {
 
 impl Outputs {
     /// With this on standard output, printed by the last step.
+    ///
+    /// ```
+    /// let out = viworks_sdk::test::exited(0).with_stdout("hi\n");
+    /// assert_eq!(out.steps[0].stdout_bytes, 3);
+    /// ```
     pub fn with_stdout(mut self, text: impl AsRef<[u8]>) -> Outputs {
         self.stdout = text.as_ref().to_vec();
         if let Some(step) = self.steps.last_mut() {
@@ -120,6 +186,11 @@ impl Outputs {
     }
 
     /// With this on standard error, printed by the last step.
+    ///
+    /// ```
+    /// let out = viworks_sdk::test::exited(1).with_stderr("no\n");
+    /// assert_eq!(out.ending(), "exited with 1: no");
+    /// ```
     pub fn with_stderr(mut self, text: impl AsRef<[u8]>) -> Outputs {
         self.stderr = text.as_ref().to_vec();
         if let Some(step) = self.steps.last_mut() {
@@ -134,6 +205,21 @@ impl Outputs {
 ///
 /// # Panics
 /// With the first thing that a host would refuse.
+///
+/// ```
+/// # use viworks_sdk::prelude::*;
+/// # /// Since when a machine runs.
+/// # #[derive(Args)]
+/// # struct Uptime;
+/// # #[verb(name = "host.uptime", effect = Read, example = json!({}))]
+/// # impl Verb for Uptime {
+/// #     type Output = ();
+/// #     fn plan(&self, _: &Context) -> Result<Plan> { program("uptime").plan() }
+/// #     fn interpret(&self, _: &Outputs) -> Result<()> { Ok(()) }
+/// # }
+/// plugin!(name = "host", version = "1.0.0", summary = "Hosts", verbs: [Uptime], grants: [allow("uptime")]);
+/// viworks_sdk::test::check(&PLUGIN);
+/// ```
 pub fn check(plugin: &Plugin) {
     let manifest = plugin.manifest();
     let name = &manifest.name;

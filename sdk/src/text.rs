@@ -12,6 +12,12 @@ use serde_json::{Map, Number, Value};
 const MAX_DEPTH: usize = 128;
 
 /// Text that is not JSON.
+///
+/// ```
+/// use viworks_sdk::json::parse;
+///
+/// assert_eq!(parse("[1 2]").unwrap_err().at, 3);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotJson {
     /// After how many bytes.
@@ -37,7 +43,7 @@ impl std::error::Error for NotJson {}
 /// use viworks_sdk::json::{json, parse};
 ///
 /// assert_eq!(parse("[1, 2]").unwrap(), json!([1, 2]));
-/// assert_eq!(parse("[1, 2").unwrap_err().to_string(), "not JSON: the text ends too early at byte 6");
+/// assert_eq!(parse("[1, 2").unwrap_err().to_string(), "not JSON: the text ends too early at byte 5");
 /// ```
 pub fn parse(text: &str) -> Result<Value, NotJson> {
     let mut scan = Scan { text, at: 0, depth: 0 };

@@ -14,6 +14,25 @@ use crate::value::{Reader, ToJson};
 use crate::{Args, Effect, Output, finish, schema};
 
 /// A verb, implemented by its arguments, with [`#[verb]`](macro@crate::verb) above the `impl`.
+///
+/// ```
+/// use viworks_sdk::prelude::*;
+///
+/// /// Since when a machine runs.
+/// #[derive(Args)]
+/// struct Uptime;
+/// #[verb(name = "host.uptime", effect = Read, example = json!({}))]
+/// impl Verb for Uptime {
+///     type Output = ();
+///     fn plan(&self, _: &Context) -> Result<Plan> {
+///         program("uptime").plan()
+///     }
+///     fn interpret(&self, _: &Outputs) -> Result<()> {
+///         Ok(())
+///     }
+/// }
+/// assert!(viworks_sdk::test::plan::<Uptime>(json!({})).is_ok());
+/// ```
 pub trait Verb: Args + Described {
     /// The typed result; `()` for none.
     type Output: Output;
@@ -48,6 +67,16 @@ pub trait Verb: Args + Described {
 }
 
 /// A verb's judgement of an attempt that ran to its end.
+///
+/// ```
+/// use viworks_sdk::prelude::*;
+///
+/// // `diff` exits with 1 when it found something, which is no failure.
+/// fn judge(out: &Outputs) -> Verdict {
+///     if matches!(out.exit_code(), Some(0 | 1)) { Verdict::Succeeded } else { Verdict::Failed }
+/// }
+/// assert_eq!(judge(&viworks_sdk::test::exited(1)), Verdict::Succeeded);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It did what it was asked to.
@@ -57,6 +86,23 @@ pub enum Verdict {
 }
 
 /// What [`#[verb]`](macro@crate::verb) writes.
+///
+/// ```
+/// # use viworks_sdk::prelude::*;
+/// # /// Since when a machine runs.
+/// # #[derive(Args)]
+/// # struct Uptime;
+/// # #[verb(name = "host.uptime", effect = Read, example = json!({}))]
+/// # impl Verb for Uptime {
+/// #     type Output = ();
+/// #     fn plan(&self, _: &Context) -> Result<Plan> { program("uptime").plan() }
+/// #     fn interpret(&self, _: &Outputs) -> Result<()> { Ok(()) }
+/// # }
+/// use viworks_sdk::verb::Described;
+///
+/// assert_eq!(Uptime::FACTS.name, "host.uptime");
+/// assert_eq!(Uptime::EXAMPLES.len(), 1);
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no name and effect",
     note = "write #[verb(name = \"docker.ps\", effect = Read)] above `impl Verb for {Self}`"
@@ -70,6 +116,22 @@ pub trait Described {
 }
 
 /// Arguments that work, perhaps with a recorded answer. Data, as most examples are literals.
+///
+/// ```
+/// # use viworks_sdk::prelude::*;
+/// # /// Since when a machine runs.
+/// # #[derive(Args)]
+/// # struct Uptime;
+/// # #[verb(name = "host.uptime", effect = Read, example = json!({}))]
+/// # impl Verb for Uptime {
+/// #     type Output = ();
+/// #     fn plan(&self, _: &Context) -> Result<Plan> { program("uptime").plan() }
+/// #     fn interpret(&self, _: &Outputs) -> Result<()> { Ok(()) }
+/// # }
+/// use viworks_sdk::verb::Described;
+///
+/// assert!(Uptime::EXAMPLES[0].golden.is_none());
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Shown {
     /// The arguments.
@@ -79,6 +141,13 @@ pub struct Shown {
 }
 
 /// A recorded answer and its meaning.
+///
+/// ```
+/// use viworks_sdk::verb::{Json, Recorded};
+///
+/// let golden = Recorded { exit_code: 0, stdout: "Linux\n", stderr: "", result: Json::Text("\"Linux\"") };
+/// assert_eq!(golden.result.value(), "Linux");
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Recorded {
     /// Exit code of the last step.
@@ -92,6 +161,13 @@ pub struct Recorded {
 }
 
 /// A JSON value in a constant.
+///
+/// ```
+/// use viworks_sdk::json::json;
+/// use viworks_sdk::verb::Json;
+///
+/// assert_eq!(Json::Text("[1]").value(), Json::Made(|| json!([1])).value());
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Json {
     /// As text.
@@ -102,6 +178,12 @@ pub enum Json {
 
 impl Json {
     /// The value.
+    ///
+    /// ```
+    /// use viworks_sdk::verb::Json;
+    ///
+    /// assert_eq!(Json::Text("{ \"a\": 1 }").value()["a"], 1);
+    /// ```
     pub fn value(self) -> Value {
         match self {
             Json::Text(text) => known(text),
@@ -111,6 +193,22 @@ impl Json {
 }
 
 /// What there is to say of a verb without arguments.
+///
+/// ```
+/// # use viworks_sdk::prelude::*;
+/// # /// Since when a machine runs.
+/// # #[derive(Args)]
+/// # struct Uptime;
+/// # #[verb(name = "host.uptime", effect = Read, example = json!({}))]
+/// # impl Verb for Uptime {
+/// #     type Output = ();
+/// #     fn plan(&self, _: &Context) -> Result<Plan> { program("uptime").plan() }
+/// #     fn interpret(&self, _: &Outputs) -> Result<()> { Ok(()) }
+/// # }
+/// use viworks_sdk::verb::Described;
+///
+/// assert_eq!((Uptime::FACTS.effect, Uptime::FACTS.timeout_ms), (Effect::Read, 60_000));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// e.g. `docker.ps`.
@@ -130,6 +228,27 @@ pub struct Facts {
 }
 
 /// What cancelling a verb promises.
+///
+/// ```
+/// use viworks_sdk::prelude::*;
+///
+/// /// Sleeps.
+/// #[derive(Args)]
+/// struct Sleep;
+///
+/// #[verb(name = "host.sleep", effect = Read, cancel = Clean, example = json!({}))]
+/// impl Verb for Sleep {
+///     type Output = ();
+///     fn plan(&self, _: &Context) -> Result<Plan> {
+///         program("sleep").operand("5").plan()
+///     }
+///     fn interpret(&self, _: &Outputs) -> Result<()> {
+///         Ok(())
+///     }
+/// }
+/// use viworks_sdk::verb::{Cancel, Described};
+/// assert_eq!(Sleep::FACTS.cancel, Cancel::Clean);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancel {
     /// Nothing is left behind.
@@ -142,6 +261,10 @@ pub enum Cancel {
 
 impl Cancel {
     /// The word in the manifest.
+    ///
+    /// ```
+    /// assert_eq!(viworks_sdk::verb::Cancel::LeavesEffects.as_str(), "leaves_effects");
+    /// ```
     pub fn as_str(self) -> &'static str {
         match self {
             Cancel::Clean => "clean",
@@ -152,6 +275,21 @@ impl Cancel {
 }
 
 /// A verb's answer to what an attempt printed.
+///
+/// ```
+/// # use viworks_sdk::prelude::*;
+/// # /// Since when a machine runs.
+/// # #[derive(Args)]
+/// # struct Uptime;
+/// # #[verb(name = "host.uptime", effect = Read, example = json!({}))]
+/// # impl Verb for Uptime {
+/// #     type Output = ();
+/// #     fn plan(&self, _: &Context) -> Result<Plan> { program("uptime").plan() }
+/// #     fn interpret(&self, _: &Outputs) -> Result<()> { Ok(()) }
+/// # }
+/// let answer = viworks_sdk::test::interpret::<Uptime>(json!({}), &viworks_sdk::test::exited(0)).unwrap();
+/// assert_eq!((answer.succeeded, answer.summary.as_str()), (true, "exited with 0"));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Interpretation {
     /// Whether the verb did what it was asked to.
@@ -163,6 +301,23 @@ pub struct Interpretation {
 }
 
 /// One verb behind its name, its type forgotten. Made by `plugin!`.
+///
+/// ```
+/// # use viworks_sdk::prelude::*;
+/// # /// Since when a machine runs.
+/// # #[derive(Args)]
+/// # struct Uptime;
+/// # #[verb(name = "host.uptime", effect = Read, example = json!({}))]
+/// # impl Verb for Uptime {
+/// #     type Output = ();
+/// #     fn plan(&self, _: &Context) -> Result<Plan> { program("uptime").plan() }
+/// #     fn interpret(&self, _: &Outputs) -> Result<()> { Ok(()) }
+/// # }
+/// use viworks_sdk::verb::Entry;
+///
+/// let entry = Entry::of::<Uptime>();
+/// assert_eq!((entry.name, entry.effect), ("host.uptime", Effect::Read));
+/// ```
 #[derive(Clone, Copy)]
 pub struct Entry {
     /// The verb's name.
@@ -184,6 +339,23 @@ type InterpretFor = fn(Value, &Outputs) -> Result<(Verdict, Value, String)>;
 
 impl Entry {
     /// `V` as an entry.
+    ///
+    /// ```
+    /// # use viworks_sdk::prelude::*;
+    /// # /// Since when a machine runs.
+    /// # #[derive(Args)]
+    /// # struct Uptime;
+    /// # #[verb(name = "host.uptime", effect = Read, example = json!({}))]
+    /// # impl Verb for Uptime {
+    /// #     type Output = ();
+    /// #     fn plan(&self, _: &Context) -> Result<Plan> { program("uptime").plan() }
+    /// #     fn interpret(&self, _: &Outputs) -> Result<()> { Ok(()) }
+    /// # }
+    /// use viworks_sdk::verb::Entry;
+    ///
+    /// let entry = Entry::of::<Uptime>();
+    /// assert_eq!(entry.name, "host.uptime");
+    /// ```
     pub const fn of<V: Verb>() -> Entry {
         Entry {
             name: V::FACTS.name,
@@ -198,6 +370,23 @@ impl Entry {
     }
 
     /// What the plugin says of this verb.
+    ///
+    /// ```
+    /// # use viworks_sdk::prelude::*;
+    /// # /// Since when a machine runs.
+    /// # #[derive(Args)]
+    /// # struct Uptime;
+    /// # #[verb(name = "host.uptime", effect = Read, example = json!({}))]
+    /// # impl Verb for Uptime {
+    /// #     type Output = ();
+    /// #     fn plan(&self, _: &Context) -> Result<Plan> { program("uptime").plan() }
+    /// #     fn interpret(&self, _: &Outputs) -> Result<()> { Ok(()) }
+    /// # }
+    /// use viworks_sdk::verb::Entry;
+    ///
+    /// let entry = Entry::of::<Uptime>();
+    /// assert_eq!(entry.manifest().cancel, "leaves_effects");
+    /// ```
     pub fn manifest(&self) -> VerbManifest {
         let facts = self.facts;
         let args_schema = self.args.to_document();
@@ -220,6 +409,24 @@ impl Entry {
     ///
     /// # Errors
     /// The verb's refusal, or why nobody could run the plan.
+    ///
+    /// ```
+    /// # use viworks_sdk::prelude::*;
+    /// # /// Since when a machine runs.
+    /// # #[derive(Args)]
+    /// # struct Uptime;
+    /// # #[verb(name = "host.uptime", effect = Read, example = json!({}))]
+    /// # impl Verb for Uptime {
+    /// #     type Output = ();
+    /// #     fn plan(&self, _: &Context) -> Result<Plan> { program("uptime").plan() }
+    /// #     fn interpret(&self, _: &Outputs) -> Result<()> { Ok(()) }
+    /// # }
+    /// use viworks_sdk::verb::Entry;
+    ///
+    /// let entry = Entry::of::<Uptime>();
+    /// let plan = entry.plan(&viworks_sdk::test::context(), "{}").unwrap();
+    /// assert_eq!(plan.summary, "run `uptime`");
+    /// ```
     pub fn plan(&self, context: &Context, args: &str) -> Result<step::Plan> {
         let mut reader = Reader::default();
         let plan = (self.plan)(context, parse(args)?, &mut reader).map_err(|failure| match failure.code {
@@ -243,6 +450,24 @@ impl Entry {
     ///
     /// # Errors
     /// Why the output cannot be read.
+    ///
+    /// ```
+    /// # use viworks_sdk::prelude::*;
+    /// # /// Since when a machine runs.
+    /// # #[derive(Args)]
+    /// # struct Uptime;
+    /// # #[verb(name = "host.uptime", effect = Read, example = json!({}))]
+    /// # impl Verb for Uptime {
+    /// #     type Output = ();
+    /// #     fn plan(&self, _: &Context) -> Result<Plan> { program("uptime").plan() }
+    /// #     fn interpret(&self, _: &Outputs) -> Result<()> { Ok(()) }
+    /// # }
+    /// use viworks_sdk::verb::Entry;
+    ///
+    /// let entry = Entry::of::<Uptime>();
+    /// let answer = entry.interpret(json!({}), &viworks_sdk::test::exited(1)).unwrap();
+    /// assert!(!answer.succeeded);
+    /// ```
     pub fn interpret(&self, args: Value, outputs: &Outputs) -> Result<Interpretation> {
         let (succeeded, result, summary) = match (self.interpret)(args, outputs) {
             Ok((verdict, result, summary)) => (verdict == Verdict::Succeeded, result, summary),

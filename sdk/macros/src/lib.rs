@@ -15,6 +15,24 @@ use proc_macro::TokenStream;
 /// `#[arg(…)]` on a field takes: `default` or `default = value`, `range = a..=b`, `length = a..=b`,
 /// `pattern = "regex"` or a `&str` constant, `one_of("a", "b")`, `items(…)` for the elements of a list or the values of a
 /// map, `keys(…)` for the keys of a map, `example = "a value"`, `allow_dash`, `name = "json name"`.
+///
+/// ```
+/// use viworks_sdk::prelude::*;
+///
+/// /// Which containers to list.
+/// #[derive(Args)]
+/// struct Ps {
+///     /// Stopped ones too.
+///     #[arg(default)]
+///     all: bool,
+///     /// At most so many.
+///     #[arg(range = 1..=500, default = 100)]
+///     limit: u32,
+///     /// With these labels.
+///     #[arg(default, length = ..=8, items(pattern = "^[a-z.]+$"))]
+///     labels: Vec<String>,
+/// }
+/// ```
 #[proc_macro_derive(Args, attributes(arg))]
 pub fn derive_args(input: TokenStream) -> TokenStream {
     expand(input, |input| structs::derive(input, structs::Role::Args))
@@ -25,6 +43,20 @@ pub fn derive_args(input: TokenStream) -> TokenStream {
 ///
 /// `#[output(…)]` on a field takes what `#[arg(…)]` takes, and `from = "ID"` for the name the program
 /// prints.
+///
+/// ```
+/// use viworks_sdk::prelude::*;
+///
+/// /// One container.
+/// #[derive(Output)]
+/// struct Container {
+///     /// Its id.
+///     #[output(from = "ID")]
+///     id: String,
+///     /// Its exit code, once it has ended.
+///     exit_code: Option<i32>,
+/// }
+/// ```
 #[proc_macro_derive(Output, attributes(output))]
 pub fn derive_output(input: TokenStream) -> TokenStream {
     expand(input, |input| structs::derive(input, structs::Role::Output))
@@ -32,6 +64,18 @@ pub fn derive_output(input: TokenStream) -> TokenStream {
 
 /// Makes an enum of unit variants a closed choice of words, snake-cased or `#[choice(name = "…")]`.
 /// `.opt("--pull", &self.pull)` writes the word.
+///
+/// ```
+/// use viworks_sdk::prelude::*;
+///
+/// /// When to pull an image.
+/// #[derive(Choice)]
+/// enum Pull {
+///     Always,
+///     #[choice(name = "if_missing")]
+///     Missing,
+/// }
+/// ```
 #[proc_macro_derive(Choice, attributes(choice))]
 pub fn derive_choice(input: TokenStream) -> TokenStream {
     expand(input, choice::derive)
@@ -41,6 +85,31 @@ pub fn derive_choice(input: TokenStream) -> TokenStream {
 /// Destroy | Host`, and if need be `needs = "docker"`, `idempotent`, `cancel = Clean | LeavesEffects |
 /// None`, `timeout = "60s"`, `summary = "…"`, `example = json!({…})`,
 /// `golden(args = json!({…}), exit_code = 0, stdout = "…", stderr = "…", result = json!(…))`.
+///
+/// ```
+/// use viworks_sdk::prelude::*;
+///
+/// /// Since when a machine runs.
+/// #[derive(Args)]
+/// struct Uptime;
+///
+/// #[verb(
+///     name = "host.uptime",
+///     effect = Read,
+///     idempotent,
+///     timeout = "10s",
+///     golden(args = json!({}), stdout = "up 5 min\n", result = json!("up 5 min")),
+/// )]
+/// impl Verb for Uptime {
+///     type Output = String;
+///     fn plan(&self, _: &Context) -> Result<Plan> {
+///         program("uptime").arg("-p").plan()
+///     }
+///     fn interpret(&self, out: &Outputs) -> Result<String> {
+///         Ok(out.ok()?.text()?.trim().to_owned())
+///     }
+/// }
+/// ```
 #[proc_macro_attribute]
 pub fn verb(attribute: TokenStream, item: TokenStream) -> TokenStream {
     let item = proc_macro2::TokenStream::from(item);
@@ -55,6 +124,27 @@ pub fn verb(attribute: TokenStream, item: TokenStream) -> TokenStream {
 /// Makes the crate a plugin: `plugin!(verbs: [Run], grants: [allow("*")])`. Also takes `name`,
 /// `version` and `summary` (otherwise the package's), `effects` that its plans may raise to, and
 /// `config`, a type with `#[derive(Args)]`.
+///
+/// ```
+/// # use viworks_sdk::prelude::*;
+/// # /// Since when a machine runs.
+/// # #[derive(Args)]
+/// # struct Uptime;
+/// # #[verb(name = "host.uptime", effect = Read, example = json!({}))]
+/// # impl Verb for Uptime {
+/// #     type Output = ();
+/// #     fn plan(&self, _: &Context) -> Result<Plan> { program("uptime").plan() }
+/// #     fn interpret(&self, _: &Outputs) -> Result<()> { Ok(()) }
+/// # }
+/// plugin!(
+///     name = "host",
+///     version = "1.0.0",
+///     summary = "What a machine is",
+///     verbs: [Uptime],
+///     grants: [allow("uptime").args(["-p"])],
+///     effects: [],
+/// );
+/// ```
 #[proc_macro]
 pub fn plugin(input: TokenStream) -> TokenStream {
     plugin::expand(input.into()).unwrap_or_else(syn::Error::into_compile_error).into()

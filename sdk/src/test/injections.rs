@@ -14,6 +14,13 @@ use crate::value::push_key;
 use crate::verb::Entry;
 
 /// How a try of [`injections`] went, summed over all verbs.
+///
+/// ```
+/// use viworks_sdk::test::Injected;
+///
+/// let tried = Injected { places: 2, refused: 30, planned: 10 };
+/// assert!(tried.places > 0);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Injected {
     /// Places that take text.
