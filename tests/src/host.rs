@@ -136,7 +136,10 @@ impl TestHost {
     /// # Panics
     /// When it cannot be built, or the host refuses it.
     pub async fn serve_plugin(&self, admin: &Api, name: &str) {
-        self.install(&format!("{name}.wasm"), plugin(name));
+        let owned = name.to_owned();
+        // A build takes its time, and this thread has connections to look after meanwhile.
+        let built = tokio::task::spawn_blocking(move || plugin(&owned)).await.expect("the build ends");
+        self.install(&format!("{name}.wasm"), built);
         until_within(READY_WITHIN, &format!("the host serves plugin `{name}`"), async || {
             let plugins = admin.get("/api/v1/plugins").await.expect(200);
             let file = format!("{name}.wasm");

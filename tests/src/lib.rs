@@ -12,5 +12,6 @@ pub mod events;
 pub mod host;
 pub mod machine;
 pub mod dock;
+pub mod cli;
 pub mod gate;
 pub mod played;

@@ -96,6 +96,25 @@ impl TestAgent {
         self.process = Some(Process::start(&mut run, &self.dir.path().join("agent.log")));
     }
 
+    /// Ends it, changes its policy file and starts it again.
+    ///
+    /// # Panics
+    /// When it does not run, or the file cannot be written.
+    pub fn change_policy(&mut self, change: impl FnOnce(String) -> String) {
+        self.kill9();
+        let text = std::fs::read_to_string(self.policy()).expect("the policy");
+        std::fs::write(self.policy(), change(text)).expect("the policy is written");
+        self.run();
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn pid(&self) -> i32 {
+        self.process.as_ref().expect("the agent runs").pid()
+    }
+
     /// Waits until the host says it has this status.
     ///
     /// # Panics
