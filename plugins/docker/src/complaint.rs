@@ -55,7 +55,7 @@ pub fn engine_went_away(stderr: &str, why: fn(&str) -> Option<&str>) -> Option<S
 /// Why docker gave up, as one line; `None` when it said nothing.
 pub fn explain(stderr: &str) -> Option<String> {
     let lines = || stderr.lines().filter(|line| !is_noise(line));
-    let line = lines().find(|line| is_final(line)).or_else(|| lines().last())?;
+    let line = lines().find(|line| is_final(line)).or_else(|| lines().next_back())?;
     Some(reword(line))
 }
 
@@ -122,6 +122,9 @@ fn better(line: &str) -> Option<String> {
             return Some(format!("there is no {what} `{}` on this machine", name.trim_start_matches('/')));
         }
     }
+    if let Some(name) = line.strip_prefix("network ").and_then(|rest| rest.strip_suffix(" not found")) {
+        return Some(format!("there is no network `{name}` on this machine"));
+    }
     if line.starts_with("Conflict. The container name ") {
         let (name, owner) = (quoted(line, 0)?.trim_start_matches('/'), short(quoted(line, 1)?));
         return Some(format!("the name `{name}` is taken by container {owner}: remove it or choose another name"));
@@ -172,10 +175,14 @@ fn from_registry(line: &str) -> Option<String> {
     if line.contains("no space left on device") {
         return Some(format!("the machine's disk is full: {line}"));
     }
-    let (registry, rest) = line.strip_prefix("Get \"")?.split_once("/v2/")?;
+    let rest = line.strip_prefix("Get \"").or_else(|| line.strip_prefix("Head \""))?;
+    let (registry, rest) = rest.split_once("/v2/")?;
     let why = rest.split_once("\": ").map_or("", |(_, why)| why);
     let registry = registry.trim_start_matches("https://").trim_start_matches("http://");
-    Some(format!("the registry {registry} cannot be reached: {why}"))
+    Some(match why.contains("unauthorized") || why.contains("no basic auth credentials") {
+        true => format!("the registry {registry} asks for a login: log docker in there, as the agent's user"),
+        false => format!("the registry {registry} cannot be reached: {why}"),
+    })
 }
 
 fn unreachable(line: &str) -> Option<String> {
@@ -293,7 +300,14 @@ mod tests {
                  'docker login': denied: requested access to the resource is denied.",
                 "image `x` cannot be pulled: it does not exist, or its registry asks for a login",
             ),
-            ("docker: Error response from daemon: network nosuch not found.", "network nosuch not found"),
+            (
+                "docker: Error response from daemon: network nosuch not found.",
+                "there is no network `nosuch` on this machine",
+            ),
+            (
+                "Error response from daemon: Head \"http://localhost:5000/v2/x/manifests/1\": no basic auth credentials",
+                "the registry localhost:5000 asks for a login: log docker in there, as the agent's user",
+            ),
             (
                 "unknown flag: --pull\nSee 'docker run --help'.",
                 "docker on this machine is too old to know `--pull`: leave out that argument, or update it",

@@ -166,7 +166,7 @@ impl Verb for Inspect {
         if self.size && self.kind != Kind::Container {
             return Err(Failure::issue("/size", "conflict", "only a container's size is counted; leave it out"));
         }
-        docker("inspect").arg(JSON).opt("--type", &self.kind).flag("--size", self.size).operand(&self.targets).plan()
+        docker("inspect").arg(JSON).opt("--type", self.kind).flag("--size", self.size).operand(&self.targets).plan()
     }
 
     fn interpret(&self, out: &Outputs) -> Result<Inspected> {
