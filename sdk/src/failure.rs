@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::value::push_key;
-
 /// A plugin's answer or its refusal.
 ///
 /// ```
@@ -221,6 +219,18 @@ pub fn pointer(keys: &[&str]) -> String {
     let mut pointer = String::new();
     keys.iter().for_each(|key| push_key(&mut pointer, key));
     pointer
+}
+
+/// Makes `pointer`, a JSON Pointer, lead one level deeper.
+pub(crate) fn push_key(pointer: &mut String, key: &str) {
+    pointer.push('/');
+    for letter in key.chars() {
+        match letter {
+            '~' => pointer.push_str("~0"),
+            '/' => pointer.push_str("~1"),
+            other => pointer.push(other),
+        }
+    }
 }
 
 impl fmt::Display for Failure {

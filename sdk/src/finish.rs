@@ -5,10 +5,9 @@ use serde_json::Value;
 
 use crate::Effect;
 use crate::builder::Plan;
-use crate::failure::{Failure, Issue, Result};
+use crate::failure::{Failure, Issue, Result, push_key};
 use crate::outputs::one_line;
 use crate::text::{parse, text_of};
-use crate::value::push_key;
 
 /// Fills in what the draft leaves open and refuses what nobody could run. `dashes` are the pointers
 /// of the arguments that may begin with `-`.

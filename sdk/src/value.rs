@@ -8,7 +8,7 @@ mod plain;
 
 use serde_json::{Map, Value};
 
-use crate::failure::{Failure, Issue};
+use crate::failure::{Failure, Issue, push_key};
 use crate::schema::Field;
 use crate::text::text_of;
 
@@ -335,18 +335,6 @@ impl Reader {
             self.refuse("range", &format!("{} is outside {low} to {high}", text_of(value)));
         }
         fits.then_some(bits)
-    }
-}
-
-/// Makes `pointer`, a JSON Pointer, lead one level deeper.
-pub(crate) fn push_key(pointer: &mut String, key: &str) {
-    pointer.push('/');
-    for letter in key.chars() {
-        match letter {
-            '~' => pointer.push_str("~0"),
-            '/' => pointer.push_str("~1"),
-            other => pointer.push(other),
-        }
     }
 }
 

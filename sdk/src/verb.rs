@@ -284,10 +284,10 @@ impl Entry {
 
     /// The pointers of the arguments in `args` that may begin with `-`.
     #[cfg(not(target_family = "wasm"))]
-    pub(crate) fn dashes(&self, args: &Value) -> Vec<String> {
+    pub(crate) fn dashes(&self, context: &Context, args: &Value) -> Vec<String> {
         let mut reader = Reader::default();
         // Where they are is known even when nothing can be planned.
-        let _ = (self.plan)(&crate::test::context(), args.clone(), &mut reader);
+        let _ = (self.plan)(context, args.clone(), &mut reader);
         reader.dashes
     }
 

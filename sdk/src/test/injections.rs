@@ -7,10 +7,9 @@ use plan::step;
 use serde_json::{Map, Value, json};
 
 use super::{context, violations};
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, push_key};
 use crate::manifest::Plugin;
 use crate::text::text_of;
-use crate::value::push_key;
 use crate::verb::Entry;
 
 /// How a try of [`injections`] went, summed over all verbs.
@@ -191,7 +190,7 @@ impl Attempt<'_> {
 
     fn check_plan(&self, plan: &step::Plan, args: &Value, text: &str) {
         let place = shown(self.place);
-        let allowed = self.verb.dashes(args);
+        let allowed = self.verb.dashes(&context(), args);
         for step in &plan.steps {
             assert!(step::is_program(&step.program), "{}: {text:?} at {place} chose a program", self.verb.name);
             for arg in step.args.iter().take_while(|arg| *arg != "--") {

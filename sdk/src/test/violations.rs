@@ -7,8 +7,7 @@ use std::collections::HashMap;
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use crate::failure::Issue;
-use crate::value::push_key;
+use crate::failure::{Issue, push_key};
 
 /// Everything in `value` that breaks `schema`.
 ///
