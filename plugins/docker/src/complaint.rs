@@ -110,7 +110,11 @@ fn bare(line: &str) -> &str {
     for prefix in ["docker: ", "Error response from daemon: ", "Error: ", "ERROR: "] {
         line = line.strip_prefix(prefix).unwrap_or(line);
     }
-    line.trim_end_matches('.')
+    // What the runtime says comes through five hands, and each says so.
+    let start = "unable to start container process: ";
+    let line = line.rsplit_once(start).map_or(line, |(_, said)| said);
+    let line = line.trim_end_matches('.');
+    line.strip_suffix(": unknown").unwrap_or(line)
 }
 
 fn better(line: &str) -> Option<String> {
@@ -146,9 +150,22 @@ fn better(line: &str) -> Option<String> {
             None => format!("a port of the machine is already in use: {line}"),
         });
     }
-    if line.contains("executable file not found in $PATH") || line.contains(": no such file or directory: unknown") {
+    if let Some(directory) = between(line, "chdir to cwd (\"", "\")") {
+        return Some(format!("there is no directory `{directory}` in the container"));
+    }
+    if let (Some(source), Some(target)) =
+        (between(line, "error mounting \"", "\""), between(line, "rootfs at \"", "\""))
+    {
+        return Some(match line.contains("not a directory") {
+            true => format!("`{source}` cannot be mounted at `{target}`: one is a directory and the other a file"),
+            false => format!("`{source}` cannot be mounted at `{target}`: {}", last_part(line)),
+        });
+    }
+    if line.contains("executable file not found in $PATH") || line.ends_with(": no such file or directory") {
         let program = between(line, "exec: \"", "\"").or_else(|| between(line, "stat ", ":"));
-        return program.map(|program| format!("there is no program `{program}` in the container"));
+        if let Some(program) = program {
+            return Some(format!("there is no program `{program}` in the container"));
+        }
     }
     if let Some(program) = between(line, "exec: \"", "\": permission denied") {
         return Some(format!("`{program}` in the container is not a program that may be run"));
@@ -162,6 +179,10 @@ fn better(line: &str) -> Option<String> {
         ));
     }
     from_registry(line)
+}
+
+fn last_part(line: &str) -> &str {
+    line.rsplit_once(": ").map_or(line, |(_, last)| last)
 }
 
 /// Why an image cannot be had.
@@ -281,6 +302,24 @@ mod tests {
                 "OCI runtime exec failed: exec failed: unable to start container process: exec: \"/bin\": permission \
                  denied: unknown",
                 "`/bin` in the container is not a program that may be run",
+            ),
+            (
+                "OCI runtime exec failed: exec failed: unable to start container process: chdir to cwd (\"/tmp\") set in \
+                 config.json failed: no such file or directory: unknown",
+                "there is no directory `/tmp` in the container",
+            ),
+            (
+                "docker: Error response from daemon: failed to create shim task: OCI runtime create failed: runc create \
+                 failed: unable to start container process: unable to apply caps: operation not permitted: unknown.",
+                "unable to apply caps: operation not permitted",
+            ),
+            (
+                "docker: Error response from daemon: failed to create shim task: OCI runtime create failed: runc create \
+                 failed: unable to start container process: error during container init: error mounting \"/srv/file\" to \
+                 rootfs at \"/bin\": mount /srv/file:/bin (via /proc/self/fd/6), flags: 0x5000: not a directory: unknown: \
+                 Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists \
+                 and is the expected type.",
+                "`/srv/file` cannot be mounted at `/bin`: one is a directory and the other a file",
             ),
             (
                 "unable to find user nobodyx: no matching entries in passwd file",
