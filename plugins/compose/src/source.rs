@@ -1,6 +1,7 @@
 //! Where a project's file comes from: in the arguments, or on the agent's machine.
 
 use viworks_sdk::builder::Draft;
+use viworks_sdk::failure::{Issues, pointer};
 use viworks_sdk::prelude::*;
 use viworks_sdk::step::is_clean_absolute;
 
@@ -34,6 +35,7 @@ impl Source {
     /// # Errors
     /// Issues at `/file`, `/path` or `/env`.
     pub fn of(file: &Option<String>, path: &Option<String>, env: &BTreeMap<String, String>) -> Result<Option<Source>> {
+        check_values(env)?;
         match (file, path) {
             (Some(_), Some(_)) => Err(Failure::issue("/path", "conflict", "give `file` or `path`, not both")),
             (None, None) if !env.is_empty() => {
@@ -94,16 +96,25 @@ fn on_agent(path: &str, env: &BTreeMap<String, String>) -> Result<Source> {
         let rule = "is no absolute path without empty, . or .. parts";
         return Err(Failure::issue("/path", "path", format!("`{path}` {rule}")));
     }
-    let mut issues = Vec::new();
+    let mut issues = Issues::default();
     for name in env.keys() {
         let families = ["DOCKER_", "COMPOSE_", "LD_", "PYTHON", "VIWORKS_"];
         if families.iter().any(|family| name.starts_with(family)) || ["PATH", "HOME"].contains(&name.as_str()) {
             let message = format!("`{name}` steers compose itself and is the agent's to set");
-            issues.push(Issue { pointer: format!("/env/{name}"), keyword: "name".into(), message });
+            issues.add(pointer(&["env", name]), "name", message);
         }
     }
-    match issues.is_empty() {
-        true => Ok(Source::Path { path: path.to_owned(), env: env.clone() }),
-        false => Err(Failure::issues(issues)),
+    issues.finish()?;
+    Ok(Source::Path { path: path.to_owned(), env: env.clone() })
+}
+
+/// What no process can carry, told where the caller wrote it and not where it stands in the plan.
+fn check_values(env: &BTreeMap<String, String>) -> Result<()> {
+    let mut issues = Issues::default();
+    for (name, value) in env {
+        if value.contains('\0') {
+            issues.add(pointer(&["env", name]), "nul", "holds a NUL byte, which no variable can carry");
+        }
     }
+    issues.finish()
 }

@@ -37,7 +37,6 @@ fn what_is_handed_on_reads_the_same_everywhere() {
         ("a: \"\u{85}\u{2028}\u{7f}\u{feff}é😀\"", "{\"a\": \"\\u0085\\u2028\\u007f\\ufeffé😀\"}"),
         ("b: --x\nc: -1\nd: .5\ne: =\nf: -x", r#"{"b": "--x", "c": -1, "d": .5, "e": "=", "f": -x}"#),
         ("a: {b: &x [1], c: *x}", r#"{"a": {"b": [1], "c": [1]}}"#),
-        ("a: !!str 5\nb: !!str", r#"{"a": "5", "b": ""}"#),
         ("yes: no\n1: 2\n? k\n: v", r#"{"yes": no, "1": 2, "k": v}"#),
         ("a: # privileged: true\n  - b # c\n", r#"{"a": [b]}"#),
     ] {
@@ -90,7 +89,8 @@ fn what_is_no_single_plain_document_is_refused_with_its_line() {
     refused("services: {? [a] : b}", "key", "a key is text");
     refused("services: {? {a: b} : c}", "key", "a key is text");
     refused("x: &a web\nservices: {*a : {image: x}}", "key", "not an alias");
-    refused("services: {&a web: {image: x}}", "key", "without anchor");
+    refused("services: {&a web: {image: x}}", "key", "without an anchor");
+    refused("services: {web: {image: !!str x}}", "tag", "line 1");
     refused("services: {a: {'<<': {privileged: true}}}", "key", "without quotes");
     refused("services: {a: {<<: {b: c}, <<: {d: e}}}", "duplicate_key", "give it a list");
     refused("services: {a: {<<: x}}", "merge", "takes a mapping");
@@ -118,7 +118,7 @@ fn bombs_do_not_go_off() {
     let nested: String = (0..200).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
     refused(&nested, "depth", "levels");
     let keys: String = (0..1000).map(|key| format!("k{key}: 1\n")).collect();
-    refused(&keys, "keys", "512");
+    refused(&keys, "keys", "256");
     let anchors: String = (0..1000).map(|anchor| format!("- &a{anchor} 1\n")).collect();
     refused(&anchors, "anchors", "256");
     // Anchors in one another would each keep a copy.
@@ -134,8 +134,8 @@ fn a_large_honest_file_is_taken() {
             "  s{name}:\n    image: nginx:1.27\n    environment:\n      A: b\n    ports: [\"80{name:03}:80\"]\n    volumes: [\"d{name}:/d\"]\n"
         )
     };
-    let file = format!("services:\n{}", (0..400).map(service).collect::<String>());
+    let file = format!("services:\n{}", (0..250).map(service).collect::<String>());
     assert!(file.len() < 65_536, "{}", file.len());
     let (text, _) = handed_on(json!({ "project": "p", "file": file }));
-    assert!(text.contains("\"s399\""), "{}", text.len());
+    assert!(text.contains("\"s249\""), "{}", text.len());
 }

@@ -181,3 +181,10 @@ fn arguments_that_cannot_go_together_are_refused_where_they_are() {
 fn recorded_answers_of_real_engines_mean_what_they_meant() {
     test::golden(&PLUGIN, env!("CARGO_MANIFEST_DIR"));
 }
+
+#[test]
+fn hostile_text_is_refused_where_it_stands_or_stays_one_harmless_argument() {
+    let tried = test::injections(&PLUGIN);
+    println!("{tried:?}");
+    assert!(tried.places >= 20 && tried.refused >= 100 && tried.planned > 0, "{tried:?}");
+}
