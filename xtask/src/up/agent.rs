@@ -111,8 +111,11 @@ pub fn write_policy(path: &Path) -> anyhow::Result<Vec<String>> {
             continue;
         }
         text += &format!("\n[programs.{name}]\npath = {}\n", toml::Value::from(found.display().to_string()));
-        if name == "cat" {
-            text += "stdin = true\n";
+        match name {
+            "cat" => text += "stdin = true\n",
+            // What docker.build, docker.exec and compose.up give besides arguments.
+            "docker" | "docker-compose" => text += "stdin = true\nenv = [\"DOCKER_BUILDKIT\", \"VIWORKS_VAR_*\"]\n",
+            _ => {}
         }
     }
     write_whole(path, &text)?;
