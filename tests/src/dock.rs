@@ -6,6 +6,7 @@ use domain::attempt::State;
 use serde_json::{Value, json};
 
 use crate::client::{Api, state_of};
+use crate::compiled;
 use crate::host::TestHost;
 use crate::machine::TestAgent;
 
@@ -30,11 +31,17 @@ impl Dock {
 
     /// Starts both with these plugins, and `folder` for docker's configuration and plugins on the machine.
     pub async fn with(endpoint: &str, plugins: &[&str], folder: Option<&Path>) -> Dock {
-        let host = TestHost::start().await;
+        let mut host = TestHost::new();
+        for plugin in plugins {
+            host.put_plugin(plugin).await;
+        }
+        compiled::give(&host.data(), plugins);
+        host.launch().await;
         let admin = host.admin().await;
         for plugin in plugins {
-            host.serve_plugin(&admin, plugin).await;
+            host.serves_plugin(&admin, plugin).await;
         }
+        compiled::keep(&host.data(), plugins);
         let agent = TestAgent::start_with_tools(&host, &admin, MACHINE, endpoint, folder).await;
         Dock { host, admin, agent }
     }

@@ -131,15 +131,22 @@ impl TestHost {
         self.dir.path().join("plugins")
     }
 
-    /// Builds `plugins/NAME`, puts it in place and waits until the host serves it.
+    /// Builds `plugins/NAME` and puts it in place.
     ///
     /// # Panics
-    /// When it cannot be built, or the host refuses it.
-    pub async fn serve_plugin(&self, admin: &Api, name: &str) {
+    /// When it cannot be built.
+    pub async fn put_plugin(&self, name: &str) {
         let owned = name.to_owned();
         // A build takes its time, and this thread has connections to look after meanwhile.
         let built = tokio::task::spawn_blocking(move || plugin(&owned)).await.expect("the build ends");
         self.install(&format!("{name}.wasm"), built);
+    }
+
+    /// Waits until the host serves the plugin.
+    ///
+    /// # Panics
+    /// When it refuses it.
+    pub async fn serves_plugin(&self, admin: &Api, name: &str) {
         until_within(READY_WITHIN, &format!("the host serves plugin `{name}`"), async || {
             let plugins = admin.get("/api/v1/plugins").await.expect(200);
             let file = format!("{name}.wasm");

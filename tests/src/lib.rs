@@ -11,6 +11,7 @@ pub mod client;
 pub mod events;
 pub mod host;
 pub mod machine;
+pub mod compiled;
 pub mod dock;
 pub mod cli;
 pub mod gate;
