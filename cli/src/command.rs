@@ -33,6 +33,11 @@ pub enum CommandCommand {
         /// Its id, or at least 6 characters of its beginning
         command: String,
     },
+    /// Let go what is held since a backup was restored; an agent that ran it already runs it no second time
+    Release {
+        /// Its id, or at least 6 characters of its beginning
+        command: String,
+    },
 }
 
 /// Which commands to list.
@@ -120,6 +125,16 @@ pub async fn run(command: CommandCommand, client: &Client, sink: &Sink) -> Resul
                 0 => format!("command {id} was over already: nothing to cancel"),
                 1 => format!("asked 1 agent to end command {id}; watch it with `viworks logs {id} -f`"),
                 n => format!("asked {n} agents to end command {id}; watch it with `viworks logs {id} -f`"),
+            };
+            sink.say(&said)?;
+        }
+        CommandCommand::Release { command } => {
+            let id = full_id(client, &command).await?;
+            let answer = client.release(&id).await?;
+            sink.one(&answer, &id, || format!("{}\n", answer.status))?;
+            let said = match answer.released {
+                0 => format!("nothing of command {id} is held since a restore"),
+                n => format!("released on {n} agents; watch it with `viworks logs {id} -f`"),
             };
             sink.say(&said)?;
         }

@@ -2,7 +2,7 @@
 
 use api::agent::{Agent, JoinToken, MadeJoinToken, NewJoinToken};
 use api::auth::{Login, NewUser, Refresh, Tokens, User};
-use api::command::{Accepted, CancelAnswer, Command, Invocation, NewCommand};
+use api::command::{Accepted, CancelAnswer, Command, Invocation, NewCommand, ReleaseAnswer};
 use api::page::{MAX_LIMIT, Page};
 use api::plugin::Plugin;
 use api::verb::{PlanPreview, PlanRequest, Verb};
@@ -246,6 +246,15 @@ impl Client {
     /// 404 when there is none; one that has ended answers as it is.
     pub async fn cancel(&self, id: &str) -> Result<CancelAnswer, ClientError> {
         let ask = Ask::new(Method::POST, self.server.route(&["commands", id, "cancel"], &[]));
+        self.fetch(&ask).await
+    }
+
+    /// Lets go what is held since a restore.
+    ///
+    /// # Errors
+    /// 404 when there is none; one of which nothing is held answers as it is.
+    pub async fn release(&self, id: &str) -> Result<ReleaseAnswer, ClientError> {
+        let ask = Ask::new(Method::POST, self.server.route(&["commands", id, "release"], &[]));
         self.fetch(&ask).await
     }
 

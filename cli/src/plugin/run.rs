@@ -23,8 +23,8 @@ pub struct RunOptions {
     /// One of its verbs
     #[arg(value_name = "VERB")]
     pub verb: String,
-    /// The verb's arguments: JSON, or @FILE with JSON
-    #[arg(long, value_name = "JSON", default_value = "{}")]
+    /// The verb's arguments: JSON, @FILE with JSON, or - for standard input
+    #[arg(long, value_name = "JSON", default_value = "{}", allow_hyphen_values = true)]
     pub args: String,
     /// The machine to plan for: os=…,arch=…,container_engine=…,compose=… (nothing behind = for none)
     #[arg(long, value_name = "PROFILE", default_value = "")]
@@ -56,9 +56,13 @@ pub(super) fn command(options: &RunOptions, sink: &Sink) -> Result<Exit, Failure
     Ok(Exit::Ok)
 }
 
-/// JSON given as it is, or in a file behind `@`.
+/// JSON given as it is, in a file behind `@`, or on standard input.
 fn arguments(text: &str) -> Result<Value, Failure> {
     let read = match text.strip_prefix('@') {
+        None if text == "-" => {
+            let unreadable = |error| Failure::usage(format!("cannot read --args from standard input: {error}"));
+            &std::io::read_to_string(std::io::stdin()).map_err(unreadable)?
+        }
         Some(file) => {
             let unreadable = |error| Failure::usage(format!("cannot read `{}`: {error}", escape::line(file)));
             &std::fs::read_to_string(file).map_err(unreadable)?
