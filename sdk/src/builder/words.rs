@@ -80,7 +80,7 @@ impl From<&Option<String>> for MaybeText {
     }
 }
 
-/// None, one or several values for [`Draft::opt`] and [`Draft::operand`].
+/// None, one or several values for [`Draft::opt`](super::Draft::opt) and [`Draft::operand`](super::Draft::operand).
 ///
 /// ```
 /// use viworks_sdk::builder::Values;
