@@ -246,9 +246,9 @@ fn what_stands_beside_services() {
         ],
         beside,
     );
-    assert_eq!(raised("services: { x-web: { image: a, privileged: true } }").is_some(), true);
-    assert_eq!(raised("services: { web: }").is_some(), true);
-    assert_eq!(raised("services: { web: '${WEB}' }").is_some(), true);
+    assert!(raised("services: { x-web: { image: a, privileged: true } }").is_some());
+    assert!(raised("services: { web: }").is_some());
+    assert!(raised("services: { web: '${WEB}' }").is_some());
 }
 
 #[test]

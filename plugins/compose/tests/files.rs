@@ -107,10 +107,10 @@ fn bombs_do_not_go_off() {
     let mut bomb = String::from("x0: &a0 [l, o, l]\n");
     for level in 1..30 {
         let alias = format!("*a{}", level - 1);
-        bomb += &format!("x{level}: &a{level} [{}]\n", vec![alias.as_str(); 9].join(", "));
+        bomb += &format!("x{level}: &a{level} [{}]\n", [alias.as_str(); 9].join(", "));
     }
     refused(&bomb, "size", &MAX_NODES.to_string());
-    let text = format!("x: &a '{}'\ny: [{}]\n", "l".repeat(30_000), vec!["*a"; 5].join(", "));
+    let text = format!("x: &a '{}'\ny: [{}]\n", "l".repeat(30_000), ["*a"; 5].join(", "));
     refused(&text, "size", "bytes");
     refused(&"[".repeat(5000), "yaml", "line 1");
     refused(&format!("{}{}", "[".repeat(40), "]".repeat(40)), "depth", &MAX_DEPTH.to_string());

@@ -102,7 +102,7 @@ fn key(walk: &mut Walk, key: &str, value: &Node) {
 fn own_namespace(value: &Node, harmless: &[&str], reason: &'static str, walk: &mut Walk) {
     let sibling = value.text().and_then(|text| text.strip_prefix("service:"));
     let empty = value.text() == Some("");
-    if !empty && !sibling.is_some_and(|name| !name.contains('$')) {
+    if !empty && sibling.is_none_or(|name| name.contains('$')) {
         walk.one_of(value, harmless, reason);
     }
 }
