@@ -15,6 +15,10 @@
 //!                                                       cancelled expired rejected interrupted
 //! ```
 //!
+//! What came out of a backup is `held(restored)`: nobody knows whether it was sent after the backup was
+//! made, so it is treated as `sent` is. Its agent's report settles it, it never reads as "never started"
+//! without the agent's word, and the mark stays until the agent has spoken.
+//!
 //! Reports skip ahead: a RESULT may arrive while the row still reads `queued`, because `sent`,
 //! `accepted` and `running` are written lazily and a result swallows them.
 
@@ -129,6 +133,8 @@ pub enum Reason {
     Retry,
     /// Held: waits for a rollout slot.
     Rollout,
+    /// Held, or released since: came out of a backup, and may have been sent after it was made.
+    Restored,
     /// Expired: the agent was not connected and the caller asked not to wait.
     Offline,
     /// Expired: the start deadline passed while it waited.
@@ -155,9 +161,10 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, for reading them back.
-    pub const ALL: [Reason; 18] = [
+    pub const ALL: [Reason; 19] = [
         Reason::Retry,
         Reason::Rollout,
+        Reason::Restored,
         Reason::Offline,
         Reason::Deadline,
         Reason::Unacknowledged,
@@ -181,6 +188,7 @@ impl Reason {
         match self {
             Reason::Retry => "retry",
             Reason::Rollout => "rollout",
+            Reason::Restored => "restored",
             Reason::Offline => "offline",
             Reason::Deadline => "deadline",
             Reason::Unacknowledged => "unacknowledged",
@@ -255,10 +263,14 @@ pub enum Step {
     Stay,
 }
 
-/// Decides every pair of state and event.
-pub fn step(state: State, event: Event) -> Step {
+/// Decides every pair of state and event. `reason` matters only for what came out of a backup.
+pub fn step(state: State, reason: Option<Reason>, event: Event) -> Step {
+    // Nobody knows whether it was sent; the mark goes with it until its agent has spoken.
+    let restored = reason == Some(Reason::Restored) && matches!(state, State::Held | State::Queued | State::Sent);
+    let mark = reason.filter(|_| restored);
     let reported = |to: State, reason: Option<Reason>| match state {
         State::Queued | State::Sent | State::Accepted | State::Running | State::Lost => Step::To(to, reason),
+        State::Held if restored => Step::To(to, reason),
         // A held attempt was never sent, so nobody can have a report about it; the rest is over.
         State::Held
         | State::Succeeded
@@ -271,20 +283,22 @@ pub fn step(state: State, event: Event) -> Step {
         | State::Interrupted => Step::Stay,
     };
     let unsent = |to: State, reason: Reason| match state {
-        State::Held | State::Queued => Step::To(to, Some(reason)),
+        State::Held | State::Queued if !restored => Step::To(to, Some(reason)),
         _ => Step::Stay,
     };
     match event {
-        Event::Release if state == State::Held => Step::To(State::Queued, None),
+        Event::Release if state == State::Held => Step::To(State::Queued, mark),
         Event::Release => Step::Stay,
-        Event::Send if state == State::Queued => Step::To(State::Sent, None),
+        Event::Send if state == State::Queued => Step::To(State::Sent, mark),
         Event::Send => Step::Stay,
         Event::Acknowledge => match state {
             State::Queued | State::Sent => Step::To(State::Accepted, None),
+            State::Held if restored => Step::To(State::Accepted, None),
             _ => Step::Stay,
         },
         Event::Start => match state {
             State::Queued | State::Sent | State::Accepted | State::Lost => Step::To(State::Running, None),
+            State::Held if restored => Step::To(State::Running, None),
             _ => Step::Stay,
         },
         Event::Finish { succeeded: true } => reported(State::Succeeded, None),
@@ -296,14 +310,15 @@ pub fn step(state: State, event: Event) -> Step {
         Event::Reject(cause) => reported(State::Rejected, Some(Reason::Agent(cause))),
         Event::Interrupt => reported(State::Interrupted, None),
         Event::NotKnown => match state {
-            State::Sent => Step::To(State::Queued, None),
+            State::Sent => Step::To(State::Queued, mark),
             State::Accepted | State::Running => Step::To(State::Lost, Some(Reason::JournalLost)),
             _ => Step::Stay,
         },
         Event::CancelUnsent => unsent(State::Cancelled, Reason::NeverSent),
+        Event::Revoke if restored && state == State::Queued => Step::To(State::Held, mark),
         Event::Revoke => unsent(State::Rejected, Reason::GrantRevoked),
         Event::Offline => unsent(State::Expired, Reason::Offline),
-        Event::StartDeadline if state == State::Sent => Step::To(State::Lost, Some(Reason::Unacknowledged)),
+        Event::StartDeadline if state == State::Sent || restored => Step::To(State::Lost, Some(Reason::Unacknowledged)),
         Event::StartDeadline => unsent(State::Expired, Reason::Deadline),
         Event::AgentGone => match state {
             State::Sent | State::Accepted | State::Running => Step::To(State::Lost, Some(Reason::AgentGone)),
@@ -339,44 +354,50 @@ mod tests {
         ("halt", Event::Halt),
     ];
 
-    /// Rows are events; columns are held, queued, sent, accepted, running, lost. A dash stays.
+    /// Rows are events; columns are held, queued, sent, accepted, running, lost, and held(restored),
+    /// queued(restored), sent(restored). A dash stays; a star keeps the mark.
     const TABLE: &str = "
-        release        | queued    | -           | -           | -           | -           | -
-        send           | -         | sent        | -           | -           | -           | -
-        acknowledge    | -         | accepted    | accepted    | -           | -           | -
-        start          | -         | running     | running     | running     | -           | running
-        finish ok      | -         | succeeded   | succeeded   | succeeded   | succeeded   | succeeded
-        finish bad     | -         | failed      | failed      | failed      | failed      | failed
-        time out       | -         | timed_out   | timed_out   | timed_out   | timed_out   | timed_out
-        killed         | -         | cancelled   | cancelled   | cancelled   | cancelled   | cancelled
-        not started    | -         | cancelled   | cancelled   | cancelled   | cancelled   | cancelled
-        agent expired  | -         | expired     | expired     | expired     | expired     | expired
-        reject         | -         | rejected    | rejected    | rejected    | rejected    | rejected
-        interrupt      | -         | interrupted | interrupted | interrupted | interrupted | interrupted
-        not known      | -         | -           | queued      | lost        | lost        | -
-        cancel unsent  | cancelled | cancelled   | -           | -           | -           | -
-        revoke         | rejected  | rejected    | -           | -           | -           | -
-        start deadline | expired   | expired     | lost        | -           | -           | -
-        offline        | expired   | expired     | -           | -           | -           | -
-        agent gone     | -         | -           | lost        | lost        | lost        | -
-        halt           | skipped   | skipped     | -           | -           | -           | -
+        release        | queued    | -           | -           | -           | -           | -           | queued*     | -           | -
+        send           | -         | sent        | -           | -           | -           | -           | -           | sent*       | -
+        acknowledge    | -         | accepted    | accepted    | -           | -           | -           | accepted    | accepted    | accepted
+        start          | -         | running     | running     | running     | -           | running     | running     | running     | running
+        finish ok      | -         | succeeded   | succeeded   | succeeded   | succeeded   | succeeded   | succeeded   | succeeded   | succeeded
+        finish bad     | -         | failed      | failed      | failed      | failed      | failed      | failed      | failed      | failed
+        time out       | -         | timed_out   | timed_out   | timed_out   | timed_out   | timed_out   | timed_out   | timed_out   | timed_out
+        killed         | -         | cancelled   | cancelled   | cancelled   | cancelled   | cancelled   | cancelled   | cancelled   | cancelled
+        not started    | -         | cancelled   | cancelled   | cancelled   | cancelled   | cancelled   | cancelled   | cancelled   | cancelled
+        agent expired  | -         | expired     | expired     | expired     | expired     | expired     | expired     | expired     | expired
+        reject         | -         | rejected    | rejected    | rejected    | rejected    | rejected    | rejected    | rejected    | rejected
+        interrupt      | -         | interrupted | interrupted | interrupted | interrupted | interrupted | interrupted | interrupted | interrupted
+        not known      | -         | -           | queued      | lost        | lost        | -           | -           | -           | queued*
+        cancel unsent  | cancelled | cancelled   | -           | -           | -           | -           | -           | -           | -
+        revoke         | rejected  | rejected    | -           | -           | -           | -           | -           | held*       | -
+        start deadline | expired   | expired     | lost        | -           | -           | -           | lost        | lost        | lost
+        offline        | expired   | expired     | -           | -           | -           | -           | -           | -           | -
+        agent gone     | -         | -           | lost        | lost        | lost        | -           | -           | -           | lost
+        halt           | skipped   | skipped     | -           | -           | -           | -           | -           | -           | -
     ";
 
     #[test]
     fn every_state_and_event_is_decided_as_the_table_says() {
-        let columns = [State::Held, State::Queued, State::Sent, State::Accepted, State::Running, State::Lost];
+        let plain = [State::Held, State::Queued, State::Sent, State::Accepted, State::Running, State::Lost];
+        let restored = [State::Held, State::Queued, State::Sent].map(|state| (state, Some(Reason::Restored)));
+        let columns: Vec<(State, Option<Reason>)> =
+            plain.map(|state| (state, None)).into_iter().chain(restored).collect();
         let rows: Vec<&str> = TABLE.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         assert_eq!(rows.len(), EVENTS.len());
         for (row, (name, event)) in rows.iter().zip(EVENTS) {
             let mut cells = row.split('|').map(str::trim);
             assert_eq!(cells.next(), Some(name));
-            for (state, cell) in columns.into_iter().zip(cells) {
-                let found = match step(state, event) {
-                    Step::To(to, _) => to.as_str(),
-                    Step::Stay => "-",
+            for ((state, reason), cell) in columns.iter().zip(cells.by_ref()) {
+                let found = match step(*state, *reason, event) {
+                    Step::To(to, Some(Reason::Restored)) => format!("{to}*"),
+                    Step::To(to, _) => to.as_str().to_owned(),
+                    Step::Stay => "-".to_owned(),
                 };
-                assert_eq!(found, cell, "{name} in {state}");
+                assert_eq!(found, cell, "{name} in {state} {reason:?}");
             }
+            assert_eq!(cells.next(), None);
         }
     }
 
@@ -384,17 +405,19 @@ mod tests {
     fn only_lost_is_ever_left_again() {
         for state in State::ALL.into_iter().filter(|state| state.is_terminal() && *state != State::Lost) {
             for (name, event) in EVENTS {
-                assert_eq!(step(state, event), Step::Stay, "{name} in {state}");
+                assert_eq!(step(state, None, event), Step::Stay, "{name} in {state}");
             }
         }
     }
 
     #[test]
     fn nothing_is_called_never_started_once_it_may_have_arrived() {
-        for state in [State::Sent, State::Accepted, State::Running, State::Lost] {
+        let restored = [State::Held, State::Queued, State::Sent].map(|state| (state, Some(Reason::Restored)));
+        let sent = [State::Sent, State::Accepted, State::Running, State::Lost].map(|state| (state, None));
+        for (state, reason) in sent.into_iter().chain(restored) {
             for event in [Event::CancelUnsent, Event::StartDeadline, Event::Offline, Event::Halt, Event::Revoke] {
                 let proven = matches!(
-                    step(state, event),
+                    step(state, reason, event),
                     Step::To(State::Cancelled | State::Expired | State::Skipped | State::Rejected, _)
                 );
                 assert!(!proven, "{event:?} in {state}");

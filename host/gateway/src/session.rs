@@ -202,7 +202,13 @@ impl Session {
             Input::Offer(due) => self.offer(due),
             Input::Overflow => self.more = true,
             Input::Loaded { due, more } => self.loaded(due, more),
-            Input::Settle(open, why) => self.settle(open.key, why),
+            Input::Settle(open, why) => {
+                if why == Settle::Cancel && open.is_restored() && !self.in_flight.contains_key(&open.key) {
+                    // Only the agent knows whether it ever had this one. Its answer ends it.
+                    self.say(HostFrame::Cancel(frame::Cancel { attempt: open.key, grace_ms: None }));
+                }
+                self.settle(open.key, why);
+            }
             Input::Retell => self.retell(),
             Input::Stored(key) => self.stored(key),
         }

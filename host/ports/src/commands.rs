@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use domain::attempt::{Event, State};
+use domain::attempt::{Event, Reason, State};
 use domain::audit::Entry;
 use domain::command::{Command, CommandView, Invocation, NewInvocation, Status};
 use domain::priority::Priority;
@@ -69,6 +69,25 @@ pub trait Commands: Send + Sync {
 
     /// What waits for an agent, in queue order, leaving out what was asked to be cancelled.
     async fn due(&self, agent: AgentId, limit: u32) -> Result<Vec<Due>, StoreError>;
+
+    /// Invocations of a command that are held for `reason`, by agent id, those after `after`, with what
+    /// they would be sent.
+    async fn held(
+        &self,
+        command: CommandId,
+        reason: Reason,
+        after: Option<AgentId>,
+        limit: u32,
+    ) -> Result<Vec<Due>, StoreError>;
+
+    /// Gives held attempts of one command other envelopes, with the audit entry; what is no longer held is
+    /// left alone. Changes no state. Durable on return.
+    async fn reseal(
+        &self,
+        command: CommandId,
+        envelopes: Vec<(AgentId, SignedEnvelope)>,
+        audit: Entry,
+    ) -> Result<(), StoreError>;
 
     /// Every open invocation of an agent, for reconciling at HELLO.
     async fn open(&self, agent: AgentId) -> Result<Vec<Open>, StoreError>;
@@ -205,8 +224,17 @@ pub struct Open {
     pub agent: AgentId,
     /// Its state.
     pub state: State,
+    /// Why, where the state alone does not say.
+    pub reason: Option<Reason>,
     /// Whether a cancel was asked for.
     pub cancel_requested: bool,
+}
+
+impl Open {
+    /// Whether it came out of a backup, so that only its agent can say whether it ever ran.
+    pub fn is_restored(&self) -> bool {
+        self.reason == Some(Reason::Restored)
+    }
 }
 
 /// Which commands. Absent = any.

@@ -14,6 +14,7 @@ use services::browse::Browse;
 use services::cancel::Cancel;
 use services::directory::Directory;
 use services::enrol::Enrol;
+use services::release::Release;
 use services::submit::Submit;
 
 use crate::jwt::Tokens;
@@ -32,6 +33,8 @@ pub struct Deps {
     pub submit: Arc<Submit>,
     /// Ends commands.
     pub cancel: Arc<Cancel>,
+    /// Lets go what a restore held.
+    pub release: Arc<Release>,
     /// Reads commands and events.
     pub browse: Arc<Browse>,
     /// Machines in and out.

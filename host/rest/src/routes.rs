@@ -87,6 +87,7 @@ routes! {
         ["limit", "cursor", "status", "verb", "agent", "priority", "site", "since", "until"] "Commands in your sight, newest first";
     GET "/api/v1/commands/{id}" ReadCommands commands::show, [] "One command";
     POST "/api/v1/commands/{id}/cancel" RunCommands commands::cancel, [] "Ask a command to end";
+    POST "/api/v1/commands/{id}/release" RunCommands commands::release, [] "Let go what is held since a restore";
     GET "/api/v1/commands/{id}/events" ReadCommands live::events, [] "A command's events as server-sent events";
     GET "/api/v1/commands/{id}/invocations" ReadCommands invocations::list, ["limit", "cursor", "state"] "A command's invocations, by agent id";
     GET "/api/v1/commands/{id}/invocations/{agent}" ReadCommands invocations::show, [] "A command on one agent, by id or name";

@@ -27,6 +27,7 @@ use services::enrol::Enrol;
 use services::presence::Presence;
 use services::progress::Progress;
 use services::reap::Reap;
+use services::release::Release;
 use services::submit::Submit;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -119,6 +120,13 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         link: link.clone(),
         clock: clock.clone(),
     });
+    let release = Arc::new(Release {
+        commands: commands.clone(),
+        browse: browse.clone(),
+        link: link.clone(),
+        seal: seal.clone(),
+        clock: clock.clone(),
+    });
     let enrol = Arc::new(Enrol {
         agents: agent_rows.clone(),
         directory: directory.clone(),
@@ -206,6 +214,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         directory,
         submit,
         cancel,
+        release,
         browse,
         enrol,
         accounts: accounts.clone(),

@@ -9,8 +9,16 @@ pub fn sentence(invocation: &Invocation) -> String {
     let text = match invocation.state {
         State::Held => match invocation.reason {
             Some(Reason::Retry) => "waits for its next try",
+            Some(Reason::Restored) if cancelling => {
+                "came out of a backup; cancel asked for, the agent will say whether it ever ran"
+            }
+            Some(Reason::Restored) => {
+                "came out of a backup, so it may have run already; not sent until it is released, and the agent runs \
+                 nothing twice"
+            }
             _ => "is held back; not sent",
         },
+        State::Queued if invocation.reason == Some(Reason::Restored) => "released after a restore; waits for the agent",
         State::Queued if cancelling => "cancel asked for; the agent will confirm when it is back",
         State::Queued => "waits for the agent; not started",
         State::Sent if cancelling => "sent, then a cancel was asked for; the agent has not confirmed either",

@@ -16,4 +16,5 @@ pub mod progress;
 pub mod presence;
 pub mod dispatch;
 pub mod reap;
+pub mod release;
 pub mod accounts;

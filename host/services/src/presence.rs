@@ -162,8 +162,11 @@ impl Presence {
             if known.state != State::Queued && known.state != State::Held {
                 events.push(Event::NotKnown);
             }
-            // Now it is certain that it never arrived, so a cancel can end it here.
-            if known.cancel_requested {
+            // Now it is certain that it never arrived, so a cancel can end it here; unless it came out of a
+            // backup: then it may have arrived, ended and been forgotten, and the agent is asked.
+            if known.cancel_requested && known.is_restored() {
+                opened.cancel.push(*key);
+            } else if known.cancel_requested {
                 events.push(Event::CancelUnsent);
             }
             if !events.is_empty() {

@@ -42,7 +42,7 @@ impl Standing {
     pub fn apply(&mut self, advance: &mut Advance) -> Advanced {
         let mut moved = false;
         for event in &advance.events {
-            match step(self.state, *event) {
+            match step(self.state, self.reason, *event) {
                 Step::To(state, reason) => {
                     (self.state, self.reason) = (state, reason);
                     moved = true;

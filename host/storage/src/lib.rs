@@ -13,4 +13,5 @@ mod job;
 mod rollup;
 pub mod sqlite;
 mod staged;
+mod tally;
 mod text;

@@ -145,6 +145,15 @@ pub struct CancelAnswer {
     pub requested: u64,
 }
 
+/// Answer to `POST /commands/{id}/release`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ReleaseAnswer {
+    /// The command's status now.
+    pub status: String,
+    /// Invocations that were held since a restore and are not any more.
+    pub released: u64,
+}
+
 /// Data of a `state` event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StateEvent {

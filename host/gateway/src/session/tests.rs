@@ -50,7 +50,7 @@ fn key(number: u128) -> AttemptKey {
 
 fn open(number: u128) -> Open {
     let agent = plan::id::AgentId(Uuid::from_u128(1));
-    Open { key: key(number), agent, state: State::Queued, cancel_requested: true }
+    Open { key: key(number), agent, state: State::Queued, reason: None, cancel_requested: true }
 }
 
 /// A session that has read an empty store.

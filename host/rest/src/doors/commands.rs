@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api::command::{CancelAnswer, Command as CommandBody, NewCommand};
+use api::command::{CancelAnswer, Command as CommandBody, NewCommand, ReleaseAnswer};
 use api::page::Page;
 use axum::Json;
 use axum::extract::State;
@@ -159,5 +159,18 @@ pub async fn cancel(
     let answer = app.cancel.run(&who.caller, id(&command, "command")?, None, &who.origin).await?;
     let code = if answer.requested == 0 { StatusCode::OK } else { StatusCode::ACCEPTED };
     let body = CancelAnswer { status: answer.status.as_str().to_owned(), requested: answer.requested };
+    Ok((code, Json(body)).into_response())
+}
+
+/// `POST /commands/{id}/release`
+pub async fn release(
+    who: Authorized<RunCommands>,
+    State(app): State<App>,
+    In(command): In<String>,
+    _: Nothing,
+) -> Result<Response, Problem> {
+    let answer = app.release.run(&who.caller, id(&command, "command")?, &who.origin).await?;
+    let code = if answer.released == 0 { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let body = ReleaseAnswer { status: answer.status.as_str().to_owned(), released: answer.released };
     Ok((code, Json(body)).into_response())
 }

@@ -9,6 +9,7 @@ use services::accounts::AccountError;
 use services::browse::BrowseError;
 use services::cancel::CancelError;
 use services::enrol::EnrolError;
+use services::release::ReleaseError;
 use services::submit::SubmitError;
 
 use super::{Code, Problem};
@@ -83,6 +84,16 @@ impl From<CancelError> for Problem {
             CancelError::NotFound => Problem::not_found("command"),
             CancelError::Forbidden(error) => error.into(),
             CancelError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ReleaseError> for Problem {
+    fn from(error: ReleaseError) -> Problem {
+        match error {
+            ReleaseError::NotFound => Problem::not_found("command"),
+            ReleaseError::Forbidden(error) => error.into(),
+            ReleaseError::Store(error) => error.into(),
         }
     }
 }

@@ -32,6 +32,7 @@ use services::cancel::{Cancel, SettleUnowned};
 use services::directory::Directory;
 use services::enrol::Enrol;
 use services::origin::Origin;
+use services::release::Release;
 use services::submit::Submit;
 use storage::sqlite::{self, SqliteStore};
 use tempfile::TempDir;
@@ -138,6 +139,13 @@ impl World {
                 browse: browse.clone(),
                 settle: Arc::new(settle),
                 link: Arc::new(Silent),
+                clock: clock.clone(),
+            }),
+            release: Arc::new(Release {
+                commands: at.clone(),
+                browse: browse.clone(),
+                link: Arc::new(Silent),
+                seal: seal.clone(),
                 clock: clock.clone(),
             }),
             browse,

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use async_trait::async_trait;
-use domain::attempt::State;
+use domain::attempt::{Reason, State};
 use domain::audit::Entry;
 use domain::command::{Command, CommandView, Counts, Invocation, NewInvocation, Status};
 use domain::event::What;
 use domain::time::Timestamp;
+use plan::envelope::SignedEnvelope;
 use plan::id::{AgentId, AttemptKey, CommandId};
 use plan::outcome::Stream;
 use ports::commands::{Advance, Advanced, Chunk, CommandFilter, Commands, Due, NewCommand, Open, Page};
@@ -229,6 +230,25 @@ impl Commands for SqliteStore {
 
     async fn due(&self, agent: AgentId, limit: u32) -> Result<Vec<Due>, StoreError> {
         self.due_of(agent, limit).await
+    }
+
+    async fn held(
+        &self,
+        command: CommandId,
+        reason: Reason,
+        after: Option<AgentId>,
+        limit: u32,
+    ) -> Result<Vec<Due>, StoreError> {
+        self.held_of(command, reason, after, limit).await
+    }
+
+    async fn reseal(
+        &self,
+        command: CommandId,
+        envelopes: Vec<(AgentId, SignedEnvelope)>,
+        audit: Entry,
+    ) -> Result<(), StoreError> {
+        self.replace_envelopes(command, envelopes, audit).await
     }
 
     async fn open(&self, agent: AgentId) -> Result<Vec<Open>, StoreError> {

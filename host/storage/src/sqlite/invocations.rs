@@ -79,7 +79,7 @@ impl SqliteStore {
 
     pub(super) async fn without_agent(&self, seen_before: Timestamp, limit: u32) -> Result<Vec<Open>, StoreError> {
         let query = sqlx::query(
-            "select i.command_id, i.agent_id, i.attempt, i.state, i.cancel_requested_at \
+            "select i.command_id, i.agent_id, i.attempt, i.state, i.reason, i.cancel_requested_at \
              from invocations i indexed by invocations_in_flight cross join agents a on a.id = i.agent_id \
              where i.in_flight and not a.session_open and coalesce(a.last_seen, a.created_at) < ? limit ?",
         );

@@ -8,6 +8,7 @@ mod agents;
 mod bulk;
 mod commands;
 mod failure;
+mod held;
 mod invocations;
 mod journal;
 mod list;
@@ -21,7 +22,7 @@ mod writer;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use ports::error::StoreError;
@@ -31,6 +32,8 @@ use tokio::sync::oneshot;
 use crate::intake::{Intake, ROOM_WAIT, Refused};
 use crate::job::{BoxFuture, ColdOp, Job, Reply};
 use crate::staged::Staged;
+pub use crate::tally::Counters;
+use crate::tally::Tally;
 use failure::Failure;
 pub use open::{OpenError, open};
 pub use writer::Writer;
@@ -70,37 +73,10 @@ struct Shared {
     _lock: File,
 }
 
-#[derive(Default)]
-struct Tally {
-    commits: AtomicU64,
-    writes: AtomicU64,
-    chunks_dropped: AtomicU64,
-    notes_dropped: AtomicU64,
-}
-
-/// What the writer has done since it was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Transactions on disk.
-    pub commits: u64,
-    /// Accepts, advances, chunks and rare writes in them.
-    pub writes: u64,
-    /// Chunks of output that were not stored: the queue was full, or no such attempt is stored.
-    pub chunks_dropped: u64,
-    /// Notes that were not stored, because the queue was full or a commit failed.
-    pub notes_dropped: u64,
-}
-
 impl SqliteStore {
     /// What the writer has done so far.
     pub fn counters(&self) -> Counters {
-        let Tally { commits, writes, chunks_dropped, notes_dropped } = &self.shared.tally;
-        Counters {
-            commits: commits.load(Ordering::Relaxed),
-            writes: writes.load(Ordering::Relaxed),
-            chunks_dropped: chunks_dropped.load(Ordering::Relaxed),
-            notes_dropped: notes_dropped.load(Ordering::Relaxed),
-        }
+        self.shared.tally.read()
     }
 
     /// Queues a write and waits until it is on disk.

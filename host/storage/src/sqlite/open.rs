@@ -10,8 +10,9 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
-use super::{Options, Shared, SqliteStore, Tally, Writer};
+use super::{Options, Shared, SqliteStore, Writer};
 use crate::intake::Intake;
+use crate::tally::Tally;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
 

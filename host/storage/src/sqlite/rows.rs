@@ -237,7 +237,7 @@ pub(super) fn due(row: &SqliteRow) -> Result<Due, StoreError> {
 }
 
 /// Columns of [`open`], of `invocations`.
-pub(super) const OPEN: &str = "command_id, agent_id, attempt, state, cancel_requested_at";
+pub(super) const OPEN: &str = "command_id, agent_id, attempt, state, reason, cancel_requested_at";
 
 pub(super) fn open(row: &SqliteRow) -> Result<Open, StoreError> {
     let mut cells = Cells::new(row, "invocations");
@@ -246,6 +246,7 @@ pub(super) fn open(row: &SqliteRow) -> Result<Open, StoreError> {
         key: AttemptKey { command, number: cells.number()? },
         agent,
         state: state(&mut cells)?,
+        reason: reason(&mut cells)?,
         cancel_requested: cells.time_if_any()?.is_some(),
     })
 }

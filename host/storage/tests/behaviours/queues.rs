@@ -51,7 +51,7 @@ pub async fn asking_to_cancel_takes_it_out_of_the_queue_and_changes_no_state<S: 
     let web = enrol(&store, "web-1", "eu").await;
     let id = accept(&store, &web, Priority::Normal).await;
     let asked = store.request_cancel(id, None, at(2), entry("command.cancel")).await.expect("stored");
-    let open = Open { key: key(id), agent: web.id, state: State::Queued, cancel_requested: true };
+    let open = Open { key: key(id), agent: web.id, state: State::Queued, reason: None, cancel_requested: true };
     assert_eq!(asked, [open]);
     assert!(due(&store, web.id, 10).await.is_empty());
     assert_eq!(store.open(web.id).await, Ok(vec![open]));
