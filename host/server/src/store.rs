@@ -10,7 +10,7 @@ use ports::error::StoreError;
 use ports::journal::{Installation, Journal};
 use ports::live::Live;
 use ports::users::Users;
-use storage::sqlite;
+use storage::{postgres, sqlite};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -67,7 +67,14 @@ pub async fn open(config: &Config, live: Arc<dyn Live>) -> anyhow::Result<(Rows,
             let (store, writer) = sqlite::open(options, live).await.context("database.url")?;
             (Rows::of(store), start(writer.run(stop.clone())))
         }
-        Store::Postgres { shown, .. } => anyhow::bail!("database.url: {shown}: this build has no PostgreSQL"),
+        Store::Postgres { url, shown, connections, connect_timeout, statement_timeout, allow_unsafe_durability } => {
+            let url = url.reveal().to_owned();
+            let options =
+                postgres::Options { url, connections, connect_timeout, statement_timeout, allow_unsafe_durability };
+            let (store, writer) = postgres::open(options, live).await.context("database.url")?;
+            tracing::info!(database = shown, "PostgreSQL is open");
+            (Rows::of(store), start(writer.run(stop.clone())))
+        }
     };
     Ok((rows, Writing { task, stop }))
 }

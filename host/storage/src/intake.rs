@@ -72,6 +72,11 @@ impl<J> Entry<J> {
         (self.job, Rest { rows: self.rows, kind: self.kind })
     }
 
+    /// An entry that nobody waits for.
+    pub fn note(job: J, rows: usize) -> Entry<J> {
+        Entry { job, rows, kind: Kind::Note }
+    }
+
     /// The same entry with its thing in another form.
     pub fn map<K>(self, form: impl FnOnce(J) -> K) -> Entry<K> {
         let (job, rest) = self.split();
@@ -256,6 +261,19 @@ impl<J> Intake<J> {
         }
     }
 
+    /// Waits until `until`, but no longer than until somebody waits for a write or `stop` is asked for.
+    pub async fn pause(&self, until: Instant, stop: &CancellationToken) {
+        while self.lock().waited == 0 && !stop.is_cancelled() {
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep_until(until) => break,
+                () = stop.cancelled() => break,
+            }
+        }
+        // The wake-up may have been meant for `take`.
+        self.wake.notify_one();
+    }
+
     fn look(&self) -> Next {
         let queue = self.lock();
         if queue.entries.is_empty() {
@@ -379,6 +397,16 @@ mod tests {
         assert_eq!(jobs(intake.take(&stop).await), Some(vec![1]));
         assert_eq!(jobs(intake.take(&stop).await), None);
         assert_eq!(intake.wait_in(2, 1).await, Err(Refused::Closed));
+    }
+
+    #[tokio::test]
+    async fn a_pause_ends_when_somebody_waits() {
+        let (intake, stop) = (Arc::new(Intake::new()), CancellationToken::new());
+        intake.note(1, 1).expect("room");
+        let far = Instant::now() + Duration::from_secs(3600);
+        let (pausing, waiting) = tokio::join!(intake.pause(far, &stop), intake.wait_in(2, 1));
+        assert_eq!((pausing, waiting), ((), Ok(())));
+        assert_eq!(jobs(intake.take(&stop).await), Some(vec![1, 2]));
     }
 
     #[tokio::test]

@@ -35,10 +35,19 @@ pub(crate) enum Job<C> {
     Flush(Reply<()>),
 }
 
-/// A rare write: run once inside the transaction, answered once after the commit.
+/// How much a failure undoes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Undo {
+    /// This write alone; the rest of the transaction stands.
+    Part,
+    /// The whole transaction, which may then be tried again.
+    Whole,
+}
+
+/// A rare write: run inside the transaction, and again when that is tried again; answered once after the commit.
 pub(crate) trait Cold<C>: Send {
-    /// Writes. On an error only this part of the transaction is undone.
-    fn run<'a>(&'a mut self, connection: &'a mut C, staged: &'a mut Staged) -> BoxFuture<'a, Result<(), ()>>;
+    /// Writes. On an error says how much of the transaction is to be undone.
+    fn run<'a>(&'a mut self, connection: &'a mut C, staged: &'a mut Staged) -> BoxFuture<'a, Result<(), Undo>>;
 
     /// Answers with what came of it, or with the error that kept the transaction from the disk.
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
@@ -65,11 +74,11 @@ where
     T: Send,
     E: Into<StoreError> + Send,
 {
-    fn run<'a>(&'a mut self, connection: &'a mut C, staged: &'a mut Staged) -> BoxFuture<'a, Result<(), ()>> {
+    fn run<'a>(&'a mut self, connection: &'a mut C, staged: &'a mut Staged) -> BoxFuture<'a, Result<(), Undo>> {
         Box::pin(async move {
             let Some(work) = self.work.take() else { return Ok(()) };
             let outcome = work(connection, staged).await.map_err(Into::into);
-            let done = if outcome.is_ok() { Ok(()) } else { Err(()) };
+            let done = if outcome.is_ok() { Ok(()) } else { Err(Undo::Part) };
             self.outcome = Some(outcome);
             done
         })
@@ -156,12 +165,33 @@ impl<C> Batch<C> {
 
     /// Answers everybody with what kept the transaction from the disk, and hands the output back.
     pub fn fail(self, error: &StoreError) -> Vec<Entry<Chunk>> {
-        let Batch { accepts, advances, chunks, seen: _, cold, flushes } = self;
+        self.refuse(error).chunks
+    }
+
+    /// Answers everybody with what kept the transaction from the disk, and hands back what nobody waits
+    /// for, oldest first within its kind, to be tried again.
+    pub fn fail_and_keep(self, error: &StoreError) -> Vec<Entry<Job<C>>> {
+        let Unwaited { chunks, notes, seen } = self.refuse(error);
+        let mut kept: Vec<Entry<Job<C>>> = chunks.into_iter().map(|entry| entry.map(Job::Append)).collect();
+        kept.extend(notes.into_iter().map(|advance| Entry::note(Job::Advance(advance, None), 1)));
+        if !seen.is_empty() {
+            let rows = seen.len();
+            kept.push(Entry::note(Job::Seen(seen.into_iter().collect()), rows));
+        }
+        kept
+    }
+
+    fn refuse(self, error: &StoreError) -> Unwaited {
+        let Batch { accepts, advances, chunks, seen, cold, flushes } = self;
         for (_, reply) in accepts {
             let _ = reply.send(Err(error.clone()));
         }
-        for reply in advances.into_iter().filter_map(|(_, reply)| reply) {
-            let _ = reply.send(Err(error.clone()));
+        let mut notes = Vec::new();
+        for (advance, reply) in advances {
+            match reply {
+                Some(reply) => _ = reply.send(Err(error.clone())),
+                None => notes.push(advance),
+            }
         }
         for cold in cold {
             cold.answer(Err(error.clone()));
@@ -169,6 +199,13 @@ impl<C> Batch<C> {
         for reply in flushes {
             let _ = reply.send(Err(error.clone()));
         }
-        chunks
+        Unwaited { chunks, notes, seen }
     }
+}
+
+/// The part of a batch that nobody waits for.
+struct Unwaited {
+    chunks: Vec<Entry<Chunk>>,
+    notes: Vec<Advance>,
+    seen: HashMap<AgentId, Timestamp>,
 }

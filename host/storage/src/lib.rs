@@ -10,6 +10,7 @@ mod coverage;
 mod fold;
 mod intake;
 mod job;
+pub mod postgres;
 mod rollup;
 pub mod sqlite;
 mod staged;

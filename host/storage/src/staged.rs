@@ -45,6 +45,14 @@ impl Staged {
         self.event(at, What::Agent { agent, status });
     }
 
+    /// Moves all numbers up by `base`, once it is known where this transaction's begin.
+    pub fn settle(&mut self, base: u64) {
+        self.last += base;
+        for event in &mut self.events {
+            Arc::make_mut(event).seq += base;
+        }
+    }
+
     /// Adds an audit entry.
     pub fn audit(&mut self, entry: Entry) {
         self.audits.push(entry);

@@ -17,7 +17,7 @@ use super::failure::Failure;
 use super::output::Streams;
 use super::{Shared, advance, agents, commands, journal, open};
 use crate::intake::Entry;
-use crate::job::{Batch, Job};
+use crate::job::{Batch, Job, Undo};
 use crate::staged::Staged;
 
 /// Takes the lock on the file at once: a transaction that begins by reading could not get it later.
@@ -113,7 +113,8 @@ impl Writer {
             let mut savepoint = tx.begin().await?;
             match cold.run(&mut savepoint, staged).await {
                 Ok(()) => savepoint.commit().await?,
-                Err(()) => {
+                // Nobody else writes here, so nothing is worth another try.
+                Err(Undo::Part | Undo::Whole) => {
                     savepoint.rollback().await?;
                     staged.rewind(mark);
                 }

@@ -1,0 +1,261 @@
+//! Agents: joining, sessions, what operators change.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use domain::agent::{Agent, AgentStatus, Facts};
+use domain::audit::Entry;
+use domain::time::Timestamp;
+use plan::id::{AgentId, TokenId};
+use ports::agents::{AgentChange, Agents, JoinToken, Joined, NewAgent};
+use ports::error::StoreError;
+use sqlx::{AssertSqlSafe, PgConnection};
+use uuid::Uuid;
+
+use super::failure::Failure;
+use super::micros::{Micros, micros};
+use super::read::Statement;
+use super::rows::{self, Cells};
+use super::{PostgresStore, plain, tokens};
+use crate::job::Job;
+use crate::staged::Staged;
+use crate::text;
+
+/// Locks the rows in the order of their ids before it changes them, as every host does.
+pub(super) const SEEN: &str = "with heard as materialized (select a.id, h.at \
+     from unnest($1::uuid[], $2::timestamptz[]) as h (id, at) join agents a on a.id = h.id \
+     order by a.id for no key update of a) \
+     update agents a set last_seen = greatest(a.last_seen, h.at) from heard h where a.id = h.id";
+
+/// Stores when agents were last heard.
+pub(super) async fn store_seen(tx: &mut PgConnection, seen: &HashMap<AgentId, Timestamp>) -> Result<(), sqlx::Error> {
+    if seen.is_empty() {
+        return Ok(());
+    }
+    let (ids, times): (Vec<Uuid>, Vec<Micros>) = seen.iter().map(|(agent, at)| (agent.0, micros(*at))).unzip();
+    sqlx::query(SEEN).bind(ids).bind(times).execute(tx).await?;
+    Ok(())
+}
+
+/// Reads one agent and stages the event that it changed.
+async fn changed(
+    connection: &mut PgConnection,
+    staged: &mut Staged,
+    agent: AgentId,
+    at: Timestamp,
+) -> Result<Option<Agent>, Failure> {
+    let sql = format!("select {}, status from agents where id = $1", rows::AGENT);
+    let Some(row) = sqlx::query(AssertSqlSafe(sql)).bind(agent.0).fetch_optional(connection).await? else {
+        return Ok(None);
+    };
+    let mut cells = Cells::new(&row, "agents");
+    let agent = rows::agent(&mut cells)?;
+    staged.agent(at, agent.id, status(&mut cells)?);
+    Ok(Some(agent))
+}
+
+fn status(cells: &mut Cells<'_>) -> Result<AgentStatus, StoreError> {
+    cells.read(rows::word("status of an agent", AgentStatus::parse))
+}
+
+async fn join(connection: &mut PgConnection, staged: &mut Staged, new: NewAgent) -> Result<Joined, Failure> {
+    let NewAgent { token, secret_sha256, id, name, public_key, at, audit } = new;
+    let token = match tokens::usable(connection, token, &secret_sha256, at).await? {
+        Ok(token) => token,
+        Err(why) => return Ok(Joined::TokenRefused(why)),
+    };
+    let stored = sqlx::query(
+        "insert into agents (id, agent_id, site, created_at, updated_at, public_key, labels) \
+         values ($1, $2, $3, $4, $4, $5, $6::jsonb) on conflict (agent_id) do nothing",
+    )
+    .bind(id.0)
+    .bind(&name)
+    .bind(&token.site)
+    .bind(micros(at))
+    .bind(&public_key)
+    .bind(text::json(&token.labels))
+    .execute(&mut *connection)
+    .await?;
+    if stored.rows_affected() == 0 {
+        return Ok(Joined::NameTaken);
+    }
+    tokens::use_up(connection, token.id, id, at).await?;
+    staged.audit(audit);
+    let agent = changed(connection, staged, id, at).await?;
+    let gone = || StoreError::Unavailable(format!("agent `{id}` vanished while it joined"));
+    Ok(Joined::Enrolled(Box::new(agent.ok_or_else(gone)?)))
+}
+
+async fn begin_session(
+    connection: &mut PgConnection,
+    staged: &mut Staged,
+    agent: AgentId,
+    (facts, node): (&Facts, Uuid),
+    at: Timestamp,
+) -> Result<Option<u64>, Failure> {
+    let Facts { version, os, kernel, container_engine, capabilities, .. } = facts;
+    let capabilities: Vec<_> = capabilities.iter().map(|capability| plain::text(capability)).collect();
+    let row = sqlx::query(
+        "update agents set version = $1, os = $2, kernel = $3, container_engine = $4, capabilities = $5, \
+         connection_info = $6::jsonb, session_epoch = session_epoch + 1, session_open = true, node_id = $7, \
+         maybe_sent = true, last_seen = $8, updated_at = $8 where id = $9 and revoked_at is null \
+         returning id, session_epoch, status",
+    )
+    .bind(plain::text(version))
+    .bind(plain::text(os))
+    .bind(plain::text(kernel))
+    .bind(plain::text_if_any(container_engine.as_deref()))
+    .bind(capabilities)
+    .bind(plain::json(text::json(&text::ConnectionInfo::of(facts))))
+    .bind(node)
+    .bind(micros(at))
+    .bind(agent.0)
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let mut cells = Cells::new(&row, "agents");
+    cells.id()?;
+    let epoch = cells.number()?;
+    staged.agent(at, agent, status(&mut cells)?);
+    Ok(Some(epoch))
+}
+
+async fn end_session(
+    connection: &mut PgConnection,
+    staged: &mut Staged,
+    agent: AgentId,
+    epoch: u64,
+    at: Timestamp,
+    maybe_sent: bool,
+) -> Result<(), Failure> {
+    let row = sqlx::query(
+        "update agents set session_open = false, maybe_sent = $1, last_seen = greatest(last_seen, $2) \
+         where id = $3 and session_epoch = $4 and session_open returning id, status",
+    )
+    .bind(maybe_sent)
+    .bind(micros(at))
+    .bind(agent.0)
+    .bind(i64::try_from(epoch).unwrap_or(i64::MAX))
+    .fetch_optional(connection)
+    .await?;
+    if let Some(row) = row {
+        let mut cells = Cells::new(&row, "agents");
+        cells.id()?;
+        staged.agent(at, agent, status(&mut cells)?);
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl Agents for PostgresStore {
+    async fn agents(&self) -> Result<Vec<Agent>, StoreError> {
+        let sql = format!("select {} from agents order by agent_id", rows::AGENT);
+        self.rows(Statement::new(sql)).await?.iter().map(|row| rows::agent(&mut Cells::new(row, "agents"))).collect()
+    }
+
+    async fn join(&self, new: NewAgent) -> Result<Joined, StoreError> {
+        self.cold(move |connection, staged| Box::pin(join(connection, staged, new.clone()))).await
+    }
+
+    async fn open_session(&self, agent: AgentId, facts: &Facts, at: Timestamp) -> Result<Option<u64>, StoreError> {
+        let (facts, node) = (facts.clone(), self.shared.node);
+        self.cold(move |connection, staged| {
+            let facts = facts.clone();
+            Box::pin(async move { begin_session(connection, staged, agent, (&facts, node), at).await })
+        })
+        .await
+    }
+
+    async fn close_session(
+        &self,
+        agent: AgentId,
+        epoch: u64,
+        at: Timestamp,
+        maybe_sent: bool,
+    ) -> Result<(), StoreError> {
+        self.cold(move |connection, staged| Box::pin(end_session(connection, staged, agent, epoch, at, maybe_sent)))
+            .await
+    }
+
+    fn seen(&self, agents: Vec<(AgentId, Timestamp)>) {
+        let rows = agents.len();
+        // Lost when the queue is full: the next word of the same agents says more.
+        let _ = self.shared.intake.note(Job::Seen(agents), rows);
+    }
+
+    async fn change(&self, agent: AgentId, change: AgentChange, audit: Entry) -> Result<Option<Agent>, StoreError> {
+        self.cold(move |connection, staged| {
+            let (change, audit) = (change.clone(), audit.clone());
+            Box::pin(async move {
+                let AgentChange { site, labels, maintenance } = change;
+                let at = audit.at;
+                sqlx::query(
+                    "update agents set site = coalesce($1, site), labels = coalesce($2::jsonb, labels), \
+                     maintenance = coalesce($3, maintenance), updated_at = $4 where id = $5",
+                )
+                .bind(site)
+                .bind(labels.as_ref().map(text::json))
+                .bind(maintenance)
+                .bind(micros(at))
+                .bind(agent.0)
+                .execute(&mut *connection)
+                .await?;
+                let agent = changed(connection, staged, agent, at).await?;
+                if agent.is_some() {
+                    staged.audit(audit);
+                }
+                Ok(agent)
+            })
+        })
+        .await
+    }
+
+    async fn revoke(&self, agent: AgentId, at: Timestamp, audit: Entry) -> Result<Option<Agent>, StoreError> {
+        self.cold(move |connection, staged| {
+            let audit = audit.clone();
+            Box::pin(async move {
+                sqlx::query("update agents set revoked_at = coalesce(revoked_at, $1), updated_at = $1 where id = $2")
+                    .bind(micros(at))
+                    .bind(agent.0)
+                    .execute(&mut *connection)
+                    .await?;
+                let agent = changed(connection, staged, agent, at).await?;
+                if agent.is_some() {
+                    staged.audit(audit);
+                }
+                Ok(agent)
+            })
+        })
+        .await
+    }
+
+    async fn create_token(&self, token: JoinToken, audit: Entry) -> Result<(), StoreError> {
+        self.cold(move |connection, staged| {
+            let (token, audit) = (token.clone(), audit.clone());
+            Box::pin(async move {
+                tokens::insert(connection, &token).await?;
+                staged.audit(audit);
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    async fn tokens(&self) -> Result<Vec<JoinToken>, StoreError> {
+        tokens::all(self).await
+    }
+
+    async fn revoke_token(&self, token: TokenId, at: Timestamp, audit: Entry) -> Result<bool, StoreError> {
+        self.cold(move |connection, staged| {
+            let audit = audit.clone();
+            Box::pin(async move {
+                let found = tokens::revoke(connection, token, at).await?;
+                if found {
+                    staged.audit(audit);
+                }
+                Ok(found)
+            })
+        })
+        .await
+    }
+}

@@ -1,0 +1,189 @@
+//! The production store: PostgreSQL 15 or later, shared by any number of hosts.
+//!
+//! [`open`] gives the handle and the [`Writer`]; the handle answers reads from a pool and queues writes,
+//! and nothing is written until somebody runs the writer.
+//!
+//! While the server is away every caller is answered within [`ANSWER_WITHIN`]; what nobody waits for
+//! stays queued, within the bounds of the queue, and is written when the server is back.
+
+mod advance;
+mod agents;
+mod commands;
+mod failure;
+mod held;
+mod invocations;
+mod journal;
+mod line;
+mod list;
+mod micros;
+mod open;
+mod output;
+mod plain;
+mod read;
+mod rows;
+mod tokens;
+mod users;
+mod writer;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ports::error::StoreError;
+use sqlx::{PgConnection, PgPool};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use crate::intake::{Intake, ROOM_WAIT, Refused};
+use crate::job::{BoxFuture, Cold, Job, Reply, Undo};
+use crate::staged::Staged;
+pub use crate::tally::Counters;
+use crate::tally::Tally;
+use failure::Failure;
+pub use open::{OpenError, open};
+pub use writer::Writer;
+
+/// Longest a caller waits for its write. A command still queued then is taken back; of one that is under
+/// way it is said that its fate is not known.
+const ANSWER_WITHIN: Duration = Duration::from_millis(2_800);
+
+/// Where the store is and how it is used.
+#[derive(Clone)]
+pub struct Options {
+    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=…`; the database exists.
+    pub url: String,
+    /// Connections at most, at least 2; one of them writes.
+    pub connections: u32,
+    /// Longest wait for a connection, a new one or a free one.
+    pub connect_timeout: Duration,
+    /// Longest that one statement may run.
+    pub statement_timeout: Duration,
+    /// Open although the server may lose what it said was committed.
+    pub allow_unsafe_durability: bool,
+}
+
+impl Options {
+    /// Twenty connections, two seconds to get one, ten seconds a statement, and nothing unsafe.
+    pub fn new(url: impl Into<String>) -> Options {
+        Options {
+            url: url.into(),
+            connections: 20,
+            connect_timeout: Duration::from_secs(2),
+            statement_timeout: Duration::from_secs(10),
+            allow_unsafe_durability: false,
+        }
+    }
+}
+
+/// Without the URL, which may hold a password.
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Options { url: _, connections, connect_timeout, statement_timeout, allow_unsafe_durability } = self;
+        f.debug_struct("Options")
+            .field("connections", connections)
+            .field("connect_timeout", connect_timeout)
+            .field("statement_timeout", statement_timeout)
+            .field("allow_unsafe_durability", allow_unsafe_durability)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The store. Cheap to clone; every port of it is answered by this handle.
+#[derive(Clone)]
+pub struct PostgresStore {
+    shared: Arc<Shared>,
+    readers: PgPool,
+    /// Longest a read may take beside the wait for a connection.
+    read_within: Duration,
+}
+
+/// What handles and writer share.
+struct Shared {
+    intake: Intake<Job<PgConnection>>,
+    tally: Tally,
+    /// This start of this host.
+    node: Uuid,
+}
+
+impl PostgresStore {
+    /// What the writer has done so far.
+    pub fn counters(&self) -> Counters {
+        self.shared.tally.read()
+    }
+
+    /// Queues a write and waits until it is on disk.
+    async fn write<T>(&self, rows: usize, job: impl FnOnce(Reply<T>) -> Job<PgConnection>) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let written = async {
+            self.shared.intake.wait_in(job(reply), rows).await.map_err(refused)?;
+            let stopped = || StoreError::Unavailable("the writer stopped before it answered".to_owned());
+            answer.await.unwrap_or_else(|_| Err(stopped()))
+        };
+        let late = || {
+            let ms = ANSWER_WITHIN.as_millis();
+            StoreError::Unavailable(format!("the database timed out: the write was not answered within {ms} ms"))
+        };
+        tokio::time::timeout(ANSWER_WITHIN, written).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Queues a rare write: `work` runs inside the next transaction, in a savepoint of its own, and once
+    /// more each time that transaction has to be tried again.
+    async fn cold<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'a> Fn(&'a mut PgConnection, &'a mut Staged) -> BoxFuture<'a, Result<T, Failure>> + Send + 'static,
+    {
+        self.write(4, |reply| Job::Cold(Box::new(Repeated { work, outcome: None, reply }))).await
+    }
+}
+
+/// A rare write made of a closure that can be run again.
+struct Repeated<F, T> {
+    work: F,
+    outcome: Option<Result<T, StoreError>>,
+    reply: Reply<T>,
+}
+
+impl<F, T> Cold<PgConnection> for Repeated<F, T>
+where
+    F: for<'a> Fn(&'a mut PgConnection, &'a mut Staged) -> BoxFuture<'a, Result<T, Failure>> + Send,
+    T: Send,
+{
+    fn run<'a>(
+        &'a mut self,
+        connection: &'a mut PgConnection,
+        staged: &'a mut Staged,
+    ) -> BoxFuture<'a, Result<(), Undo>> {
+        let work = (self.work)(connection, staged);
+        let outcome = &mut self.outcome;
+        Box::pin(async move {
+            match work.await {
+                Ok(answer) => {
+                    *outcome = Some(Ok(answer));
+                    Ok(())
+                }
+                Err(failure) => {
+                    let undo = if failure.is_passing() || failure.is_lost() { Undo::Whole } else { Undo::Part };
+                    *outcome = Some(Err(failure.into()));
+                    Err(undo)
+                }
+            }
+        })
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
+        let answer = match (committed, self.outcome) {
+            (Ok(()), Some(outcome)) => outcome,
+            (Ok(()), None) => Err(StoreError::Unavailable("the write was not run".to_owned())),
+            (Err(error), _) => Err(error),
+        };
+        let _ = self.reply.send(answer);
+    }
+}
+
+fn refused(refused: Refused) -> StoreError {
+    StoreError::Unavailable(match refused {
+        Refused::Full => format!("no room for another write within {} s", ROOM_WAIT.as_secs()),
+        Refused::Closed => "the writer has stopped".to_owned(),
+    })
+}
