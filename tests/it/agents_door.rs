@@ -9,12 +9,20 @@ use tests::gate::Gated;
 use tests::host::TestHost;
 use tests::machine::TestAgent;
 use tests::played::Played;
+use tests::store::Store;
 use wire::frame::{AgentFrame, HostFrame};
 use wire::limits::MAX_FRAME_BYTES;
 
-#[tokio::test]
-async fn only_the_key_that_joined_opens_a_session_and_only_for_this_nonce() {
-    let host = TestHost::start().await;
+tests::on_both_stores![
+    only_the_key_that_joined_opens_a_session_and_only_for_this_nonce,
+    what_is_no_frame_ends_the_session_and_nothing_else,
+    nobody_can_report_about_another_machines_command,
+    a_revoked_agent_is_cut_and_not_let_in_again,
+    the_newest_session_of_an_agent_wins,
+];
+
+async fn only_the_key_that_joined_opens_a_session_and_only_for_this_nonce(store: Store) {
+    let host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     let mut played = Played::join(&host, &admin, "played").await;
 
@@ -38,9 +46,8 @@ async fn only_the_key_that_joined_opens_a_session_and_only_for_this_nonce() {
     assert_eq!(socket.ended().await.as_deref(), Some("hello_expected"), "anything before HELLO");
 }
 
-#[tokio::test]
-async fn what_is_no_frame_ends_the_session_and_nothing_else() {
-    let host = TestHost::start().await;
+async fn what_is_no_frame_ends_the_session_and_nothing_else(store: Store) {
+    let host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     let played = Played::join(&host, &admin, "played").await;
     let _agent = TestAgent::start(&host, &admin, "web-1").await;
@@ -65,9 +72,8 @@ async fn what_is_no_frame_ends_the_session_and_nothing_else() {
     assert_eq!(state_of(&admin.ended(&id, "web-1").await), State::Succeeded, "the others go on");
 }
 
-#[tokio::test]
-async fn nobody_can_report_about_another_machines_command() {
-    let host = TestHost::start().await;
+async fn nobody_can_report_about_another_machines_command(store: Store) {
+    let host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     let played = Played::join(&host, &admin, "played").await;
     let _agent = TestAgent::start(&host, &admin, "web-1").await;
@@ -92,9 +98,8 @@ async fn nobody_can_report_about_another_machines_command() {
     assert_eq!((gated.starts(), &invocation["stdout"]), (1, &json!("out\nend\n")));
 }
 
-#[tokio::test]
-async fn a_revoked_agent_is_cut_and_not_let_in_again() {
-    let host = TestHost::start().await;
+async fn a_revoked_agent_is_cut_and_not_let_in_again(store: Store) {
+    let host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     let played = Played::join(&host, &admin, "played").await;
     let (mut socket, _) = played.open().await;
@@ -110,9 +115,8 @@ async fn a_revoked_agent_is_cut_and_not_let_in_again() {
     assert_eq!(admin.post("/api/v1/commands", &body).await.code(), "no_target");
 }
 
-#[tokio::test]
-async fn the_newest_session_of_an_agent_wins() {
-    let host = TestHost::start().await;
+async fn the_newest_session_of_an_agent_wins(store: Store) {
+    let host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     let played = Played::join(&host, &admin, "played").await;
     let (mut older, first) = played.open().await;

@@ -7,11 +7,18 @@ use tests::gate::Gated;
 use tests::host::TestHost;
 use tests::machine::TestAgent;
 use tests::process::is_alive;
+use tests::store::Store;
 use tests::wait::until;
 
-#[tokio::test]
-async fn a_cancelled_command_is_killed_and_its_process_is_gone() {
-    let host = TestHost::start().await;
+tests::on_both_stores![
+    a_cancelled_command_is_killed_and_its_process_is_gone,
+    a_command_that_waits_for_an_offline_machine_is_cancelled_and_never_runs,
+    a_command_over_its_run_timeout_is_killed_and_called_timed_out,
+    a_program_outside_the_machines_policy_is_rejected_with_the_rule,
+];
+
+async fn a_cancelled_command_is_killed_and_its_process_is_gone(store: Store) {
+    let host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     let _agent = TestAgent::start(&host, &admin, "web-1").await;
 
@@ -31,9 +38,8 @@ async fn a_cancelled_command_is_killed_and_its_process_is_gone() {
     assert_eq!((&again["requested"], &again["status"]), (&json!(0), &json!("cancelled")));
 }
 
-#[tokio::test]
-async fn a_command_that_waits_for_an_offline_machine_is_cancelled_and_never_runs() {
-    let host = TestHost::start().await;
+async fn a_command_that_waits_for_an_offline_machine_is_cancelled_and_never_runs(store: Store) {
+    let host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     let mut agent = TestAgent::start(&host, &admin, "web-1").await;
     agent.kill9();
@@ -53,9 +59,8 @@ async fn a_command_that_waits_for_an_offline_machine_is_cancelled_and_never_runs
     assert_eq!(gated.starts(), 0);
 }
 
-#[tokio::test]
-async fn a_command_over_its_run_timeout_is_killed_and_called_timed_out() {
-    let host = TestHost::start().await;
+async fn a_command_over_its_run_timeout_is_killed_and_called_timed_out(store: Store) {
+    let host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     let _agent = TestAgent::start(&host, &admin, "web-1").await;
 
@@ -72,9 +77,8 @@ async fn a_command_over_its_run_timeout_is_killed_and_called_timed_out() {
     assert_eq!(admin.command(&id).await["status"], "failed");
 }
 
-#[tokio::test]
-async fn a_program_outside_the_machines_policy_is_rejected_with_the_rule() {
-    let host = TestHost::start().await;
+async fn a_program_outside_the_machines_policy_is_rejected_with_the_rule(store: Store) {
+    let host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     let _agent = TestAgent::start(&host, &admin, "web-1").await;
 

@@ -7,7 +7,10 @@ use serde_json::Value;
 use tests::host::TestHost;
 use tests::machine::TestAgent;
 use tests::programs::program;
+use tests::store::Store;
 use tokio::process::Command;
+
+tests::on_both_stores![the_command_line_logs_in_runs_and_tells_by_its_exit_code,];
 
 struct Ran {
     code: Option<i32>,
@@ -26,9 +29,8 @@ async fn viworks(config: &Path, words: &[&str]) -> Ran {
     Ran { code: done.status.code(), stdout: text(done.stdout), stderr: text(done.stderr) }
 }
 
-#[tokio::test]
-async fn the_command_line_logs_in_runs_and_tells_by_its_exit_code() {
-    let host = TestHost::start().await;
+async fn the_command_line_logs_in_runs_and_tells_by_its_exit_code(store: Store) {
+    let host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     let _agent = TestAgent::start(&host, &admin, "web-1").await;
     let config = host.scratch().join("contexts.toml");

@@ -8,7 +8,17 @@ use tests::gate::Gated;
 use tests::host::TestHost;
 use tests::machine::TestAgent;
 use tests::process::is_alive;
+use tests::store::Store;
 use tests::wait::until;
+
+tests::on_both_stores![
+    a_host_killed_after_accepting_still_delivers_when_it_is_back,
+    a_host_killed_while_commands_run_learns_their_true_end,
+    a_result_that_came_while_the_host_was_dead_is_delivered_once_it_lives,
+    a_host_killed_the_moment_it_accepts_forgets_nothing_it_confirmed,
+    an_agent_killed_while_a_command_runs_takes_it_up_again,
+    a_command_whose_agent_and_supervisor_die_is_interrupted_and_not_run_again,
+];
 
 /// Commands at once; below the number that one agent runs at once.
 const COMMANDS: usize = 3;
@@ -50,9 +60,8 @@ async fn all_succeed_once(api: &Api, commands: &[(String, Gated)]) {
     }
 }
 
-#[tokio::test]
-async fn a_host_killed_after_accepting_still_delivers_when_it_is_back() {
-    let mut host = TestHost::start().await;
+async fn a_host_killed_after_accepting_still_delivers_when_it_is_back(store: Store) {
+    let mut host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     let mut agent = TestAgent::start(&host, &admin, "web-1").await;
     agent.kill9();
@@ -70,9 +79,8 @@ async fn a_host_killed_after_accepting_still_delivers_when_it_is_back() {
     all_succeed_once(&admin, &commands).await;
 }
 
-#[tokio::test]
-async fn a_host_killed_while_commands_run_learns_their_true_end() {
-    let mut host = TestHost::start().await;
+async fn a_host_killed_while_commands_run_learns_their_true_end(store: Store) {
+    let mut host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     let _agent = TestAgent::start(&host, &admin, "web-1").await;
 
@@ -84,9 +92,8 @@ async fn a_host_killed_while_commands_run_learns_their_true_end() {
     all_succeed_once(&admin, &commands).await;
 }
 
-#[tokio::test]
-async fn a_result_that_came_while_the_host_was_dead_is_delivered_once_it_lives() {
-    let mut host = TestHost::start().await;
+async fn a_result_that_came_while_the_host_was_dead_is_delivered_once_it_lives(store: Store) {
+    let mut host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     let _agent = TestAgent::start(&host, &admin, "web-1").await;
 
@@ -102,9 +109,8 @@ async fn a_result_that_came_while_the_host_was_dead_is_delivered_once_it_lives()
     all_succeed_once(&admin, &commands).await;
 }
 
-#[tokio::test]
-async fn a_host_killed_the_moment_it_accepts_forgets_nothing_it_confirmed() {
-    let mut host = TestHost::start().await;
+async fn a_host_killed_the_moment_it_accepts_forgets_nothing_it_confirmed(store: Store) {
+    let mut host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     let _agent = TestAgent::start(&host, &admin, "web-1").await;
 
@@ -119,9 +125,8 @@ async fn a_host_killed_the_moment_it_accepts_forgets_nothing_it_confirmed() {
     }
 }
 
-#[tokio::test]
-async fn an_agent_killed_while_a_command_runs_takes_it_up_again() {
-    let host = TestHost::start().await;
+async fn an_agent_killed_while_a_command_runs_takes_it_up_again(store: Store) {
+    let host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     let mut agent = TestAgent::start(&host, &admin, "web-1").await;
 
@@ -138,9 +143,8 @@ async fn an_agent_killed_while_a_command_runs_takes_it_up_again() {
     all_succeed_once(&admin, &commands).await;
 }
 
-#[tokio::test]
-async fn a_command_whose_agent_and_supervisor_die_is_interrupted_and_not_run_again() {
-    let host = TestHost::start().await;
+async fn a_command_whose_agent_and_supervisor_die_is_interrupted_and_not_run_again(store: Store) {
+    let host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     let mut agent = TestAgent::start(&host, &admin, "web-1").await;
 

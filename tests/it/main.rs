@@ -10,6 +10,7 @@ mod agents_door;
 mod command_line;
 mod operating;
 mod docs_plugins;
+mod store_away;
 mod docker;
 mod docker_images;
 mod docker_containers;

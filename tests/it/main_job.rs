@@ -6,10 +6,16 @@ use tests::client::state_of;
 use tests::gate::Gated;
 use tests::host::TestHost;
 use tests::machine::TestAgent;
+use tests::store::Store;
 
-#[tokio::test]
-async fn a_command_runs_on_the_machine_and_everything_about_it_can_be_read() {
-    let host = TestHost::start().await;
+tests::on_both_stores![
+    a_command_runs_on_the_machine_and_everything_about_it_can_be_read,
+    a_program_that_fails_is_a_failed_command_with_its_typed_result,
+    output_arrives_while_the_command_still_runs,
+];
+
+async fn a_command_runs_on_the_machine_and_everything_about_it_can_be_read(store: Store) {
+    let host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     let _agent = TestAgent::start(&host, &admin, "web-1").await;
 
@@ -51,9 +57,8 @@ async fn a_command_runs_on_the_machine_and_everything_about_it_can_be_read() {
     assert_eq!(submit["correlation_id"], command["correlation_id"]);
 }
 
-#[tokio::test]
-async fn a_program_that_fails_is_a_failed_command_with_its_typed_result() {
-    let host = TestHost::start().await;
+async fn a_program_that_fails_is_a_failed_command_with_its_typed_result(store: Store) {
+    let host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     let _agent = TestAgent::start(&host, &admin, "web-1").await;
 
@@ -68,9 +73,8 @@ async fn a_program_that_fails_is_a_failed_command_with_its_typed_result() {
     assert_eq!(admin.command(&id).await["status"], "failed");
 }
 
-#[tokio::test]
-async fn output_arrives_while_the_command_still_runs() {
-    let host = TestHost::start().await;
+async fn output_arrives_while_the_command_still_runs(store: Store) {
+    let host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     let _agent = TestAgent::start(&host, &admin, "web-1").await;
 

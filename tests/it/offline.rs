@@ -6,10 +6,15 @@ use tests::client::{exec_body, state_of};
 use tests::gate::Gated;
 use tests::host::TestHost;
 use tests::machine::TestAgent;
+use tests::store::Store;
 
-#[tokio::test]
-async fn a_command_waits_for_an_offline_machine_and_runs_when_it_is_back() {
-    let host = TestHost::start().await;
+tests::on_both_stores![
+    a_command_waits_for_an_offline_machine_and_runs_when_it_is_back,
+    a_command_that_does_not_wait_expires_at_once_when_the_machine_is_offline,
+];
+
+async fn a_command_waits_for_an_offline_machine_and_runs_when_it_is_back(store: Store) {
+    let host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     let mut agent = TestAgent::start(&host, &admin, "web-1").await;
     agent.kill9();
@@ -27,9 +32,8 @@ async fn a_command_waits_for_an_offline_machine_and_runs_when_it_is_back() {
     assert_eq!((gated.starts(), &invocation["attempt"]), (1, &json!(1)));
 }
 
-#[tokio::test]
-async fn a_command_that_does_not_wait_expires_at_once_when_the_machine_is_offline() {
-    let host = TestHost::start().await;
+async fn a_command_that_does_not_wait_expires_at_once_when_the_machine_is_offline(store: Store) {
+    let host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     let mut agent = TestAgent::start(&host, &admin, "web-1").await;
     agent.kill9();

@@ -4,6 +4,9 @@ use std::process::Command;
 
 use tests::host::TestHost;
 use tests::programs::program;
+use tests::store::Store;
+
+tests::on_both_stores![a_host_asked_to_stop_ends_well_and_takes_its_address_back,];
 
 #[tokio::test]
 async fn a_configuration_with_an_unknown_key_stops_the_start_and_names_file_and_line() {
@@ -19,9 +22,8 @@ async fn a_configuration_with_an_unknown_key_stops_the_start_and_names_file_and_
     assert_eq!(made.len(), 1, "nothing was made");
 }
 
-#[tokio::test]
-async fn a_host_asked_to_stop_ends_well_and_takes_its_address_back() {
-    let mut host = TestHost::start().await;
+async fn a_host_asked_to_stop_ends_well_and_takes_its_address_back(store: Store) {
+    let mut host = TestHost::start_on(store).await;
     let listening = host.data().join("listening.json");
     assert!(listening.is_file());
     let status = host.stop().await;

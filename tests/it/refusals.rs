@@ -9,6 +9,12 @@ use serde_json::{Value, json};
 use tests::client::{Answer, Api};
 use tests::host::TestHost;
 use tests::machine::TestAgent;
+use tests::store::Store;
+
+tests::on_both_stores![
+    bodies_that_cannot_be_meant_are_refused_with_status_code_and_place,
+    whoever_is_not_known_or_may_not_is_refused_and_nothing_runs,
+];
 
 const COMMANDS: &str = "/api/v1/commands";
 
@@ -24,9 +30,8 @@ fn assert_problem(answer: &Answer, status: u16, code: &str, pointer: Option<&str
     }
 }
 
-#[tokio::test]
-async fn bodies_that_cannot_be_meant_are_refused_with_status_code_and_place() {
-    let host = TestHost::start().await;
+async fn bodies_that_cannot_be_meant_are_refused_with_status_code_and_place(store: Store) {
+    let host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     let _agent = TestAgent::start(&host, &admin, "web-1").await;
     let good = json!({ "verb": "exec.run", "args": { "program": "true" }, "target": { "agents": ["web-1"] } });
@@ -93,9 +98,8 @@ async fn bodies_that_cannot_be_meant_are_refused_with_status_code_and_place() {
     assert_eq!(left["items"], json!([]), "nothing that was refused left a command behind");
 }
 
-#[tokio::test]
-async fn whoever_is_not_known_or_may_not_is_refused_and_nothing_runs() {
-    let host = TestHost::start().await;
+async fn whoever_is_not_known_or_may_not_is_refused_and_nothing_runs(store: Store) {
+    let host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     let _agent = TestAgent::start(&host, &admin, "web-1").await;
     let nobody = Api::anonymous(&host.url());

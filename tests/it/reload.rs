@@ -10,7 +10,13 @@ use tests::gate::Gated;
 use tests::host::TestHost;
 use tests::machine::TestAgent;
 use tests::programs::exec_plugin;
+use tests::store::Store;
 use tests::wait::until;
+
+tests::on_both_stores![
+    broken_plugin_files_are_refused_with_cause_and_cure_while_commands_go_on,
+    a_broken_file_beside_a_good_one_takes_nothing_away_and_survives_a_restart_as_refused,
+];
 
 /// A wasm file of version 1 without any section: a core module, no component.
 const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
@@ -46,9 +52,8 @@ fn assert_refused(plugin: &Value, bytes: &[u8], serving: &[u8]) {
     assert_eq!(plugin["verbs"], json!(["exec.run"]));
 }
 
-#[tokio::test]
-async fn broken_plugin_files_are_refused_with_cause_and_cure_while_commands_go_on() {
-    let host = TestHost::start().await;
+async fn broken_plugin_files_are_refused_with_cause_and_cure_while_commands_go_on(store: Store) {
+    let host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     let _agent = TestAgent::start(&host, &admin, "web-1").await;
     let good = exec_plugin();
@@ -94,9 +99,8 @@ async fn broken_plugin_files_are_refused_with_cause_and_cure_while_commands_go_o
     assert_eq!((gated.starts(), &invocation["parsed"]), (1, &json!(true)));
 }
 
-#[tokio::test]
-async fn a_broken_file_beside_a_good_one_takes_nothing_away_and_survives_a_restart_as_refused() {
-    let mut host = TestHost::start().await;
+async fn a_broken_file_beside_a_good_one_takes_nothing_away_and_survives_a_restart_as_refused(store: Store) {
+    let mut host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     host.install("other.wasm", CORE_MODULE);
     let before = host.plugin_refused(&admin, "other", Some("core_module")).await;

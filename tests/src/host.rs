@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::client::Api;
 use crate::process::Process;
 use crate::programs::{exec_plugin, plugin, program};
+use crate::store::Store;
 use crate::wait::{until, until_within};
 
 /// Longest a host may take to be ready.
@@ -19,31 +20,45 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 /// One host. Dropped, it is killed.
 pub struct TestHost {
     dir: tempfile::TempDir,
+    store: Store,
     address: Ipv4Addr,
     ports: (u16, u16),
     process: Option<Process>,
 }
 
 impl TestHost {
-    /// Starts one with the exec plugin and waits until it can take work.
+    /// Starts one with the exec plugin on the embedded store and waits until it can take work.
     pub async fn start() -> TestHost {
-        let mut host = TestHost::new();
+        TestHost::start_on(Store::Sqlite).await
+    }
+
+    /// Starts one with the exec plugin on this store and waits until it can take work.
+    pub async fn start_on(store: Store) -> TestHost {
+        let mut host = TestHost::new_on(store);
         host.launch().await;
         host
     }
 
-    /// One that has not been started.
+    /// One on the embedded store that has not been started.
     ///
     /// # Panics
     /// When its folder cannot be made.
     #[expect(clippy::new_without_default, reason = "every call makes a folder")]
     pub fn new() -> TestHost {
+        TestHost::new_on(Store::Sqlite)
+    }
+
+    /// One on this store that has not been started.
+    ///
+    /// # Panics
+    /// When its folder cannot be made.
+    pub fn new_on(store: Store) -> TestHost {
         let dir = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir(dir.path().join("plugins")).expect("a plugin folder");
         // An address of its own, so that its ports are free again after a restart.
         let address =
             Ipv4Addr::new(127, rand::random_range(1..=254), rand::random_range(1..=254), rand::random_range(1..=254));
-        let host = TestHost { dir, address, ports: (0, 0), process: None };
+        let host = TestHost { dir, store, address, ports: (0, 0), process: None };
         host.install("exec.wasm", exec_plugin());
         host
     }
@@ -87,9 +102,10 @@ impl TestHost {
         let text = |path: PathBuf| toml::Value::from(path.display().to_string()).to_string();
         format!(
             "[server]\nbind = \"{address}:{api}\"\nagents_bind = \"{address}:{agents}\"\nallowed_hosts = [\"{address}\"]\n\
-             [database]\nurl = \"sqlite:viworks.db\"\n[data]\ndir = {data}\n\
+             [database]\nurl = \"{url}\"\n[data]\ndir = {data}\n\
              [plugins]\ndir = {plugins}\ndefault_grants = \"requested\"\n[logging]\nlevel = \"info\"\nformat = \"json\"\n",
             address = self.address,
+            url = self.store.url(),
             data = text(self.data()),
             plugins = text(self.plugins()),
         )
@@ -119,6 +135,11 @@ impl TestHost {
     /// Where agents connect.
     pub fn agents_url(&self) -> String {
         format!("http://{}:{}", self.address, self.ports.1)
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("host.log")).unwrap_or_default()
     }
 
     /// Its data folder.

@@ -9,6 +9,7 @@ pub mod programs;
 pub mod process;
 pub mod client;
 pub mod events;
+pub mod store;
 pub mod host;
 pub mod machine;
 pub mod compiled;

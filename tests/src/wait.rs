@@ -28,3 +28,8 @@ pub async fn until_within<T>(ceiling: Duration, what: &str, mut look: impl Async
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
+
+/// Lets everybody else go first for a moment, between two of many things that are done again and again.
+pub async fn breathe() {
+    tokio::time::sleep(LOOK_EVERY).await;
+}
