@@ -4,14 +4,8 @@
 //! All tests of one program share one PostgreSQL server, each with a database of its own; it ends with
 //! the program, however that ends.
 
-use std::os::unix::process::CommandExt as _;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
-
-use servers::need;
-use servers::postgres::{self, Postgres};
+use servers::postgres::Postgres;
+use servers::shared;
 
 /// A store, empty until a host uses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,28 +16,13 @@ pub enum Store {
     Postgres(String),
 }
 
-/// The server all tests share.
-struct Shared {
-    server: Mutex<Postgres>,
-    /// Removes the server's folder when this program has ended.
-    _cleaner: Child,
-}
-
 impl Store {
     /// A fresh database on the shared server; `None`, said aloud, when this machine has no PostgreSQL.
     ///
     /// # Panics
     /// When the server does not start, or with `CI=true` when there is none.
     pub fn postgres() -> Option<Store> {
-        static SHARED: OnceLock<Shared> = OnceLock::new();
-        static NUMBER: AtomicU32 = AtomicU32::new(1);
-        if !is_there() {
-            return None;
-        }
-        let shared = SHARED.get_or_init(Shared::start);
-        let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let server = shared.server.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(Store::Postgres(server.create_database(&name).expect("a fresh database")))
+        shared::database().map(Store::Postgres)
     }
 
     /// A server of this test's own, to be ended and started at will, and its only database. `None`, said
@@ -52,7 +31,7 @@ impl Store {
     /// # Panics
     /// When the server does not start, or with `CI=true` when there is none.
     pub fn own_postgres() -> Option<(Store, Postgres)> {
-        let server = is_there().then(|| Postgres::temporary(&[]).expect("PostgreSQL starts"))?;
+        let server = shared::own(&[])?;
         Some((Store::Postgres(server.url()), server))
     }
 
@@ -63,33 +42,6 @@ impl Store {
             Store::Postgres(url) => url,
         }
     }
-}
-
-fn is_there() -> bool {
-    let there = postgres::is_installed();
-    if !there {
-        need::skipped("no PostgreSQL server here: apt-get install postgresql");
-    }
-    there
-}
-
-impl Shared {
-    fn start() -> Shared {
-        // Kept, because nothing is dropped at the end of a test program: the cleaner removes it.
-        let folder = tempfile::Builder::new().prefix("viworks-tests-").tempdir().expect("a folder").keep();
-        let cleaner = cleaner(&folder);
-        let server = Mutex::new(Postgres::at(&folder, &[]).expect("PostgreSQL starts"));
-        Shared { server, _cleaner: cleaner }
-    }
-}
-
-/// Waits on a pipe that only this program holds; the server's own guard ends the server then.
-fn cleaner(folder: &Path) -> Child {
-    let script = r#"read -r _; for try in 1 2 3 4 5 6 7 8 9 10; do rm -rf "$1" && exit; sleep 1; done"#;
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", script, "cleaner"]).arg(folder).process_group(0);
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().expect("/bin/sh starts")
 }
 
 /// Makes two tests of each function named: one with SQLite, one with PostgreSQL. A function that nobody

@@ -64,17 +64,15 @@ pub fn run() -> anyhow::Result<ExitCode> {
     }
     part("what tests need", &mut parts);
 
-    program::run(&mut cargo(&["build", "-p", "server", "-p", "agent", "-p", "cli"]))?;
-    part("binaries", &mut parts);
+    // Everything at once: chosen crates alone would resolve to other features, and be built a second time.
+    program::run(&mut cargo(&["build", "--workspace", "--bins", "--tests"]))?;
+    part("programs", &mut parts);
 
     let target = target_dir()?;
     for line in plugins::build_all(&target.join("debug/viworks"), &target.join("plugins"), &wasm)? {
         say(line);
     }
     part("plugins", &mut parts);
-
-    program::run(&mut cargo(&["test", "--workspace", "--no-run", "--quiet"]))?;
-    part("test programs", &mut parts);
 
     let (mut count, ended_well) = run_tests()?;
     part("tests", &mut parts);

@@ -19,6 +19,7 @@ const TEST_PACKAGES: &[(&str, &str)] = &[
     ("docker-compose", "docker-compose"),
     ("docker-registry", "docker-registry"),
     ("busybox-static", "busybox"),
+    ("postgresql", "postgres"),
 ];
 
 /// A compiler for plugins.

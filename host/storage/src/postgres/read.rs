@@ -48,7 +48,6 @@ impl Statement {
     fn add<'t, T: Encode<'t, Postgres> + Type<Postgres>>(&mut self, value: T) {
         self.arguments.add(value).expect("numbers, text, bytes and lists of them always encode");
     }
-
 }
 
 impl PostgresStore {

@@ -45,3 +45,8 @@ pub async fn fresh() -> (Ground<SqliteStore>, (Running, TempDir)) {
     let (ground, running) = start(&file(&folder)).await;
     (ground, (running, folder))
 }
+
+/// The same, as every behaviour wants it.
+pub async fn ground() -> Option<(Ground<SqliteStore>, (Running, TempDir))> {
+    Some(fresh().await)
+}

@@ -5,4 +5,4 @@ mod behaviours;
 mod file;
 mod lab;
 
-behaviours!(lab::fresh);
+behaviours!(lab::ground);

@@ -1,0 +1,7 @@
+//! The behaviours of every store, on a real PostgreSQL, and what is PostgreSQL's own.
+
+#[path = "../behaviours/mod.rs"]
+mod behaviours;
+mod lab;
+
+behaviours!(lab::fresh);
