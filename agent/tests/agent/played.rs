@@ -188,13 +188,17 @@ impl Session {
 
     /// The next frame that `wanted` wants; all others are remembered.
     pub async fn until(&mut self, wanted: impl Fn(&AgentFrame) -> bool) -> AgentFrame {
-        loop {
-            let frame = self.next().await;
-            if wanted(&frame) {
-                return frame;
+        // Heartbeats come for ever, so each frame in time is not enough.
+        let came = tokio::time::timeout(CEILING, async {
+            loop {
+                let frame = self.next().await;
+                if wanted(&frame) {
+                    return frame;
+                }
+                self.heard.push(frame);
             }
-            self.heard.push(frame);
-        }
+        });
+        came.await.expect("comes in time")
     }
 
     pub async fn result(&mut self, key: AttemptKey) -> Outcome {
@@ -204,8 +208,14 @@ impl Session {
         }
     }
 
+    /// Attempts start in any order: it may have been heard already.
     pub async fn started(&mut self, key: AttemptKey) -> u32 {
-        match self.until(|frame| matches!(frame, AgentFrame::Started { attempt, .. } if *attempt == key)).await {
+        let is_it = |frame: &AgentFrame| matches!(frame, AgentFrame::Started { attempt, .. } if *attempt == key);
+        let frame = match self.heard.iter().find(|frame| is_it(frame)) {
+            Some(frame) => frame.clone(),
+            None => self.until(is_it).await,
+        };
+        match frame {
             AgentFrame::Started { pid, .. } => pid,
             other => panic!("{other:?}"),
         }
