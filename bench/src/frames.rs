@@ -155,6 +155,7 @@ mod tests {
             attempt: key(),
             start_within_ms: 1000,
             kill_after_ms: None,
+            finish_within_ms: None,
             envelope,
             traceparent: Some("00-\"x".into()),
         };

@@ -179,6 +179,7 @@ fn sealed(house: &House, command_id: CommandId, agent_id: AgentId) -> Command {
         attempt,
         start_within_ms: 60_000,
         kill_after_ms: None,
+        finish_within_ms: None,
         envelope: seal(&envelope, &key),
         traceparent: None,
     }

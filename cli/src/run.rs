@@ -83,6 +83,11 @@ pub async fn run(words: Vec<OsString>, said: Said, store: &Store) -> Result<Exit
         priority: options.priority.map(|priority| priority.to_string()),
         start_within_ms: options.start_within.map(options::millis),
         run_timeout_ms: options.timeout.map(options::millis),
+        finish_by: None,
+        on_disconnect: None,
+        kill_after_ms: None,
+        retry: None,
+        rollout: None,
     };
     let key = format!("{:032x}", rand::random::<u128>());
     let started = Instant::now();

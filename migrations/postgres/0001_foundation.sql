@@ -79,18 +79,21 @@ create table commands (
     error_message text,
     start_by timestamptz not null,
     run_timeout_ms bigint not null,
+    parent_id uuid,
     counts jsonb not null,
     plugin text not null,
     plugin_version text not null,
     plugin_digest text not null,
     traceparent text,
     summary text not null,
-    target jsonb not null
+    target jsonb not null,
+    terms jsonb not null
 );
 comment on table commands is
     'One accepted intent. status, counts (from state to number of invocations) and completed_at are kept in step with the '
     'invocations, in the same transaction. actor is {"name": …}, agent_targets the names of the agents it was resolved to, '
-    'target what was asked.';
+    'target what was asked, terms how it is delivered: clocks, retries, rollout. max_retries is attempts less one; '
+    'parent_id is the command this one follows up.';
 -- Lists run from the newest id down, by status or by verb; the usual priority needs no index, for it is
 -- found on every page.
 create index commands_status on commands (status, id);
@@ -112,8 +115,9 @@ create table invocations (
     attempt integer not null,
     state text not null,
     reason text,
-    priority_rank smallint not null,
+    turn bigint not null,
     start_by timestamptz not null,
+    due_at timestamptz,
     cancel_requested_at timestamptz,
     created_at timestamptz not null,
     started_at timestamptz,
@@ -129,16 +133,22 @@ create table invocations (
     result json,
     primary key (command_id, agent_id)
 );
-comment on table invocations is 'One command on one agent, with the latest attempt inline. signed and signature are what the agent is sent.';
+comment on table invocations is
+    'One command on one agent, with the latest attempt inline. turn is its place in its agent''s queue: priority and '
+    'acceptance as one number; due_at is when a held retry is tried again; signed and signature are what the agent is sent.';
 -- Commands of one agent, newest first.
 create index invocations_agent on invocations (agent_id, command_id);
 -- What is not over, in queue order; its size is that of the present, not of history.
-create index invocations_open on invocations (agent_id, priority_rank, command_id)
+create index invocations_open on invocations (agent_id, turn, command_id)
     where state in ('held', 'queued', 'sent', 'accepted', 'running');
 -- What its start deadline may still end.
 create index invocations_deadline on invocations (start_by) where state in ('held', 'queued', 'sent');
 -- What is lost when its agent stays away.
 create index invocations_in_flight on invocations (agent_id, command_id) where state in ('sent', 'accepted', 'running');
+-- What is tried again, and when.
+create index invocations_due on invocations (due_at) where state = 'held' and reason = 'retry';
+-- What a rollout has not let go yet.
+create index invocations_held on invocations (command_id, agent_id) where state = 'held' and reason = 'rollout';
 
 create table attempts (
     command_id uuid not null,
@@ -271,3 +281,18 @@ create table join_tokens (
     revoked_at timestamptz
 );
 comment on table join_tokens is 'A one-time permission to enrol, by its public half.';
+
+create table idempotency (
+    principal text not null,
+    key text not null,
+    request_sha256 text not null,
+    status integer not null,
+    location text,
+    body text not null,
+    created_at timestamptz not null,
+    expires_at timestamptz not null,
+    primary key (principal, key)
+);
+comment on table idempotency is
+    'One kept reply under a caller''s Idempotency-Key: asked again with the same request, it is given again.';
+create index idempotency_expiry on idempotency (expires_at);

@@ -40,7 +40,9 @@ create table agents (
 
 -- One accepted intent. `status`, `counts` (a JSON object from state to number of invocations) and
 -- `completed_at` are kept in step with the invocations, in the same transaction. `actor` is
--- {"name": …}, `agent_targets` the names of the agents it was resolved to, `target` what was asked.
+-- {"name": …}, `agent_targets` the names of the agents it was resolved to, `target` what was asked,
+-- `terms` how it is delivered: clocks, retries, rollout. `max_retries` is attempts less one; `parent_id`
+-- is the command this one follows up.
 create table commands (
     id blob not null primary key check (length(id) = 16),
     correlation_id text not null,
@@ -55,6 +57,7 @@ create table commands (
     max_retries integer not null default 0,
     start_by integer not null,
     run_timeout_ms integer not null,
+    parent_id blob,
     counts text not null,
     plugin text not null,
     plugin_version text not null,
@@ -64,6 +67,7 @@ create table commands (
     summary text not null,
     error_message text,
     target text not null,
+    terms text not null,
     args text not null,
     result text,
     agent_targets text not null
@@ -82,8 +86,9 @@ create table command_sites (
     primary key (site, command_id)
 ) strict, without rowid;
 
--- One command on one agent, with the latest attempt inline. The three generated columns are what
--- the partial indexes below stand on; none of them is stored.
+-- One command on one agent, with the latest attempt inline. `turn` is its place in its agent's queue:
+-- priority and acceptance as one number; `due_at` is when a held retry is tried again. The three
+-- generated columns are what the partial indexes below stand on; none of them is stored.
 create table invocations (
     id integer primary key,
     command_id blob not null references commands (id),
@@ -91,8 +96,9 @@ create table invocations (
     attempt integer not null,
     state text not null,
     reason text,
-    priority_rank integer not null,
+    turn integer not null,
     start_by integer not null,
+    due_at integer,
     cancel_requested_at integer,
     created_at integer not null,
     started_at integer,
@@ -116,11 +122,16 @@ create table invocations (
 -- Commands of one agent, newest first.
 create index invocations_agent on invocations (agent_id, command_id);
 -- What is not over, in queue order; its size is that of the present, not of history.
-create index invocations_open on invocations (agent_id, priority_rank, command_id) where is_open;
+create index invocations_open on invocations (agent_id, turn, command_id) where is_open;
 -- What its start deadline may still end.
 create index invocations_deadline on invocations (start_by) where awaits_start;
 -- What is lost when its agent stays away.
 create index invocations_in_flight on invocations (agent_id, command_id) where in_flight;
+
+-- What is tried again, and when.
+create index invocations_due on invocations (due_at) where state = 'held' and reason = 'retry';
+-- What a rollout has not let go yet.
+create index invocations_held on invocations (command_id, agent_id) where state = 'held' and reason = 'rollout';
 
 -- Attempts that a later one has taken the place of; the latest is in `invocations`.
 create table attempts (
@@ -251,3 +262,17 @@ create table join_tokens (
     used_by blob references agents (id),
     revoked_at integer
 ) strict;
+
+-- One kept reply under a caller's `Idempotency-Key`: asked again with the same request, it is given again.
+create table idempotency (
+    principal text not null,
+    key text not null,
+    request_sha256 text not null,
+    status integer not null,
+    location text,
+    body text not null,
+    created_at integer not null,
+    expires_at integer not null,
+    primary key (principal, key)
+) strict, without rowid;
+create index idempotency_expiry on idempotency (expires_at);

@@ -61,6 +61,9 @@ pub struct Accepted {
     /// To be ended when there was no session for this long, milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kill_after_ms: Option<u64>,
+    /// To be over when more than this has passed since it was received, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish_within_ms: Option<u64>,
     /// Which boot the first two count from.
     pub boot_id: String,
     /// What was signed; checked again when it is read back.

@@ -83,7 +83,8 @@ impl Machine {
                     self.write(Record::Epoch { highest: envelope.epoch }, After::Nothing);
                 }
                 let valid_ms = u64::try_from(envelope.not_after_ms - host_ms).unwrap_or(0);
-                let start_in_ms = command.start_within_ms.min(valid_ms);
+                let finish_in_ms = command.finish_within_ms.unwrap_or(u64::MAX);
+                let start_in_ms = command.start_within_ms.min(valid_ms).min(finish_in_ms);
                 let start_by_mono_ms = now.mono_ms.saturating_add(start_in_ms);
                 let accepted = Accepted {
                     attempt,
@@ -91,6 +92,7 @@ impl Machine {
                     start_by_mono_ms,
                     start_by_host_ms: host_ms.saturating_add(i64::try_from(start_in_ms).unwrap_or(i64::MAX)),
                     kill_after_ms: command.kill_after_ms,
+                    finish_within_ms: command.finish_within_ms,
                     boot_id: self.setup.boot_id.clone(),
                     envelope: command.envelope,
                 };
@@ -100,7 +102,8 @@ impl Machine {
                 active.received_mono_ms = Some(now.mono_ms);
                 let start_by = StartBy::Mono(start_by_mono_ms);
                 let (plan, limits, kill_after_ms) = (envelope.plan, envelope.limits, command.kill_after_ms);
-                active.task = Some(Task { plan, limits, start_by, kill_after_ms });
+                let finish_by_mono_ms = command.finish_within_ms.map(|left_ms| now.mono_ms.saturating_add(left_ms));
+                active.task = Some(Task { plan, limits, start_by, kill_after_ms, finish_by_mono_ms });
                 self.insert(attempt, active);
             }
         }

@@ -57,6 +57,8 @@ pub(super) struct Task {
     pub limits: RunLimits,
     pub start_by: StartBy,
     pub kill_after_ms: Option<u64>,
+    /// When it must be over, milliseconds since boot.
+    pub finish_by_mono_ms: Option<u64>,
 }
 
 /// The last instant at which an attempt may start.

@@ -49,8 +49,20 @@ impl Machine {
                     false => StartBy::Host(accepted.start_by_host_ms),
                 };
                 let mut active = Active::waiting(order, About::of(&envelope));
-                let (plan, limits, kill_after_ms) = (envelope.plan, envelope.limits, accepted.kill_after_ms);
-                active.task = Some(Task { plan, limits, start_by, kill_after_ms });
+                let (plan, mut limits, kill_after_ms) = (envelope.plan, envelope.limits, accepted.kill_after_ms);
+                let mut finish_by_mono_ms = None;
+                match accepted.finish_within_ms {
+                    Some(left_ms) if same_boot => {
+                        finish_by_mono_ms = Some(accepted.received_mono_ms.saturating_add(left_ms));
+                    }
+                    // How long the machine was off is not known: as much is left as if it began at the last moment.
+                    Some(left_ms) => {
+                        let start_in_ms = accepted.start_by_mono_ms.saturating_sub(accepted.received_mono_ms);
+                        limits.run_timeout_ms = limits.run_timeout_ms.min(left_ms.saturating_sub(start_in_ms));
+                    }
+                    None => {}
+                }
+                active.task = Some(Task { plan, limits, start_by, kill_after_ms, finish_by_mono_ms });
                 active
             }
             Err(error) => {

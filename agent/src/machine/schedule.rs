@@ -124,11 +124,12 @@ impl Machine {
                 return self.settle(attempt, Outcome::not_started(end), now);
             }
         };
+        let left_ms = task.finish_by_mono_ms.map_or(u64::MAX, |end_ms| end_ms.saturating_sub(now.mono_ms));
         let launch = Launch {
             attempt,
             steps,
             start_by_mono_ms,
-            run_timeout_ms: task.limits.run_timeout_ms.max(1),
+            run_timeout_ms: task.limits.run_timeout_ms.min(left_ms).max(1),
             output_bytes: task.limits.output_bytes.min(self.setup.spool.stream_bytes),
             grace_ms: task.limits.grace_ms,
             kill_after_ms: task.kill_after_ms,

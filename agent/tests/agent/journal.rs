@@ -18,6 +18,7 @@ fn accepted(command: u128) -> Record {
         start_by_mono_ms: 10,
         start_by_host_ms: 1_010,
         kill_after_ms: None,
+        finish_within_ms: None,
         boot_id: "boot".to_owned(),
         envelope: seal(&envelope(key, plan(vec![step("true", &[])]), 2_000), &cluster_key()),
     })

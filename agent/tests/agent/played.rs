@@ -158,7 +158,14 @@ pub fn welcome() -> Welcome {
 pub fn command(key: AttemptKey, plan: Plan) -> Command {
     let not_after_ms = agent::clock::now().wall_ms + 60_000;
     let envelope = seal(&envelope(key, plan, not_after_ms), &cluster_key());
-    Command { attempt: key, start_within_ms: 30_000, kill_after_ms: None, envelope, traceparent: None }
+    Command {
+        attempt: key,
+        start_within_ms: 30_000,
+        kill_after_ms: None,
+        finish_within_ms: None,
+        envelope,
+        traceparent: None,
+    }
 }
 
 pub fn shell(key: AttemptKey, script: &str) -> Command {

@@ -8,6 +8,7 @@ use plan::outcome::Outcome;
 
 use crate::attempt::{Reason, State};
 use crate::priority::Priority;
+use crate::terms::Terms;
 use crate::time::Timestamp;
 use crate::verb::VerbName;
 
@@ -34,10 +35,14 @@ pub struct Command {
     pub submitter: String,
     /// When it was accepted.
     pub created_at: Timestamp,
-    /// Nothing of it starts after this.
+    /// Nothing of its first attempts starts after this.
     pub start_by: Timestamp,
     /// One attempt's longest run, in milliseconds.
     pub run_timeout_ms: u64,
+    /// Its clocks, retries and rollout.
+    pub terms: Terms,
+    /// The command this one follows up.
+    pub parent: Option<CommandId>,
     /// One sentence of the plan, for people.
     pub summary: String,
     /// The request that submitted it, for tracing.
@@ -57,6 +62,20 @@ pub struct NewInvocation {
     pub site: String,
     /// What the agent will be sent.
     pub envelope: SignedEnvelope,
+    /// Whether its rollout lets it go later: it begins as `held(rollout)`, not as `queued`.
+    pub held: bool,
+}
+
+impl NewInvocation {
+    /// The state it begins in.
+    pub fn state(&self) -> State {
+        if self.held { State::Held } else { State::Queued }
+    }
+
+    /// Why.
+    pub fn reason(&self) -> Option<Reason> {
+        self.held.then_some(Reason::Rollout)
+    }
 }
 
 /// A command on one agent, as it stands.
@@ -82,6 +101,8 @@ pub struct Invocation {
     pub cancel_requested_at: Option<Timestamp>,
     /// When it was accepted.
     pub created_at: Timestamp,
+    /// With `held(retry)`: when it is tried again.
+    pub due_at: Option<Timestamp>,
     /// When the agent said it started.
     pub started_at: Option<Timestamp>,
     /// When its state last changed.
@@ -103,6 +124,31 @@ impl Invocation {
     }
 }
 
+/// An attempt that a later one has taken the place of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// From 1.
+    pub number: u32,
+    /// Where it ended; a late report may still amend `lost`.
+    pub state: State,
+    /// Why, where the state alone does not say.
+    pub reason: Option<Reason>,
+    /// What a person should know besides.
+    pub message: Option<String>,
+    /// When the agent said it started.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub changed_at: Timestamp,
+    /// How the agent says it ended.
+    pub outcome: Option<Outcome>,
+    /// The typed result, JSON text.
+    pub result: Option<String>,
+    /// The verb's one line about it.
+    pub summary: Option<String>,
+    /// Why there is no typed result though it ran to its end.
+    pub parse_fault: Option<String>,
+}
+
 /// A command as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandView {
@@ -114,6 +160,8 @@ pub struct CommandView {
     pub counts: Counts,
     /// When the last invocation ended, if all have.
     pub completed_at: Option<Timestamp>,
+    /// Why its rollout halted, if it did.
+    pub halted: Option<String>,
 }
 
 /// How many invocations are in each state.

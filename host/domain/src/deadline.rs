@@ -29,6 +29,16 @@ pub struct OutOfRange {
     pub max_ms: u64,
 }
 
+/// A wish that cannot be granted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{pointer}: {message}")]
+pub struct Unreasonable {
+    /// JSON Pointer into the request.
+    pub pointer: &'static str,
+    /// What would be right.
+    pub message: String,
+}
+
 /// How long a command may wait to start.
 ///
 /// # Errors
@@ -45,7 +55,12 @@ pub fn run_timeout(asked_ms: Option<u64>, verb_default_ms: u64) -> Result<Durati
     bounded(asked_ms, 1, Duration::from_millis(verb_default_ms), RUN_TIMEOUT_MAX)
 }
 
-fn bounded(asked_ms: Option<u64>, min_ms: u64, default: Duration, max: Duration) -> Result<Duration, OutOfRange> {
+pub(crate) fn bounded(
+    asked_ms: Option<u64>,
+    min_ms: u64,
+    default: Duration,
+    max: Duration,
+) -> Result<Duration, OutOfRange> {
     let max_ms = u64::try_from(max.as_millis()).unwrap_or(u64::MAX);
     match asked_ms {
         None => Ok(default.min(max)),

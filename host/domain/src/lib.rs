@@ -12,6 +12,7 @@ pub mod expression;
 pub mod target;
 pub mod rollout;
 pub mod retry;
+pub mod terms;
 pub mod verb;
 pub mod access;
 pub mod event;

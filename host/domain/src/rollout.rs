@@ -13,6 +13,10 @@
 
 use std::time::Duration;
 
+use plan::outcome::RejectCause;
+
+use crate::attempt::{Reason, State};
+use crate::deadline::Unreasonable;
 use crate::time::Timestamp;
 
 /// Most waves of a rollout.
@@ -113,6 +117,21 @@ pub struct Rollout {
     pub on_halt: OnHalt,
 }
 
+/// How many invocations of a command, at one site, are in one state for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// The site.
+    pub site: String,
+    /// The state.
+    pub state: State,
+    /// Why, where the state alone does not say.
+    pub reason: Option<Reason>,
+    /// How many.
+    pub count: u32,
+    /// When the latest of them came to it.
+    pub changed_at: Timestamp,
+}
+
 /// How a command's invocations stand, as far as its rollout cares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -128,6 +147,30 @@ pub struct Tally {
     pub unreached: u32,
     /// When the last of those that ended did.
     pub last_end: Option<Timestamp>,
+}
+
+impl Tally {
+    /// What a command's rollup comes to. An invocation between two attempts keeps its slot.
+    pub fn of(shares: &[Share]) -> Tally {
+        let mut tally = Tally::default();
+        for Share { site: _, state, reason, count, changed_at } in shares {
+            tally.targets += count;
+            match state {
+                State::Held if *reason == Some(Reason::Rollout) => tally.held += count,
+                State::Held | State::Queued | State::Sent | State::Accepted | State::Running => {}
+                State::Succeeded | State::Cancelled | State::Skipped => {}
+                State::Failed | State::TimedOut | State::Interrupted | State::Lost => tally.errors += count,
+                State::Rejected if *reason == Some(Reason::Agent(RejectCause::Busy)) => {}
+                State::Rejected => tally.errors += count,
+                State::Expired => tally.unreached += count,
+            }
+            if state.is_terminal() {
+                tally.ended += count;
+                tally.last_end = tally.last_end.max(Some(*changed_at));
+            }
+        }
+        tally
+    }
 }
 
 /// What to do now.
@@ -174,6 +217,22 @@ impl std::fmt::Display for HaltCause {
 }
 
 impl Rollout {
+    /// Whether it can be done.
+    ///
+    /// # Errors
+    /// What cannot.
+    pub fn check(&self) -> Result<(), Unreasonable> {
+        let Ramp::Waves { totals, pause } = &self.ramp else { return Ok(()) };
+        if totals.is_empty() || totals.len() > MAX_WAVES {
+            return Err(Unreasonable { pointer: "/rollout/waves", message: format!("1 to {MAX_WAVES} waves") });
+        }
+        if *pause > PAUSE_MAX {
+            let message = format!("at most {} ms", PAUSE_MAX.as_millis());
+            return Err(Unreasonable { pointer: "/rollout/pause_ms", message });
+        }
+        Ok(())
+    }
+
     /// Whether it lets everything go at once and never halts.
     pub fn is_plain(&self) -> bool {
         *self == Rollout::default()
@@ -270,6 +329,25 @@ mod tests {
         assert_eq!(Portion::Percent(10).of(9), 0);
         assert_eq!(Portion::Percent(10).at_least_one_of(9), 1);
         assert_eq!(Portion::Percent(100).of(u32::MAX), u32::MAX);
+    }
+
+    #[test]
+    fn a_rollup_is_tallied_by_what_each_state_means() {
+        let share =
+            |state, reason, count, at| Share { site: "eu".to_owned(), state, reason, count, changed_at: Timestamp(at) };
+        let busy = Some(Reason::Agent(RejectCause::Busy));
+        let found = Tally::of(&[
+            share(State::Held, Some(Reason::Rollout), 5, 1),
+            share(State::Held, Some(Reason::Retry), 1, 9),
+            share(State::Running, None, 2, 9),
+            share(State::Succeeded, None, 3, 4),
+            share(State::Failed, None, 1, 6),
+            share(State::Rejected, busy, 1, 2),
+            share(State::Rejected, Some(Reason::Agent(RejectCause::Policy)), 1, 2),
+            share(State::Expired, Some(Reason::Deadline), 1, 3),
+        ]);
+        let last_end = Some(Timestamp(6));
+        assert_eq!(found, Tally { targets: 15, held: 5, ended: 7, errors: 2, unreached: 1, last_end });
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! the rest of the host finds the sessions there are.
 
 pub mod collector;
+pub mod slots;
 pub mod session;
 pub mod connected;
 pub mod patience;

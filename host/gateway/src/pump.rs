@@ -54,7 +54,8 @@ pub async fn run(gateway: Arc<Gateway>, mut socket: WebSocket, greeted: Greeted,
     tracing::info!(%agent, epoch, %peer, "session open");
     let now = gateway.clock.now();
     let (options, opened) = (&gateway.options, &greeted.opened);
-    let session = Session::new(options.agent_concurrency, options.heartbeat, &opened.run, &opened.send, now);
+    let (slots, at_once) = (gateway.slots.clone(), options.agent_concurrency);
+    let session = Session::new(slots, at_once, options.heartbeat, &opened.run, &opened.send, now);
     let mut pump = Pump { gateway: gateway.clone(), agent, session, work: FuturesUnordered::new() };
     let end = pump.converse(&mut socket, &mut registration).await;
     let sent = pump.session.unconfirmed();
@@ -85,7 +86,13 @@ impl Pump {
             }
             let now = self.gateway.clock.now();
             let wait = self.session.deadline().since(now).max(Duration::from_millis(1));
+            let starved = self.session.is_starved();
             tokio::select! {
+                () = self.gateway.slots.freed(), if starved => {
+                    let now = self.now();
+                    self.session.handle(Input::Freed, now);
+                    self.gateway.slots.pass_on();
+                }
                 message = socket.next() => {
                     let Some(Ok(message)) = message else { return "socket gone" };
                     if !self.hear(message).await { return "closed by the agent" }

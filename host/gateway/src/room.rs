@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::connected::Connected;
 use crate::patience::Patience;
+use crate::slots::Slots;
 
 /// Settings of the agents' door.
 #[derive(Clone, Debug)]
@@ -53,6 +54,8 @@ pub struct Gateway {
     pub options: Options,
     /// Sessions there are.
     pub connected: Arc<Connected>,
+    /// Attempts running over all of them.
+    pub slots: Arc<Slots>,
     /// Who there is.
     pub directory: Arc<Directory>,
     /// Opens and closes sessions.

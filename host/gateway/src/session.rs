@@ -24,6 +24,7 @@ use wire::limits::{MAX_HELLO_ATTEMPTS, MAX_OUTPUT_CHUNK_BYTES, MISSED_HEARTBEATS
 use wire::sample::Sample;
 
 use crate::collector::Collector;
+use crate::slots::{Slot, Slots};
 
 /// Most invocations kept in memory for one agent; the rest waits in the store.
 pub const QUEUE_MAX: usize = 256;
@@ -32,6 +33,8 @@ pub const QUEUE_MAX: usize = 256;
 /// which is read back from the store.
 pub const STORING_MAX: usize = 64;
 
+/// Most attempts remembered that were settled before they were offered.
+const EARLY_MAX: usize = 64;
 /// The store is told to let go of output when there is this much more of it.
 const LET_GO_BYTES: u64 = 128 * 1024;
 
@@ -56,6 +59,8 @@ pub enum Input {
     },
     /// An attempt is to be ended.
     Settle(Open, Settle),
+    /// The host may have a slot again.
+    Freed,
     /// An attempt's end is committed (or was no attempt of this agent).
     Stored(AttemptKey),
 }
@@ -129,15 +134,20 @@ struct InFlight {
     collector: Option<Collector>,
     /// Up to where the store was told to let go of standard output and standard error.
     gone: [u64; 2],
+    /// Held until the agent says how it ended.
+    slot: Option<Slot>,
 }
 
 /// One agent's conversation.
 pub struct Session {
+    slots: Arc<Slots>,
+    /// Something waits for a slot of the host's.
+    starved: bool,
     max_concurrency: usize,
     heartbeat: Duration,
     last_heard: Timestamp,
     missed: bool,
-    queue: BTreeMap<(u8, CommandId, u32), Due>,
+    queue: BTreeMap<(i64, CommandId, u32), Due>,
     in_flight: HashMap<AttemptKey, InFlight>,
     /// Results being stored.
     storing: usize,
@@ -151,6 +161,8 @@ pub struct Session {
     passed_over: bool,
     /// Over since a load that is under way began, whose answer may still hold them.
     settled: HashSet<AttemptKey>,
+    /// Settled lately without having been heard of.
+    early: VecDeque<AttemptKey>,
     out: VecDeque<Output>,
     closed: bool,
 }
@@ -159,31 +171,36 @@ impl Session {
     /// A session just opened; `running` are the attempts its agent goes on with, and whether each was
     /// started, `ended` those whose results it was asked for. It begins by reading the store.
     pub fn new(
+        slots: Arc<Slots>,
         max_concurrency: u32,
         heartbeat: Duration,
         running: &[(AttemptKey, bool)],
         ended: &[AttemptKey],
         now: Timestamp,
     ) -> Session {
-        let entry = |key, stage| {
-            (key, InFlight { stage, since: now, command: None, collector: Some(Collector::default()), gone: [0; 2] })
+        let entry = |key, stage, slot| {
+            let collector = Some(Collector::default());
+            (key, InFlight { stage, since: now, command: None, collector, gone: [0; 2], slot })
         };
         let stage = |started| if started { Stage::Running } else { Stage::Accepted };
-        let running = running.iter().map(|(key, started)| entry(*key, stage(*started)));
-        let in_flight = running.chain(ended.iter().map(|key| entry(*key, Stage::Ended)));
+        let running = running.iter().map(|(key, started)| entry(*key, stage(*started), Some(slots.take_anyway())));
+        let in_flight = running.chain(ended.iter().map(|key| entry(*key, Stage::Ended, None))).collect();
         let mut session = Session {
+            slots,
+            starved: false,
             max_concurrency: max_concurrency as usize,
             heartbeat,
             last_heard: now,
             missed: false,
             queue: BTreeMap::new(),
-            in_flight: in_flight.collect(),
+            in_flight,
             storing: 0,
             parked: VecDeque::new(),
             more: true,
             loading: false,
             passed_over: false,
             settled: HashSet::new(),
+            early: VecDeque::new(),
             out: VecDeque::new(),
             closed: false,
         };
@@ -209,6 +226,7 @@ impl Session {
                 }
                 self.settle(open.key, why);
             }
+            Input::Freed => {}
             Input::Retell => self.retell(),
             Input::Stored(key) => self.stored(key),
         }
@@ -238,6 +256,11 @@ impl Session {
             self.missed = true;
             self.out.push_back(Output::Missed);
         }
+    }
+
+    /// Whether something waits for a slot of the host's: then [`Input::Freed`] is wanted when one is free.
+    pub fn is_starved(&self) -> bool {
+        self.starved
     }
 
     /// Attempts written to the socket that the agent has not acknowledged.
@@ -312,12 +335,14 @@ impl Session {
     }
 
     fn result(&mut self, key: AttemptKey, outcome: Outcome, now: Timestamp) {
-        let unknown = InFlight { stage: Stage::Running, since: now, command: None, collector: None, gone: [0; 2] };
+        let unknown =
+            InFlight { stage: Stage::Running, since: now, command: None, collector: None, gone: [0; 2], slot: None };
         let attempt = self.in_flight.entry(key).or_insert(unknown);
         if attempt.stage == Stage::Finishing {
             return;
         }
         (attempt.stage, attempt.since) = (Stage::Finishing, now);
+        attempt.slot = None;
         for (index, (stream, end)) in
             [(Stream::Stdout, &outcome.stdout), (Stream::Stderr, &outcome.stderr)].into_iter().enumerate()
         {
@@ -368,7 +393,7 @@ impl Session {
     }
 
     fn offer(&mut self, due: Due) {
-        if self.knows(&due) {
+        if self.knows(&due) || self.early.contains(&due.key()) {
             return;
         }
         let order = order(&due);
@@ -406,53 +431,74 @@ impl Session {
                 (Stage::Sent, Settle::StartDeadline) => {
                     self.out.push_back(Output::Advance(key, vec![Event::Send, Event::StartDeadline]));
                 }
-                (Stage::Accepted | Stage::Running, Settle::StartDeadline) | (Stage::Ended | Stage::Finishing, _) => {}
+                (Stage::Accepted | Stage::Running, Settle::StartDeadline)
+                | (Stage::Sent | Stage::Accepted | Stage::Running, Settle::Halt)
+                | (Stage::Ended | Stage::Finishing, _) => {}
             }
             return;
         }
+        let before = self.queue.len();
         self.queue.retain(|_, due| due.key() != key);
+        if self.queue.len() == before {
+            // Its offer may still be on its way here, and must then find it settled.
+            self.early.push_back(key);
+            if self.early.len() > EARLY_MAX {
+                self.early.pop_front();
+            }
+        }
         if self.loading {
             self.settled.insert(key);
         }
         let event = match why {
             Settle::Cancel => Event::CancelUnsent,
             Settle::StartDeadline => Event::StartDeadline,
+            Settle::Halt => Event::Halt,
         };
         self.out.push_back(Output::Advance(key, vec![event]));
     }
 
     /// Sends while there are slots; reads on when memory runs dry.
     fn dispatch(&mut self, now: Timestamp) {
+        self.starved = false;
         if self.closed {
             return;
         }
-        while self.slots() > 0
-            && let Some((_, due)) = self.queue.pop_first()
-        {
+        while self.room() > 0 && !self.queue.is_empty() {
+            let Some(slot) = self.slots.take() else {
+                self.starved = true;
+                break;
+            };
+            let Some((_, due)) = self.queue.pop_first() else { break };
             let key = due.key();
-            let remaining = due.command.start_by.since(now);
+            let remaining = due.start_by.since(now);
             if remaining.is_zero() {
                 self.out.push_back(Output::Advance(key, vec![Event::StartDeadline]));
                 continue;
             }
+            let terms = &due.command.terms;
             self.say(HostFrame::Command(frame::Command {
                 attempt: key,
-                start_within_ms: u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX).max(1),
-                kill_after_ms: None,
+                start_within_ms: ms(remaining).max(1),
+                kill_after_ms: terms.kill_after.map(ms),
+                finish_within_ms: terms.finish_by.map(|end| ms(end.since(now)).max(1)),
                 envelope: due.envelope,
                 traceparent: due.command.traceparent.clone(),
             }));
             let collector = Some(Collector::default());
             let command = Some(due.command);
-            self.in_flight.insert(key, InFlight { stage: Stage::Sent, since: now, command, collector, gone: [0; 2] });
+            self.in_flight.insert(
+                key,
+                InFlight { stage: Stage::Sent, since: now, command, collector, gone: [0; 2], slot: Some(slot) },
+            );
         }
-        if self.queue.is_empty() && self.more && !self.loading && self.slots() > 0 {
+        if self.queue.is_empty() && self.more && !self.loading && self.room() > 0 {
             self.loading = true;
             self.out.push_back(Output::Load);
         }
     }
 
-    fn slots(&self) -> usize {
+    /// How many more this agent may run.
+    fn room(&self) -> usize {
         if self.storing >= STORING_MAX {
             return 0;
         }
@@ -477,7 +523,11 @@ impl Session {
     }
 }
 
-fn order(due: &Due) -> (u8, CommandId, u32) {
+fn ms(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn order(due: &Due) -> (i64, CommandId, u32) {
     let (rank, command) = due.order();
     (rank, command, due.attempt)
 }

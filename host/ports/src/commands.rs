@@ -11,24 +11,29 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use domain::attempt::{Event, Reason, State};
 use domain::audit::Entry;
-use domain::command::{Command, CommandView, Invocation, NewInvocation, Status};
+use domain::command::{Attempt, Command, CommandView, Invocation, NewInvocation, Status};
 use domain::priority::Priority;
+use domain::rollout::Share;
 use domain::time::Timestamp;
 use plan::envelope::SignedEnvelope;
 use plan::id::{AgentId, AttemptKey, CommandId};
 use plan::outcome::{Outcome, Stream};
 
 use crate::error::StoreError;
+use crate::replies::Once;
 
 /// Commands and everything below them.
 #[async_trait]
 pub trait Commands: Send + Sync {
-    /// Stores a command, its invocations (all `queued`, attempt 1), its audit entry and its first
-    /// status event in one transaction. Durable on return.
+    /// Stores a command, its invocations (attempt 1, `queued` or held by its rollout), its audit entry, its
+    /// first status event and the reply that is kept for it in one transaction. Durable on return. A key
+    /// for which a reply is kept already is a conflict, and nothing is stored.
     async fn accept(&self, command: NewCommand) -> Result<(), StoreError>;
 
     /// Applies events to an attempt by [`domain::attempt::step`], in order, and says where it stands.
-    /// Durable on return. An attempt that does not exist answers `None`.
+    /// Durable on return. An attempt that does not exist answers `None`. One that ended and is to be tried
+    /// again ([`domain::retry::Retry::next`]) goes into history in the same transaction, and the next one
+    /// is `held(retry)`. An attempt in history is amended there.
     async fn advance(&self, advance: Advance) -> Result<Option<Advanced>, StoreError>;
 
     /// As [`advance`](Self::advance), but nobody waits: it rides with the next commit and may be lost
@@ -66,6 +71,16 @@ pub trait Commands: Send + Sync {
 
     /// One invocation.
     async fn invocation(&self, command: CommandId, agent: AgentId) -> Result<Option<Invocation>, StoreError>;
+
+    /// Earlier attempts of an invocation, first to last.
+    async fn attempts(&self, command: CommandId, agent: AgentId) -> Result<Vec<Attempt>, StoreError>;
+
+    /// A command's invocations by site, state and reason.
+    async fn rollup(&self, command: CommandId) -> Result<Vec<Share>, StoreError>;
+
+    /// A command's ended invocations by their typed result, or by one value in it: the largest groups
+    /// first, at most `limit`.
+    async fn groups(&self, command: CommandId, by: &[String], limit: u32) -> Result<Vec<Group>, StoreError>;
 
     /// What waits for an agent, in queue order, leaving out what was asked to be cancelled.
     async fn due(&self, agent: AgentId, limit: u32) -> Result<Vec<Due>, StoreError>;
@@ -132,6 +147,21 @@ pub struct NewCommand {
     pub invocations: Vec<NewInvocation>,
     /// Who asked.
     pub audit: Entry,
+    /// The reply to keep, when the caller gave a key.
+    pub once: Option<Once>,
+}
+
+/// Invocations that ended alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The state they share.
+    pub state: State,
+    /// What they share of the typed result, JSON text; absent when they have none of it.
+    pub value: Option<String>,
+    /// How many there are.
+    pub count: u32,
+    /// Names of some of them, in order.
+    pub agents: Vec<String>,
 }
 
 /// Events of one attempt.
@@ -199,6 +229,10 @@ pub struct Due {
     pub agent: AgentId,
     /// The attempt to send.
     pub attempt: u32,
+    /// It is not to start after this.
+    pub start_by: Timestamp,
+    /// Its rollout halted: it is not to be sent.
+    pub halted: bool,
     /// What to send.
     pub envelope: SignedEnvelope,
 }
@@ -209,9 +243,9 @@ impl Due {
         AttemptKey { command: self.command.id, number: self.attempt }
     }
 
-    /// Ascending is queue order: priority, then acceptance.
-    pub fn order(&self) -> (u8, CommandId) {
-        (self.command.priority.rank(), self.command.id)
+    /// Ascending is queue order: priority with ageing, then acceptance.
+    pub fn order(&self) -> (i64, CommandId) {
+        (self.command.priority.turn(self.command.created_at), self.command.id)
     }
 }
 

@@ -6,7 +6,9 @@
 pub mod error;
 pub mod clock;
 pub mod plugins;
+pub mod replies;
 pub mod commands;
+pub mod delivery;
 pub mod agents;
 pub mod users;
 pub mod passwords;

@@ -31,4 +31,6 @@ pub enum Settle {
     Cancel,
     /// Its start deadline passed.
     StartDeadline,
+    /// Its rollout halted: it ends if it was not sent, and goes on if it was.
+    Halt,
 }

@@ -14,7 +14,9 @@ use services::browse::Browse;
 use services::cancel::Cancel;
 use services::directory::Directory;
 use services::enrol::Enrol;
+use services::follow_up::FollowUp;
 use services::release::Release;
+use services::replays::Replays;
 use services::submit::Submit;
 
 use crate::jwt::Tokens;
@@ -35,6 +37,10 @@ pub struct Deps {
     pub cancel: Arc<Cancel>,
     /// Lets go what a restore held.
     pub release: Arc<Release>,
+    /// Answers again what was answered before.
+    pub replays: Arc<Replays>,
+    /// Runs commands again.
+    pub follow_up: Arc<FollowUp>,
     /// Reads commands and events.
     pub browse: Arc<Browse>,
     /// Machines in and out.

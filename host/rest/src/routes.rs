@@ -15,7 +15,9 @@ use crate::authorize::{
     Access, BeginsWith, Door, EnrolAgents, Everyone, ManageAgents, ManageUsers, OwnAccount, ReadAgents, ReadAudit,
     ReadCommands, ReadPlugins, ReadVerbs, RunCommands,
 };
-use crate::doors::{accounts, agents, audit, commands, invocations, join_tokens, live, plugins, system, users, verbs};
+use crate::doors::{
+    accounts, agents, audit, commands, delivery, invocations, join_tokens, live, plugins, system, users, verbs,
+};
 use crate::query::Query;
 
 /// One route.
@@ -88,8 +90,12 @@ routes! {
     GET "/api/v1/commands/{id}" ReadCommands commands::show, [] "One command";
     POST "/api/v1/commands/{id}/cancel" RunCommands commands::cancel, [] "Ask a command to end";
     POST "/api/v1/commands/{id}/release" RunCommands commands::release, [] "Let go what is held since a restore";
+    POST "/api/v1/commands/{id}/retry" RunCommands delivery::retry, [] "Run a command again where it failed or never started";
+    GET "/api/v1/commands/{id}/rollup" ReadCommands delivery::rollup, [] "How many invocations are where, by site, state and reason";
+    GET "/api/v1/commands/{id}/results" ReadCommands delivery::results, ["by", "limit"] "Invocations that ended alike, by their typed result or one value in it";
     GET "/api/v1/commands/{id}/events" ReadCommands live::events, [] "A command's events as server-sent events";
     GET "/api/v1/commands/{id}/invocations" ReadCommands invocations::list, ["limit", "cursor", "state"] "A command's invocations, by agent id";
+    GET "/api/v1/commands/{id}/invocations/{agent}/attempts" ReadCommands delivery::attempts, [] "Earlier attempts of a command on one agent";
     GET "/api/v1/commands/{id}/invocations/{agent}" ReadCommands invocations::show, [] "A command on one agent, by id or name";
     GET "/api/v1/commands/{id}/invocations/{agent}/output" ReadCommands invocations::output, ["stream", "offset"] "Kept output as raw octets";
 

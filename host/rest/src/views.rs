@@ -2,6 +2,7 @@
 //! does not build until it is decided here.
 
 pub mod command;
+pub mod delivery;
 pub mod verb;
 
 use std::collections::BTreeMap;

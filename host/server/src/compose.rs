@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use bus::local::Local;
 use gateway::connected::Connected;
 use gateway::room::Gateway;
+use gateway::slots::Slots;
 use plan::id::ClusterId;
 use ports::clock::{Clock, Ids};
 use ports::journal::Installation;
@@ -17,6 +18,8 @@ use rest::jwt::{Key, Tokens};
 use rest::passwords::Argon2Pool;
 use runtime::{CacheOptions, Compile, DefaultGrants};
 use services::accounts::Accounts;
+use services::again::Again;
+use services::backlog::{Backlog, Bounds};
 use services::browse::Browse;
 use services::cancel::{Cancel, SettleUnowned};
 use services::digest::sha256_hex;
@@ -24,10 +27,13 @@ use services::directory::Directory;
 use services::dispatch::Dispatch;
 use services::doubt::Doubts;
 use services::enrol::Enrol;
+use services::follow_up::FollowUp;
 use services::presence::Presence;
 use services::progress::Progress;
 use services::reap::Reap;
 use services::release::Release;
+use services::replays::Replays;
+use services::rollouts::{Begun, Rollouts};
 use services::submit::Submit;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -37,6 +43,7 @@ use tokio_util::task::TaskTracker;
 use crate::bootstrap;
 use crate::clock::{RandomIds, WallClock};
 use crate::config::{self, Config};
+use crate::counted::Counted;
 use crate::keys::{self, ClusterKey};
 use crate::store::{self, Rows, Writing};
 
@@ -54,6 +61,10 @@ pub struct Host {
     pub plugins_handle: runtime::Handle,
     /// Ends what its clocks ran out on.
     pub reap: Reap,
+    /// Lets go what is tried again.
+    pub again: Again,
+    /// Lets targets go step by step.
+    pub rollouts: Rollouts,
     /// Users, for the first administrator.
     pub accounts: Arc<Accounts>,
     /// The operators' routes.
@@ -83,7 +94,11 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     let cluster_key = keys::load_or_make(&key_dir.join("cluster.key"))?;
     let token_key = keys::load_or_make(&key_dir.join("token.key"))?;
 
-    let live = Arc::new(Local::default());
+    let backlog = Arc::new(Backlog::new(Bounds {
+        per_agent: config.command.max_waiting_per_agent,
+        in_all: config.command.max_waiting,
+    }));
+    let live = Arc::new(Counted { live: Arc::new(Local::default()), backlog: backlog.clone() });
     let (rows, writing) = store::open(config, live.clone()).await?;
 
     let clock: Arc<dyn Clock> = Arc::new(WallClock);
@@ -94,13 +109,15 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
 
     let (plugins, plugins_handle) = runtime_options(config, &clock, &ids)?.build()?;
     let verbs = Arc::new(plugins_handle.clone());
-    let Rows { commands, agents: agent_rows, users, journal, whole } = rows;
+    let Rows { commands, delivery, replies, agents: agent_rows, users, journal, whole } = rows;
+    backlog.recount(delivery.as_ref()).await.context("what waits cannot be counted")?;
+    let begun = Arc::new(Begun::default());
     let directory = Arc::new(Directory::load(agent_rows.as_ref()).await.context("agents cannot be read")?);
     let doubts = Arc::new(Doubts::default());
     let connected = Arc::new(Connected::default());
     let link = connected.clone();
 
-    let browse = Arc::new(Browse { commands: commands.clone(), journal: journal.clone(), live });
+    let browse = Arc::new(Browse { commands: commands.clone(), journal: journal.clone(), live: live.clone() });
     let settle =
         Arc::new(SettleUnowned { commands: commands.clone(), directory: directory.clone(), clock: clock.clone() });
     let submit = Arc::new(Submit {
@@ -109,10 +126,24 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         commands: commands.clone(),
         link: link.clone(),
         doubts: doubts.clone(),
+        backlog: backlog.clone(),
+        begun: begun.clone(),
         seal: seal.clone(),
         clock: clock.clone(),
         ids: ids.clone(),
     });
+    let follow_up = Arc::new(FollowUp { browse: browse.clone(), submit: submit.clone() });
+    let replays = Arc::new(Replays { replies: replies.clone(), clock: clock.clone(), under_way: Arc::default() });
+    let again =
+        Again { commands: commands.clone(), delivery: delivery.clone(), link: link.clone(), clock: clock.clone() };
+    let rollouts = Rollouts {
+        delivery: delivery.clone(),
+        live,
+        begun,
+        link: link.clone(),
+        settle: settle.clone(),
+        clock: clock.clone(),
+    };
     let cancel = Arc::new(Cancel {
         commands: commands.clone(),
         browse: browse.clone(),
@@ -151,6 +182,9 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         link,
         doubts,
         settle,
+        replies,
+        backlog,
+        delivery,
         clock: clock.clone(),
         lost_after: Duration::from_millis(config.agent_management.lost_after_ms),
         since: clock.now(),
@@ -173,6 +207,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
             max_unauthenticated: config.agent_management.max_unauthenticated,
         },
         connected,
+        slots: Slots::new(config.command.max_running),
         directory: directory.clone(),
         presence: Arc::new(Presence {
             agents: agent_rows.clone(),
@@ -215,6 +250,8 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         submit,
         cancel,
         release,
+        replays,
+        follow_up,
         browse,
         enrol,
         accounts: accounts.clone(),
@@ -229,6 +266,8 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         plugins,
         plugins_handle,
         reap,
+        again,
+        rollouts,
         accounts,
         api,
         agents,

@@ -7,6 +7,7 @@ pub mod keys;
 pub mod observe;
 pub mod listen;
 pub mod store;
+pub mod counted;
 pub mod compose;
 pub mod lifecycle;
 pub mod bootstrap;

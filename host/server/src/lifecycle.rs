@@ -30,6 +30,8 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         plugins,
         plugins_handle,
         reap,
+        again,
+        rollouts,
         accounts,
         api,
         agents,
@@ -46,6 +48,8 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         tracing::warn!("plugins are still being loaded; the host starts without waiting for the rest");
     }
     work.spawn(reap.run(stop_work.clone()));
+    work.spawn(again.run(stop_work.clone()));
+    work.spawn(rollouts.run(stop_work.clone()));
     bootstrap::first_admin(&accounts, &config.data.dir).await?;
 
     let doors = TaskTracker::new();

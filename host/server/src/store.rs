@@ -6,9 +6,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ports::agents::Agents;
 use ports::commands::Commands;
+use ports::delivery::Delivery;
 use ports::error::StoreError;
 use ports::journal::{Installation, Journal};
 use ports::live::Live;
+use ports::replies::Replies;
 use ports::users::Users;
 use storage::{postgres, sqlite};
 use tokio::task::JoinHandle;
@@ -24,6 +26,10 @@ const ASK_WITHIN: Duration = Duration::from_secs(2);
 pub struct Rows {
     /// Commands and everything below them.
     pub commands: Arc<dyn Commands>,
+    /// What background work asks of them.
+    pub delivery: Arc<dyn Delivery>,
+    /// Replies kept for callers who ask again.
+    pub replies: Arc<dyn Replies>,
     /// Agents and join tokens.
     pub agents: Arc<dyn Agents>,
     /// Users and logins.
@@ -35,10 +41,15 @@ pub struct Rows {
 }
 
 impl Rows {
-    fn of<S: Commands + Agents + Users + Journal + Installation + 'static>(store: S) -> Rows {
+    fn of<S>(store: S) -> Rows
+    where
+        S: Commands + Delivery + Replies + Agents + Users + Journal + Installation + 'static,
+    {
         let store = Arc::new(store);
         Rows {
             commands: store.clone(),
+            delivery: store.clone(),
+            replies: store.clone(),
             agents: store.clone(),
             users: store.clone(),
             journal: store.clone(),

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use domain::access::Caller;
 use domain::attempt::State;
-use domain::command::{CommandView, Invocation};
+use domain::command::{Attempt, CommandView, Invocation};
 use domain::event::Event;
+use domain::rollout::Share;
 use plan::id::{AgentId, AttemptKey, CommandId};
 use plan::outcome::Stream;
-use ports::commands::{Chunk, CommandFilter, Commands, Page};
+use ports::commands::{Chunk, CommandFilter, Commands, Group, Page};
 use ports::error::StoreError;
 use ports::journal::Journal;
 use ports::live::{Live, Subscription};
@@ -114,6 +115,49 @@ impl Browse {
     ) -> Result<Invocation, BrowseError> {
         let invocation = self.commands.invocation(command, agent).await?;
         invocation.filter(|invocation| caller.sees_site(&invocation.site)).ok_or(BrowseError::NotFound)
+    }
+
+    /// Earlier attempts of an invocation, first to last.
+    ///
+    /// # Errors
+    /// See [`BrowseError`].
+    pub async fn attempts(
+        &self,
+        caller: &Caller,
+        command: CommandId,
+        agent: AgentId,
+    ) -> Result<Vec<Attempt>, BrowseError> {
+        self.invocation(caller, command, agent).await?;
+        Ok(self.commands.attempts(command, agent).await?)
+    }
+
+    /// A command's invocations in sight, counted by site, state and reason.
+    ///
+    /// # Errors
+    /// See [`BrowseError`].
+    pub async fn rollup(&self, caller: &Caller, command: CommandId) -> Result<Vec<Share>, BrowseError> {
+        let mut shares = self.commands.rollup(command).await?;
+        shares.retain(|share| caller.sees_site(&share.site));
+        if shares.is_empty() { Err(BrowseError::NotFound) } else { Ok(shares) }
+    }
+
+    /// A command's ended invocations by their typed result. Only for callers who see all of them: a count
+    /// tells of what is out of sight.
+    ///
+    /// # Errors
+    /// See [`BrowseError`].
+    pub async fn groups(
+        &self,
+        caller: &Caller,
+        command: CommandId,
+        by: &[String],
+        limit: u32,
+    ) -> Result<Vec<Group>, BrowseError> {
+        let shares = self.commands.rollup(command).await?;
+        if shares.is_empty() || !shares.iter().all(|share| caller.sees_site(&share.site)) {
+            return Err(BrowseError::NotFound);
+        }
+        Ok(self.commands.groups(command, by, limit).await?)
     }
 
     /// Kept output of an invocation's latest attempt from `offset` on, at most `limit` bytes.

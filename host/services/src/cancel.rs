@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use domain::access::{Caller, Forbidden};
-use domain::attempt::Event;
+use domain::attempt::{Event, State};
 use domain::command::Status;
 use plan::id::{AgentId, CommandId};
 use ports::clock::Clock;
@@ -107,9 +107,13 @@ impl SettleUnowned {
     /// # Errors
     /// The store's.
     pub async fn run(&self, open: Open, why: Settle) -> Result<(), StoreError> {
-        let maybe_sent = self.directory.get(open.agent).is_none_or(|known| known.agent.maybe_sent);
+        // What is held was not sent, whatever else was; unless it came out of a backup.
+        let held = open.state == State::Held && !open.is_restored();
+        let maybe_sent = !held && self.directory.get(open.agent).is_none_or(|known| known.agent.maybe_sent);
         let events = match (why, maybe_sent) {
-            (Settle::Cancel, true) => return Ok(()),
+            // Its agent will say at its next HELLO; what it does not know is not sent again.
+            (Settle::Cancel | Settle::Halt, true) => return Ok(()),
+            (Settle::Halt, false) => vec![Event::Halt],
             (Settle::Cancel, false) => vec![Event::CancelUnsent],
             (Settle::StartDeadline, true) => vec![Event::Send, Event::StartDeadline],
             (Settle::StartDeadline, false) => vec![Event::StartDeadline],

@@ -33,6 +33,12 @@ impl Dispatch {
         let more = rows.len() >= limit as usize;
         let mut due = Vec::with_capacity(rows.len());
         for row in rows {
+            if row.halted {
+                let (key, at) = (row.key(), self.clock.now());
+                let advance = Advance { key, agent, events: vec![Event::Halt], at, message: None, end: None };
+                self.commands.advance(advance).await?;
+                continue;
+            }
             match self.objection(&row) {
                 None => due.push(row),
                 Some(message) => {

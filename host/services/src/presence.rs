@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use domain::agent::{Agent, Facts};
 use domain::attempt::{Event, State};
-use domain::command::Invocation;
 use futures_util::future::try_join_all;
 use plan::id::{AgentId, AttemptKey};
 use plan::outcome::Stream;
@@ -65,6 +64,15 @@ pub struct Opened {
     pub run: Vec<(AttemptKey, bool)>,
     /// Of `send` and `run`: every byte of standard output and standard error below these is stored.
     pub have: Vec<(AttemptKey, [u64; 2])>,
+}
+
+/// What became of an attempt that was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Given {
+    /// Nobody tries it again.
+    Up,
+    /// Another attempt has taken its place.
+    Another,
 }
 
 impl Presence {
@@ -137,14 +145,14 @@ impl Presence {
             unfinished.iter().map(|held| held.key).chain(unacknowledged.iter().copied()).collect();
         let lost = self.lost(agent, held.iter().copied().filter(|key| !open.contains_key(key))).await?;
         for key in unacknowledged {
-            let wanted = open.contains_key(key) || lost.contains(key);
+            let wanted = open.contains_key(key) || lost.contains_key(key);
             if wanted { opened.send.push(*key) } else { opened.forget.push(*key) }
         }
         let mut advances = Vec::new();
         for held in unfinished {
             let known = open.get(&held.key);
-            if known.is_none() && !lost.contains(&held.key) {
-                // Over, or never heard of: it must not go on, and nobody waits for its result.
+            if known.is_none() && lost.get(&held.key) != Some(&Given::Up) {
+                // Over, never heard of, or followed by another attempt: it must not go on.
                 opened.cancel.push(held.key);
                 continue;
             }
@@ -194,15 +202,24 @@ impl Presence {
         &self,
         agent: AgentId,
         keys: impl Iterator<Item = AttemptKey>,
-    ) -> Result<HashSet<AttemptKey>, StoreError> {
+    ) -> Result<HashMap<AttemptKey, Given>, StoreError> {
         let keys: Vec<AttemptKey> = keys.collect();
-        let mut lost = HashSet::new();
+        let mut lost = HashMap::new();
         for part in keys.chunks(READS_AT_ONCE) {
             let rows = try_join_all(part.iter().map(|key| self.commands.invocation(key.command, agent))).await?;
-            let is_lost = |(key, row): &(&AttemptKey, Option<Invocation>)| {
-                row.as_ref().is_some_and(|row| row.attempt == key.number && row.state == State::Lost)
-            };
-            lost.extend(part.iter().zip(rows).filter(is_lost).map(|(key, _)| *key));
+            for (key, row) in part.iter().zip(rows) {
+                let Some(row) = row else { continue };
+                if row.attempt == key.number {
+                    if row.state == State::Lost {
+                        lost.insert(*key, Given::Up);
+                    }
+                } else if row.attempt > key.number {
+                    let before = self.commands.attempts(key.command, agent).await?;
+                    if before.iter().any(|attempt| attempt.number == key.number && attempt.state == State::Lost) {
+                        lost.insert(*key, Given::Another);
+                    }
+                }
+            }
         }
         Ok(lost)
     }

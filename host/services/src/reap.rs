@@ -9,11 +9,14 @@ use domain::time::Timestamp;
 use ports::agents::Agents;
 use ports::clock::Clock;
 use ports::commands::{Advance, Commands};
+use ports::delivery::Delivery;
 use ports::error::StoreError;
 use ports::journal::Installation;
 use ports::link::{Link, Settle};
+use ports::replies::Replies;
 use tokio_util::sync::CancellationToken;
 
+use crate::backlog::Backlog;
 use crate::cancel::SettleUnowned;
 use crate::directory::Directory;
 use crate::doubt::Doubts;
@@ -41,6 +44,12 @@ pub struct Reap {
     pub doubts: Arc<Doubts>,
     /// Settles what no session here owns.
     pub settle: Arc<SettleUnowned>,
+    /// What is kept for callers who ask again.
+    pub replies: Arc<dyn Replies>,
+    /// How much waits.
+    pub backlog: Arc<Backlog>,
+    /// Counts it again.
+    pub delivery: Arc<dyn Delivery>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Without a session for this long, what an agent had is lost.
@@ -77,8 +86,17 @@ impl Reap {
             if since_seen >= SEEN_EVERY {
                 since_seen = 0;
                 self.agents.seen(self.directory.last_heard());
+                if !away && let Err(error) = self.tidy().await {
+                    tracing::debug!(%error, "could not tidy up; trying again in a while");
+                }
             }
         }
+    }
+
+    /// Forgets replies nobody may ask for any more, and counts again what waits.
+    async fn tidy(&self) -> Result<(), StoreError> {
+        self.replies.forget_replies(self.clock.now(), STEP).await?;
+        self.backlog.recount(self.delivery.as_ref()).await
     }
 
     /// After an outage: finds what is stored although its caller was told otherwise, and has sessions say

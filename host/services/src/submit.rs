@@ -6,25 +6,31 @@ use std::time::Duration;
 
 use domain::access::{Caller, Forbidden, Permission};
 use domain::command::{Command, NewInvocation, Status};
-use domain::deadline::{self, OutOfRange};
+use domain::deadline::{self, OutOfRange, Unreasonable};
 use domain::priority::Priority;
 use domain::target::{Candidate, Resolution, Target};
+use domain::terms::{Terms, Wishes};
 use domain::time::Timestamp;
 use domain::verb::Profile;
 use plan::effect::Effect;
 use plan::envelope::{Envelope, RunLimits, SignedEnvelope};
+use plan::id::{AgentId, CommandId};
 use plan::step::Plan;
 use ports::clock::{Clock, Ids};
 use ports::commands::{Commands, Due, NewCommand};
 use ports::error::StoreError;
 use ports::link::Link;
 use ports::plugins::{PlanError, Plugins, ResolveError, Verb};
+use ports::replies::Reply;
 use ports::seal::Seal;
 use serde_json::{Value, json};
 
+use crate::backlog::{Backlog, Full};
 use crate::directory::Directory;
 use crate::doubt::Doubts;
 use crate::origin::Origin;
+use crate::replays::First;
+use crate::rollouts::Begun;
 
 /// The use case.
 pub struct Submit {
@@ -38,6 +44,10 @@ pub struct Submit {
     pub link: Arc<dyn Link>,
     /// What may be stored although the store did not answer.
     pub doubts: Arc<Doubts>,
+    /// How much waits.
+    pub backlog: Arc<Backlog>,
+    /// Told of rollouts.
+    pub begun: Arc<Begun>,
     /// Signs envelopes.
     pub seal: Arc<dyn Seal>,
     /// Time.
@@ -47,7 +57,6 @@ pub struct Submit {
 }
 
 /// What is asked for.
-#[derive(Clone, Debug)]
 pub struct Request {
     /// The verb's name.
     pub verb: String,
@@ -59,11 +68,18 @@ pub struct Request {
     pub target_json: String,
     /// Urgency.
     pub priority: Priority,
-    /// Not to be started later than this after acceptance.
-    pub start_within_ms: Option<u64>,
+    /// Its clocks, retries and rollout.
+    pub wishes: Wishes,
     /// An attempt is killed after this long.
     pub run_timeout_ms: Option<u64>,
+    /// The command it follows up.
+    pub parent: Option<CommandId>,
+    /// With an idempotency key: the reply that is kept for it.
+    pub once: Option<(First, ReplyTo)>,
 }
+
+/// Makes the reply to what was accepted.
+pub type ReplyTo = Box<dyn Fn(&Accepted) -> Reply + Send + Sync>;
 
 /// What was accepted.
 #[derive(Clone, Debug)]
@@ -107,6 +123,12 @@ pub enum SubmitError {
         /// Its bounds.
         error: OutOfRange,
     },
+    /// Terms out of bounds.
+    #[error(transparent)]
+    Terms(#[from] Unreasonable),
+    /// Too much waits already.
+    #[error(transparent)]
+    Full(#[from] Full),
     /// Nobody would run it. An empty target is nobody, never everybody.
     #[error("the target matches no agent that could run this")]
     NoTarget {
@@ -133,36 +155,49 @@ impl Submit {
     /// See [`SubmitError`]; nothing was stored then.
     pub async fn run(&self, caller: &Caller, request: Request, origin: &Origin) -> Result<Accepted, SubmitError> {
         let verb = self.plugins.resolve(&request.verb)?;
-        let within = deadline::start_within(request.start_within_ms)
-            .map_err(|error| SubmitError::Deadline { field: "/start_within_ms", error })?;
+        let now = self.clock.now();
+        let terms = request.wishes.agree(verb.traits().idempotent, now)?;
         let run_timeout = deadline::run_timeout(request.run_timeout_ms, verb.traits().default_timeout_ms)
             .map_err(|error| SubmitError::Deadline { field: "/run_timeout_ms", error })?;
         let planned = self.plan(caller, verb.as_ref(), &request.args, &request.target).await?;
 
-        let now = self.clock.now();
-        let patience = if within.is_zero() { deadline::START_NOW } else { within };
+        let within = terms.start_within;
         let command =
-            Arc::new(self.command(caller, &request, verb.as_ref(), &planned, origin, now, patience, run_timeout));
-        let due = self.seal_all(&command, &planned);
+            Arc::new(self.command(caller, &request, verb.as_ref(), &planned, origin, now, terms, run_timeout));
+        let mut due = self.seal_all(&command, &planned);
         let mut audit = origin.entry(now, "command.submit", Some(&caller.name));
         audit.resource = Some(("command", command.id.to_string()));
         audit.details =
             json!({ "verb": request.verb, "targets": due.len(), "plugin_digest": command.plugin_digest }).to_string();
         let included = &planned.resolution.included;
-        let invocations = included.iter().zip(&due).map(|(candidate, due)| NewInvocation {
+        let first = command.terms.rollout.first(u32::try_from(due.len()).unwrap_or(u32::MAX)) as usize;
+        let invocations = included.iter().zip(&due).enumerate().map(|(place, (candidate, due))| NewInvocation {
             agent: due.agent,
             agent_name: candidate.agent.name.clone(),
             site: candidate.agent.site.clone(),
             envelope: due.envelope.clone(),
+            held: place >= first,
         });
-        let new = NewCommand { command: command.clone(), invocations: invocations.collect(), audit };
+        let invocations = invocations.collect();
+        let mut accepted =
+            Accepted { command: command.clone(), status: Status::Pending, resolution: planned.resolution };
+        let once = request.once.as_ref().map(|(first, reply)| first.once(reply(&accepted)));
+        let new = NewCommand { command: command.clone(), invocations, audit, once };
+        let agents: Vec<AgentId> = due.iter().map(|due| due.agent).collect();
+        self.backlog.admit(&agents)?;
         if let Err(error) = self.commands.accept(new).await {
+            self.backlog.forget(&agents);
             if matches!(error, StoreError::Unavailable(_)) {
                 self.doubts.command(command.id, self.clock.now());
             }
             return Err(error.into());
         }
-        let status = if within.is_zero() {
+        if due.len() > first {
+            due.truncate(first);
+            self.begun.tell(command.id);
+        }
+        let included = &accepted.resolution.included;
+        accepted.status = if within.is_zero() {
             // The command is stored: an outage from here on is no reason to say that it was not. Its start
             // deadline, seconds away, ends what this could not.
             let expired = self.expire_unreachable(included, &command, now).await;
@@ -174,7 +209,7 @@ impl Submit {
             Status::Pending
         };
         self.link.offer(due);
-        Ok(Accepted { command, status, resolution: planned.resolution })
+        Ok(accepted)
     }
 
     /// Says what [`run`](Self::run) would do, and does nothing.
@@ -256,7 +291,7 @@ impl Submit {
         planned: &Planned,
         origin: &Origin,
         now: Timestamp,
-        patience: Duration,
+        terms: Terms,
         run_timeout: Duration,
     ) -> Command {
         let plugin = verb.plugin();
@@ -271,8 +306,10 @@ impl Submit {
             priority: request.priority,
             submitter: caller.name.clone(),
             created_at: now,
-            start_by: now + patience,
+            start_by: terms.start_by(now),
             run_timeout_ms: u64::try_from(run_timeout.as_millis()).unwrap_or(u64::MAX),
+            terms,
+            parent: request.parent,
             summary: planned.plans.values().next().map(|plan| plan.summary.clone()).unwrap_or_default(),
             correlation_id: origin.correlation_id.clone(),
             traceparent: origin.traceparent.clone(),
@@ -287,6 +324,7 @@ impl Submit {
             grace_ms: u64::try_from(deadline::GRACE_DEFAULT.as_millis()).unwrap_or(u64::MAX),
         };
         let cluster = self.seal.cluster();
+        let not_after = command.terms.not_after(command.created_at, Duration::from_millis(command.run_timeout_ms));
         let sealed = |candidate: &Candidate| -> SignedEnvelope {
             self.seal.seal(&Envelope {
                 cluster_id: cluster.id,
@@ -297,8 +335,8 @@ impl Submit {
                 plugin_digest: command.plugin_digest.clone(),
                 plan: Plan::clone(&planned.plans[&candidate.agent.profile()]),
                 limits,
-                not_after_ms: command.start_by.as_millis(),
-                max_attempts: 1,
+                not_after_ms: not_after.as_millis(),
+                max_attempts: command.terms.retry.max_attempts,
                 submitter: command.submitter.clone(),
             })
         };
@@ -306,6 +344,8 @@ impl Submit {
             command: command.clone(),
             agent: candidate.agent.id,
             attempt: 1,
+            start_by: command.start_by,
+            halted: false,
             envelope: sealed(candidate),
         });
         due.collect()

@@ -6,6 +6,7 @@
 //!
 //! Invariant: nobody is told of a write before the commit that holds it is on disk.
 
+mod again;
 mod coverage;
 mod fold;
 mod intake;
@@ -15,4 +16,5 @@ mod rollup;
 pub mod sqlite;
 mod staged;
 mod tally;
+mod terms;
 mod text;

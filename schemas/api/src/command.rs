@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::delivery::{RetryBody, RolloutBody};
 use crate::target::{TargetBody, TargetIn, TargetOut};
 
 /// Body of `POST /commands`.
@@ -30,6 +31,21 @@ pub struct NewCommand {
     /// An attempt is killed after this long, in milliseconds; the verb's default when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_timeout_ms: Option<u64>,
+    /// RFC 3339: nothing of it runs after this; within 31 days. No such end when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish_by: Option<String>,
+    /// What happens when its agent loses the host: `continue` (when absent), or `kill_after`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_disconnect: Option<String>,
+    /// With `kill_after`: how long the agent may be without a session, in milliseconds, a day at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kill_after_ms: Option<u64>,
+    /// When an attempt is followed by another; the verb's own way when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetryBody>,
+    /// How the targets are let go; all at once when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutBody>,
 }
 
 fn empty_object() -> Value {
@@ -85,6 +101,18 @@ pub struct Command {
     pub start_by: String,
     /// One attempt's longest run, in milliseconds.
     pub run_timeout_ms: u64,
+    /// RFC 3339: nothing of it runs after this; null when there is no such end.
+    pub finish_by: Option<String>,
+    /// How long its agent may be without a session before it is killed, in milliseconds; null when it goes on.
+    pub kill_after_ms: Option<u64>,
+    /// When an attempt is followed by another.
+    pub retry: RetryBody,
+    /// How the targets are let go; null when all at once.
+    pub rollout: Option<RolloutBody>,
+    /// Why its rollout halted; null when it did not.
+    pub halted: Option<String>,
+    /// The command this one follows up; null when it is none.
+    pub parent: Option<String>,
     /// RFC 3339; null until every invocation is over.
     pub completed_at: Option<String>,
     /// The request that submitted it.
@@ -130,6 +158,8 @@ pub struct Invocation {
     pub outcome: Option<Outcome>,
     /// RFC 3339.
     pub created_at: String,
+    /// RFC 3339: when it is tried again; null unless a retry is pending.
+    pub due_at: Option<String>,
     /// RFC 3339; null until the agent says it started.
     pub started_at: Option<String>,
     /// RFC 3339: when its state last changed.

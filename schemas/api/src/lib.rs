@@ -10,5 +10,6 @@ pub mod agent;
 pub mod target;
 pub mod verb;
 pub mod command;
+pub mod delivery;
 pub mod plugin;
 pub mod system;

@@ -177,6 +177,10 @@ pub struct Command {
     /// The attempt is ended when the agent has had no session for this long. Milliseconds; never when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kill_after_ms: Option<u64>,
+    /// The attempt is ended when more than this has passed since the frame was received. Milliseconds; never
+    /// when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish_within_ms: Option<u64>,
     /// The signed envelope and its signature.
     #[serde(flatten)]
     pub envelope: SignedEnvelope,

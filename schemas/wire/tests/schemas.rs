@@ -163,6 +163,7 @@ fn frames_of_the_host_are_as_their_schemas_say() {
             attempt: attempt(),
             start_within_ms: 1,
             kill_after_ms: Some(1),
+            finish_within_ms: Some(1),
             envelope: SignedEnvelope { signed: "e30".into(), signature: "A".repeat(86) },
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
         }),

@@ -53,6 +53,7 @@ impl Host {
         let command = Command {
             attempt: key,
             start_within_ms: rng.random_range(0..15_000),
+            finish_within_ms: rng.random_bool(0.2).then(|| rng.random_range(1..20_000)),
             kill_after_ms: rng.random_bool(0.3).then(|| rng.random_range(0..3_000)),
             envelope: signed,
             traceparent: None,

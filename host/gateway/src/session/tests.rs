@@ -32,6 +32,8 @@ fn command(number: u128, priority: Priority) -> Arc<Command> {
         created_at: now(),
         start_by: now() + Duration::from_secs(60),
         run_timeout_ms: 1000,
+        terms: domain::terms::Terms::default(),
+        parent: None,
         summary: String::new(),
         correlation_id: String::new(),
         traceparent: None,
@@ -41,7 +43,9 @@ fn command(number: u128, priority: Priority) -> Arc<Command> {
 fn due(number: u128, priority: Priority) -> Due {
     let envelope = SignedEnvelope { signed: String::new(), signature: String::new() };
     let agent = plan::id::AgentId(Uuid::from_u128(1));
-    Due { command: command(number, priority), agent, attempt: 1, envelope }
+    let command = command(number, priority);
+    let start_by = command.start_by;
+    Due { command, agent, attempt: 1, start_by, halted: false, envelope }
 }
 
 fn key(number: u128) -> AttemptKey {
@@ -55,7 +59,7 @@ fn open(number: u128) -> Open {
 
 /// A session that has read an empty store.
 fn ready(concurrency: u32) -> Session {
-    let mut session = Session::new(concurrency, Duration::from_secs(15), &[], &[], now());
+    let mut session = Session::new(Slots::new(usize::MAX), concurrency, Duration::from_secs(15), &[], &[], now());
     assert!(matches!(session.poll(), Some(Output::Load)));
     session.handle(Input::Loaded { due: vec![], more: false }, now());
     session
@@ -80,7 +84,7 @@ fn output(number: u128, data: &[u8]) -> Input {
 
 #[test]
 fn output_of_an_attempt_that_ended_without_a_session_is_kept_with_its_result() {
-    let mut session = Session::new(1, Duration::from_secs(15), &[], &[key(7)], now());
+    let mut session = Session::new(Slots::new(usize::MAX), 1, Duration::from_secs(15), &[], &[key(7)], now());
     assert!(matches!(session.poll(), Some(Output::Load)));
     session.handle(Input::Loaded { due: vec![due(7, Priority::Normal), due(8, Priority::Normal)], more: false }, now());
     assert_eq!(sent(&drain(&mut session)), [key(8)], "it is not sent again, and takes no slot");
@@ -132,7 +136,7 @@ fn a_result_is_acknowledged_only_after_it_is_stored() {
 #[test]
 fn while_the_store_is_away_a_session_holds_a_bounded_number_of_results_and_takes_no_new_work() {
     let ended: Vec<AttemptKey> = (1..=MAX_HELLO_ATTEMPTS as u128 + STORING_MAX as u128).map(key).collect();
-    let mut session = Session::new(4, Duration::from_secs(15), &[], &ended, now());
+    let mut session = Session::new(Slots::new(usize::MAX), 4, Duration::from_secs(15), &[], &ended, now());
     session.handle(Input::Loaded { due: vec![], more: false }, now());
     drain(&mut session);
     for attempt in &ended {
@@ -231,7 +235,7 @@ fn a_cancel_before_sending_means_it_never_runs() {
 
 #[test]
 fn a_cancel_during_a_read_of_the_store_is_not_undone_by_its_answer() {
-    let mut session = Session::new(1, Duration::from_secs(15), &[], &[], now());
+    let mut session = Session::new(Slots::new(usize::MAX), 1, Duration::from_secs(15), &[], &[], now());
     assert!(matches!(session.poll(), Some(Output::Load)));
     session.handle(Input::Settle(open(1), Settle::Cancel), now());
     session.handle(Input::Loaded { due: vec![due(1, Priority::Normal)], more: false }, now());
@@ -240,7 +244,7 @@ fn a_cancel_during_a_read_of_the_store_is_not_undone_by_its_answer() {
 
 #[test]
 fn an_offer_during_a_read_of_the_store_is_read_again() {
-    let mut session = Session::new(1, Duration::from_secs(15), &[], &[], now());
+    let mut session = Session::new(Slots::new(usize::MAX), 1, Duration::from_secs(15), &[], &[], now());
     assert!(matches!(session.poll(), Some(Output::Load)));
     session.handle(Input::Offer(due(1, Priority::Normal)), now());
     session.handle(Input::Loaded { due: vec![], more: false }, now());
@@ -339,7 +343,8 @@ fn random_walks_never_send_twice_nor_contradict_themselves() {
 
 fn walk(seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut session = Session::new(rng.random_range(1..4), Duration::from_secs(15), &[], &[], now());
+    let mut session =
+        Session::new(Slots::new(usize::MAX), rng.random_range(1..4), Duration::from_secs(15), &[], &[], now());
     let mut store: BTreeMap<u128, Due> = BTreeMap::new();
     let mut settled: BTreeSet<u128> = BTreeSet::new();
     let mut models: BTreeMap<AttemptKey, Model> = BTreeMap::new();

@@ -12,6 +12,7 @@ use domain::access::Caller;
 use domain::command::Status;
 use domain::event::What;
 use domain::priority::Priority;
+use domain::terms::Wishes;
 use domain::verb::VerbName;
 use plan::id::CommandId;
 use ports::commands::{CommandFilter, Page as StorePage};
@@ -22,7 +23,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::app::App;
 use crate::authorize::{Authorized, ReadCommands, RunCommands};
 use crate::body::{Nothing, Strict};
+use crate::doors::once::{self, Once};
 use crate::doors::{In, agent_in_sight, id, located};
+use crate::instant;
 use crate::page::Asked;
 use crate::problem::{Code, Problem};
 use crate::query::{Query, one_of};
@@ -30,6 +33,8 @@ use crate::views;
 
 /// Longest a submitter may wait for the end in the same request.
 const WAIT_MAX: Duration = Duration::from_secs(60);
+/// What an idempotency key is good for.
+const ROUTE: &str = "POST /api/v1/commands";
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
@@ -41,7 +46,20 @@ pub async fn submit(
     Strict(body): Strict<NewCommand>,
 ) -> Result<Response, Problem> {
     let wait = wait_of(&headers)?;
-    let NewCommand { verb, args, target, priority, start_within_ms, run_timeout_ms } = body;
+    let digest = once::digest(&body)?;
+    let NewCommand {
+        verb,
+        args,
+        target,
+        priority,
+        start_within_ms,
+        run_timeout_ms,
+        finish_by,
+        on_disconnect,
+        kill_after_ms,
+        retry,
+        rollout,
+    } = body;
     if !args.is_object() {
         return Err(Problem::at(Code::InvalidArgs, "/args", "arguments are an object"));
     }
@@ -52,7 +70,18 @@ pub async fn submit(
     };
     let target_json = serde_json::to_string(&target).map_err(|error| Problem::internal(error.to_string()))?;
     let target = views::command::target_of(target)?;
-    let request = Request { verb, args, target, target_json, priority, start_within_ms, run_timeout_ms };
+    let wishes = Wishes {
+        start_within_ms,
+        finish_by: finish_by.map(|text| instant::parse(&text).ok_or_else(no_instant)).transpose()?,
+        kill_after_ms: on_disconnect_of(on_disconnect.as_deref(), kill_after_ms)?,
+        retry: retry.map(views::delivery::retry_wish).transpose()?,
+        rollout: rollout.map(views::delivery::rollout).transpose()?.unwrap_or_default(),
+    };
+    let once = match once::ask(&app, &who.caller, &headers, ROUTE, digest).await? {
+        Once::Again(response) => return Ok(response),
+        Once::First(once) => once,
+    };
+    let request = Request { verb, args, target, target_json, priority, wishes, run_timeout_ms, parent: None, once };
     let accepted = app.submit.run(&who.caller, request, &who.origin).await?;
     let id = accepted.command.id;
     let status = match wait {
@@ -61,12 +90,30 @@ pub async fn submit(
     };
     let over = wait.is_some() && status.is_terminal();
     let code = if over { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let body = views::command::accepted(accepted, status);
+    let body = views::command::accepted(&accepted, status);
     let mut response = located(code, &format!("/api/v1/commands/{id}"), body);
     if let Some(applied) = wait.and_then(|wait| HeaderValue::from_str(&format!("wait={}", wait.as_secs())).ok()) {
         response.headers_mut().insert(APPLIED, applied);
     }
     Ok(response)
+}
+
+fn no_instant() -> Problem {
+    Problem::at(Code::InvalidBody, "/finish_by", "an instant such as 2026-01-31T12:00:00Z")
+}
+
+/// Milliseconds without a session after which it is killed.
+fn on_disconnect_of(what: Option<&str>, kill_after_ms: Option<u64>) -> Result<Option<u64>, Problem> {
+    let refuse = |at: &str, message: String| Err(Problem::at(Code::InvalidBody, at, message));
+    match (what, kill_after_ms) {
+        (None | Some("continue"), None) => Ok(None),
+        (Some("kill_after"), Some(ms)) => Ok(Some(ms)),
+        (Some("kill_after"), None) => refuse("/kill_after_ms", "`kill_after` needs to know after how long".to_owned()),
+        (None | Some("continue"), Some(_)) => {
+            refuse("/kill_after_ms", "only with `\"on_disconnect\": \"kill_after\"`".to_owned())
+        }
+        (Some(_), _) => refuse("/on_disconnect", one_of(["continue", "kill_after"])),
+    }
 }
 
 /// `wait=N` of `Prefer` (RFC 7240); other preferences are ignored, as the RFC says.

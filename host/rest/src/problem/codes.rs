@@ -120,12 +120,15 @@ codes! {
     Conflict = 409 "conflict" Validation "Somebody else was faster";
     NameTaken = 409 "name_taken" Validation "The name is taken";
     LastAdmin = 409 "last_admin" Validation "The last admin cannot go";
+    RequestUnderWay = 409 "request_under_way" Validation "The same request is being answered at this moment";
     VerbUnavailable = 409 "verb_unavailable" CommandExecution "The verb's plugin is not active";
     BodyTooLarge = 413 "body_too_large" Connection "The body is too large";
     UnsupportedMediaType = 415 "unsupported_media_type" Connection "The body is of another type than application/json";
     UnknownField = 422 "unknown_field" Validation "The body has a field that is not known here";
     JsonSize = 422 "json_size" Serialization "A string, list or object of the body is too large";
     InvalidBody = 422 "invalid_body" Validation "The body is not what it should be";
+    KeyReused = 422 "idempotency_key_reused" Validation "The idempotency key stands for another request";
+    NothingToRetry = 422 "nothing_to_retry" Validation "No invocation ended like that";
     WrongPassword = 422 "wrong_password" Validation "The current password is wrong";
     UnknownVerb = 422 "unknown_verb" Validation "No such verb is loaded";
     InvalidArgs = 422 "invalid_args" Validation "The verb's argument schema refuses the arguments";
@@ -133,6 +136,7 @@ codes! {
     PlanDenied = 422 "plan_denied" CommandExecution "The operator's grant does not allow the plan";
     PluginFailed = 422 "plugin_failed" CommandExecution "The plugin failed to make a plan";
     RateLimited = 429 "rate_limited" RateLimit "Too many requests";
+    QueueFull = 429 "queue_full" RateLimit "Too many commands wait already";
     Internal = 500 "internal" Internal "The host made a mistake";
     Misconfigured = 500 "misconfigured" Configuration "The host is set up wrongly";
     StoreUnavailable = 503 "store_unavailable" Database "The store does not answer";

@@ -9,7 +9,9 @@ use services::accounts::AccountError;
 use services::browse::BrowseError;
 use services::cancel::CancelError;
 use services::enrol::EnrolError;
+use services::follow_up::FollowUpError;
 use services::release::ReleaseError;
+use services::replays::ReplayError;
 use services::submit::SubmitError;
 
 use super::{Code, Problem};
@@ -98,6 +100,31 @@ impl From<ReleaseError> for Problem {
     }
 }
 
+impl From<ReplayError> for Problem {
+    fn from(error: ReplayError) -> Problem {
+        let said = error.to_string();
+        match error {
+            ReplayError::Reused => Problem::new(Code::KeyReused, format!("{said}; give this one a key of its own")),
+            ReplayError::UnderWay => {
+                Problem { retry_after: Some(1), ..Problem::new(Code::RequestUnderWay, format!("{said}; ask again")) }
+            }
+            ReplayError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<FollowUpError> for Problem {
+    fn from(error: FollowUpError) -> Problem {
+        let said = error.to_string();
+        match error {
+            FollowUpError::NotFound => Problem::not_found("command"),
+            FollowUpError::Nothing => Problem::new(Code::NothingToRetry, said),
+            FollowUpError::Submit(error) => error.into(),
+            FollowUpError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<EnrolError> for Problem {
     fn from(error: EnrolError) -> Problem {
         let detail = error.to_string();
@@ -161,6 +188,10 @@ impl From<SubmitError> for Problem {
             SubmitError::Forbidden(error) => error.into(),
             SubmitError::Plan(error) => error.into(),
             SubmitError::Deadline { field, error } => Problem::at(Code::InvalidBody, field, error.to_string()),
+            SubmitError::Terms(error) => Problem::at(Code::InvalidBody, error.pointer, error.message),
+            SubmitError::Full(_) => {
+                Problem { retry_after: Some(5), ..Problem::new(Code::QueueFull, format!("{said}; try again later")) }
+            }
             SubmitError::NoTarget { unknown, excluded } => {
                 let mut problem = Problem::new(Code::NoTarget, &said);
                 for name in unknown {

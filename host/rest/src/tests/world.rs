@@ -27,12 +27,15 @@ use ports::journal::Journal;
 use ports::users::{User, Users};
 use serde_json::{Value, json};
 use services::accounts::Accounts;
+use services::backlog::{Backlog, Bounds};
 use services::browse::Browse;
 use services::cancel::{Cancel, SettleUnowned};
 use services::directory::Directory;
 use services::enrol::Enrol;
+use services::follow_up::FollowUp;
 use services::origin::Origin;
 use services::release::Release;
+use services::replays::Replays;
 use services::submit::Submit;
 use storage::sqlite::{self, SqliteStore};
 use tempfile::TempDir;
@@ -45,6 +48,9 @@ use crate::jwt::{Key, LIFE_MAX, Tokens};
 use crate::{Deps, Options};
 
 pub const PASSWORD: &str = "correct horse battery";
+
+/// Commands that may wait for one agent.
+pub const PER_AGENT: u64 = 20;
 
 /// The whole.
 pub struct World {
@@ -122,18 +128,23 @@ impl World {
         let tokens = Arc::new(Tokens::new(&Key::Ed25519(der), CLUSTER.to_string(), LIFE_MAX).expect("a key"));
         let ready = Arc::new(AtomicBool::new(true));
         let word = ready.clone();
+        let submit = Arc::new(Submit {
+            plugins: plugins.clone(),
+            directory: directory.clone(),
+            commands: at.clone(),
+            link: Arc::new(Silent),
+            doubts: Arc::default(),
+            backlog: Arc::new(Backlog::new(Bounds { per_agent: PER_AGENT, in_all: u64::MAX })),
+            begun: Arc::default(),
+            seal: seal.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+        });
         let deps = Deps {
             directory: directory.clone(),
-            submit: Arc::new(Submit {
-                plugins: plugins.clone(),
-                directory: directory.clone(),
-                commands: at.clone(),
-                link: Arc::new(Silent),
-                doubts: Arc::default(),
-                seal: seal.clone(),
-                clock: clock.clone(),
-                ids: ids.clone(),
-            }),
+            submit: submit.clone(),
+            replays: Arc::new(Replays { replies: at.clone(), clock: clock.clone(), under_way: Arc::default() }),
+            follow_up: Arc::new(FollowUp { browse: browse.clone(), submit }),
             cancel: Arc::new(Cancel {
                 commands: at.clone(),
                 browse: browse.clone(),

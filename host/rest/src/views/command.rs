@@ -28,7 +28,7 @@ const TARGET_MAX: usize = 10_000;
 
 /// A command as it stands.
 pub fn command(view: CommandView) -> CommandBody {
-    let CommandView { command, status, counts, completed_at } = view;
+    let CommandView { command, status, counts, completed_at, halted } = view;
     let Command {
         id,
         verb,
@@ -42,10 +42,13 @@ pub fn command(view: CommandView) -> CommandBody {
         created_at,
         start_by,
         run_timeout_ms,
+        terms,
+        parent,
         summary,
         correlation_id,
         traceparent: _,
     } = command;
+    let (retry, rollout) = views::delivery::terms(&terms);
     CommandBody {
         id: id.to_string(),
         status: status.as_str().to_owned(),
@@ -62,13 +65,19 @@ pub fn command(view: CommandView) -> CommandBody {
         created_at: instant::text(created_at),
         start_by: instant::text(start_by),
         run_timeout_ms,
+        finish_by: terms.finish_by.map(instant::text),
+        kill_after_ms: terms.kill_after.map(views::delivery::ms),
+        retry,
+        rollout,
+        halted,
+        parent: parent.map(|parent| parent.to_string()),
         completed_at: completed_at.map(instant::text),
         correlation_id,
     }
 }
 
 /// What was accepted; `status` is its status by now.
-pub fn accepted(accepted: Accepted, status: Status) -> AcceptedBody {
+pub fn accepted(accepted: &Accepted, status: Status) -> AcceptedBody {
     let Accepted { command, status: _, resolution } = accepted;
     let (targets, excluded) = resolved(resolution);
     AcceptedBody {
@@ -81,7 +90,7 @@ pub fn accepted(accepted: Accepted, status: Status) -> AcceptedBody {
 }
 
 /// Who is in and who is out.
-pub fn resolved(resolution: Resolution) -> (Vec<TargetIn>, Vec<TargetOut>) {
+pub fn resolved(resolution: &Resolution) -> (Vec<TargetIn>, Vec<TargetOut>) {
     let Resolution { included, excluded, unknown: _ } = resolution;
     (
         included.iter().map(target_in).collect(),
@@ -155,6 +164,7 @@ pub fn invocation(invocation: Invocation, stdout: String, stderr: String) -> Inv
         message: _,
         cancel_requested_at,
         created_at,
+        due_at,
         started_at,
         changed_at,
         outcome,
@@ -162,6 +172,7 @@ pub fn invocation(invocation: Invocation, stdout: String, stderr: String) -> Inv
         summary,
         parse_fault,
     } = invocation;
+    let due_at = due_at.filter(|_| state == domain::attempt::State::Held);
     let ran = outcome.as_ref().is_some_and(|outcome| outcome.end == End::Exited);
     let result: Option<Value> = result.and_then(|text| serde_json::from_str(&text).ok());
     InvocationBody {
@@ -182,6 +193,7 @@ pub fn invocation(invocation: Invocation, stdout: String, stderr: String) -> Inv
         stderr,
         outcome,
         created_at: instant::text(created_at),
+        due_at: due_at.map(instant::text),
         started_at: started_at.map(instant::text),
         changed_at: instant::text(changed_at),
     }

@@ -39,7 +39,7 @@ pub fn verb(verb: &dyn Verb) -> VerbBody {
 /// 500 when a plan has no JSON form, which the runtime would have refused.
 pub fn preview(verb: String, preview: Preview) -> Result<PlanPreview, Problem> {
     let Preview { effect, resolution, plans } = preview;
-    let (targets, excluded) = views::command::resolved(resolution);
+    let (targets, excluded) = views::command::resolved(&resolution);
     let plans = plans.into_iter().map(|(profile, plan, agents)| profile_plan(profile, plan, agents));
     Ok(PlanPreview {
         verb,

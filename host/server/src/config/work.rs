@@ -60,11 +60,17 @@ impl Default for AgentManagement {
 pub struct Command {
     /// Attempts one agent runs at once.
     pub agent_concurrency: u32,
+    /// Attempts that all agents of this host run at once.
+    pub max_running: usize,
+    /// Invocations of one agent that are not over; past it submissions are refused.
+    pub max_waiting_per_agent: u64,
+    /// Invocations of all agents that are not over; past it submissions are refused.
+    pub max_waiting: u64,
 }
 
 impl Default for Command {
     fn default() -> Command {
-        Command { agent_concurrency: 4 }
+        Command { agent_concurrency: 4, max_running: 20_000, max_waiting_per_agent: 100_000, max_waiting: 1_000_000 }
     }
 }
 
@@ -96,6 +102,15 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
     }
     if config.command.agent_concurrency == 0 || config.command.agent_concurrency > 1_000 {
         return wrong("command.agent_concurrency", "1 to 1000");
+    }
+    if !(1..=1_000_000).contains(&config.command.max_running) {
+        return wrong("command.max_running", "1 to 1000000");
+    }
+    if !(1..=10_000_000).contains(&config.command.max_waiting_per_agent) {
+        return wrong("command.max_waiting_per_agent", "1 to 10000000");
+    }
+    if !(1..=10_000_000).contains(&config.command.max_waiting) {
+        return wrong("command.max_waiting", "1 to 10000000");
     }
     if config.telemetry.interval_ms != 0 && config.telemetry.interval_ms < 1_000 {
         return wrong("telemetry.interval_ms", "0 for none, else at least 1000");

@@ -2,31 +2,36 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::time::Duration;
 
-use domain::attempt::State;
+use domain::attempt::{Reason, State};
 use domain::event::What;
-use plan::id::{AgentId, CommandId};
+use plan::id::{AgentId, AttemptKey, CommandId};
 use ports::commands::{Advance, Advanced, Chunk};
+use ports::error::StoreError;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::failure::Failure;
+use super::history::{self, Followed};
 use super::micros::micros;
 use super::output::{self, Numbered};
 use super::plain;
 use super::rows::{self, Cells};
+use crate::again::{Next, Retrying};
 use crate::fold::Standing;
 use crate::intake::Entry;
 use crate::job::Reply;
 use crate::rollup::Rollup;
 use crate::staged::Staged;
-use crate::text;
+use crate::{terms, text};
 
 /// Where the attempts stand. Their rows and those of their commands are locked, in the order of their
 /// ids, so that hosts that lock the same rows never wait for each other in a circle; what comes back is
 /// the latest there is, also when another host had to be waited for.
 pub(super) const STANDING: &str = "select w.command_id, w.agent_id, i.attempt, i.state, i.reason, i.started_at, c.status, \
-     c.counts::text from unnest($1::uuid[], $2::uuid[]) as w (command_id, agent_id) \
+     c.counts::text, case when c.max_retries > 0 then c.terms::text end, c.created_at, c.run_timeout_ms, \
+     i.cancel_requested_at is not null from unnest($1::uuid[], $2::uuid[]) as w (command_id, agent_id) \
      join invocations i on i.command_id = w.command_id and i.agent_id = w.agent_id \
      join commands c on c.id = i.command_id \
      order by w.command_id, w.agent_id for no key update of i, c";
@@ -53,6 +58,20 @@ struct Slot {
     /// Where its command's rollup is.
     of: usize,
     standing: Standing,
+    retrying: Option<Retrying>,
+    /// The attempt after this one.
+    next: Option<Next>,
+}
+
+impl Slot {
+    fn key(&self) -> AttemptKey {
+        AttemptKey { command: self.command, number: self.attempt }
+    }
+
+    /// Where the invocation stands: between two attempts it is held.
+    fn state(&self) -> State {
+        if self.next.is_some() { State::Held } else { self.standing.state }
+    }
 }
 
 /// One command in this batch.
@@ -84,24 +103,30 @@ pub(super) async fn apply<'a>(
     let place: HashMap<(CommandId, AgentId), usize> =
         slots.iter().enumerate().map(|(at, slot)| ((slot.command, slot.agent), at)).collect();
 
-    let answers: Vec<Option<Advanced>> = advances
-        .iter()
-        .map(|(advance, _)| {
-            let slot = &mut slots[*place.get(&(advance.key.command, advance.agent))?];
-            // Only the latest attempt is inline; an attempt beyond it does not exist. A copy is folded in, for
-            // this transaction may have to be tried again.
-            (slot.attempt == advance.key.number).then(|| slot.standing.apply(&mut advance.clone()))
-        })
-        .collect();
+    let mut answers: Vec<Option<Advanced>> = Vec::with_capacity(advances.len());
+    for (advance, _) in advances {
+        let slot = place.get(&(advance.key.command, advance.agent)).map(|at| &mut slots[*at]);
+        answers.push(match slot {
+            // A copy is folded in, for this transaction may have to be tried again.
+            Some(slot) if slot.attempt == advance.key.number => Some(slot.standing.apply(&mut advance.clone())),
+            Some(slot) if slot.attempt > advance.key.number => history::amend(tx, advance, staged).await?,
+            // An attempt beyond the latest does not exist.
+            Some(_) | None => None,
+        });
+    }
 
     let latest = |command: CommandId, agent: AgentId| place.get(&(command, agent)).map(|at| slots[*at].attempt);
     let cut = output::cut(tx, chunks, latest).await?;
     slots.retain(|slot| slot.standing.changed());
-    for Slot { of, standing, .. } in &slots {
+    for slot in &mut slots {
+        slot.next = slot.retrying.as_ref().and_then(|retrying| retrying.next(slot.key(), slot.agent, &slot.standing));
+    }
+    for slot in &slots {
+        let Slot { of, standing, .. } = slot;
         let parent = &mut parents[*of];
         parent.moved = true;
-        parent.ended |= standing.state.is_terminal();
-        parent.rollup.shift(standing.was(), standing.state, standing.changed_at);
+        parent.ended |= slot.state().is_terminal();
+        parent.rollup.shift(standing.was(), slot.state(), standing.changed_at);
         if let Some(at) = standing.started_at {
             parent.rollup.started(at);
         }
@@ -114,9 +139,15 @@ pub(super) async fn apply<'a>(
     stage_statuses(&parents, |parent| !parent.ended, staged);
     let numbered = cut.stage(staged);
     stage_states(&slots, State::is_terminal, staged);
+    stage_next(&slots, staged);
     stage_statuses(&parents, |parent| parent.ended, staged);
 
     write_slots(tx, &slots).await?;
+    let followed = slots.iter().filter_map(|slot| {
+        let Slot { command, agent, standing, next, .. } = slot;
+        Some(Followed { command: *command, agent: *agent, standing, next: (*next)? })
+    });
+    history::follow(tx, &followed.collect::<Vec<_>>()).await?;
     write_parents(tx, &parents).await?;
     Ok((answers, numbered))
 }
@@ -139,9 +170,21 @@ async fn standing(tx: &mut PgConnection, wanted: &[(CommandId, AgentId)]) -> Res
             let rollup = Rollup::new(counts, status);
             parents.push(Parent { id: command, rollup, moved: false, ended: false });
         }
-        slots.push(Slot { command, agent, attempt, of: parents.len() - 1, standing });
+        let retrying = retrying(&mut cells)?;
+        slots.push(Slot { command, agent, attempt, of: parents.len() - 1, standing, retrying, next: None });
     }
     Ok((slots, parents))
+}
+
+/// What the command says about trying again, if it does.
+fn retrying(cells: &mut Cells<'_>) -> Result<Option<Retrying>, StoreError> {
+    let Some(terms) = cells.read_some(terms::parse)? else { return Ok(None) };
+    Ok(Some(Retrying {
+        terms,
+        created_at: cells.time()?,
+        run_timeout: Duration::from_millis(cells.number()?),
+        cancel_requested: cells.take()?,
+    }))
 }
 
 fn stage_states(slots: &[Slot], which: impl Fn(State) -> bool, staged: &mut Staged) {
@@ -152,6 +195,15 @@ fn stage_states(slots: &[Slot], which: impl Fn(State) -> bool, staged: &mut Stag
                 What::State { command: *command, agent: *agent, attempt: *attempt, state: *state, reason: *reason };
             staged.event(*changed_at, what);
         }
+    }
+}
+
+/// The attempts that follow.
+fn stage_next(slots: &[Slot], staged: &mut Staged) {
+    for Slot { command, agent, attempt, standing, .. } in slots.iter().filter(|slot| slot.next.is_some()) {
+        let (state, reason) = (State::Held, Some(Reason::Retry));
+        let what = What::State { command: *command, agent: *agent, attempt: attempt + 1, state, reason };
+        staged.event(standing.changed_at, what);
     }
 }
 

@@ -6,41 +6,45 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use domain::attempt::{Reason, State};
 use domain::audit::Entry;
-use domain::command::{Command, CommandView, Counts, Invocation, NewInvocation, Status};
+use domain::command::{Attempt, Command, CommandView, Counts, Invocation, NewInvocation, Status};
 use domain::event::What;
+use domain::rollout::Share;
 use domain::time::Timestamp;
 use plan::envelope::SignedEnvelope;
 use plan::id::{AgentId, AttemptKey, CommandId};
 use plan::outcome::Stream;
-use ports::commands::{Advance, Advanced, Chunk, CommandFilter, Commands, Due, NewCommand, Open, Page};
+use ports::commands::{Advance, Advanced, Chunk, CommandFilter, Commands, Due, Group, NewCommand, Open, Page};
 use ports::error::StoreError;
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use super::failure::Failure;
 use super::micros::micros;
-use super::{PostgresStore, list};
+use super::{PostgresStore, list, replies};
 use crate::job::{Job, Reply};
 use crate::staged::Staged;
-use crate::text;
+use crate::{terms, text};
 
 const COMMANDS: &str = "insert into commands (id, correlation_id, verb, status, priority, created_at, start_by, \
-     run_timeout_ms, counts, plugin, plugin_version, plugin_digest, actor, traceparent, summary, target, args, agent_targets) \
+     run_timeout_ms, counts, plugin, plugin_version, plugin_digest, actor, traceparent, summary, target, args, agent_targets, \
+     max_retries, parent_id, terms) \
      select n.id, n.correlation_id, n.verb, n.status, n.priority, n.created_at, n.start_by, n.run_timeout_ms, \
      n.counts::jsonb, n.plugin, n.plugin_version, n.plugin_digest, jsonb_build_object('name', n.submitter), n.traceparent, \
-     n.summary, n.target::jsonb, n.args::jsonb, array(select jsonb_array_elements_text(n.agent_targets::jsonb)) \
+     n.summary, n.target::jsonb, n.args::jsonb, array(select jsonb_array_elements_text(n.agent_targets::jsonb)), \
+     n.max_retries, n.parent_id, n.terms::jsonb \
      from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], \
      $8::bigint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], \
-     $17::text[], $18::text[]) as n (id, correlation_id, verb, status, priority, created_at, start_by, run_timeout_ms, \
-     counts, plugin, plugin_version, plugin_digest, submitter, traceparent, summary, target, args, agent_targets)";
+     $17::text[], $18::text[], $19::integer[], $20::uuid[], $21::text[]) as n (id, correlation_id, verb, status, priority, created_at, start_by, run_timeout_ms, \
+     counts, plugin, plugin_version, plugin_digest, submitter, traceparent, summary, target, args, agent_targets, max_retries, \
+     parent_id, terms)";
 const SITES: &str = "insert into command_sites (site, command_id) select * from unnest($1::text[], $2::uuid[])";
-const INVOCATIONS: &str = "insert into invocations (command_id, agent_id, attempt, state, priority_rank, start_by, \
+const INVOCATIONS: &str = "insert into invocations (command_id, agent_id, attempt, state, reason, turn, start_by, \
      created_at, changed_at, agent_name, site, signature, signed) \
-     select n.command_id, n.agent_id, 1, 'queued', n.priority_rank, n.start_by, n.created_at, n.created_at, n.agent_name, \
+     select n.command_id, n.agent_id, 1, n.state, n.reason, n.turn, n.start_by, n.created_at, n.created_at, n.agent_name, \
      n.site, n.signature, n.signed \
-     from unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[], \
-     $8::text[], $9::text[]) \
-     as n (command_id, agent_id, priority_rank, start_by, created_at, agent_name, site, signature, signed)";
+     from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[], \
+     $8::text[], $9::text[], $10::text[], $11::text[]) \
+     as n (command_id, agent_id, turn, start_by, created_at, agent_name, site, signature, signed, state, reason)";
 
 /// Stores commands, all by the same few statements. On a conflict nothing says whose it was: the
 /// transaction has to be rolled back and [`insert_apart`] tried.
@@ -86,7 +90,7 @@ pub(super) async fn insert_apart(
 pub(super) fn stage(accepts: &[(NewCommand, Reply<()>)], results: &[Result<(), StoreError>], staged: &mut Staged) {
     for ((new, _), result) in accepts.iter().zip(results) {
         if result.is_ok() {
-            let counts = all_queued(new);
+            let counts = counts_of(new);
             let status = What::Status { command: new.command.id, status: Status::of(&counts), counts };
             staged.event(new.command.created_at, status);
             staged.audit(new.audit.clone());
@@ -94,15 +98,15 @@ pub(super) fn stage(accepts: &[(NewCommand, Reply<()>)], results: &[Result<(), S
     }
 }
 
-fn all_queued(new: &NewCommand) -> Counts {
-    let mut counts = Counts::default();
-    counts.add(State::Queued, u32::try_from(new.invocations.len()).unwrap_or(u32::MAX));
-    counts
+fn counts_of(new: &NewCommand) -> Counts {
+    new.invocations.iter().map(NewInvocation::state).collect()
 }
 
 fn explain(message: &str, command: &Command) -> String {
     let id = command.id;
-    if message.contains("foreign key") {
+    if message.contains("idempotency") {
+        "a reply is kept under this key already".to_owned()
+    } else if message.contains("foreign key") {
         format!("command `{id}` names an agent that is not enrolled")
     } else if message.contains("duplicate key") {
         format!("command `{id}` is stored already, or names an agent twice ({message})")
@@ -116,7 +120,7 @@ async fn insert_rows(tx: &mut PgConnection, new: &[&NewCommand]) -> Result<(), s
         return Ok(());
     }
     let of = |read: fn(&Command) -> &str| -> Vec<&str> { new.iter().map(|new| read(&new.command)).collect() };
-    let counts: Vec<Counts> = new.iter().map(|new| all_queued(new)).collect();
+    let counts: Vec<Counts> = new.iter().map(|new| counts_of(new)).collect();
     let names = |new: &&NewCommand| {
         let names: Vec<&str> = new.invocations.iter().map(|invocation| invocation.agent_name.as_str()).collect();
         text::json(&names)
@@ -140,6 +144,9 @@ async fn insert_rows(tx: &mut PgConnection, new: &[&NewCommand]) -> Result<(), s
         .bind(of(|command| &command.target))
         .bind(of(|command| &command.args))
         .bind(new.iter().map(names).collect::<Vec<_>>())
+        .bind(new.iter().map(|new| retries(&new.command)).collect::<Vec<_>>())
+        .bind(new.iter().map(|new| new.command.parent.map(|parent| parent.0)).collect::<Vec<_>>())
+        .bind(new.iter().map(|new| terms::text_of(&new.command.terms)).collect::<Vec<_>>())
         .execute(&mut *tx)
         .await?;
 
@@ -157,16 +164,23 @@ async fn insert_rows(tx: &mut PgConnection, new: &[&NewCommand]) -> Result<(), s
     sqlx::query(INVOCATIONS)
         .bind(all.iter().map(|(command, _)| command.id.0).collect::<Vec<_>>())
         .bind(all.iter().map(|(_, invocation)| invocation.agent.0).collect::<Vec<_>>())
-        .bind(all.iter().map(|(command, _)| i16::from(command.priority.rank())).collect::<Vec<_>>())
+        .bind(all.iter().map(|(command, _)| command.priority.turn(command.created_at)).collect::<Vec<_>>())
         .bind(all.iter().map(|(command, _)| micros(command.start_by)).collect::<Vec<_>>())
         .bind(all.iter().map(|(command, _)| micros(command.created_at)).collect::<Vec<_>>())
         .bind(of(|invocation| &invocation.agent_name))
         .bind(of(|invocation| &invocation.site))
         .bind(of(|invocation| &invocation.envelope.signature))
         .bind(of(|invocation| &invocation.envelope.signed))
-        .execute(tx)
+        .bind(of(|invocation| invocation.state().as_str()))
+        .bind(all.iter().map(|(_, one)| one.reason().map(|reason| reason.as_str())).collect::<Vec<_>>())
+        .execute(&mut *tx)
         .await?;
-    Ok(())
+    replies::insert(tx, new.iter().filter_map(|new| new.once.as_ref())).await
+}
+
+/// Attempts after the first.
+fn retries(command: &Command) -> i32 {
+    i32::try_from(command.terms.retry.max_attempts.saturating_sub(1)).unwrap_or(i32::MAX)
 }
 
 #[async_trait]
@@ -226,6 +240,18 @@ impl Commands for PostgresStore {
 
     async fn invocation(&self, command: CommandId, agent: AgentId) -> Result<Option<Invocation>, StoreError> {
         self.one_invocation(command, agent).await
+    }
+
+    async fn attempts(&self, command: CommandId, agent: AgentId) -> Result<Vec<Attempt>, StoreError> {
+        self.attempts_of(command, agent).await
+    }
+
+    async fn rollup(&self, command: CommandId) -> Result<Vec<Share>, StoreError> {
+        self.shares_of(command).await
+    }
+
+    async fn groups(&self, command: CommandId, by: &[String], limit: u32) -> Result<Vec<Group>, StoreError> {
+        self.grouped(command, by, limit).await
     }
 
     async fn due(&self, agent: AgentId, limit: u32) -> Result<Vec<Due>, StoreError> {

@@ -25,7 +25,7 @@ pub(super) fn due(agent: AgentId, limit: u32) -> Statement {
     let text = format!(
         "select {}, {} from invocations i join commands c on c.id = i.command_id \
          where i.agent_id = $1 and i.state = 'queued' and i.cancel_requested_at is null \
-         order by i.priority_rank, i.command_id limit $2",
+         order by i.turn, i.command_id limit $2",
         rows::DUE,
         rows::COMMAND
     );
@@ -35,7 +35,7 @@ pub(super) fn due(agent: AgentId, limit: u32) -> Statement {
 /// What an agent has that is not over.
 pub(super) fn open(agent: AgentId) -> Statement {
     let text = format!(
-        "select {} from invocations i where i.agent_id = $1 and {IS_OPEN} order by i.priority_rank, i.command_id",
+        "select {} from invocations i where i.agent_id = $1 and {IS_OPEN} order by i.turn, i.command_id",
         rows::OPEN
     );
     Statement::new(text).bind(agent.0)

@@ -3,14 +3,16 @@
 //! [`open`] gives the handle and the [`Writer`]; the handle answers reads from a pool and queues writes,
 //! and nothing is written until somebody runs the writer.
 //!
-//! While the server is away every caller is answered within [`ANSWER_WITHIN`]; what nobody waits for
+//! While the server is away every caller is answered within `ANSWER_WITHIN`; what nobody waits for
 //! stays queued, within the bounds of the queue, and is written when the server is back.
 
 mod advance;
 mod agents;
 mod commands;
 mod failure;
+mod delivery;
 mod held;
+mod history;
 mod invocations;
 mod journal;
 mod line;
@@ -20,6 +22,7 @@ mod open;
 mod output;
 mod plain;
 mod read;
+mod replies;
 mod rows;
 mod tokens;
 mod users;

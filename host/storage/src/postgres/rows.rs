@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::micros::Micros;
 use super::plain;
-use crate::text;
+use crate::{terms, text};
 
 /// One row read from left to right.
 pub(super) struct Cells<'r> {
@@ -94,6 +94,11 @@ impl<'r> Cells<'r> {
     /// The next cell, `jsonb` as text, in its compact form.
     pub fn compact(&mut self) -> Result<String, StoreError> {
         self.take().map(plain::compact)
+    }
+
+    /// As [`compact`](Self::compact), for a cell that may be empty.
+    pub fn compact_if_any(&mut self) -> Result<Option<String>, StoreError> {
+        Ok(self.take::<Option<&'r str>>()?.map(plain::compact))
     }
 
     /// The next cell, a `bigint` that fits `T`.
@@ -174,8 +179,8 @@ pub(super) fn stream(cells: &mut Cells<'_>) -> Result<Stream, StoreError> {
 
 /// Columns of [`command`], of `commands c`.
 pub(super) const COMMAND: &str = "c.id, c.correlation_id, c.verb, c.priority, c.created_at, c.start_by, \
-     c.run_timeout_ms, c.plugin, c.plugin_version, c.plugin_digest, c.actor ->> 'name', c.traceparent, c.summary, \
-     c.target::text, c.args::text";
+     c.run_timeout_ms, c.parent_id, c.plugin, c.plugin_version, c.plugin_digest, c.actor ->> 'name', c.traceparent, c.summary, \
+     c.target::text, c.terms::text, c.args::text";
 
 pub(super) fn command(cells: &mut Cells<'_>) -> Result<Command, StoreError> {
     Ok(Command {
@@ -186,6 +191,7 @@ pub(super) fn command(cells: &mut Cells<'_>) -> Result<Command, StoreError> {
         created_at: cells.time()?,
         start_by: cells.time()?,
         run_timeout_ms: cells.number()?,
+        parent: cells.take::<Option<Uuid>>()?.map(CommandId),
         plugin: cells.take()?,
         plugin_version: cells.take()?,
         plugin_digest: cells.take()?,
@@ -193,12 +199,13 @@ pub(super) fn command(cells: &mut Cells<'_>) -> Result<Command, StoreError> {
         traceparent: cells.take()?,
         summary: cells.take()?,
         target: cells.compact()?,
+        terms: cells.read(terms::parse)?,
         args: cells.compact()?,
     })
 }
 
 /// Columns of [`view`] after those of [`COMMAND`].
-pub(super) const VIEW: &str = "c.status, c.counts::text, c.completed_at";
+pub(super) const VIEW: &str = "c.status, c.counts::text, c.completed_at, c.error_message";
 
 pub(super) fn view(row: &PgRow) -> Result<CommandView, StoreError> {
     let mut cells = Cells::new(row, "commands");
@@ -207,12 +214,13 @@ pub(super) fn view(row: &PgRow) -> Result<CommandView, StoreError> {
         status: status(&mut cells)?,
         counts: counts(&mut cells)?,
         completed_at: cells.time_if_any()?,
+        halted: cells.take()?,
     })
 }
 
 /// Columns of [`invocation`], of `invocations i`.
 pub(super) const INVOCATION: &str = "i.command_id, i.agent_id, i.agent_name, i.site, i.attempt, i.state, i.reason, \
-     i.message, i.cancel_requested_at, i.created_at, i.started_at, i.changed_at, i.summary, i.parse_fault, \
+     i.message, i.cancel_requested_at, i.created_at, i.due_at, i.started_at, i.changed_at, i.summary, i.parse_fault, \
      i.outcome::text, i.result::text";
 
 pub(super) fn invocation(row: &PgRow) -> Result<Invocation, StoreError> {
@@ -229,6 +237,7 @@ pub(super) fn invocation(row: &PgRow) -> Result<Invocation, StoreError> {
         message: cells.take()?,
         cancel_requested_at: cells.time_if_any()?,
         created_at: cells.time()?,
+        due_at: cells.time_if_any()?,
         started_at: cells.time_if_any()?,
         changed_at: cells.time()?,
         summary: cells.take()?,
@@ -238,16 +247,17 @@ pub(super) fn invocation(row: &PgRow) -> Result<Invocation, StoreError> {
     })
 }
 
-/// Columns of [`due`] before those of [`COMMAND`], of `invocations i`.
-pub(super) const DUE: &str = "i.command_id, i.agent_id, i.attempt, i.signed, i.signature";
+/// Columns of [`due`] before those of [`COMMAND`], of `invocations i` and `commands c`.
+pub(super) const DUE: &str = "i.command_id, i.agent_id, i.attempt, i.start_by, c.error_message is not null, i.signed, \
+     i.signature";
 
 pub(super) fn due(row: &PgRow) -> Result<Due, StoreError> {
     let mut cells = Cells::new(row, "invocations");
     let (_, agent) = cells.pair()?;
-    let attempt = cells.attempt()?;
+    let (attempt, start_by, halted) = (cells.attempt()?, cells.time()?, cells.take()?);
     let envelope = SignedEnvelope { signed: cells.take()?, signature: cells.take()? };
     cells.table = "commands";
-    Ok(Due { command: Arc::new(command(&mut cells)?), agent, attempt, envelope })
+    Ok(Due { command: Arc::new(command(&mut cells)?), agent, attempt, start_by, halted, envelope })
 }
 
 /// Columns of [`open`], of `invocations i`.

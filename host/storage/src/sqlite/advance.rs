@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::time::Duration;
 
 use domain::attempt::{Reason, State};
 use domain::command::Status;
 use domain::event::What;
 use domain::time::Timestamp;
-use plan::id::{AgentId, CommandId};
+use plan::id::{AgentId, AttemptKey, CommandId};
 use ports::commands::{Advance, Advanced, Chunk};
 use ports::error::StoreError;
 use serde::Deserialize;
@@ -15,14 +16,16 @@ use sqlx::SqliteConnection;
 
 use super::bulk::Bulk;
 use super::failure::Failure;
+use super::history::{self, Followed};
 use super::output::{self, Streams};
 use super::rows::{self, Cells};
+use crate::again::{Next, Retrying};
 use crate::fold::Standing;
 use crate::intake::Entry;
 use crate::job::Reply;
 use crate::rollup::Rollup;
 use crate::staged::Staged;
-use crate::text;
+use crate::{terms, text};
 
 /// Answers with one row of JSON a piece: every row that comes back wakes the writer once, and a batch
 /// that asks for hundreds would be woken hundreds of times.
@@ -30,7 +33,8 @@ static STANDING: Bulk = Bulk::new(
     "with wanted (place, command_id, agent_id) as (values",
     "(?, ?, ?)",
     ") select json_group_array(json_array(w.place, i.id, i.attempt, i.state, i.reason, i.started_at, c.rowid, c.status, \
-     c.counts)) from wanted w \
+     c.counts, case when c.max_retries > 0 then c.terms end, c.created_at, c.run_timeout_ms, \
+     i.cancel_requested_at is not null)) from wanted w \
      cross join invocations i on i.command_id = w.command_id and i.agent_id = w.agent_id \
      cross join commands c on c.id = i.command_id",
 );
@@ -58,6 +62,20 @@ struct Slot {
     /// Where its command's rollup is.
     of: usize,
     standing: Standing,
+    retrying: Option<Retrying>,
+    /// The attempt after this one.
+    next: Option<Next>,
+}
+
+impl Slot {
+    fn key(&self) -> AttemptKey {
+        AttemptKey { command: self.command, number: self.attempt }
+    }
+
+    /// Where the invocation stands: between two attempts it is held.
+    fn state(&self) -> State {
+        if self.next.is_some() { State::Held } else { self.standing.state }
+    }
 }
 
 /// One command in this batch.
@@ -91,23 +109,29 @@ pub(super) async fn apply(
     let place: HashMap<(CommandId, AgentId), usize> =
         slots.iter().enumerate().map(|(at, slot)| ((slot.command, slot.agent), at)).collect();
 
-    let answers: Vec<Option<Advanced>> = advances
-        .iter_mut()
-        .map(|(advance, _)| {
-            let slot = &mut slots[*place.get(&(advance.key.command, advance.agent))?];
-            // Only the latest attempt is inline; an attempt beyond it does not exist.
-            (slot.attempt == advance.key.number).then(|| slot.standing.apply(advance))
-        })
-        .collect();
+    let mut answers: Vec<Option<Advanced>> = Vec::with_capacity(advances.len());
+    for (advance, _) in advances {
+        let slot = place.get(&(advance.key.command, advance.agent)).map(|at| &mut slots[*at]);
+        answers.push(match slot {
+            Some(slot) if slot.attempt == advance.key.number => Some(slot.standing.apply(advance)),
+            Some(slot) if slot.attempt > advance.key.number => history::amend(tx, advance, staged).await?,
+            // An attempt beyond the latest does not exist.
+            Some(_) | None => None,
+        });
+    }
 
     let latest = |command: CommandId, agent: AgentId| place.get(&(command, agent)).map(|at| slots[*at].attempt);
     let cut = output::cut(tx, chunks, streams, latest).await?;
     slots.retain(|slot| slot.standing.changed());
-    for Slot { of, standing, .. } in &slots {
+    for slot in &mut slots {
+        slot.next = slot.retrying.as_ref().and_then(|retrying| retrying.next(slot.key(), slot.agent, &slot.standing));
+    }
+    for slot in &slots {
+        let Slot { of, standing, .. } = slot;
         let parent = &mut parents[*of];
         parent.moved = true;
-        parent.ended |= standing.state.is_terminal();
-        parent.rollup.shift(standing.was(), standing.state, standing.changed_at);
+        parent.ended |= slot.state().is_terminal();
+        parent.rollup.shift(standing.was(), slot.state(), standing.changed_at);
         if let Some(at) = standing.started_at {
             parent.rollup.started(at);
         }
@@ -120,10 +144,16 @@ pub(super) async fn apply(
     stage_statuses(&parents, |parent| !parent.ended, staged);
     let numbered = cut.stage(staged);
     stage_states(&slots, State::is_terminal, staged);
+    stage_next(&slots, staged);
     stage_statuses(&parents, |parent| parent.ended, staged);
 
     output::insert(tx, &numbered).await?;
     write_slots(tx, &slots).await?;
+    let followed = slots.iter().filter_map(|slot| {
+        let Slot { row, standing, next, .. } = slot;
+        Some(Followed { row: *row, standing, next: (*next)? })
+    });
+    history::follow(tx, &followed.collect::<Vec<_>>()).await?;
     write_parents(tx, &parents).await?;
     Ok((answers, numbered.refused))
 }
@@ -144,6 +174,12 @@ struct Found<'a> {
     status: Cow<'a, str>,
     #[serde(borrow)]
     counts: Cow<'a, str>,
+    /// Only of a command whose attempts may be followed by others.
+    #[serde(borrow)]
+    terms: Option<Cow<'a, str>>,
+    created_at: i64,
+    run_timeout_ms: u64,
+    cancel_requested: u8,
 }
 
 /// Where `wanted` stand; it is sorted, and what does not exist is left out.
@@ -174,7 +210,8 @@ async fn standing(
             }
             let standing = found.standing().map_err(unreadable)?;
             let (row, attempt) = (found.row, found.attempt);
-            slots.push(Slot { row, command, agent, attempt, of: parents.len() - 1, standing });
+            let retrying = found.retrying().map_err(unreadable)?;
+            slots.push(Slot { row, command, agent, attempt, of: parents.len() - 1, standing, retrying, next: None });
         }
     }
     Ok((slots, parents))
@@ -185,6 +222,16 @@ impl Found<'_> {
         let state = rows::word("state", State::parse)(&self.state)?;
         let reason = self.reason.as_deref().map(rows::word("reason", Reason::parse)).transpose()?;
         Ok(Standing::new(state, reason, self.started_at.map(Timestamp)))
+    }
+
+    fn retrying(&self) -> Result<Option<Retrying>, String> {
+        let Some(text) = &self.terms else { return Ok(None) };
+        Ok(Some(Retrying {
+            terms: terms::parse(text)?,
+            created_at: Timestamp(self.created_at),
+            run_timeout: Duration::from_millis(self.run_timeout_ms),
+            cancel_requested: self.cancel_requested != 0,
+        }))
     }
 
     fn parent(&self, id: CommandId) -> Result<Parent, String> {
@@ -202,6 +249,15 @@ fn stage_states(slots: &[Slot], which: impl Fn(State) -> bool, staged: &mut Stag
                 What::State { command: *command, agent: *agent, attempt: *attempt, state: *state, reason: *reason };
             staged.event(*changed_at, what);
         }
+    }
+}
+
+/// The attempts that follow.
+fn stage_next(slots: &[Slot], staged: &mut Staged) {
+    for Slot { command, agent, attempt, standing, .. } in slots.iter().filter(|slot| slot.next.is_some()) {
+        let (state, reason) = (State::Held, Some(Reason::Retry));
+        let what = What::State { command: *command, agent: *agent, attempt: attempt + 1, state, reason };
+        staged.event(standing.changed_at, what);
     }
 }
 

@@ -6,13 +6,14 @@ use std::ops::Range;
 use async_trait::async_trait;
 use domain::attempt::{Reason, State};
 use domain::audit::Entry;
-use domain::command::{Command, CommandView, Counts, Invocation, NewInvocation, Status};
+use domain::command::{Attempt, Command, CommandView, Counts, Invocation, NewInvocation, Status};
 use domain::event::What;
+use domain::rollout::Share;
 use domain::time::Timestamp;
 use plan::envelope::SignedEnvelope;
 use plan::id::{AgentId, AttemptKey, CommandId};
 use plan::outcome::Stream;
-use ports::commands::{Advance, Advanced, Chunk, CommandFilter, Commands, Due, NewCommand, Open, Page};
+use ports::commands::{Advance, Advanced, Chunk, CommandFilter, Commands, Due, Group, NewCommand, Open, Page};
 use ports::error::StoreError;
 use sqlx::{Connection as _, SqliteConnection};
 
@@ -20,22 +21,23 @@ use std::sync::atomic::Ordering;
 
 use super::bulk::Bulk;
 use super::failure::Failure;
-use super::{SqliteStore, list, rows};
+use super::{SqliteStore, list, replies, rows};
 use crate::job::{Job, Reply};
 use crate::staged::Staged;
-use crate::text;
+use crate::{terms, text};
 
 static COMMANDS: Bulk = Bulk::new(
-    "insert into commands (id, correlation_id, verb, status, priority, created_at, start_by, run_timeout_ms, counts, \
-     plugin, plugin_version, plugin_digest, actor, traceparent, summary, target, args, agent_targets) values",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "insert into commands (id, correlation_id, verb, status, priority, created_at, max_retries, start_by, run_timeout_ms, \
+     parent_id, counts, plugin, plugin_version, plugin_digest, actor, traceparent, summary, target, terms, args, \
+     agent_targets) values",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "",
 );
 static SITES: Bulk = Bulk::new("insert into command_sites (site, command_id) values", "(?, ?)", "");
 static INVOCATIONS: Bulk = Bulk::new(
-    "insert into invocations (command_id, agent_id, attempt, state, priority_rank, start_by, created_at, changed_at, \
+    "insert into invocations (command_id, agent_id, attempt, state, reason, turn, start_by, created_at, changed_at, \
      agent_name, site, signature, signed) values",
-    "(?, ?, 1, 'queued', ?, ?, ?, ?, ?, ?, ?, ?)",
+    "(?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "",
 );
 
@@ -74,7 +76,7 @@ pub(super) async fn insert_apart(
 pub(super) fn stage(accepts: &[(NewCommand, Reply<()>)], results: &[Result<(), StoreError>], staged: &mut Staged) {
     for ((new, _), result) in accepts.iter().zip(results) {
         if result.is_ok() {
-            let counts = all_queued(new);
+            let counts = counts_of(new);
             let status = What::Status { command: new.command.id, status: Status::of(&counts), counts };
             staged.event(new.command.created_at, status);
             staged.audit(new.audit.clone());
@@ -82,15 +84,15 @@ pub(super) fn stage(accepts: &[(NewCommand, Reply<()>)], results: &[Result<(), S
     }
 }
 
-fn all_queued(new: &NewCommand) -> Counts {
-    let mut counts = Counts::default();
-    counts.add(State::Queued, u32::try_from(new.invocations.len()).unwrap_or(u32::MAX));
-    counts
+fn counts_of(new: &NewCommand) -> Counts {
+    new.invocations.iter().map(NewInvocation::state).collect()
 }
 
 fn explain(message: &str, command: &Command) -> String {
     let id = command.id;
-    if message.contains("FOREIGN KEY") {
+    if message.contains("idempotency") {
+        "a reply is kept under this key already".to_owned()
+    } else if message.contains("FOREIGN KEY") {
         format!("command `{id}` names an agent that is not enrolled")
     } else {
         format!("command `{id}` is stored already, or names an agent twice ({message})")
@@ -113,12 +115,14 @@ async fn insert_rows(tx: &mut SqliteConnection, new: &[&NewCommand]) -> Result<(
                 created_at,
                 start_by,
                 run_timeout_ms,
+                terms: command_terms,
+                parent,
                 summary,
                 correlation_id,
                 traceparent,
             } = &*new.command;
             let names: Vec<&str> = new.invocations.iter().map(|invocation| invocation.agent_name.as_str()).collect();
-            let counts = all_queued(new);
+            let counts = counts_of(new);
             values
                 .put(id.0)
                 .text(correlation_id.as_str())
@@ -126,8 +130,10 @@ async fn insert_rows(tx: &mut SqliteConnection, new: &[&NewCommand]) -> Result<(
                 .text(Status::of(&counts).as_str())
                 .text(priority.as_str())
                 .put(created_at.0)
+                .put(i64::from(command_terms.retry.max_attempts) - 1)
                 .put(start_by.0)
                 .put(i64::try_from(*run_timeout_ms).unwrap_or(i64::MAX))
+                .put(parent.map(|parent| parent.0))
                 .put(text::counts_text(&counts))
                 .text(plugin.as_str())
                 .text(plugin_version.as_str())
@@ -136,6 +142,7 @@ async fn insert_rows(tx: &mut SqliteConnection, new: &[&NewCommand]) -> Result<(
                 .text_if_any(traceparent.as_deref())
                 .text(summary.as_str())
                 .text(target.as_str())
+                .put(terms::text_of(command_terms))
                 .text(args.as_str())
                 .put(text::json(&names));
         })
@@ -152,11 +159,13 @@ async fn insert_rows(tx: &mut SqliteConnection, new: &[&NewCommand]) -> Result<(
         new.iter().flat_map(|new| new.invocations.iter().map(|invocation| (&*new.command, invocation))).collect();
     INVOCATIONS
         .execute(tx, &invocations, |(command, invocation), values| {
-            let NewInvocation { agent, agent_name, site, envelope } = invocation;
+            let NewInvocation { agent, agent_name, site, envelope, held: _ } = invocation;
             values
                 .put(command.id.0)
                 .put(agent.0)
-                .put(i64::from(command.priority.rank()))
+                .text(invocation.state().as_str())
+                .text_if_any(invocation.reason().map(|reason| reason.as_str()))
+                .put(command.priority.turn(command.created_at))
                 .put(command.start_by.0)
                 .put(command.created_at.0)
                 .put(command.created_at.0)
@@ -166,7 +175,7 @@ async fn insert_rows(tx: &mut SqliteConnection, new: &[&NewCommand]) -> Result<(
                 .text(envelope.signed.as_str());
         })
         .await?;
-    Ok(())
+    replies::insert(tx, new.iter().filter_map(|new| new.once.as_ref())).await
 }
 
 #[async_trait]
@@ -226,6 +235,18 @@ impl Commands for SqliteStore {
 
     async fn invocation(&self, command: CommandId, agent: AgentId) -> Result<Option<Invocation>, StoreError> {
         self.one_invocation(command, agent).await
+    }
+
+    async fn attempts(&self, command: CommandId, agent: AgentId) -> Result<Vec<Attempt>, StoreError> {
+        self.attempts_of(command, agent).await
+    }
+
+    async fn rollup(&self, command: CommandId) -> Result<Vec<Share>, StoreError> {
+        self.shares_of(command).await
+    }
+
+    async fn groups(&self, command: CommandId, by: &[String], limit: u32) -> Result<Vec<Group>, StoreError> {
+        self.grouped(command, by, limit).await
     }
 
     async fn due(&self, agent: AgentId, limit: u32) -> Result<Vec<Due>, StoreError> {

@@ -48,7 +48,7 @@ impl SqliteStore {
         let sql = format!(
             "select {}, {} from invocations i indexed by invocations_open cross join commands c on c.id = i.command_id \
              where i.agent_id = ? and i.is_open and i.state = 'queued' and i.cancel_requested_at is null \
-             order by i.priority_rank, i.command_id limit ?",
+             order by i.turn, i.command_id limit ?",
             rows::DUE,
             rows::COMMAND
         );
@@ -60,7 +60,7 @@ impl SqliteStore {
     pub(super) async fn open_of(&self, agent: AgentId) -> Result<Vec<Open>, StoreError> {
         let sql = format!(
             "select {} from invocations indexed by invocations_open where agent_id = ? and is_open \
-             order by priority_rank, command_id",
+             order by turn, command_id",
             rows::OPEN
         );
         let query = sqlx::query(AssertSqlSafe(sql)).bind(agent.0);

@@ -18,7 +18,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Decode, Row as _, Sqlite, Type};
 use uuid::Uuid;
 
-use crate::text;
+use crate::{terms, text};
 
 /// One row read from left to right.
 pub(super) struct Cells<'r> {
@@ -161,7 +161,8 @@ pub(super) fn stream(cells: &mut Cells<'_>) -> Result<Stream, StoreError> {
 
 /// Columns of [`command`], of `commands c`.
 pub(super) const COMMAND: &str = "c.id, c.correlation_id, c.verb, c.priority, c.created_at, c.start_by, \
-     c.run_timeout_ms, c.plugin, c.plugin_version, c.plugin_digest, c.actor, c.traceparent, c.summary, c.target, c.args";
+     c.run_timeout_ms, c.parent_id, c.plugin, c.plugin_version, c.plugin_digest, c.actor, c.traceparent, c.summary, c.target, c.terms, \
+     c.args";
 
 pub(super) fn command(cells: &mut Cells<'_>) -> Result<Command, StoreError> {
     Ok(Command {
@@ -172,6 +173,7 @@ pub(super) fn command(cells: &mut Cells<'_>) -> Result<Command, StoreError> {
         created_at: cells.time()?,
         start_by: cells.time()?,
         run_timeout_ms: cells.number()?,
+        parent: cells.take::<Option<Uuid>>()?.map(CommandId),
         plugin: cells.take()?,
         plugin_version: cells.take()?,
         plugin_digest: cells.take()?,
@@ -179,12 +181,13 @@ pub(super) fn command(cells: &mut Cells<'_>) -> Result<Command, StoreError> {
         traceparent: cells.take()?,
         summary: cells.take()?,
         target: cells.take()?,
+        terms: cells.read(terms::parse)?,
         args: cells.take()?,
     })
 }
 
 /// Columns of [`view`] after those of [`COMMAND`].
-pub(super) const VIEW: &str = "c.status, c.counts, c.completed_at";
+pub(super) const VIEW: &str = "c.status, c.counts, c.completed_at, c.error_message";
 
 pub(super) fn view(row: &SqliteRow) -> Result<CommandView, StoreError> {
     let mut cells = Cells::new(row, "commands");
@@ -193,12 +196,13 @@ pub(super) fn view(row: &SqliteRow) -> Result<CommandView, StoreError> {
         status: status(&mut cells)?,
         counts: counts(&mut cells)?,
         completed_at: cells.time_if_any()?,
+        halted: cells.take()?,
     })
 }
 
 /// Columns of [`invocation`], of `invocations i`.
 pub(super) const INVOCATION: &str = "i.command_id, i.agent_id, i.agent_name, i.site, i.attempt, i.state, i.reason, \
-     i.message, i.cancel_requested_at, i.created_at, i.started_at, i.changed_at, i.summary, i.parse_fault, i.outcome, \
+     i.message, i.cancel_requested_at, i.created_at, i.due_at, i.started_at, i.changed_at, i.summary, i.parse_fault, i.outcome, \
      i.result";
 
 pub(super) fn invocation(row: &SqliteRow) -> Result<Invocation, StoreError> {
@@ -215,6 +219,7 @@ pub(super) fn invocation(row: &SqliteRow) -> Result<Invocation, StoreError> {
         message: cells.take()?,
         cancel_requested_at: cells.time_if_any()?,
         created_at: cells.time()?,
+        due_at: cells.time_if_any()?,
         started_at: cells.time_if_any()?,
         changed_at: cells.time()?,
         summary: cells.take()?,
@@ -224,16 +229,17 @@ pub(super) fn invocation(row: &SqliteRow) -> Result<Invocation, StoreError> {
     })
 }
 
-/// Columns of [`due`] before those of [`COMMAND`], of `invocations i`.
-pub(super) const DUE: &str = "i.command_id, i.agent_id, i.attempt, i.signed, i.signature";
+/// Columns of [`due`] before those of [`COMMAND`], of `invocations i` and `commands c`.
+pub(super) const DUE: &str = "i.command_id, i.agent_id, i.attempt, i.start_by, c.error_message is not null, i.signed, \
+     i.signature";
 
 pub(super) fn due(row: &SqliteRow) -> Result<Due, StoreError> {
     let mut cells = Cells::new(row, "invocations");
     let (_, agent) = cells.pair()?;
-    let attempt = cells.number()?;
+    let (attempt, start_by, halted) = (cells.number()?, cells.time()?, cells.take()?);
     let envelope = SignedEnvelope { signed: cells.take()?, signature: cells.take()? };
     cells.table = "commands";
-    Ok(Due { command: Arc::new(command(&mut cells)?), agent, attempt, envelope })
+    Ok(Due { command: Arc::new(command(&mut cells)?), agent, attempt, start_by, halted, envelope })
 }
 
 /// Columns of [`open`], of `invocations`.

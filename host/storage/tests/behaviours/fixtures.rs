@@ -9,6 +9,7 @@ use domain::attempt::Event;
 use domain::audit::{Entry, Level};
 use domain::command::{Command, NewInvocation};
 use domain::priority::Priority;
+use domain::terms::Terms;
 use domain::time::Timestamp;
 use domain::verb::VerbName;
 use plan::envelope::SignedEnvelope;
@@ -110,6 +111,8 @@ pub fn command(machines: &[&Machine]) -> NewCommand {
         created_at: NOON,
         start_by: at(3600),
         run_timeout_ms: 60_000,
+        terms: Terms::default(),
+        parent: None,
         summary: "list containers".into(),
         correlation_id: format!("r-{id}"),
         traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
@@ -119,8 +122,14 @@ pub fn command(machines: &[&Machine]) -> NewCommand {
         agent_name: machine.name.clone(),
         site: machine.site.clone(),
         envelope: SignedEnvelope { signed: format!("signed-{}", machine.id), signature: "signature".into() },
+        held: false,
     });
-    NewCommand { command: Arc::new(command), invocations: invocations.collect(), audit: entry("command.submit") }
+    NewCommand {
+        command: Arc::new(command),
+        invocations: invocations.collect(),
+        audit: entry("command.submit"),
+        once: None,
+    }
 }
 
 /// The same with its intent changed.

@@ -9,6 +9,8 @@ pub mod journal;
 pub mod lists;
 pub mod output;
 pub mod queues;
+pub mod retrying;
+pub mod rolling;
 pub mod users;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,14 +20,22 @@ use domain::event::Event;
 use plan::id::CommandId;
 use ports::agents::Agents;
 use ports::commands::Commands;
+use ports::delivery::Delivery;
 use ports::journal::{Installation, Journal};
 use ports::live::{Heard, Live, Subscription};
+use ports::replies::Replies;
 use ports::users::Users;
 
 /// Everything a store answers.
-pub trait Store: Commands + Agents + Users + Journal + Installation + Clone + Send + Sync + 'static {}
+pub trait Store:
+    Commands + Delivery + Replies + Agents + Users + Journal + Installation + Clone + Send + Sync + 'static
+{
+}
 
-impl<T: Commands + Agents + Users + Journal + Installation + Clone + Send + Sync + 'static> Store for T {}
+impl<T: Commands + Delivery + Replies + Agents + Users + Journal + Installation + Clone + Send + Sync + 'static> Store
+    for T
+{
+}
 
 /// A fresh store and what it told its listeners.
 pub struct Ground<S> {
@@ -102,6 +112,17 @@ macro_rules! behaviours {
             queues::open_is_everything_that_is_not_over,
             queues::overdue_is_what_has_not_started_in_time,
             queues::abandoned_is_what_an_absent_agent_had,
+            retrying::an_attempt_that_is_tried_again_goes_into_history_and_the_command_stays_open,
+            retrying::what_is_due_again_comes_when_it_is_due_and_keeps_its_envelope,
+            retrying::the_last_attempt_settles_the_invocation,
+            retrying::a_late_report_amends_its_own_attempt_only,
+            retrying::what_was_asked_to_end_is_not_tried_again,
+            rolling::what_a_rollout_holds_is_not_due_until_it_is_let_go,
+            rolling::a_rollout_that_halts_skips_the_rest_and_says_why,
+            rolling::a_rollup_counts_by_site_state_and_reason,
+            rolling::results_are_grouped_whole_or_by_one_value,
+            rolling::the_backlog_is_what_is_not_over,
+            rolling::a_kept_reply_is_found_until_it_expires_and_is_stored_with_its_command,
             agents::a_join_token_lets_one_of_fifty_in,
             agents::a_token_that_is_wrong_revoked_or_expired_is_refused,
             agents::a_name_is_taken_for_ever,

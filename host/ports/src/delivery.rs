@@ -1,0 +1,42 @@
+//! What background work asks of the store: what is due again, what a rollout may let go, how much waits.
+//! Everything here looks at the rows and makes it so; asking twice does no harm.
+
+use async_trait::async_trait;
+use domain::rollout::Decision;
+use domain::time::Timestamp;
+use plan::id::{AgentId, CommandId};
+
+use crate::commands::{Due, Open};
+use crate::error::StoreError;
+
+/// Commands on their way.
+#[async_trait]
+pub trait Delivery: Send + Sync {
+    /// Attempts that are `held(retry)` and due by `now`, soonest first. Changes nothing.
+    async fn retries(&self, now: Timestamp, limit: u32) -> Result<Vec<Due>, StoreError>;
+
+    /// Commands that have invocations held by their rollout, by id, those after `after`.
+    async fn rolling(&self, after: Option<CommandId>, limit: u32) -> Result<Vec<CommandId>, StoreError>;
+
+    /// Tallies one command's invocations and does what [`domain::rollout::Rollout::decide`] says, in one
+    /// transaction: lets some go, by agent id, or halts: skips what is held, writes the cause on the command
+    /// so that nothing more of it is sent, and with `on_halt: cancel` records on what was sent that a cancel
+    /// was asked for. Durable on return.
+    async fn roll(&self, command: CommandId, now: Timestamp) -> Result<Rolled, StoreError>;
+
+    /// How many invocations of each agent are not over; agents with none left out.
+    async fn backlog(&self) -> Result<Vec<(AgentId, u64)>, StoreError>;
+}
+
+/// What came of a look at a rollout.
+#[derive(Clone, Debug)]
+pub struct Rolled {
+    /// What was decided and done.
+    pub decision: Decision,
+    /// Let go: now `queued`.
+    pub released: Vec<Due>,
+    /// It halted, and these still read `queued`: whoever owns their sessions knows whether they were sent.
+    pub unsent: Vec<Open>,
+    /// It halted and asks what was sent to end; recorded on these.
+    pub cancelled: Vec<Open>,
+}

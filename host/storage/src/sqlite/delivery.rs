@@ -1,0 +1,214 @@
+//! What background work asks: retries that are due, rollouts, rollups, how much waits.
+
+use async_trait::async_trait;
+use domain::attempt::Event;
+use domain::rollout::{Decision, OnHalt, Rollout, Share, Tally};
+use domain::time::Timestamp;
+use plan::id::{AgentId, AttemptKey, CommandId};
+use ports::commands::{Advance, Due, Group, Open};
+use ports::delivery::{Delivery, Rolled};
+use ports::error::StoreError;
+use sqlx::{AssertSqlSafe, SqliteConnection};
+
+use super::failure::Failure;
+use super::output::Streams;
+use super::rows::{self, Cells};
+use super::{SqliteStore, advance};
+use crate::staged::Staged;
+use crate::terms;
+
+const SHARES: &str = "select site, state, reason, count(*), max(changed_at) from invocations where command_id = ? \
+     group by site, state, reason order by site, state, reason";
+/// Names shown of a group.
+const NAMES: u32 = 20;
+
+fn shares(found: &[sqlx::sqlite::SqliteRow]) -> Result<Vec<Share>, StoreError> {
+    let share = |row| {
+        let mut cells = Cells::new(row, "invocations");
+        Ok(Share {
+            site: cells.take()?,
+            state: rows::state(&mut cells)?,
+            reason: rows::reason(&mut cells)?,
+            count: cells.number()?,
+            changed_at: cells.time()?,
+        })
+    };
+    found.iter().map(share).collect()
+}
+
+impl SqliteStore {
+    pub(super) async fn shares_of(&self, command: CommandId) -> Result<Vec<Share>, StoreError> {
+        let found = sqlx::query(SHARES).bind(command.0).fetch_all(&self.readers).await.map_err(Failure::from)?;
+        shares(&found)
+    }
+
+    pub(super) async fn grouped(
+        &self,
+        command: CommandId,
+        by: &[String],
+        limit: u32,
+    ) -> Result<Vec<Group>, StoreError> {
+        // `->` answers JSON text whatever stands there, and nothing where nothing does.
+        let value = by.iter().fold("result".to_owned(), |sql, _| format!("({sql} -> ?)"));
+        let sql = format!(
+            "select state, value, count(*), json_group_array(agent_name) filter (where place <= {NAMES}) from ( \
+                 select state, value, agent_name, \
+                     row_number() over (partition by state, value order by agent_name) as place from ( \
+                         select state, agent_name, {value} as value from invocations \
+                         where command_id = ? and not is_open)) \
+             group by state, value order by count(*) desc, state, value limit ?"
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for step in by {
+            query = query.bind(path(step));
+        }
+        let found = query.bind(command.0).bind(limit).fetch_all(&self.readers).await.map_err(Failure::from)?;
+        let group = |row| {
+            let mut cells = Cells::new(row, "invocations");
+            Ok(Group {
+                state: rows::state(&mut cells)?,
+                value: cells.take()?,
+                count: cells.number()?,
+                agents: cells.json()?,
+            })
+        };
+        found.iter().map(group).collect()
+    }
+}
+
+/// One step of a JSON Pointer as SQLite's path: a number is a place in a list.
+fn path(step: &str) -> String {
+    match step.parse::<u32>() {
+        Ok(place) => format!("$[{place}]"),
+        Err(_) => format!("$.\"{}\"", step.replace('"', "\\\"")),
+    }
+}
+
+#[async_trait]
+impl Delivery for SqliteStore {
+    async fn retries(&self, now: Timestamp, limit: u32) -> Result<Vec<Due>, StoreError> {
+        let sql = format!(
+            "select {}, {} from invocations i indexed by invocations_due cross join commands c on c.id = i.command_id \
+             where i.state = 'held' and i.reason = 'retry' and i.due_at <= ? order by i.due_at limit ?",
+            rows::DUE,
+            rows::COMMAND
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(now.0).bind(limit);
+        query.fetch_all(&self.readers).await.map_err(Failure::from)?.iter().map(rows::due).collect()
+    }
+
+    async fn rolling(&self, after: Option<CommandId>, limit: u32) -> Result<Vec<CommandId>, StoreError> {
+        let found = sqlx::query(
+            "select distinct command_id from invocations indexed by invocations_held \
+             where state = 'held' and reason = 'rollout' and command_id > ? order by command_id limit ?",
+        )
+        .bind(after.map_or_else(Vec::new, |after| after.0.as_bytes().to_vec()))
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(Failure::from)?;
+        found.iter().map(|row| Ok(CommandId(Cells::new(row, "invocations").id()?))).collect()
+    }
+
+    async fn roll(&self, command: CommandId, now: Timestamp) -> Result<Rolled, StoreError> {
+        self.cold(move |connection, staged| Box::pin(roll(connection, staged, command, now))).await
+    }
+
+    async fn backlog(&self) -> Result<Vec<(AgentId, u64)>, StoreError> {
+        let found = sqlx::query(
+            "select agent_id, count(*) from invocations indexed by invocations_open where is_open group by agent_id",
+        )
+        .fetch_all(&self.readers)
+        .await
+        .map_err(Failure::from)?;
+        let waiting = |row| {
+            let mut cells = Cells::new(row, "invocations");
+            Ok((AgentId(cells.id()?), cells.number()?))
+        };
+        found.iter().map(waiting).collect()
+    }
+}
+
+async fn roll(
+    tx: &mut SqliteConnection,
+    staged: &mut Staged,
+    command: CommandId,
+    now: Timestamp,
+) -> Result<Rolled, Failure> {
+    let mut rolled =
+        Rolled { decision: Decision::Done, released: Vec::new(), unsent: Vec::new(), cancelled: Vec::new() };
+    let Some(rollout) = rollout_of(tx, command).await? else { return Ok(rolled) };
+    let found = sqlx::query(SHARES).bind(command.0).fetch_all(&mut *tx).await?;
+    rolled.decision = rollout.decide(&Tally::of(&shares(&found)?), now);
+    match rolled.decision {
+        Decision::Release(count) => {
+            let held = held(tx, command, count).await?;
+            let keys: Vec<_> = held.iter().map(|due| (due.key(), due.agent)).collect();
+            advance_all(tx, staged, &keys, Event::Release, now).await?;
+            rolled.released = held;
+        }
+        Decision::Halt(cause) => {
+            sqlx::query("update commands set error_message = ? where id = ?")
+                .bind(cause.to_string())
+                .bind(command.0)
+                .execute(&mut *tx)
+                .await?;
+            let keys: Vec<_> = held(tx, command, u32::MAX).await?.iter().map(|due| (due.key(), due.agent)).collect();
+            advance_all(tx, staged, &keys, Event::Halt, now).await?;
+            rolled.unsent = open(tx, command, "state = 'queued'").await?;
+            if rollout.on_halt == OnHalt::Cancel {
+                sqlx::query(
+                    "update invocations set cancel_requested_at = coalesce(cancel_requested_at, ?) \
+                     where command_id = ? and is_open and state <> 'queued'",
+                )
+                .bind(now.0)
+                .bind(command.0)
+                .execute(&mut *tx)
+                .await?;
+                rolled.cancelled = open(tx, command, "is_open and state <> 'queued'").await?;
+            }
+        }
+        Decision::Wait(_) | Decision::Done => {}
+    }
+    Ok(rolled)
+}
+
+async fn rollout_of(tx: &mut SqliteConnection, command: CommandId) -> Result<Option<Rollout>, Failure> {
+    let found = sqlx::query("select id, terms from commands where id = ?").bind(command.0).fetch_optional(tx).await?;
+    let Some(row) = found else { return Ok(None) };
+    let mut cells = Cells::new(&row, "commands");
+    cells.id()?;
+    Ok(Some(cells.read(terms::parse)?.rollout))
+}
+
+async fn held(tx: &mut SqliteConnection, command: CommandId, limit: u32) -> Result<Vec<Due>, Failure> {
+    let sql = format!(
+        "select {}, {} from invocations i indexed by invocations_held cross join commands c on c.id = i.command_id \
+         where i.command_id = ? and i.state = 'held' and i.reason = 'rollout' order by i.agent_id limit ?",
+        rows::DUE,
+        rows::COMMAND
+    );
+    let found = sqlx::query(AssertSqlSafe(sql)).bind(command.0).bind(limit).fetch_all(tx).await?;
+    Ok(found.iter().map(rows::due).collect::<Result<_, _>>()?)
+}
+
+async fn open(tx: &mut SqliteConnection, command: CommandId, which: &str) -> Result<Vec<Open>, Failure> {
+    let sql = format!("select {} from invocations where command_id = ? and {which} order by agent_id", rows::OPEN);
+    let found = sqlx::query(AssertSqlSafe(sql)).bind(command.0).fetch_all(tx).await?;
+    Ok(found.iter().map(rows::open).collect::<Result<_, _>>()?)
+}
+
+async fn advance_all(
+    tx: &mut SqliteConnection,
+    staged: &mut Staged,
+    keys: &[(AttemptKey, AgentId)],
+    event: Event,
+    at: Timestamp,
+) -> Result<(), Failure> {
+    let advance = |(key, agent): &(AttemptKey, AgentId)| {
+        (Advance { key: *key, agent: *agent, events: vec![event], at, message: None, end: None }, None)
+    };
+    let mut advances: Vec<_> = keys.iter().map(advance).collect();
+    advance::apply(tx, &mut advances, &[], &mut Streams::default(), staged).await?;
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! Commands on many machines: what a rollout holds and lets go, what they add up to, what is waiting; and
+//! replies that are kept.
+
+use domain::attempt::{Event, Reason, State};
+use domain::command::Status;
+use domain::rollout::{Decision, HaltCause, Portion, Rollout};
+use domain::terms::Terms;
+use ports::commands::{Group, NewCommand};
+use ports::error::StoreError;
+use ports::replies::{Once, Reply};
+
+use super::fixtures::*;
+use super::{Ground, Store};
+
+/// A command of which the first is let go at once and the rest is held.
+fn one_by_one(machines: &[&Machine], max_errors: u32) -> NewCommand {
+    let rollout = Rollout {
+        max_concurrency: Some(Portion::Count(1)),
+        max_errors: Some(Portion::Count(max_errors)),
+        ..Rollout::default()
+    };
+    let mut new = with(command(machines), |command| command.terms = Terms { rollout, ..Terms::default() });
+    for invocation in new.invocations.iter_mut().skip(1) {
+        invocation.held = true;
+    }
+    new
+}
+
+async fn three<S: Store>(store: &S) -> [Machine; 3] {
+    [enrol(store, "web-1", "eu").await, enrol(store, "web-2", "eu").await, enrol(store, "web-3", "us").await]
+}
+
+pub async fn what_a_rollout_holds_is_not_due_until_it_is_let_go<S: Store>(Ground { store, .. }: Ground<S>) {
+    let [a, b, c] = three(&store).await;
+    let new = one_by_one(&[&a, &b, &c], 0);
+    let id = new.command.id;
+    store.accept(new).await.expect("accepted");
+    let view = store.command(id).await.expect("read").expect("there");
+    assert_eq!((view.counts.of(State::Queued), view.counts.of(State::Held)), (1, 2));
+    assert_eq!(store.due(a.id, 10).await.expect("read").len(), 1);
+    assert!(store.due(b.id, 10).await.expect("read").is_empty());
+    assert_eq!(store.rolling(None, 10).await, Ok(vec![id]));
+    assert_eq!(store.rolling(Some(id), 10).await, Ok(vec![]));
+
+    let rolled = store.roll(id, at(1)).await.expect("looked at");
+    assert_eq!((rolled.decision, rolled.released.len()), (Decision::Wait(None), 0), "the slot is taken");
+    store.advance(finish(id, a.id, 2, true)).await.expect("stored");
+    let rolled = store.roll(id, at(3)).await.expect("looked at");
+    assert_eq!(rolled.decision, Decision::Release(1));
+    assert_eq!(rolled.released.iter().map(|due| due.agent).collect::<Vec<_>>(), [b.id]);
+    let waiting = store.invocation(id, b.id).await.expect("read").expect("there");
+    assert_eq!((waiting.state, waiting.reason), (State::Queued, None));
+    store.advance(finish(id, b.id, 4, true)).await.expect("stored");
+    store.roll(id, at(5)).await.expect("looked at");
+    assert_eq!(store.rolling(None, 10).await, Ok(vec![]));
+    store.advance(finish(id, c.id, 6, true)).await.expect("stored");
+    assert_eq!(store.roll(id, at(7)).await.expect("looked at").decision, Decision::Done);
+    assert_eq!(store.command(id).await.expect("read").expect("there").status, Status::Succeeded);
+}
+
+pub async fn a_rollout_that_halts_skips_the_rest_and_says_why<S: Store>(Ground { store, .. }: Ground<S>) {
+    let [a, b, c] = three(&store).await;
+    let new = one_by_one(&[&a, &b, &c], 0);
+    let id = new.command.id;
+    store.accept(new).await.expect("accepted");
+    store.advance(finish(id, a.id, 2, false)).await.expect("stored");
+    let rolled = store.roll(id, at(3)).await.expect("looked at");
+    assert_eq!(rolled.decision, Decision::Halt(HaltCause::Errors { found: 1, allowed: 0 }));
+    assert_eq!((rolled.released.len(), rolled.unsent, rolled.cancelled), (0, vec![], vec![]));
+    let view = store.command(id).await.expect("read").expect("there");
+    assert_eq!((view.status, view.counts.of(State::Skipped)), (Status::Halted, 2));
+    assert_eq!(view.halted.as_deref(), Some("1 ended in error, at most 0 may"));
+    let skipped = store.invocation(id, b.id).await.expect("read").expect("there");
+    assert_eq!((skipped.state, skipped.reason), (State::Skipped, Some(Reason::Halted)));
+    assert_eq!(store.rolling(None, 10).await, Ok(vec![]));
+}
+
+pub async fn a_rollup_counts_by_site_state_and_reason<S: Store>(Ground { store, .. }: Ground<S>) {
+    let [a, b, c] = three(&store).await;
+    let new = command(&[&a, &b, &c]);
+    let id = new.command.id;
+    store.accept(new).await.expect("accepted");
+    store.advance(finish(id, a.id, 2, true)).await.expect("stored");
+    store.advance(finish(id, b.id, 5, true)).await.expect("stored");
+    store.advance(advance(id, c.id, 9, &[Event::StartDeadline])).await.expect("stored");
+    let shares = store.rollup(id).await.expect("read");
+    let found: Vec<_> = shares
+        .iter()
+        .map(|share| (share.site.as_str(), share.state, share.reason, share.count, share.changed_at))
+        .collect();
+    assert_eq!(
+        found,
+        [("eu", State::Succeeded, None, 2, at(5)), ("us", State::Expired, Some(Reason::Deadline), 1, at(9)),]
+    );
+}
+
+pub async fn results_are_grouped_whole_or_by_one_value<S: Store>(Ground { store, .. }: Ground<S>) {
+    let [a, b, c] = three(&store).await;
+    let new = command(&[&a, &b, &c]);
+    let id = new.command.id;
+    store.accept(new).await.expect("accepted");
+    let results = [r#"{"os":{"name":"linux"},"list":[1,2]}"#, r#"{"os":{"name":"linux"},"list":[1,3]}"#];
+    for (machine, result) in [&a, &b].into_iter().zip(results) {
+        let mut end = finish(id, machine.id, 2, true);
+        end.end.as_mut().expect("an end").result = Some(result.to_owned());
+        store.advance(end).await.expect("stored");
+    }
+    let mut plain = finish(id, c.id, 2, false);
+    plain.end.as_mut().expect("an end").result = None;
+    store.advance(plain).await.expect("stored");
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let failed = Group { state: State::Failed, value: None, count: 1, agents: names(&["web-3"]) };
+
+    let linux = Some(r#""linux""#.to_owned());
+    let both = Group { state: State::Succeeded, value: linux, count: 2, agents: names(&["web-1", "web-2"]) };
+    let by = store.groups(id, &names(&["os", "name"]), 10).await.expect("read");
+    assert_eq!(by, [both, failed.clone()]);
+    let by = store.groups(id, &names(&["list", "1"]), 10).await.expect("read");
+    let values: Vec<_> = by.iter().map(|group| (group.value.as_deref(), group.count)).collect();
+    assert_eq!(values, [(None, 1), (Some("2"), 1), (Some("3"), 1)]);
+    let whole = store.groups(id, &[], 10).await.expect("read");
+    assert_eq!(whole.len(), 3);
+    assert!(whole.contains(&failed));
+    assert_eq!(store.groups(id, &[], 1).await.expect("read").len(), 1, "at most so many");
+    let strange = store.groups(id, &names(&["a\"b", "'", ""]), 10).await.expect("no value is there");
+    assert!(strange.iter().all(|group| group.value.is_none()));
+}
+
+pub async fn the_backlog_is_what_is_not_over<S: Store>(Ground { store, .. }: Ground<S>) {
+    let [a, b, _] = three(&store).await;
+    let both = command(&[&a, &b]);
+    let id = both.command.id;
+    store.accept(both).await.expect("accepted");
+    store.accept(command(&[&a])).await.expect("accepted");
+    let mut backlog = store.backlog().await.expect("read");
+    backlog.sort_unstable();
+    let mut expected = [(a.id, 2), (b.id, 1)];
+    expected.sort_unstable();
+    assert_eq!(backlog, expected);
+    store.advance(finish(id, b.id, 1, true)).await.expect("stored");
+    assert_eq!(store.backlog().await, Ok(vec![(a.id, 2)]));
+}
+
+pub async fn a_kept_reply_is_found_until_it_expires_and_is_stored_with_its_command<S: Store>(
+    Ground { store, .. }: Ground<S>,
+) {
+    let web = enrol(&store, "web-1", "eu").await;
+    let reply = Reply { status: 202, location: Some("/api/v1/commands/x".into()), body: r#"{"id":"x"}"#.into() };
+    let once = |at, until| Once {
+        principal: "ada".into(),
+        key: "k-1".into(),
+        request_sha256: "abc".into(),
+        reply: reply.clone(),
+        created_at: at,
+        expires_at: until,
+    };
+    let first = NewCommand { once: Some(once(at(0), at(100))), ..command(&[&web]) };
+    let second = NewCommand { once: Some(once(at(50), at(150))), ..command(&[&web]) };
+    let refused = second.command.id;
+    store.accept(first).await.expect("accepted");
+    let found = store.reply("ada", "k-1", at(99)).await.expect("read").expect("kept");
+    assert_eq!((found.request_sha256.as_str(), &found.reply), ("abc", &reply));
+    assert_eq!(store.reply("bob", "k-1", at(1)).await, Ok(None), "keys belong to their callers");
+    assert_eq!(store.reply("ada", "k-1", at(100)).await, Ok(None), "expired");
+
+    let said = store.accept(second).await;
+    assert!(matches!(&said, Err(StoreError::Conflict(what)) if what.contains("key")), "{said:?}");
+    assert_eq!(store.command(refused).await, Ok(None), "neither is stored");
+    let later = NewCommand { once: Some(once(at(100), at(200))), ..command(&[&web]) };
+    store.accept(later).await.expect("an expired key is free again");
+    assert_eq!(store.forget_replies(at(150), 10).await, Ok(0));
+    assert_eq!(store.forget_replies(at(201), 10).await, Ok(1));
+    assert_eq!(store.reply("ada", "k-1", at(150)).await, Ok(None));
+}
