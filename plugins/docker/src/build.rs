@@ -3,10 +3,10 @@
 use viworks_sdk::prelude::*;
 
 use crate::complaint;
-use crate::container::{JSON, docker, short, shown};
+use crate::container::{JSON, docker};
 use crate::image::{self, Image};
 use crate::mounts::is_clean;
-use crate::run::{KEY, LABEL, PLATFORM};
+use crate::spelling::{KEY, LABEL, PLATFORM, short, shown};
 
 /// Builds an image from a Dockerfile, its steps running in containers.
 #[derive(Args)]

@@ -5,7 +5,7 @@
 
 use viworks_sdk::outputs::{Outputs, one_line};
 
-use crate::container::short;
+use crate::spelling::short;
 
 /// Longest summary that is passed on as docker wrote it, bytes.
 const LONGEST: usize = 300;

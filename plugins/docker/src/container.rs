@@ -1,16 +1,9 @@
-//! What containers and images are called, and how every docker step begins and is judged.
+//! How every docker step begins and is judged.
 
 use viworks_sdk::builder::Draft;
-use viworks_sdk::outputs::one_line;
 use viworks_sdk::prelude::*;
 
 use crate::complaint;
-
-/// A container's name or id. It cannot begin with `-`, hold a blank, or look like another name.
-pub const NAME: &str = "^[a-zA-Z0-9][a-zA-Z0-9_.-]*$";
-
-/// An image: `registry.example:5000/team/web:1.2`, `web@sha256:…`, or an id.
-pub const IMAGE: &str = "^[a-zA-Z0-9][a-zA-Z0-9_.:/@-]*$";
 
 /// One object a line.
 pub const JSON: &str = "--format={{json .}}";
@@ -32,22 +25,6 @@ pub fn ok(out: &Outputs) -> Result<Printed<'_>> {
 pub fn failed(out: &Outputs) -> Failure {
     let said = complaint::explain(&out.stderr().lossy());
     Failure::not_succeeded(said.unwrap_or_else(|| out.ending()))
-}
-
-/// A full id as people write it.
-pub fn short(id: &str) -> &str {
-    id.strip_prefix("sha256:").unwrap_or(id).get(..12).unwrap_or(id)
-}
-
-/// A caller's text in a message: on one line, and not for ever.
-pub fn shown(text: &str) -> String {
-    one_line(text, 200)
-}
-
-/// `1 container`, `2 containers`.
-pub fn count(number: usize, what: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {what}{plural}")
 }
 
 /// What became of one of several containers that docker would not do it to.

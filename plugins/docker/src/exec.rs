@@ -3,8 +3,8 @@
 use viworks_sdk::prelude::*;
 
 use crate::complaint;
-use crate::container::{NAME, docker, failed};
-use crate::run::{KEY, USER};
+use crate::container::{docker, failed};
+use crate::spelling::{KEY, NAME, USER};
 
 /// Runs a program inside a running container.
 #[derive(Args)]

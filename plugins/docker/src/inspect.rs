@@ -3,7 +3,8 @@
 use viworks_sdk::prelude::*;
 
 use crate::complaint;
-use crate::container::{IMAGE, JSON, count, docker, failed};
+use crate::container::{JSON, docker, failed};
+use crate::spelling::{IMAGE, count};
 
 /// Shows all that docker knows of containers, images, volumes or networks.
 #[derive(Args)]

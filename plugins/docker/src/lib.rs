@@ -9,6 +9,7 @@ mod image;
 mod mounts;
 mod ports;
 mod quantity;
+mod spelling;
 
 mod build;
 mod exec;

@@ -3,7 +3,8 @@
 use viworks_sdk::prelude::*;
 
 use crate::complaint;
-use crate::container::{NAME, count, docker, ok};
+use crate::container::{docker, ok};
+use crate::spelling::{NAME, count};
 
 /// Shows what a container printed.
 #[derive(Args)]

@@ -1,6 +1,6 @@
 //! What a container sees of the machine's file system: volumes, bind mounts, memory.
 
-use crate::container::shown;
+use crate::spelling::shown;
 
 /// One entry of `volumes`, understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use viworks_sdk::prelude::*;
 
-use crate::container::shown;
+use crate::spelling::shown;
 
 /// A container's port and, if it is published, where on the machine.
 #[derive(Output, Debug, PartialEq)]

@@ -3,9 +3,10 @@
 use viworks_sdk::json;
 use viworks_sdk::prelude::*;
 
-use crate::container::{JSON, NAME, count, docker, ok};
+use crate::container::{JSON, docker, ok};
 use crate::ports::{self, Port};
 use crate::quantity;
+use crate::spelling::{NAME, count};
 
 /// Lists containers.
 #[derive(Args)]

@@ -2,9 +2,9 @@
 
 use viworks_sdk::prelude::*;
 
-use crate::container::{IMAGE, JSON, docker, ok, short};
+use crate::container::{JSON, docker, ok};
 use crate::image::{self, Image};
-use crate::run::PLATFORM;
+use crate::spelling::{IMAGE, PLATFORM, short};
 
 /// Pulls an image from its registry.
 #[derive(Args)]

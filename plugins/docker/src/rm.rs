@@ -3,7 +3,8 @@
 use viworks_sdk::prelude::*;
 
 use crate::complaint;
-use crate::container::{NAME, Refused, count, docker, sorted};
+use crate::container::{Refused, docker, sorted};
+use crate::spelling::{NAME, count};
 
 /// Removes containers, with what they have written and logged.
 #[derive(Args)]

@@ -7,17 +7,10 @@ mod tests;
 use viworks_sdk::prelude::*;
 
 use crate::complaint::{self, between};
-use crate::container::{IMAGE, NAME, docker, failed, short};
+use crate::container::{docker, failed};
 use crate::exec::Ended;
+use crate::spelling::{IMAGE, KEY, LABEL, NAME, PLATFORM, USER, short};
 
-/// An environment variable's or build argument's name.
-pub const KEY: &str = "^[a-zA-Z_][a-zA-Z0-9_.-]*$";
-/// A label's name.
-pub const LABEL: &str = "^[a-zA-Z0-9][a-zA-Z0-9_./-]*$";
-/// A user by name or number, perhaps with a group.
-pub const USER: &str = "^[a-zA-Z0-9_][a-zA-Z0-9_.-]*(:[a-zA-Z0-9_][a-zA-Z0-9_.-]*)?$";
-/// An operating system, architecture, variant.
-pub const PLATFORM: &str = "^[a-z0-9]+(/[a-z0-9_]+){0,2}$";
 /// Bytes, with a unit.
 const SIZE: &str = "^[1-9][0-9]{0,15}[bkmgBKMG]?$";
 /// A time with units.

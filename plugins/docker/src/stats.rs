@@ -2,8 +2,9 @@
 
 use viworks_sdk::prelude::*;
 
-use crate::container::{JSON, NAME, count, docker, ok};
+use crate::container::{JSON, docker, ok};
 use crate::quantity::{pair, percent};
+use crate::spelling::{NAME, count};
 
 /// Measures what containers use right now. Takes about two seconds.
 #[derive(Args)]

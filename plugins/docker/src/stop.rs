@@ -2,7 +2,8 @@
 
 use viworks_sdk::prelude::*;
 
-use crate::container::{NAME, Refused, count, docker, sorted};
+use crate::container::{Refused, docker, sorted};
+use crate::spelling::{NAME, count};
 
 /// Stops containers: asks their programs to end, and kills those that do not.
 #[derive(Args)]
