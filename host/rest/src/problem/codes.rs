@@ -176,6 +176,31 @@ mod tests {
     }
 
     #[test]
+    fn the_page_of_errors_is_this_table() {
+        let page = include_str!("../../../../docs/errors.md");
+        let cells = |line: &str| line.matches(" | ").count();
+        let table = |head: &str| {
+            let lines = page.lines().skip_while(|line| *line != head).skip(2);
+            lines.take_while(|line| line.starts_with('|')).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let name = |kind: Kind| KINDS.iter().find(|row| row.kind == kind).map_or("", |row| row.name);
+        let codes: Vec<String> = CODES
+            .iter()
+            .map(|CodeRow { status, name: code, kind, title, .. }| {
+                format!("| {status} | <a id=\"{code}\"></a>`{code}` | {} | {title} |", name(*kind))
+            })
+            .collect();
+        assert_eq!(table("| status | code | kind | title |"), codes);
+        let kinds = table("| kind | means | the code that stands for it | status |");
+        assert_eq!(kinds.len(), KINDS.len());
+        for (line, row) in kinds.iter().zip(KINDS) {
+            let (code, status) = (row.code.row().name, row.code.row().status);
+            assert!(line.starts_with(&format!("| {} | ", row.name)) && cells(line) == 3, "{line}");
+            assert!(line.ends_with(&format!(" | `{code}` | {status} |")), "{line}");
+        }
+    }
+
+    #[test]
     fn every_kind_has_a_code_of_its_kind() {
         let kinds: HashSet<Kind> = KINDS.iter().map(|row| row.kind).collect();
         assert_eq!(kinds.len(), KINDS.len());
