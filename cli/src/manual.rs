@@ -44,7 +44,7 @@ pub fn page(verb: &Verb, reserved: &BTreeSet<String>) -> String {
     }
     for example in &verb.examples {
         let words: String = command_line(&flags, example).iter().map(|word| format!(" {}", quote(word))).collect();
-        let _ = writeln!(text, "  {}", escape::line(&format!("viworks run {} --all{words}", verb.name)));
+        let _ = writeln!(text, "  {}", escape::line(&format!("viworks run {} -a NAME{words}", verb.name)));
     }
     text
 }
@@ -254,7 +254,7 @@ mod tests {
         let text = page(&verb("docker.ps", json!({"type": "object"}), result, vec![json!({})]), &BTreeSet::new());
         assert!(text.contains("RESULT, a list of\n  id <text>\n"), "{text}");
         assert!(text.contains("ARGUMENTS\n  none\n"), "{text}");
-        assert!(text.contains("viworks run docker.ps --all\n"), "{text}");
+        assert!(text.contains("viworks run docker.ps -a NAME\n"), "{text}");
     }
 
     #[test]

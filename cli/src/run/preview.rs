@@ -74,7 +74,11 @@ pub(super) fn print(plan: &PlanPreview, sink: &Sink) -> Result<Exit, Failure> {
     if plan.targets.is_empty() {
         return Err(Failure::new(Exit::NoTarget, "it would run on nobody"));
     }
-    sink.say(&format!("dry run: it would run on {} agents; nothing was queued", plan.targets.len()))?;
+    let agents = match plan.targets.len() {
+        1 => "1 agent".to_owned(),
+        many => format!("{many} agents"),
+    };
+    sink.say(&format!("dry run: it would run on {agents}; nothing was queued"))?;
     Ok(Exit::Ok)
 }
 
