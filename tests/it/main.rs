@@ -5,6 +5,7 @@ mod clocks;
 mod offline;
 mod crash;
 mod reload;
+mod hostile_plugins;
 mod refusals;
 mod agents_door;
 mod command_line;

@@ -1,5 +1,7 @@
 //! Builds components from a few lines of WebAssembly text, so that a test can say exactly how a guest
-//! misbehaves.
+//! misbehaves. The end-to-end tests drop the same guests into a real host's folder.
+
+use std::path::Path;
 
 use serde_json::{Value, json};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -84,7 +86,8 @@ impl Guest {
     /// The component's bytes.
     pub fn build(&self) -> Vec<u8> {
         let mut resolve = Resolve::default();
-        let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/../../sdk/wit/1.0");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|above| above.join("sdk/wit/1.0"));
+        let wit = folder.into_iter().find(|wit| wit.is_dir()).expect("the released WIT is in the repository");
         let (package, _) = resolve.push_dir(wit).expect("the released WIT parses");
         let world = match self.import {
             None => resolve.select_world(&[package], Some("verb-plugin")),
