@@ -114,6 +114,11 @@ mod tests {
     }
 
     #[test]
+    fn what_a_program_left_means_what_it_meant() {
+        test::golden(&PLUGIN, env!("CARGO_MANIFEST_DIR"));
+    }
+
+    #[test]
     fn hostile_text_is_refused_or_passed_on_as_one_argument() {
         let tried = test::injections(&PLUGIN);
         assert_eq!(tried.places, 6, "{tried:?}");
