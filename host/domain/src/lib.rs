@@ -6,6 +6,7 @@ pub mod time;
 pub mod priority;
 pub mod attempt;
 pub mod command;
+pub mod restore;
 pub mod deadline;
 pub mod agent;
 pub mod expression;

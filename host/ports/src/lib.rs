@@ -16,3 +16,4 @@ pub mod journal;
 pub mod live;
 pub mod link;
 pub mod seal;
+pub mod restore;

@@ -316,7 +316,7 @@ impl Installation for PostgresStore {
     }
 }
 
-async fn fact<T>(
+pub(super) async fn fact<T>(
     connection: &mut PgConnection,
     key: &'static str,
     read: impl FnOnce(&str) -> Option<T>,

@@ -23,6 +23,7 @@ mod output;
 mod plain;
 mod read;
 mod replies;
+mod restore;
 mod rows;
 mod tokens;
 mod users;
@@ -44,6 +45,7 @@ pub use crate::tally::Counters;
 use crate::tally::Tally;
 use failure::Failure;
 pub use open::{OpenError, open};
+pub use restore::RestoredPostgres;
 pub use writer::Writer;
 
 /// Longest a caller waits for its write. A command still queued then is taken back; of one that is under

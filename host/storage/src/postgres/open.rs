@@ -153,7 +153,7 @@ pub async fn open(options: Options, live: Arc<dyn Live>) -> Result<(PostgresStor
 }
 
 /// The database without user and password, for people.
-fn place(options: &PgConnectOptions) -> String {
+pub(super) fn place(options: &PgConnectOptions) -> String {
     let database = options.get_database().unwrap_or("?");
     match options.get_socket() {
         Some(socket) => format!("the database `{database}` at `{}`", socket.display()),
@@ -161,7 +161,7 @@ fn place(options: &PgConnectOptions) -> String {
     }
 }
 
-async fn check(connection: &mut PgConnection, place: &str, allow_unsafe: bool) -> Result<(), OpenError> {
+pub(super) async fn check(connection: &mut PgConnection, place: &str, allow_unsafe: bool) -> Result<(), OpenError> {
     let database = |source| OpenError::Database { place: place.to_owned(), source };
     let version: i32 = sqlx::query_scalar("select current_setting('server_version_num')::integer")
         .fetch_one(&mut *connection)
@@ -203,7 +203,7 @@ pub(super) async fn check_durability(connection: &mut PgConnection, allow_unsafe
     }
 }
 
-async fn migrate(connection: &mut PgConnection, place: &str) -> Result<(), OpenError> {
+pub(super) async fn migrate(connection: &mut PgConnection, place: &str) -> Result<(), OpenError> {
     let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
     MIGRATIONS.run(connection).await.map_err(|error| match error {
         MigrateError::VersionMissing(found) if found > known => {

@@ -258,7 +258,7 @@ impl Installation for SqliteStore {
     }
 }
 
-async fn fact<T>(
+pub(super) async fn fact<T>(
     connection: &mut SqliteConnection,
     key: &'static str,
     read: impl FnOnce(&str) -> Option<T>,

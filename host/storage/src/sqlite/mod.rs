@@ -14,15 +14,17 @@ mod history;
 mod invocations;
 mod journal;
 mod list;
+mod lock;
 mod open;
 mod output;
 mod replies;
+mod restore;
 mod rows;
+mod snapshot;
 mod tokens;
 mod users;
 mod writer;
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -38,7 +40,10 @@ use crate::staged::Staged;
 pub use crate::tally::Counters;
 use crate::tally::Tally;
 use failure::Failure;
+pub use lock::Lock;
 pub use open::{OpenError, open};
+pub use restore::{RestoredSqlite, beside};
+pub use snapshot::{Contents, inspect, snapshot};
 pub use writer::Writer;
 
 /// Where the store is and how it is used.
@@ -73,7 +78,7 @@ struct Shared {
     /// The number of the last committed event.
     last_seq: AtomicU64,
     /// Held as long as anybody has the file open, so that no second host takes it for its own.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl SqliteStore {

@@ -1,6 +1,6 @@
 //! Opening the file: its mode, the lock on it, its settings read back, its schema brought up to date.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -10,11 +10,12 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
+use super::lock::Lock;
 use super::{Options, Shared, SqliteStore, Writer};
 use crate::intake::Intake;
 use crate::tally::Tally;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
 
 /// Pages of 4 KiB in the write-ahead log that make the writer copy them into the database. Hot pages
 /// are written once a checkpoint, not once a commit, so a longer log is cheaper.
@@ -24,6 +25,10 @@ const WRITER_CACHE_KIB: u32 = 32 * 1024;
 const READER_CACHE_KIB: u32 = 4 * 1024;
 /// More than the statements there are, each in every size of a bulk statement.
 const STATEMENTS: usize = 256;
+
+/// The number of the last event.
+pub(super) const LAST_SEQ: &str =
+    "select max(coalesce((select max(seq) from events), 0), coalesce((select max(seq) from outputs), 0))";
 
 /// Why the store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +97,7 @@ pub enum OpenError {
 /// See [`OpenError`].
 pub async fn open(options: Options, live: Arc<dyn Live>) -> Result<(SqliteStore, Writer), OpenError> {
     let path = options.path.clone();
-    let lock = lock(&path)?;
+    let lock = Lock::of(&path)?;
     make_private(&path)?;
     let database = |source| OpenError::Database { path: path.clone(), source };
 
@@ -104,12 +109,7 @@ pub async fn open(options: Options, live: Arc<dyn Live>) -> Result<(SqliteStore,
         .execute(&mut connection)
         .await
         .map_err(database)?;
-    let last: i64 = sqlx::query_scalar(
-        "select max(coalesce((select max(seq) from events), 0), coalesce((select max(seq) from outputs), 0))",
-    )
-    .fetch_one(&mut connection)
-    .await
-    .map_err(database)?;
+    let last: i64 = sqlx::query_scalar(LAST_SEQ).fetch_one(&mut connection).await.map_err(database)?;
     let last = u64::try_from(last).unwrap_or(0);
 
     let readers = SqlitePoolOptions::new()
@@ -128,18 +128,6 @@ pub async fn open(options: Options, live: Arc<dyn Live>) -> Result<(SqliteStore,
     Ok((store, Writer::new(shared, live, connection, writing, last)))
 }
 
-fn lock(path: &Path) -> Result<File, OpenError> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".lock");
-    let beside = PathBuf::from(beside);
-    let file = private(&beside)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: path.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(OpenError::File { path: beside, source }),
-    }
-}
-
 /// SQLite gives its `-wal` and `-shm` files the mode of the database, so this one decides for all.
 fn make_private(path: &Path) -> Result<(), OpenError> {
     let file = private(path)?;
@@ -153,7 +141,7 @@ fn make_private(path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn private(path: &Path) -> Result<File, OpenError> {
+pub(super) fn private(path: &Path) -> Result<File, OpenError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]
@@ -164,7 +152,7 @@ fn private(path: &Path) -> Result<File, OpenError> {
     options.open(path).map_err(|source| OpenError::File { path: path.to_owned(), source })
 }
 
-fn writing(options: &Options) -> SqliteConnectOptions {
+pub(super) fn writing(options: &Options) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(&options.path)
         .journal_mode(SqliteJournalMode::Wal)
@@ -202,7 +190,7 @@ async fn check(connection: &mut SqliteConnection, path: &Path) -> Result<(), Ope
     Ok(())
 }
 
-async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {
+pub(super) async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {
     let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
     MIGRATIONS.run(connection).await.map_err(|error| match error {
         MigrateError::VersionMissing(found) if found > known => {

@@ -11,6 +11,7 @@ pub mod output;
 pub mod queues;
 pub mod retrying;
 pub mod rolling;
+pub mod restoring;
 pub mod users;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -73,6 +74,27 @@ impl Subscription for Silence {
     async fn next(&mut self) -> Heard {
         Heard::Closed
     }
+}
+
+/// One test for each behaviour of a restored store; `$fresh` makes a place, or says aloud that it cannot here.
+#[macro_export]
+macro_rules! restoring {
+    ($fresh:path; $($name:ident),* $(,)?) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                let Some(place) = $fresh().await else { return };
+                $crate::behaviours::restoring::$name(place).await;
+            }
+        )*
+    };
+    ($fresh:path) => {
+        $crate::restoring! { $fresh;
+            what_was_not_over_is_held_and_what_was_over_stays,
+            the_epoch_rises_and_is_recorded,
+            nothing_that_may_be_used_up_is_good_again,
+        }
+    };
 }
 
 /// One test for each behaviour; `$fresh` makes a ground and something to keep alive beside it, or says aloud

@@ -3,5 +3,6 @@
 #[path = "../behaviours/mod.rs"]
 mod behaviours;
 mod lab;
+mod restoring;
 
 behaviours!(lab::fresh);

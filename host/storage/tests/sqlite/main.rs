@@ -4,5 +4,6 @@
 mod behaviours;
 mod file;
 mod lab;
+mod restoring;
 
 behaviours!(lab::ground);
