@@ -24,6 +24,9 @@ pub enum Action {
     /// Look at the configuration and start nothing.
     #[command(subcommand)]
     Config(ConfigAction),
+    /// Make, check and restore backups
+    #[command(subcommand)]
+    Backup(BackupAction),
     /// Compile one plugin from standard input; the host runs this in a child it can kill.
     #[command(hide = true)]
     CompileWorker,
@@ -54,6 +57,72 @@ pub struct Serve {
 pub enum ConfigAction {
     /// Say whether it can be used.
     Check(Serve),
+}
+
+/// Where a host's configuration and data are.
+#[derive(Debug, Default, clap::Args)]
+pub struct Place {
+    /// TOML file, as the host has it.
+    #[arg(long, value_name = "FILE", env = "VIWORKS_CONFIG_FILE")]
+    pub config: Option<PathBuf>,
+    /// Where keys and the embedded store are kept.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+/// What to do with backups.
+#[derive(Debug, Subcommand)]
+pub enum BackupAction {
+    /// Make a backup of the embedded store and the keys, also while the host runs; prints where it is.
+    Create {
+        /// Whose.
+        #[command(flatten)]
+        place: Place,
+        /// The folder in which `backup-TIME` is made.
+        #[arg(value_name = "FOLDER")]
+        into: PathBuf,
+    },
+    /// Check a backup, every byte of it, and say what is in it.
+    Verify {
+        /// The backup.
+        #[arg(value_name = "BACKUP")]
+        path: PathBuf,
+    },
+    /// Put a backup in place while no host runs; what was not over in it is held until somebody releases it.
+    Restore {
+        /// Where to.
+        #[command(flatten)]
+        place: Place,
+        /// The backup.
+        #[arg(value_name = "BACKUP")]
+        path: PathBuf,
+        /// Set aside the store and the keys that are there.
+        #[arg(long)]
+        replace: bool,
+        /// The cluster's new epoch, above all that its agents have seen; by itself it is the time in
+        /// milliseconds.
+        #[arg(long, value_name = "N")]
+        epoch: Option<u64>,
+    },
+    /// Take over a store that was put back by other means, as pg_restore, before a host starts on it.
+    Adopt {
+        /// Whose.
+        #[command(flatten)]
+        place: Place,
+        /// As for `restore`.
+        #[arg(long, value_name = "N")]
+        epoch: Option<u64>,
+    },
+}
+
+impl Place {
+    /// The configuration these flags lead to.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn configuration(&self) -> Result<Config, ConfigError> {
+        Serve { config: self.config.clone(), data: self.data.clone(), ..Serve::default() }.configuration()
+    }
 }
 
 impl Serve {

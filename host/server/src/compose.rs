@@ -40,6 +40,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::backup;
 use crate::bootstrap;
 use crate::clock::{RandomIds, WallClock};
 use crate::config::{self, Config};
@@ -86,6 +87,7 @@ pub struct Host {
 /// # Errors
 /// What cannot be used, and how to mend it.
 pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
+    backup::refuse_unfinished(config)?;
     let data = &config.data.dir;
     keys::private_dir(data)?;
     let key_dir = data.join("keys");

@@ -11,4 +11,5 @@ pub mod counted;
 pub mod compose;
 pub mod lifecycle;
 pub mod bootstrap;
+pub mod backup;
 pub mod args;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use server::args::{Action, Args, ConfigAction};
-use server::{lifecycle, observe};
+use server::{backup, lifecycle, observe};
 
 fn main() -> ExitCode {
     match Args::parse().action {
@@ -16,6 +16,16 @@ fn main() -> ExitCode {
             }
             Err(error) => fail(&error.into()),
         },
+        Action::Backup(action) => {
+            let done = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            match done.map_err(anyhow::Error::from).and_then(|threads| threads.block_on(backup::run(action))) {
+                Ok(text) => {
+                    print!("{text}");
+                    ExitCode::SUCCESS
+                }
+                Err(error) => fail(&error),
+            }
+        }
         Action::Serve(flags) => {
             let started = flags.configuration().map_err(anyhow::Error::from).and_then(|config| {
                 observe::start(&config.logging)?;

@@ -22,4 +22,5 @@ pub mod reap;
 pub mod release;
 pub mod again;
 pub mod rollouts;
+pub mod restore;
 pub mod accounts;
