@@ -12,6 +12,7 @@ mod command_line;
 mod operating;
 mod docs_plugins;
 mod store_away;
+mod backup;
 mod docker;
 mod docker_images;
 mod docker_containers;

@@ -107,6 +107,11 @@ impl TestAgent {
         self.run();
     }
 
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("agent.log")).unwrap_or_default()
+    }
+
     /// Its process id.
     ///
     /// # Panics
