@@ -10,6 +10,7 @@ use domain::audit::{Entry, Level};
 use domain::command::{Command, NewInvocation};
 use domain::priority::Priority;
 use domain::time::Timestamp;
+use domain::terms::Terms;
 use domain::verb::VerbName;
 use plan::envelope::SignedEnvelope;
 use plan::id::{AgentId, ClusterId, CommandId, TokenId};
@@ -179,13 +180,15 @@ async fn accept(store: &SqliteStore) -> CommandId {
         created_at: NOW,
         start_by: NOW,
         run_timeout_ms: 1000,
+        terms: Terms::default(),
+        parent: None,
         summary: "runs".into(),
         correlation_id: "r-1".into(),
         traceparent: None,
     };
     let (id, envelope) = (command.id, SignedEnvelope { signed: "s".repeat(9_000), signature: "s".into() });
-    let invocations = vec![NewInvocation { agent, agent_name: "web-1".into(), site: "eu".into(), envelope }];
-    let new = NewCommand { command: Arc::new(command), invocations, audit: entry("command.submit") };
+    let invocations = vec![NewInvocation { agent, agent_name: "web-1".into(), site: "eu".into(), envelope, held: false }];
+    let new = NewCommand { command: Arc::new(command), invocations, audit: entry("command.submit"), once: None };
     store.accept(new).await.expect("accepted");
     id
 }
