@@ -13,6 +13,7 @@ mod operating;
 mod docs_plugins;
 mod store_away;
 mod backup;
+mod kill_loops;
 mod docker;
 mod docker_images;
 mod docker_containers;

@@ -84,10 +84,18 @@ impl Api {
     /// # Panics
     /// When there is no answer.
     pub async fn send(&self, request: RequestBuilder) -> Answer {
-        let response = request.send().await.expect("the host answers");
+        self.try_send(request).await.expect("the host answers")
+    }
+
+    /// Sends it to a host that may be gone before it has answered.
+    ///
+    /// # Errors
+    /// When the whole answer did not come; what was asked may be done all the same.
+    pub async fn try_send(&self, request: RequestBuilder) -> Result<Answer, reqwest::Error> {
+        let response = request.send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let bytes = response.bytes().await.expect("the whole body").to_vec();
-        Answer { status, headers, json: serde_json::from_slice(&bytes).unwrap_or_default(), bytes }
+        let bytes = response.bytes().await?.to_vec();
+        Ok(Answer { status, headers, json: serde_json::from_slice(&bytes).unwrap_or_default(), bytes })
     }
 
     /// GET.

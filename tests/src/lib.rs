@@ -17,3 +17,5 @@ pub mod dock;
 pub mod cli;
 pub mod gate;
 pub mod played;
+pub mod oracle;
+pub mod load;

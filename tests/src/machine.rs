@@ -163,6 +163,11 @@ impl TestAgent {
         (line.contains(&self.data().display().to_string()) && is_alive(pid)).then_some(pid)
     }
 
+    /// Its journal's file.
+    pub fn journal(&self) -> PathBuf {
+        self.data().join("journal").join("log")
+    }
+
     fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }

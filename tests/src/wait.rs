@@ -33,3 +33,8 @@ pub async fn until_within<T>(ceiling: Duration, what: &str, mut look: impl Async
 pub async fn breathe() {
     tokio::time::sleep(LOOK_EVERY).await;
 }
+
+/// Lets a random part of `longest` go by: what goes wrong outside does not wait for a good moment.
+pub async fn whenever(longest: Duration) {
+    tokio::time::sleep(longest.mul_f64(rand::random_range(0.0..1.0))).await;
+}
