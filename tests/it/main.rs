@@ -14,6 +14,7 @@ mod docs_plugins;
 mod store_away;
 mod backup;
 mod kill_loops;
+mod cancel_races;
 mod docker;
 mod docker_images;
 mod docker_containers;

@@ -19,6 +19,7 @@ use tests::client::{Answer, Api, exec_body, state_of};
 use tests::gate::Gated;
 use tests::host::TestHost;
 use tests::machine::TestAgent;
+use tests::oracle::{all_over, tell};
 use tests::programs::program;
 use tests::store::Store;
 use tests::wait::{breathe, until};
@@ -193,7 +194,7 @@ async fn nothing_accepted_is_lost_or_run_twice_while_postgresql_dies_again_and_a
         assert_eq!((&invocation["attempt"], &invocation["stdout"]), (&json!(1), &json!(format!("{word}\n"))));
         checked += 1;
     }
-    let stored = all_ended(&admin).await;
+    let stored = all_over(&admin).await;
     let runs = runs(&ledger);
     let accepted_once = met.iter().flat_map(|met| &met.accepted).all(|accepted| runs.get(&accepted.word) == Some(&1));
     assert!(accepted_once, "every accepted command ran once");
@@ -215,26 +216,6 @@ async fn nothing_accepted_is_lost_or_run_twice_while_postgresql_dies_again_and_a
     ));
 }
 
-/// Waits until every command there is, those without a 202 too, is over; how many.
-async fn all_ended(api: &Api) -> usize {
-    until("every stored command is over", async || {
-        let (mut count, mut cursor) = (0, String::new());
-        loop {
-            let page = api.get(&format!("/api/v1/commands?limit=500{cursor}")).await.expect(200);
-            let items = page["items"].as_array().expect("items");
-            if items.iter().any(|item| item["completed_at"].is_null()) {
-                return None;
-            }
-            count += items.len();
-            match page["next_cursor"].as_str() {
-                Some(next) => cursor = format!("&cursor={next}"),
-                None => return Some(count),
-            }
-        }
-    })
-    .await
-}
-
 /// How often each word stands in the file.
 fn runs(ledger: &Path) -> HashMap<String, usize> {
     let text = std::fs::read_to_string(ledger).expect("the ledger");
@@ -243,12 +224,6 @@ fn runs(ledger: &Path) -> HashMap<String, usize> {
         *runs.entry(word.to_owned()).or_default() += 1;
     }
     runs
-}
-
-/// Past the test harness, which swallows what tests that pass print.
-fn tell(line: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 #[tokio::test]

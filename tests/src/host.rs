@@ -1,6 +1,6 @@
 //! A real host on a temporary folder.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -135,6 +135,19 @@ impl TestHost {
     /// Where agents connect.
     pub fn agents_url(&self) -> String {
         format!("http://{}:{}", self.address, self.ports.1)
+    }
+
+    /// Where agents connect.
+    pub fn agents_address(&self) -> SocketAddr {
+        SocketAddr::from((self.address, self.ports.1))
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn pid(&self) -> i32 {
+        self.process.as_ref().expect("the host runs").pid()
     }
 
     /// What it has logged so far.

@@ -1,11 +1,12 @@
 //! A real agent on a temporary folder, with a policy of harmless programs.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::client::Api;
 use crate::host::TestHost;
@@ -83,6 +84,19 @@ impl TestAgent {
         assert!(done.status.success(), "the agent cannot join: {}", String::from_utf8_lossy(&done.stderr));
         write_policy(&agent.policy(), &ALLOWED);
         agent
+    }
+
+    /// Has it look for its host at another address from its next start on.
+    ///
+    /// # Panics
+    /// When its identity cannot be changed.
+    pub fn connect_to(&self, address: SocketAddr) {
+        let file = self.data().join("identity.json");
+        let mut identity: Value =
+            serde_json::from_str(&std::fs::read_to_string(&file).expect("an identity")).expect("JSON");
+        identity["ws_url"] = json!(format!("ws://{address}{}", wire::limits::PATH));
+        // Written in place, so that it stays as private as it was.
+        std::fs::write(&file, identity.to_string()).expect("the identity is written");
     }
 
     /// Starts its process.

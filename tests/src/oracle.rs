@@ -64,7 +64,7 @@ pub struct Task {
 pub struct Excuses {
     /// How many commands may read `interrupted`: those that ran when their supervisor was killed.
     pub interrupted: usize,
-    /// How many may read `expired`: those whose time to start ran out.
+    /// How many may read `expired` or `rejected(stale)`: those whose time to start ran out.
     pub expired: usize,
 }
 
@@ -83,8 +83,8 @@ pub struct Verdict {
     pub twice: Vec<String>,
     /// Said to have ended otherwise than they did.
     pub untrue: Vec<String>,
-    /// Killed after they had written their last line.
-    pub at_the_line: usize,
+    /// How those ended that were killed after they had written their last line.
+    pub at_the_line: Vec<String>,
     /// How many ended in each state.
     pub states: BTreeMap<String, usize>,
 }
@@ -142,6 +142,11 @@ impl Oracle {
     /// Commands started so far.
     pub fn started_so_far(&self) -> usize {
         self.lines().lines().filter(|line| line.starts_with("start ")).count()
+    }
+
+    /// Whether this one has started.
+    pub fn has_started(&self, word: &str) -> bool {
+        self.lines().lines().any(|line| line.strip_prefix("start ") == Some(word))
     }
 
     /// Process ids whose arguments name one of these commands.
@@ -208,11 +213,14 @@ impl Oracle {
             let is_true = match state {
                 State::Succeeded => ran == (1, 1) && invocation["stdout"] == task.output,
                 State::Cancelled if reason == "killed" => {
-                    verdict.at_the_line += ran.1;
+                    // Its last line is written a moment before its end: it may be killed in between.
+                    verdict.at_the_line.extend((ran.1 > 0).then(|| end_of(invocation)));
                     ran.0 <= 1
                 }
                 State::Cancelled => ran.0 == 0 && ["never_sent", "not_started"].contains(&reason),
                 State::Expired => ran.0 == 0 && excused(&mut expired),
+                // An agent that met it past its validity.
+                State::Rejected if reason == "stale" => ran.0 == 0 && excused(&mut expired),
                 State::Interrupted => excused(&mut interrupted),
                 // These commands do not fail, nothing refuses them, and no agent is gone for long.
                 State::Failed | State::TimedOut | State::Rejected | State::Skipped | State::Lost => false,
@@ -265,10 +273,20 @@ impl fmt::Display for Verdict {
         write!(f, "lost {lost}, started twice {twice}, untrue {untrue}; ")?;
         let states: Vec<String> = states.iter().map(|(state, count)| format!("{state} {count}")).collect();
         write!(f, "{}", states.join(", "))?;
-        if *at_the_line > 0 {
-            write!(f, " ({at_the_line} of them after their last line)")?;
+        if !at_the_line.is_empty() {
+            write!(f, "; killed after their last line: {}", at_the_line.join(", "))?;
         }
         Ok(())
+    }
+}
+
+/// How its process ended, as the agent says.
+fn end_of(invocation: &Value) -> String {
+    let step = &invocation["outcome"]["steps"][0];
+    match (step["signal"].as_i64(), step["exit_code"].as_i64()) {
+        (Some(signal), _) => format!("signal {signal}"),
+        (None, Some(code)) => format!("exit code {code}"),
+        (None, None) => "unknown".to_owned(),
     }
 }
 
