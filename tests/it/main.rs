@@ -15,6 +15,7 @@ mod store_away;
 mod backup;
 mod kill_loops;
 mod cancel_races;
+mod bad_lines;
 mod docker;
 mod docker_images;
 mod docker_containers;

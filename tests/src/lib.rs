@@ -19,3 +19,4 @@ pub mod gate;
 pub mod played;
 pub mod oracle;
 pub mod load;
+pub mod proxy;
