@@ -16,6 +16,7 @@ mod backup;
 mod kill_loops;
 mod cancel_races;
 mod bad_lines;
+mod sync_order;
 mod docker;
 mod docker_images;
 mod docker_containers;

@@ -20,3 +20,4 @@ pub mod played;
 pub mod oracle;
 pub mod load;
 pub mod proxy;
+pub mod strace;

@@ -267,7 +267,8 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Verdict { accepted, stored, refused: (refused, unanswered), lost, twice, untrue, at_the_line, states } = self;
+        let Verdict { accepted, stored, refused: (refused, unanswered), lost, twice, untrue, at_the_line, states } =
+            self;
         let (lost, twice, untrue) = (lost.len(), twice.len(), untrue.len());
         write!(f, "{accepted} accepted, {refused} refused, {unanswered} without an answer, {stored} stored; ")?;
         write!(f, "lost {lost}, started twice {twice}, untrue {untrue}; ")?;

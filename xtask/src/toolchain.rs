@@ -20,6 +20,7 @@ const TEST_PACKAGES: &[(&str, &str)] = &[
     ("docker-registry", "docker-registry"),
     ("busybox-static", "busybox"),
     ("postgresql", "postgres"),
+    ("strace", "strace"),
 ];
 
 /// A compiler for plugins.
