@@ -82,6 +82,8 @@ pub enum Word {
         /// This one.
         signal: i32,
     },
+    /// Everything below is now sent TERM. What is told of an end before this word was not caused by it.
+    Asking,
 }
 
 /// Where a guard finds what it needs: numbers of descriptors it inherited, and its parent.
@@ -160,7 +162,11 @@ fn let_go_of_streams() -> io::Result<()> {
 fn watch(leader: Pid, signals: &SigSet, report: &mut File) -> io::Result<()> {
     while reap(leader, report) {
         match signals.wait()? {
-            ASK => signal_tree(Signal::SIGTERM, 1),
+            // What ended by itself before it was asked to is told first.
+            ASK if reap(leader, report) => {
+                tell(report, Word::Asking);
+                signal_tree(Signal::SIGTERM, 1);
+            }
             FORCE => return force(leader, report),
             _ => {}
         }

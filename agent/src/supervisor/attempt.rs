@@ -160,7 +160,7 @@ impl Attempt {
             Some(Word::Started { pid, start_ticks }) => Ok(Some((guarded, pid, start_ticks))),
             Some(Word::Refused { errno }) => Err(NotStarted::Refused(io::Error::from_raw_os_error(errno))),
             Some(Word::Late) => Err(NotStarted::Late),
-            Some(Word::Exited { .. } | Word::Killed { .. }) | None => {
+            Some(Word::Exited { .. } | Word::Killed { .. } | Word::Asking) | None => {
                 self.reaper.reap();
                 self.reaper.kill_orphans();
                 Ok(None)

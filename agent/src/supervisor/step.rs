@@ -22,7 +22,7 @@ use crate::clock::Alarm;
 use crate::guard::{ASK, FORCE, Word};
 use crate::spool::Keeper;
 use crate::supervisor::growth::Totals;
-use crate::supervisor::process::{Exit, Guarded, Reaper};
+use crate::supervisor::process::{Exit, Guarded, Reaper, Words};
 
 /// Longest time leftovers get to follow their leader by themselves.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(2);
@@ -103,6 +103,8 @@ pub async fn follow(
     tokio::pin!(feeding);
     let mut alarm = Alarm::default();
     let (mut fed, mut exit, mut ending) = (false, None, Ending::No);
+    // Whether the guard has sent TERM to anybody.
+    let mut asking = false;
     let mut gone_since: Option<Instant> = None;
     loop {
         let [out, err] = &mut pipes;
@@ -120,6 +122,7 @@ pub async fn follow(
             count = read(err, err_buffer) => take(count, &mut pipes[1], &buffers[1], &mut keepers[1], totals, 1),
             () = &mut feeding, if !fed => fed = true,
             word = words.next(), if exit.is_none() && gone_since.is_none() => match word {
+                Some(Word::Asking) => asking = true,
                 Some(word) => exit = ended(word),
                 // The guard is about to be reaped; `gone` tells.
                 None => reaper.reap(),
@@ -127,14 +130,14 @@ pub async fn follow(
             _ = &mut gone, if gone_since.is_none() => gone_since = Some(Instant::now()),
             () = alarm.at(limit) => {
                 // What had ended by itself before this moment keeps its own end.
-                exit = words.said().and_then(ended);
+                exit = said(&mut words, &mut asking);
                 if exit.is_none() {
                     reaper.signal(guard, ASK);
                     ending = Ending::Asked { over: StepOver::TimedOut, kill_at: Instant::now() + bounds.grace };
                 }
             }
             kill = wanted(&mut bounds.kill) => {
-                exit = exit.or_else(|| words.said().and_then(ended));
+                exit = exit.or_else(|| said(&mut words, &mut asking));
                 let sooner = Instant::now() + kill.grace;
                 ending = match ending {
                     Ending::No if exit.is_none() => {
@@ -161,9 +164,16 @@ pub async fn follow(
                 (None, Ending::No) => {}
             }
         }
+        // It had ended before its guard was asked for anything: its own end stands.
+        if exit.is_some()
+            && !asking
+            && let Ending::Asked { kill_at, .. } = ending
+        {
+            ending = Ending::Asked { over: StepOver::Exited, kill_at };
+        }
         if gone_since.is_some() {
             if exit.is_none() {
-                exit = words.said().and_then(ended);
+                exit = said(&mut words, &mut asking);
             }
             if exit.is_none() {
                 let until = Instant::now() + UNKILLABLE_AFTER;
@@ -184,11 +194,22 @@ pub async fn follow(
     }
 }
 
+/// How the process ended, if its guard has said so already; `asking`: whether it was asked to end before.
+fn said(words: &mut Words, asking: &mut bool) -> Option<Exit> {
+    while let Some(word) = words.said() {
+        match word {
+            Word::Asking => *asking = true,
+            word => return ended(word),
+        }
+    }
+    None
+}
+
 fn ended(word: Word) -> Option<Exit> {
     match word {
         Word::Exited { code } => Some(Exit::Code(code)),
         Word::Killed { signal } => Some(Exit::Signal(signal)),
-        Word::Started { .. } | Word::Refused { .. } | Word::Late => None,
+        Word::Started { .. } | Word::Refused { .. } | Word::Late | Word::Asking => None,
     }
 }
 

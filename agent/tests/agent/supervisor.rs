@@ -233,6 +233,44 @@ async fn growth_is_told_while_the_child_runs() {
 }
 
 #[tokio::test]
+async fn what_ended_before_it_was_asked_to_keeps_its_own_end() {
+    let bed = Bed::new();
+    let (mut link, _, _) = bed.link().await;
+    let (key, gate) = (attempt(1, 1), bed.dir.path().join("gate"));
+    let script = format!("while [ ! -e {} ]; do sleep 0.02; done; exit 3", gate.display());
+    link.send(&Request::Start { launch: Box::new(shell(key, &script)) });
+    let leader = match next(&mut link).await {
+        Event::Started { pid, .. } => pid,
+        other => panic!("{other:?}"),
+    };
+    // Its guard stands still, so nobody hears of its end before the cancel is there as well.
+    let parent = |pid: u32| stat(pid, 1).parse::<i32>().expect("a process id");
+    let guard = nix::unistd::Pid::from_raw(parent(leader));
+    nix::sys::signal::kill(guard, nix::sys::signal::Signal::SIGSTOP).expect("it lives");
+    std::fs::write(gate, "").expect("the gate opens");
+    wait_for("the end of the process", || async { (stat(leader, 0) == "Z").then_some(()) }).await;
+    link.send(&Request::Kill { attempt: key, grace_ms: 60_000 });
+    let guard_id = guard.as_raw().unsigned_abs();
+    wait_for("the guard to be asked", || async {
+        let status = std::fs::read_to_string(format!("/proc/{guard_id}/status")).expect("it lives");
+        let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).expect("a line").trim();
+        let ask = 1_u64 << (agent::guard::ASK as u32 - 1);
+        (u64::from_str_radix(pending, 16).expect("hexadecimal") & ask != 0).then_some(())
+    })
+    .await;
+    nix::sys::signal::kill(guard, nix::sys::signal::Signal::SIGCONT).expect("it lives");
+    let (outcome, _) = follow(&mut link).await;
+    assert_eq!((outcome.end, outcome.steps[0].exit_code), (End::Exited, Some(3)));
+}
+
+/// A field of `/proc/PID/stat`, counted from the state, which is 0.
+fn stat(pid: u32, index: usize) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is there");
+    let (_, rest) = text.rsplit_once(')').expect("a name in brackets");
+    rest.split_whitespace().nth(index).expect("that many fields").to_owned()
+}
+
+#[tokio::test]
 async fn what_is_printed_behind_the_kept_start_goes_by_live() {
     let bed = Bed::new();
     let (mut link, _, _) = bed.link().await;
