@@ -12,7 +12,8 @@ use wire::limits::{HELLO_WITHIN_MS, MAX_HELLO_ATTEMPTS, MISSED_HEARTBEATS, NONCE
 use wire::sample::Sample;
 
 use crate::clock::Now;
-use crate::machine::{Machine, Output};
+use crate::machine::entry::Active;
+use crate::machine::{After, Machine, Output};
 use crate::supervisor::protocol::Request;
 
 /// A host that admits a whole fleet at a bounded rate may let a HELLO wait this long.
@@ -38,6 +39,8 @@ pub(super) enum Session {
     /// The socket is open; the host speaks first.
     Opened {
         facts: Box<Facts>,
+        /// Heard, and to be answered when the disk has confirmed what came before.
+        challenge: Option<Box<Challenge>>,
         until_ms: u64,
     },
     /// HELLO was sent.
@@ -81,7 +84,7 @@ impl Machine {
 
     pub(super) fn on_opened(&mut self, facts: Box<Facts>, now: Now) {
         self.on_closed();
-        self.session = Session::Opened { facts, until_ms: now.mono_ms + HELLO_WITHIN_MS };
+        self.session = Session::Opened { facts, challenge: None, until_ms: now.mono_ms + HELLO_WITHIN_MS };
     }
 
     pub(super) fn on_closed(&mut self) {
@@ -155,9 +158,10 @@ impl Machine {
                 tracing::info!(reason = goodbye.reason, "the host is leaving");
                 self.close(goodbye.retry_after_ms);
             }
-            (HostFrame::Challenge(challenge), Session::Opened { facts, .. }) => {
-                let facts = facts.clone();
-                self.on_challenge(challenge, facts, now);
+            (HostFrame::Challenge(challenge), Session::Opened { facts, challenge: None, until_ms }) => {
+                let challenge = Some(Box::new(challenge));
+                self.session = Session::Opened { facts: facts.clone(), challenge, until_ms: *until_ms };
+                self.answer_challenge(now);
             }
             (HostFrame::Welcome(welcome), Session::Greeted { hello_ms, .. }) => {
                 let hello_ms = *hello_ms;
@@ -193,6 +197,17 @@ impl Machine {
         self.close(Some(wait_ms));
     }
 
+    /// Says HELLO once everything that was received is on disk. What HELLO does not name the host takes as
+    /// never arrived, and may call it never sent: nothing of that kind may be on its way to its start.
+    pub(super) fn answer_challenge(&mut self, now: Now) {
+        if let Session::Opened { facts, challenge: Some(challenge), .. } = &self.session
+            && !self.after.iter().any(|after| matches!(after, After::Ack(_)))
+        {
+            let (facts, challenge) = (facts.clone(), Challenge::clone(challenge));
+            self.on_challenge(challenge, facts, now);
+        }
+    }
+
     fn on_challenge(&mut self, challenge: Challenge, facts: Box<Facts>, now: Now) {
         let fail = |code: &str, message: String| Fault { code: code.to_owned(), message };
         if challenge.cluster_id != self.setup.cluster_id {
@@ -215,12 +230,11 @@ impl Machine {
         }
         let agent_id = self.setup.agent_id;
         let signature = sign(&self.setup.key, &[&hello_parts(self.setup.cluster_id, agent_id, &nonce)]);
-        // What is not on disk yet is not in the journal; its ACK follows.
-        let unfinished = self.active.iter().filter(|(attempt, _)| !self.ack_waits(**attempt));
-        let unfinished = unfinished
-            .take(MAX_HELLO_ATTEMPTS)
-            .map(|(attempt, active)| Unfinished { attempt: *attempt, started: active.phase.may_have_started() });
-        let unfinished: Vec<Unfinished> = unfinished.collect();
+        let held = |(attempt, active): (&AttemptKey, &Active)| Unfinished {
+            attempt: *attempt,
+            started: active.phase.may_have_started(),
+        };
+        let unfinished: Vec<Unfinished> = self.active.iter().take(MAX_HELLO_ATTEMPTS).map(held).collect();
         // The limit is on both lists together; a result left out here is still sent after WELCOME.
         let room = MAX_HELLO_ATTEMPTS - unfinished.len();
         let hello = Hello {

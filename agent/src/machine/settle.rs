@@ -59,12 +59,13 @@ impl Machine {
         for _ in 0..count {
             match self.after.pop_front() {
                 Some(After::Ack(attempt)) if self.is_open() => self.frame(AgentFrame::Ack { attempt }),
-                // Without a session the next HELLO lists it.
+                // Without a session the next HELLO lists it, and waits for it.
                 Some(After::Ack(_)) | Some(After::Nothing) | None => {}
                 Some(After::Launch(attempt)) => self.launch(attempt, now),
                 Some(After::Keep(attempt)) => self.keep(attempt),
             }
         }
+        self.answer_challenge(now);
     }
 
     /// The result is on disk: the supervisor may forget it, the host is told.
