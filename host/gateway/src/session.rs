@@ -263,10 +263,10 @@ impl Session {
         self.starved
     }
 
-    /// Attempts written to the socket that the agent has not acknowledged.
+    /// Attempts that the store may believe unsent: what the agent said of them since is only noted, and a
+    /// commit that fails loses notes.
     pub fn unconfirmed(&self) -> Vec<AttemptKey> {
-        let sent = self.in_flight.iter().filter(|(_, attempt)| attempt.stage == Stage::Sent);
-        sent.map(|(key, _)| *key).collect()
+        self.in_flight.keys().copied().collect()
     }
 
     /// The agent said something that is no frame.
