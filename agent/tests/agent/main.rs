@@ -12,3 +12,4 @@ mod session;
 mod supervisor;
 mod support;
 mod walk;
+mod joint;
