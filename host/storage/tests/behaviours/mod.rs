@@ -1,5 +1,5 @@
-//! What every store does, whichever database it stands on. Each behaviour takes a fresh store; the
-//! list at the end gives each database one test a behaviour.
+//! What every store does, whichever database it stands on. Each behaviour takes a fresh store, or a place
+//! to open one at; the list at the end gives each database one test a behaviour.
 
 pub mod accepting;
 pub mod advancing;
@@ -8,10 +8,13 @@ pub mod fixtures;
 pub mod journal;
 pub mod lists;
 pub mod output;
+pub mod place;
 pub mod queues;
 pub mod retrying;
 pub mod rolling;
 pub mod restoring;
+pub mod sharing;
+pub mod surviving;
 pub mod users;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +29,8 @@ use ports::journal::{Installation, Journal};
 use ports::live::{Heard, Live, Subscription};
 use ports::replies::Replies;
 use ports::users::Users;
+use storage::postgres::{Counters, PostgresStore};
+use storage::sqlite::SqliteStore;
 
 /// Everything a store answers.
 pub trait Store:
@@ -36,6 +41,21 @@ pub trait Store:
 impl<T: Commands + Delivery + Replies + Agents + Users + Journal + Installation + Clone + Send + Sync + 'static> Store
     for T
 {
+pub trait Store: Commands + Agents + Users + Journal + Installation + Clone + Send + Sync + 'static {
+    /// What its writer has done so far.
+    fn counters(&self) -> Counters;
+}
+
+impl Store for SqliteStore {
+    fn counters(&self) -> Counters {
+        SqliteStore::counters(self)
+    }
+}
+
+impl Store for PostgresStore {
+    fn counters(&self) -> Counters {
+        PostgresStore::counters(self)
+    }
 }
 
 /// A fresh store and what it told its listeners.
@@ -99,10 +119,12 @@ macro_rules! restoring {
 
 /// One test for each behaviour; `$fresh` makes a ground and something to keep alive beside it, or says aloud
 /// that it cannot here.
+/// One test for each behaviour, at `$place`: with a fresh store on one thread, with one on two, or with
+/// nothing but the place.
 #[macro_export]
 macro_rules! behaviours {
-    ($fresh:path) => {
-        $crate::behaviours! { @each $fresh;
+    ($place:ty) => {
+        $crate::behaviours! { @each $place;
             accepting::a_command_reads_back_as_accepted,
             accepting::accepting_tells_the_status_and_records_who_asked,
             accepting::a_taken_command_id_is_a_conflict_and_its_neighbours_are_stored,
@@ -167,15 +189,47 @@ macro_rules! behaviours {
             journal::audit_entries_read_back_newest_first,
             journal::the_installation_keeps_its_name,
             journal::a_store_that_works_says_so,
+            sharing::a_thousand_accepts_at_once_take_few_commits,
+        }
+        $crate::behaviours! { @wide $place;
+            sharing::callers_in_a_loop_keep_sharing_commits,
+        }
+        $crate::behaviours! { @places $place;
+            surviving::everything_is_there_again_after_reopening,
+            surviving::no_accept_that_returned_is_lost_to_kill_nine,
+            surviving::an_opening_that_is_killed_at_any_point_is_finished_by_the_next,
+            surviving::a_newer_schema_is_refused_with_the_cure,
+            surviving::a_row_that_cannot_be_read_is_named,
+            surviving::a_writer_that_is_cut_off_leaves_nobody_waiting,
         }
     };
-    (@each $fresh:path; $($area:ident :: $name:ident),* $(,)?) => {
+    (@each $place:ty; $($area:ident :: $name:ident),* $(,)?) => {
         $(
             #[tokio::test]
             async fn $name() {
-                let Some((ground, keep)) = $fresh().await else { return };
-                $crate::behaviours::$area::$name(ground).await;
-                drop(keep);
+                $crate::behaviours! { @fresh $place; $area::$name }
+            }
+        )*
+    };
+    (@wide $place:ty; $($area:ident :: $name:ident),* $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                $crate::behaviours! { @fresh $place; $area::$name }
+            }
+        )*
+    };
+    (@fresh $place:ty; $area:ident :: $name:ident) => {
+        let Some(place) = <$place as $crate::behaviours::place::Place>::fresh() else { return };
+        let (ground, running) = $crate::behaviours::place::open(&place).await;
+        $crate::behaviours::$area::$name(ground).await;
+        drop(running);
+    };
+    (@places $place:ty; $($area:ident :: $name:ident),* $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                $crate::behaviours::$area::$name::<$place>().await;
             }
         )*
     };

@@ -80,6 +80,7 @@ pub async fn output_of_an_attempt_nobody_made_is_left_out<S: Store>(Ground { sto
     store.append(chunk(of.0, of.1, 0, "kept"));
     store.flush().await.expect("flushed");
     assert_eq!(joined(&read(&store, of, 0).await), "kept");
+    assert_eq!(store.counters().chunks_dropped, 3);
     assert!(store.events(Some(stranger), 0, 10).await.expect("read").is_empty());
 }
 

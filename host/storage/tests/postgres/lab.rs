@@ -1,40 +1,48 @@
-//! A store in a PostgreSQL database of its own, with its writer running.
+//! A PostgreSQL store in a database of its own.
 
 use std::sync::Arc;
 
+use ports::live::Live;
 use servers::shared;
+use sqlx::{Connection as _, PgConnection};
 use storage::postgres::{Options, PostgresStore, open};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
-use crate::behaviours::{Ground, Told};
+use crate::behaviours::place::{Place, Writing};
 
-/// A running writer. Dropped, it is cut off in the middle of whatever it does.
-pub struct Running {
-    stop: CancellationToken,
-    writer: JoinSet<()>,
+/// A database.
+pub struct Database {
+    pub url: String,
 }
 
-impl Running {
-    /// Ends the writer in order: everything queued is written first.
-    pub async fn finish(mut self) {
-        self.stop.cancel();
-        while self.writer.join_next().await.is_some() {}
+impl Place for Database {
+    type Store = PostgresStore;
+
+    fn fresh() -> Option<Database> {
+        Some(Database { url: shared::database()? })
+    }
+
+    fn at(address: &str) -> Database {
+        Database { url: address.to_owned() }
+    }
+
+    fn address(&self) -> String {
+        self.url.clone()
+    }
+
+    async fn try_open(&self, live: Arc<dyn Live>) -> Result<(PostgresStore, Writing), String> {
+        let (store, writer) = open(options(&self.url), live).await.map_err(|error| error.to_string())?;
+        Ok((store, Box::new(move |stop| Box::pin(writer.run(stop)))))
+    }
+
+    async fn sql(&self, statement: &'static str) -> Result<Option<String>, sqlx::Error> {
+        let mut connection = PgConnection::connect(&self.url).await?;
+        let answer = sqlx::query_scalar(statement).fetch_optional(&mut connection).await?;
+        connection.close().await?;
+        Ok(answer)
     }
 }
 
-/// Opens the store at `url` and runs its writer. Few connections, for many tests share the server.
-pub async fn start(url: &str) -> (Ground<PostgresStore>, Running) {
-    let told = Arc::new(Told::default());
-    let options = Options { connections: 4, ..Options::new(url) };
-    let (store, writer) = open(options, Arc::clone(&told) as _).await.expect("opens");
-    let stop = CancellationToken::new();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(writer.run(stop.clone()));
-    (Ground { store, told }, Running { stop, writer: tasks })
-}
-
-/// A fresh store and what keeps it alive; `None`, said aloud, where there is no PostgreSQL.
-pub async fn fresh() -> Option<(Ground<PostgresStore>, Running)> {
-    Some(start(&shared::database()?).await)
+/// Few connections, for many tests share the server.
+fn options(url: &str) -> Options {
+    Options { connections: 4, ..Options::new(url) }
 }

@@ -5,4 +5,4 @@ mod behaviours;
 mod lab;
 mod restoring;
 
-behaviours!(lab::fresh);
+behaviours!(lab::Database);

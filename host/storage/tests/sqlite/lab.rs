@@ -1,52 +1,48 @@
-//! A SQLite store in a folder of its own, with its writer running.
+//! A SQLite store in a folder of its own.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use ports::live::Live;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 use storage::sqlite::{Options, SqliteStore, open};
 use tempfile::TempDir;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
-use crate::behaviours::{Ground, Told};
+use crate::behaviours::place::{Place, Writing};
 
-/// A running writer. Dropped, it is cut off in the middle of whatever it does.
-pub struct Running {
-    stop: CancellationToken,
-    writer: JoinSet<()>,
+/// A database file.
+pub struct File {
+    pub path: PathBuf,
+    /// Removed with everything in it at the end; `None` = somebody else's.
+    _folder: Option<TempDir>,
 }
 
-impl Running {
-    /// Ends the writer in order: everything queued is written first.
-    pub async fn finish(mut self) {
-        self.stop.cancel();
-        while self.writer.join_next().await.is_some() {}
+impl Place for File {
+    type Store = SqliteStore;
+
+    fn fresh() -> Option<File> {
+        let folder = tempfile::tempdir().expect("a folder");
+        Some(File { path: folder.path().join("viworks.db"), _folder: Some(folder) })
     }
-}
 
-/// Opens the store at `path` and runs its writer.
-pub async fn start(path: &Path) -> (Ground<SqliteStore>, Running) {
-    let told = Arc::new(Told::default());
-    let (store, writer) = open(Options::new(path), Arc::clone(&told) as _).await.expect("opens");
-    let stop = CancellationToken::new();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(writer.run(stop.clone()));
-    (Ground { store, told }, Running { stop, writer: tasks })
-}
+    fn at(address: &str) -> File {
+        File { path: PathBuf::from(address), _folder: None }
+    }
 
-/// Where the database is in its folder.
-pub fn file(folder: &TempDir) -> PathBuf {
-    folder.path().join("viworks.db")
-}
+    fn address(&self) -> String {
+        self.path.to_str().expect("a path of plain letters").to_owned()
+    }
 
-/// A fresh store and what keeps it alive.
-pub async fn fresh() -> (Ground<SqliteStore>, (Running, TempDir)) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (ground, running) = start(&file(&folder)).await;
-    (ground, (running, folder))
-}
+    async fn try_open(&self, live: Arc<dyn Live>) -> Result<(SqliteStore, Writing), String> {
+        let (store, writer) = open(Options::new(&self.path), live).await.map_err(|error| error.to_string())?;
+        Ok((store, Box::new(move |stop| Box::pin(writer.run(stop)))))
+    }
 
-/// The same, as every behaviour wants it.
-pub async fn ground() -> Option<(Ground<SqliteStore>, (Running, TempDir))> {
-    Some(fresh().await)
+    async fn sql(&self, statement: &'static str) -> Result<Option<String>, sqlx::Error> {
+        let mut connection = SqliteConnectOptions::new().filename(&self.path).connect().await?;
+        let answer = sqlx::query_scalar(statement).fetch_optional(&mut connection).await?;
+        connection.close().await?;
+        Ok(answer)
+    }
 }

@@ -6,4 +6,4 @@ mod file;
 mod lab;
 mod restoring;
 
-behaviours!(lab::ground);
+behaviours!(lab::File);
