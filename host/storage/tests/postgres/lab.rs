@@ -1,6 +1,7 @@
 //! A PostgreSQL store in a database of its own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ports::live::Live;
 use servers::shared;
@@ -43,6 +44,11 @@ impl Place for Database {
 }
 
 /// Few connections, for many tests share the server.
-fn options(url: &str) -> Options {
+pub fn options(url: &str) -> Options {
     Options { connections: 4, ..Options::new(url) }
+}
+
+/// Lets everybody else go first for a moment, between two of many things that are done again and again.
+pub async fn breathe() {
+    tokio::time::sleep(Duration::from_millis(50)).await;
 }

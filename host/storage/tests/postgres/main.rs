@@ -2,7 +2,10 @@
 
 #[path = "../behaviours/mod.rs"]
 mod behaviours;
+mod hosts;
 mod lab;
 mod restoring;
+mod opening;
+mod outages;
 
 behaviours!(lab::Database);

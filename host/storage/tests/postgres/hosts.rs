@@ -1,0 +1,199 @@
+//! Two hosts on one database at once.
+
+use std::sync::Arc;
+
+use domain::agent::Facts;
+use domain::attempt::Event as Happening;
+use domain::event::{Event, What};
+use plan::id::CommandId;
+use ports::agents::Agents as _;
+use ports::commands::Commands as _;
+use ports::journal::Journal as _;
+use storage::postgres::PostgresStore;
+use tokio::task::JoinSet;
+
+use crate::behaviours::Ground;
+use crate::behaviours::fixtures::*;
+use crate::behaviours::place::{self, CEILING, Place as _, Running};
+use crate::lab::{Database, breathe};
+
+async fn two(database: &Database) -> ([PostgresStore; 2], [Running; 2]) {
+    let (Ground { store: one, .. }, running) = place::open(database).await;
+    let (Ground { store: other, .. }, beside) = place::open(database).await;
+    ([one, other], [running, beside])
+}
+
+/// Follows by cursor, a small page at a time, until `number` events have been seen.
+async fn follow(store: PostgresStore, begun: u64, number: usize) -> Vec<Arc<Event>> {
+    let (mut seen, mut after) = (Vec::new(), begun);
+    while seen.len() < number {
+        let page = store.events(None, after, 20).await.expect("read");
+        after = page.last().map_or(after, |event| event.seq);
+        seen.extend(page);
+    }
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn followers_of_either_host_miss_nothing_while_both_write() {
+    const EACH: usize = 400;
+    let Some(database) = Database::fresh() else { return };
+    let (stores, _running) = two(&database).await;
+    let web = enrol(&stores[0], "web-1", "eu").await;
+    let begun = stores[0].last_seq().await.expect("read");
+    let mut followers = JoinSet::new();
+    for store in &stores {
+        // Each command makes three events.
+        followers.spawn(follow(store.clone(), begun, 2 * EACH * 3));
+    }
+    let mut writers = JoinSet::new();
+    for store in &stores {
+        for _ in 0..8 {
+            let (store, web) = (store.clone(), web.clone());
+            writers.spawn(async move {
+                for _ in 0..EACH / 8 {
+                    let new = command(&[&web]);
+                    let id = new.command.id;
+                    store.accept(new).await.expect("accepted");
+                    store.append(chunk(id, web.id, 0, "some output"));
+                    store.advance(finish(id, web.id, 1, true)).await.expect("advanced");
+                }
+            });
+        }
+    }
+    writers.join_all().await;
+    let seen = tokio::time::timeout(CEILING, followers.join_all()).await.expect("the followers catch up");
+    let stored = stores[1].events(None, begun, 100_000).await.expect("read");
+    assert_eq!(stored.len(), 2 * EACH * 3);
+    for seen in seen {
+        assert!(seen.is_sorted_by(|a, b| a.seq < b.seq), "strictly ascending");
+        assert_eq!(seen, stored, "nothing missed, nothing twice");
+    }
+    assert_eq!(stores[0].last_seq().await, stores[1].last_seq().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_that_both_hosts_move_at_once_moves_once_and_both_are_told_the_truth() {
+    let Some(database) = Database::fresh() else { return };
+    let (stores, _running) = two(&database).await;
+    let web = enrol(&stores[0], "web-1", "eu").await;
+    for round in 0..50 {
+        let ids: Vec<CommandId> = accept_some(&stores[round % 2], &web).await;
+        let mut racers = JoinSet::new();
+        for (n, store) in (0..).zip(&stores) {
+            // In the opposite order, so that locks taken as they come would wait for each other.
+            let ids: Vec<CommandId> = if n == 0 { ids.clone() } else { ids.iter().rev().copied().collect() };
+            for id in ids {
+                let (store, agent) = (store.clone(), web.id);
+                racers.spawn(async move {
+                    let event = if n == 0 { Happening::CancelUnsent } else { Happening::StartDeadline };
+                    let answer = store.advance(advance(id, agent, n, &[event])).await;
+                    (id, answer.expect("advanced").expect("there"))
+                });
+            }
+        }
+        let answers = racers.join_all().await;
+        for id in ids {
+            let ended = stores[0].invocation(id, web.id).await.expect("read").expect("there");
+            let told: Vec<_> = answers.iter().filter(|(of, _)| *of == id).map(|(_, answer)| *answer).collect();
+            assert_eq!(told.iter().filter(|answer| answer.moved).count(), 1, "{told:?}");
+            assert!(told.iter().all(|answer| answer.state == ended.state), "{told:?}, but it is {}", ended.state);
+            let events = stores[1].events(Some(id), 0, 100).await.expect("read");
+            let states = events.iter().filter(|event| matches!(event.what, What::State { .. })).count();
+            assert_eq!(states, 1, "one move was told");
+        }
+    }
+}
+
+async fn accept_some(store: &PostgresStore, web: &Machine) -> Vec<CommandId> {
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        let new = command(&[web]);
+        ids.push(new.command.id);
+        store.accept(new).await.expect("accepted");
+    }
+    ids
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn output_that_both_hosts_are_handed_is_stored_once() {
+    let Some(database) = Database::fresh() else { return };
+    let (stores, _running) = two(&database).await;
+    let web = enrol(&stores[0], "web-1", "eu").await;
+    let new = command(&[&web]);
+    let id = new.command.id;
+    stores[0].accept(new).await.expect("accepted");
+    for n in 0..50 {
+        for store in &stores {
+            store.append(chunk(id, web.id, n * 10, "0123456789"));
+        }
+        let (one, other) = tokio::join!(
+            stores[0].advance(advance(id, web.id, 1, &[Happening::Send])),
+            stores[1].advance(advance(id, web.id, 1, &[Happening::Start]))
+        );
+        assert!(one.expect("advanced").is_some() && other.expect("advanced").is_some());
+    }
+    let stored = database.sql("select sum(length(data))::text || ' in ' || count(*) from outputs").await;
+    assert_eq!(stored.expect("read").as_deref(), Some("500 in 50"));
+}
+
+/// Agents whose session is open in the rows.
+async fn open_sessions(database: &Database) -> Option<String> {
+    let sql = "select coalesce(string_agg(agent_id, ' ' order by agent_id), '') from agents where session_open";
+    database.sql(sql).await.expect("read")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_opening_closes_the_sessions_of_hosts_that_are_gone_and_no_others() {
+    let Some(database) = Database::fresh() else { return };
+    let ([one, other], [dying, living]) = two(&database).await;
+    let (web, db) = (enrol(&one, "web-1", "eu").await, enrol(&other, "db-1", "eu").await);
+    one.open_session(web.id, &Facts::default(), at(1)).await.expect("stored").expect("known");
+    other.open_session(db.id, &Facts::default(), at(1)).await.expect("stored").expect("known");
+    let (_third, _running) = place::open(&database).await;
+    assert_eq!(open_sessions(&database).await.as_deref(), Some("db-1 web-1"), "both live");
+
+    // Cut off like a process that is killed: the server learns of it when the connection breaks.
+    drop((dying, one));
+    let noticed = async {
+        let writers = "select count(*)::text from pg_locks where locktype = 'advisory' and database = \
+                       (select oid from pg_database where datname = current_database())";
+        while database.sql(writers).await.expect("read").as_deref() != Some("2") {
+            breathe().await;
+        }
+    };
+    tokio::time::timeout(CEILING, noticed).await.expect("the server notices");
+    assert_eq!(open_sessions(&database).await.as_deref(), Some("db-1 web-1"), "nobody has looked yet");
+    let (Ground { store: fourth, .. }, _running) = place::open(&database).await;
+    assert_eq!(open_sessions(&database).await.as_deref(), Some("db-1"), "the dead host's are closed");
+    let agents = fourth.agents().await.expect("read");
+    assert!(agents.iter().all(|agent| agent.maybe_sent), "what they may have sent stays marked");
+    // The living host's session is as good as before.
+    other.close_session(db.id, 1, at(9), false).await.expect("stored");
+    assert_eq!(open_sessions(&database).await.as_deref(), Some(""));
+    living.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_agents_of_a_silent_host_had_is_abandoned_though_their_sessions_are_open() {
+    let Some(database) = Database::fresh() else { return };
+    let ([one, other], [_dying, _living]) = two(&database).await;
+    let (web, db) = (enrol(&one, "web-1", "eu").await, enrol(&other, "db-1", "eu").await);
+    let mut had = Vec::new();
+    for (store, machine) in [(&one, &web), (&other, &db)] {
+        store.open_session(machine.id, &Facts::default(), at(1)).await.expect("stored").expect("known");
+        let new = command(&[machine]);
+        had.push(new.command.id);
+        store.accept(new).await.expect("accepted");
+        store.advance(advance(had[had.len() - 1], machine.id, 2, &[Happening::Send])).await.expect("advanced");
+    }
+    let abandoned = async || -> Vec<CommandId> {
+        let found = other.abandoned(at(100), 10).await.expect("read");
+        found.iter().map(|open| open.key.command).collect()
+    };
+    assert_eq!(abandoned().await, []);
+    let silence =
+        "update nodes set seen_at = '2000-01-01' where id = (select node_id from agents where agent_id = 'web-1')";
+    database.sql(silence).await.expect("silenced");
+    assert_eq!(abandoned().await, [had[0]]);
+}
