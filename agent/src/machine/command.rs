@@ -77,6 +77,14 @@ impl Machine {
                 self.active.insert(attempt, active);
                 self.settle(attempt, Outcome::not_started(End::Rejected { cause, message }), now);
             }
+            Verdict::Late(envelope) => {
+                tracing::info!(%attempt, "its time to start was over when it came");
+                let order = self.arrival();
+                let mut active = Active::waiting(order, About::of(&envelope));
+                active.received_mono_ms = Some(now.mono_ms);
+                self.active.insert(attempt, active);
+                self.settle(attempt, Outcome::not_started(End::Expired), now);
+            }
             Verdict::Accepted(envelope) => {
                 if envelope.epoch > self.highest_epoch {
                     self.highest_epoch = envelope.epoch;

@@ -9,6 +9,7 @@ use plan::id::{AgentId, ClusterId};
 use plan::outcome::RejectCause;
 use wire::frame::Command;
 
+use crate::journal::KEEP_TOMBSTONE_MS;
 use crate::policy::Policy;
 
 /// Longest sentence in a refusal.
@@ -22,6 +23,8 @@ pub(super) enum Verdict {
     Forged(String),
     /// Signed for us, and refused for good.
     Refused(Box<Envelope>, RejectCause, String),
+    /// Its time to start was over when it came.
+    Late(Box<Envelope>),
     /// To be remembered and run.
     Accepted(Box<Envelope>),
 }
@@ -67,8 +70,12 @@ pub(super) fn examine(command: &Command, bench: Bench<'_>) -> Verdict {
         return refused(RejectCause::Stale, message);
     }
     if envelope.not_after_ms <= bench.host_ms {
-        let message = format!("its validity was over {} ms ago", bench.host_ms - envelope.not_after_ms);
-        return refused(RejectCause::Stale, message);
+        let late_ms = bench.host_ms - envelope.not_after_ms;
+        // As long as that whatever was started is remembered, so it is certain that this one never was.
+        if late_ms < KEEP_TOMBSTONE_MS {
+            return Verdict::Late(envelope);
+        }
+        return refused(RejectCause::Stale, format!("its validity was over {late_ms} ms ago"));
     }
     if let Err(faults) = envelope.plan.check() {
         let fault = faults.first().map(ToString::to_string).unwrap_or_default();

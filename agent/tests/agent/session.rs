@@ -81,6 +81,11 @@ async fn what_is_not_signed_for_this_agent_or_not_allowed_is_not_run() {
         let End::Rejected { cause, message } = session.result(key).await.end else { panic!("{key} was not rejected") };
         assert_eq!(cause, expected, "{message}");
     }
+    let mut late = shell(attempt(11, 1), &script);
+    let before_ms = agent::clock::now().wall_ms - 60_000;
+    late.envelope = seal(&envelope(late.attempt, plan(vec![step("sh", &["-c", &script])]), before_ms), &cluster_key());
+    session.say(HostFrame::Command(late)).await;
+    assert_eq!(session.result(attempt(11, 1)).await.end, End::Expired, "it never started, and that is certain");
     let mut expired = shell(attempt(7, 1), &script);
     expired.start_within_ms = 0;
     session.say(HostFrame::Command(shell(attempt(8, 1), "exec sleep 600"))).await;

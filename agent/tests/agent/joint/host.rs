@@ -7,9 +7,11 @@ use std::time::Duration;
 use domain::attempt::{Event, Reason, State, Step, step};
 use domain::command::Command;
 use domain::priority::Priority;
+use domain::terms::Terms;
 use domain::time::Timestamp;
 use domain::verb::VerbName;
 use gateway::session::{Input, Output, Session};
+use gateway::slots::Slots;
 use plan::envelope::{SignedEnvelope, seal};
 use plan::id::{AttemptKey, CommandId};
 use plan::outcome::{End, Outcome};
@@ -60,7 +62,9 @@ impl Host {
         let start_by = now + Duration::from_millis(start_within_ms);
         let signed = seal(&envelope(key, plan(vec![program("true", &[])]), start_by.as_millis()), &cluster_key());
         let command = command(key.command, start_by, now);
-        let due = Due { command: command.clone(), agent: agent_id(), attempt: 1, envelope: signed.clone() };
+        let agent = agent_id();
+        let due =
+            Due { command: command.clone(), agent, attempt: 1, start_by, halted: false, envelope: signed.clone() };
         let row = Row {
             state: State::Queued,
             reason: None,
@@ -182,8 +186,9 @@ impl Host {
         }
         match why {
             // What may have been sent waits for the agent's word.
-            Settle::Cancel if self.maybe_sent => {}
+            Settle::Cancel | Settle::Halt if self.maybe_sent => {}
             Settle::Cancel => self.apply(key, Event::CancelUnsent),
+            Settle::Halt => self.apply(key, Event::Halt),
             Settle::StartDeadline => {
                 if self.maybe_sent {
                     self.apply(key, Event::Send);
@@ -227,7 +232,7 @@ impl Host {
                 }
             }
         }
-        self.session = Some(Session::new(AT_ONCE, HEARTBEAT, &run, &send, now));
+        self.session = Some(Session::new(Slots::new(usize::MAX), AT_ONCE, HEARTBEAT, &run, &send, now));
         let welcome = Welcome {
             session_epoch: self.epoch,
             now_ms: now.as_millis(),
@@ -270,7 +275,8 @@ impl Host {
 }
 
 fn due(row: &Row) -> Due {
-    Due { command: row.command.clone(), agent: agent_id(), attempt: 1, envelope: row.envelope.clone() }
+    let (command, start_by, envelope) = (row.command.clone(), row.command.start_by, row.envelope.clone());
+    Due { command, agent: agent_id(), attempt: 1, start_by, halted: false, envelope }
 }
 
 fn command(id: CommandId, start_by: Timestamp, now: Timestamp) -> Arc<Command> {
@@ -287,6 +293,8 @@ fn command(id: CommandId, start_by: Timestamp, now: Timestamp) -> Arc<Command> {
         created_at: now,
         start_by,
         run_timeout_ms: 60_000,
+        terms: Terms::default(),
+        parent: None,
         summary: String::new(),
         correlation_id: String::new(),
         traceparent: None,

@@ -36,12 +36,6 @@ use storage::sqlite::SqliteStore;
 pub trait Store:
     Commands + Delivery + Replies + Agents + Users + Journal + Installation + Clone + Send + Sync + 'static
 {
-}
-
-impl<T: Commands + Delivery + Replies + Agents + Users + Journal + Installation + Clone + Send + Sync + 'static> Store
-    for T
-{
-pub trait Store: Commands + Agents + Users + Journal + Installation + Clone + Send + Sync + 'static {
     /// What its writer has done so far.
     fn counters(&self) -> Counters;
 }
@@ -96,29 +90,6 @@ impl Subscription for Silence {
     }
 }
 
-/// One test for each behaviour of a restored store; `$fresh` makes a place, or says aloud that it cannot here.
-#[macro_export]
-macro_rules! restoring {
-    ($fresh:path; $($name:ident),* $(,)?) => {
-        $(
-            #[tokio::test]
-            async fn $name() {
-                let Some(place) = $fresh().await else { return };
-                $crate::behaviours::restoring::$name(place).await;
-            }
-        )*
-    };
-    ($fresh:path) => {
-        $crate::restoring! { $fresh;
-            what_was_not_over_is_held_and_what_was_over_stays,
-            the_epoch_rises_and_is_recorded,
-            nothing_that_may_be_used_up_is_good_again,
-        }
-    };
-}
-
-/// One test for each behaviour; `$fresh` makes a ground and something to keep alive beside it, or says aloud
-/// that it cannot here.
 /// One test for each behaviour, at `$place`: with a fresh store on one thread, with one on two, or with
 /// nothing but the place.
 #[macro_export]
@@ -201,6 +172,9 @@ macro_rules! behaviours {
             surviving::a_newer_schema_is_refused_with_the_cure,
             surviving::a_row_that_cannot_be_read_is_named,
             surviving::a_writer_that_is_cut_off_leaves_nobody_waiting,
+            restoring::what_was_not_over_is_held_and_what_was_over_stays,
+            restoring::the_epoch_rises_and_is_recorded,
+            restoring::nothing_that_may_be_used_up_is_good_again,
         }
     };
     (@each $place:ty; $($area:ident :: $name:ident),* $(,)?) => {

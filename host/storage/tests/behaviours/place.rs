@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ports::live::Live;
+use ports::restore::Restored;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::task::JoinSet;
@@ -32,6 +33,9 @@ pub trait Place: Send + Sync + Sized + 'static {
 
     /// Opens the store and makes what its writer will do; refused with the text a person reads.
     async fn try_open(&self, live: Arc<dyn Live>) -> Result<(Self::Store, Writing), String>;
+
+    /// Opens it as a restore does.
+    async fn restored(&self) -> Box<dyn Restored>;
 
     /// Runs a statement past the store and answers the text it gives, if it gives any.
     async fn sql(&self, statement: &'static str) -> Result<Option<String>, sqlx::Error>;

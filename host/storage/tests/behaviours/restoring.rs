@@ -9,28 +9,12 @@ use ports::agents::{Agents as _, Joined};
 use ports::commands::Commands as _;
 use ports::error::StoreError;
 use ports::journal::{Installation as _, Journal as _};
-use ports::restore::{Adopt, EVENTS_SINCE, Held, Restored};
+use ports::restore::{Adopt, EVENTS_SINCE, Held};
 use ports::users::{NewRefresh, RefreshToken, Rotated, Users as _};
 
-use super::Store;
 use super::fixtures::*;
-
-/// Where a store is kept between one host and the next.
-pub trait Place {
-    /// The store.
-    type Store: Store;
-    /// What keeps its writer running.
-    type Running;
-
-    /// Opens it as a host does.
-    async fn open(&self) -> (Self::Store, Self::Running);
-
-    /// Ends the writer in order.
-    async fn close(&self, running: Self::Running);
-
-    /// Opens it as a restore does.
-    async fn restored(&self) -> Box<dyn Restored>;
-}
+use super::place::{self, Place};
+use super::{Ground, Store};
 
 fn adopt(epoch: u64) -> Adopt {
     Adopt { epoch, at: at(500), audit: entry("store.restore") }
@@ -52,8 +36,9 @@ async fn stands<S: Store>(store: &S, command: CommandId, agent: AgentId) -> (Sta
 const OPEN: [&[Event]; 4] =
     [&[], &[Event::Send], &[Event::Send, Event::Acknowledge], &[Event::Send, Event::Acknowledge, Event::Start]];
 
-pub async fn what_was_not_over_is_held_and_what_was_over_stays<P: Place>(place: P) {
-    let (store, running) = place.open().await;
+pub async fn what_was_not_over_is_held_and_what_was_over_stays<P: Place>() {
+    let Some(place) = P::fresh() else { return };
+    let (Ground { store, .. }, running) = place::open(&place).await;
     let (one, two) = (enrol(&store, "web-1", "eu").await, enrol(&store, "web-2", "eu").await);
     store.cluster(ClusterId(uuid())).await.expect("a cluster");
     let mut open = Vec::new();
@@ -72,7 +57,7 @@ pub async fn what_was_not_over_is_held_and_what_was_over_stays<P: Place>(place: 
     store.request_cancel(wanted_gone, None, at(3), entry("command.cancel")).await.expect("stored");
     let before = store.command(over).await.expect("read").expect("there");
     let last = store.last_seq().await.expect("read");
-    place.close(running).await;
+    running.finish().await;
     drop(store);
 
     let mut restored = place.restored().await;
@@ -84,7 +69,7 @@ pub async fn what_was_not_over_is_held_and_what_was_over_stays<P: Place>(place: 
     assert_eq!(again, Held { commands: 6, invocations: 0 });
     restored.close().await.expect("closed");
 
-    let (store, running) = place.open().await;
+    let (Ground { store, .. }, running) = place::open(&place).await;
     for id in &open {
         assert_eq!(stands(&store, *id, one.id).await, (State::Held, Some(Reason::Restored)));
         let view = store.command(*id).await.expect("read").expect("there");
@@ -113,13 +98,14 @@ pub async fn what_was_not_over_is_held_and_what_was_over_stays<P: Place>(place: 
     store.advance(finish(open[1], one.id, 600, true)).await.expect("advanced");
     assert_eq!(stands(&store, open[1], one.id).await, (State::Succeeded, None));
     assert_eq!(store.command(open[1]).await.expect("read").expect("there").status, Status::Succeeded);
-    place.close(running).await;
+    running.finish().await;
 }
 
-pub async fn the_epoch_rises_and_is_recorded<P: Place>(place: P) {
-    let (store, running) = place.open().await;
+pub async fn the_epoch_rises_and_is_recorded<P: Place>() {
+    let Some(place) = P::fresh() else { return };
+    let (Ground { store, .. }, running) = place::open(&place).await;
     let cluster = store.cluster(ClusterId(uuid())).await.expect("a cluster");
-    place.close(running).await;
+    running.finish().await;
     drop(store);
 
     let mut restored = place.restored().await;
@@ -130,16 +116,17 @@ pub async fn the_epoch_rises_and_is_recorded<P: Place>(place: P) {
     }
     restored.close().await.expect("closed");
 
-    let (store, running) = place.open().await;
+    let (Ground { store, .. }, running) = place::open(&place).await;
     let now = store.cluster(ClusterId(uuid())).await.expect("a cluster");
     assert_eq!((now.id, now.epoch), (cluster.id, 7));
     let audits = store.audits(None, 10).await.expect("read");
     assert_eq!(audits.iter().map(|(_, entry)| entry.action).collect::<Vec<_>>(), ["store.restore"]);
-    place.close(running).await;
+    running.finish().await;
 }
 
-pub async fn nothing_that_may_be_used_up_is_good_again<P: Place>(place: P) {
-    let (store, running) = place.open().await;
+pub async fn nothing_that_may_be_used_up_is_good_again<P: Place>() {
+    let Some(place) = P::fresh() else { return };
+    let (Ground { store, .. }, running) = place::open(&place).await;
     store.cluster(ClusterId(uuid())).await.expect("a cluster");
     let web = enrol(&store, "web-1", "eu").await;
     let (unused, person) = (token("eu"), user("ada", Role::Admin));
@@ -147,14 +134,14 @@ pub async fn nothing_that_may_be_used_up_is_good_again<P: Place>(place: P) {
     store.create(person.clone(), entry("user.create")).await.expect("stored");
     let login = RefreshToken { sha256: "aa".into(), user: person.id, family: "f1".into(), expires_at: at(9_000) };
     store.add_refresh(login, entry("auth.login")).await.expect("stored");
-    place.close(running).await;
+    running.finish().await;
     drop(store);
 
     let mut restored = place.restored().await;
     restored.adopt(adopt(2)).await.expect("adopted");
     restored.close().await.expect("closed");
 
-    let (store, running) = place.open().await;
+    let (Ground { store, .. }, running) = place::open(&place).await;
     let joined = store.join(newcomer(unused.id, "web-2")).await.expect("answered");
     assert!(matches!(joined, Joined::TokenRefused(_)), "{joined:?}");
     let next = NewRefresh { sha256: "bb".into(), expires_at: at(9_000) };
@@ -162,5 +149,5 @@ pub async fn nothing_that_may_be_used_up_is_good_again<P: Place>(place: P) {
     let agents = store.agents().await.expect("read");
     let agent = agents.iter().find(|agent| agent.id == web.id).expect("still enrolled");
     assert!(agent.maybe_sent, "it may have been sent something since");
-    place.close(running).await;
+    running.finish().await;
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ports::live::Live;
+use ports::restore::Restored;
 use servers::shared;
 use sqlx::{Connection as _, PgConnection};
-use storage::postgres::{Options, PostgresStore, open};
+use storage::postgres::{Options, PostgresStore, RestoredPostgres, open};
 
 use crate::behaviours::place::{Place, Writing};
 
@@ -33,6 +34,10 @@ impl Place for Database {
     async fn try_open(&self, live: Arc<dyn Live>) -> Result<(PostgresStore, Writing), String> {
         let (store, writer) = open(options(&self.url), live).await.map_err(|error| error.to_string())?;
         Ok((store, Box::new(move |stop| Box::pin(writer.run(stop)))))
+    }
+
+    async fn restored(&self) -> Box<dyn Restored> {
+        Box::new(RestoredPostgres::open(&options(&self.url)).await.expect("opens"))
     }
 
     async fn sql(&self, statement: &'static str) -> Result<Option<String>, sqlx::Error> {

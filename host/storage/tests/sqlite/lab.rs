@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ports::live::Live;
+use ports::restore::Restored;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
-use storage::sqlite::{Options, SqliteStore, open};
+use storage::sqlite::{Lock, Options, RestoredSqlite, SqliteStore, open};
 use tempfile::TempDir;
 
 use crate::behaviours::place::{Place, Writing};
@@ -37,6 +38,11 @@ impl Place for File {
     async fn try_open(&self, live: Arc<dyn Live>) -> Result<(SqliteStore, Writing), String> {
         let (store, writer) = open(Options::new(&self.path), live).await.map_err(|error| error.to_string())?;
         Ok((store, Box::new(move |stop| Box::pin(writer.run(stop)))))
+    }
+
+    async fn restored(&self) -> Box<dyn Restored> {
+        let lock = Lock::of(&self.path).expect("nobody has it");
+        Box::new(RestoredSqlite::open(&self.path, &lock).await.expect("opens"))
     }
 
     async fn sql(&self, statement: &'static str) -> Result<Option<String>, sqlx::Error> {

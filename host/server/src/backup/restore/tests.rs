@@ -9,8 +9,8 @@ use domain::attempt::{Reason, State};
 use domain::audit::{Entry, Level};
 use domain::command::{Command, NewInvocation};
 use domain::priority::Priority;
-use domain::time::Timestamp;
 use domain::terms::Terms;
+use domain::time::Timestamp;
 use domain::verb::VerbName;
 use plan::envelope::SignedEnvelope;
 use plan::id::{AgentId, ClusterId, CommandId, TokenId};
@@ -187,7 +187,8 @@ async fn accept(store: &SqliteStore) -> CommandId {
         traceparent: None,
     };
     let (id, envelope) = (command.id, SignedEnvelope { signed: "s".repeat(9_000), signature: "s".into() });
-    let invocations = vec![NewInvocation { agent, agent_name: "web-1".into(), site: "eu".into(), envelope, held: false }];
+    let invocations =
+        vec![NewInvocation { agent, agent_name: "web-1".into(), site: "eu".into(), envelope, held: false }];
     let new = NewCommand { command: Arc::new(command), invocations, audit: entry("command.submit"), once: None };
     store.accept(new).await.expect("accepted");
     id
