@@ -3,6 +3,7 @@
 mod main_job;
 mod clocks;
 mod offline;
+mod again;
 mod crash;
 mod reload;
 mod hostile_plugins;

@@ -4,6 +4,7 @@
 mod accounts;
 mod agents;
 mod commands;
+mod delivery;
 mod edge;
 mod live;
 mod machines;
