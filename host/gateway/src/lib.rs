@@ -5,6 +5,7 @@
 
 pub mod collector;
 pub mod slots;
+pub mod waiting;
 pub mod session;
 pub mod connected;
 pub mod patience;

@@ -21,7 +21,8 @@ use wire::frame::{Fault, Goodbye, HostFrame};
 use crate::connected::{Mail, Registration};
 use crate::handshake::Greeted;
 use crate::room::Gateway;
-use crate::session::{Input, Output, QUEUE_MAX, Session};
+use crate::session::{Input, Output, Session};
+use crate::waiting::QUEUE_MAX;
 
 /// A socket that takes nothing for this long is dropped; a slow reader costs itself only.
 const STUCK: Duration = Duration::from_secs(30);

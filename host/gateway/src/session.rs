@@ -4,7 +4,7 @@
 //! Invariant: an attempt is sent at most once by a session, and never after the session said that
 //! it was not sent.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use domain::attempt::Event;
 use domain::command::Command;
 use domain::time::Timestamp;
-use plan::id::{AttemptKey, CommandId};
+use plan::id::AttemptKey;
 use plan::outcome::{Outcome, Stream};
 use ports::commands::{Due, Open};
 use ports::link::Settle;
@@ -25,16 +25,13 @@ use wire::sample::Sample;
 
 use crate::collector::Collector;
 use crate::slots::{Slot, Slots};
+use crate::waiting::Waiting;
 
-/// Most invocations kept in memory for one agent; the rest waits in the store.
-pub const QUEUE_MAX: usize = 256;
 /// Most results of one agent on their way to the store at once. While the store is away this bounds what
 /// a session holds: nothing more is sent to the agent, and further results wait without their output,
 /// which is read back from the store.
 pub const STORING_MAX: usize = 64;
 
-/// Most attempts remembered that were settled before they were offered.
-const EARLY_MAX: usize = 64;
 /// The store is told to let go of output when there is this much more of it.
 const LET_GO_BYTES: u64 = 128 * 1024;
 
@@ -147,22 +144,12 @@ pub struct Session {
     heartbeat: Duration,
     last_heard: Timestamp,
     missed: bool,
-    queue: BTreeMap<(i64, CommandId, u32), Due>,
+    waiting: Waiting,
     in_flight: HashMap<AttemptKey, InFlight>,
     /// Results being stored.
     storing: usize,
     /// Results that wait for one of those.
     parked: VecDeque<(AttemptKey, Option<Arc<Command>>, Outcome)>,
-    /// The store may hold more than `queue` does.
-    more: bool,
-    /// A [`Output::Load`] is under way.
-    loading: bool,
-    /// An offer came during that load and was left to the store.
-    passed_over: bool,
-    /// Over since a load that is under way began, whose answer may still hold them.
-    settled: HashSet<AttemptKey>,
-    /// Settled lately without having been heard of.
-    early: VecDeque<AttemptKey>,
     out: VecDeque<Output>,
     closed: bool,
 }
@@ -192,15 +179,10 @@ impl Session {
             heartbeat,
             last_heard: now,
             missed: false,
-            queue: BTreeMap::new(),
+            waiting: Waiting::in_store(),
             in_flight,
             storing: 0,
             parked: VecDeque::new(),
-            more: true,
-            loading: false,
-            passed_over: false,
-            settled: HashSet::new(),
-            early: VecDeque::new(),
             out: VecDeque::new(),
             closed: false,
         };
@@ -216,9 +198,12 @@ impl Session {
                 self.missed = false;
                 self.frame(frame, now);
             }
-            Input::Offer(due) => self.offer(due),
-            Input::Overflow => self.more = true,
-            Input::Loaded { due, more } => self.loaded(due, more),
+            Input::Offer(due) if self.in_flight.contains_key(&due.key()) => {}
+            Input::Offer(due) => self.waiting.offer(due),
+            Input::Overflow => self.waiting.look_again(),
+            Input::Loaded { due, more } => {
+                self.waiting.loaded(due, more, |key| self.in_flight.contains_key(&key));
+            }
             Input::Settle(open, why) => {
                 if why == Settle::Cancel && open.is_restored() && !self.in_flight.contains_key(&open.key) {
                     // Only the agent knows whether it ever had this one. Its answer ends it.
@@ -367,9 +352,7 @@ impl Session {
 
     fn stored(&mut self, key: AttemptKey) {
         self.in_flight.remove(&key);
-        if self.loading {
-            self.settled.insert(key);
-        }
+        self.waiting.ended(key);
         self.say(HostFrame::ResultAck { attempt: key });
         self.storing = self.storing.saturating_sub(1);
         if let Some((key, command, outcome)) = self.parked.pop_front() {
@@ -389,37 +372,7 @@ impl Session {
             };
             self.out.push_back(Output::Note(*key, event, attempt.since));
         }
-        self.more = true;
-    }
-
-    fn offer(&mut self, due: Due) {
-        if self.knows(&due) || self.early.contains(&due.key()) {
-            return;
-        }
-        let order = order(&due);
-        // Beyond what is in memory the store keeps the order.
-        let beyond = self.more && self.queue.last_key_value().is_none_or(|(last, _)| order > *last);
-        if beyond {
-            // The read under way may have begun before this one was committed: read again after it.
-            self.passed_over |= self.loading;
-            return;
-        }
-        self.queue.insert(order, due);
-        if self.queue.len() > QUEUE_MAX {
-            self.queue.pop_last();
-            self.more = true;
-        }
-    }
-
-    fn loaded(&mut self, due: Vec<Due>, more: bool) {
-        self.loading = false;
-        self.more = more || std::mem::take(&mut self.passed_over);
-        let settled = std::mem::take(&mut self.settled);
-        for due in due {
-            if !self.knows(&due) && !settled.contains(&due.key()) {
-                self.queue.insert(order(&due), due);
-            }
-        }
+        self.waiting.look_again();
     }
 
     fn settle(&mut self, key: AttemptKey, why: Settle) {
@@ -437,18 +390,7 @@ impl Session {
             }
             return;
         }
-        let before = self.queue.len();
-        self.queue.retain(|_, due| due.key() != key);
-        if self.queue.len() == before {
-            // Its offer may still be on its way here, and must then find it settled.
-            self.early.push_back(key);
-            if self.early.len() > EARLY_MAX {
-                self.early.pop_front();
-            }
-        }
-        if self.loading {
-            self.settled.insert(key);
-        }
+        self.waiting.settle(key);
         let event = match why {
             Settle::Cancel => Event::CancelUnsent,
             Settle::StartDeadline => Event::StartDeadline,
@@ -463,12 +405,12 @@ impl Session {
         if self.closed {
             return;
         }
-        while self.room() > 0 && !self.queue.is_empty() {
+        while self.room() > 0 && !self.waiting.is_empty() {
             let Some(slot) = self.slots.take() else {
                 self.starved = true;
                 break;
             };
-            let Some((_, due)) = self.queue.pop_first() else { break };
+            let Some(due) = self.waiting.pop() else { break };
             let key = due.key();
             let remaining = due.start_by.since(now);
             if remaining.is_zero() {
@@ -491,8 +433,7 @@ impl Session {
                 InFlight { stage: Stage::Sent, since: now, command, collector, gone: [0; 2], slot: Some(slot) },
             );
         }
-        if self.queue.is_empty() && self.more && !self.loading && self.room() > 0 {
-            self.loading = true;
+        if self.room() > 0 && self.waiting.begins_to_load() {
             self.out.push_back(Output::Load);
         }
     }
@@ -505,10 +446,6 @@ impl Session {
         let is_busy = |attempt: &&InFlight| !matches!(attempt.stage, Stage::Ended | Stage::Finishing);
         let busy = self.in_flight.values().filter(is_busy).count();
         self.max_concurrency.saturating_sub(busy)
-    }
-
-    fn knows(&self, due: &Due) -> bool {
-        self.in_flight.contains_key(&due.key()) || self.queue.contains_key(&order(due))
     }
 
     fn say(&mut self, frame: HostFrame) {
@@ -525,11 +462,6 @@ impl Session {
 
 fn ms(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn order(due: &Due) -> (i64, CommandId, u32) {
-    let (rank, command) = due.order();
-    (rank, command, due.attempt)
 }
 
 #[cfg(test)]

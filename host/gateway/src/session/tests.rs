@@ -7,6 +7,7 @@ use domain::attempt::State;
 use domain::priority::Priority;
 use domain::verb::VerbName;
 use plan::envelope::SignedEnvelope;
+use plan::id::CommandId;
 use plan::outcome::{End, Outcome};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};

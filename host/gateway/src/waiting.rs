@@ -1,0 +1,125 @@
+//! What waits for one agent, as far as it is in memory: the head of a queue whose rest is in the store.
+//!
+//! Invariant: what was settled, while it was read or on its way here, does not come back.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+
+use plan::id::{AttemptKey, CommandId};
+use ports::commands::Due;
+
+/// Most invocations kept in memory for one agent; the rest waits in the store.
+pub const QUEUE_MAX: usize = 256;
+/// Most attempts remembered that were settled before they were offered.
+const EARLY_MAX: usize = 64;
+
+/// Place in the queue.
+type Order = (i64, CommandId, u32);
+
+/// What waits.
+#[derive(Default)]
+pub struct Waiting {
+    queue: BTreeMap<Order, Due>,
+    /// The store may hold more than `queue` does.
+    more: bool,
+    /// It is being read.
+    loading: bool,
+    /// An offer came during that and was left to the store.
+    passed_over: bool,
+    /// Over since a load that is under way began, whose answer may still hold them.
+    settled: HashSet<AttemptKey>,
+    /// Settled lately without having been heard of.
+    early: VecDeque<AttemptKey>,
+}
+
+impl Waiting {
+    /// Nothing in memory; the store may hold anything.
+    pub fn in_store() -> Waiting {
+        Waiting { more: true, ..Waiting::default() }
+    }
+
+    /// The store may hold what nobody told of.
+    pub fn look_again(&mut self) {
+        self.more = true;
+    }
+
+    /// Takes a freshly accepted invocation in, or leaves it to the store.
+    pub fn offer(&mut self, due: Due) {
+        let order = order(&due);
+        if self.queue.contains_key(&order) || self.early.contains(&due.key()) {
+            return;
+        }
+        // Beyond what is in memory the store keeps the order.
+        let beyond = self.more && self.queue.last_key_value().is_none_or(|(last, _)| order > *last);
+        if beyond {
+            // The read under way may have begun before this one was committed: read again after it.
+            self.passed_over |= self.loading;
+            return;
+        }
+        self.queue.insert(order, due);
+        if self.queue.len() > QUEUE_MAX {
+            self.queue.pop_last();
+            self.more = true;
+        }
+    }
+
+    /// Takes in what was read, but for what the session `has` already.
+    pub fn loaded(&mut self, due: Vec<Due>, more: bool, has: impl Fn(AttemptKey) -> bool) {
+        self.loading = false;
+        self.more = more || std::mem::take(&mut self.passed_over);
+        let settled = std::mem::take(&mut self.settled);
+        for due in due {
+            if !has(due.key()) && !settled.contains(&due.key()) {
+                self.queue.entry(order(&due)).or_insert(due);
+            }
+        }
+    }
+
+    /// Whether the store is to be read now. If so, the answer comes with [`loaded`](Self::loaded).
+    pub fn begins_to_load(&mut self) -> bool {
+        let begins = self.queue.is_empty() && self.more && !self.loading;
+        self.loading |= begins;
+        begins
+    }
+
+    /// It is over, or somebody says that it is to be.
+    pub fn settle(&mut self, key: AttemptKey) {
+        let before = self.queue.len();
+        self.queue.retain(|_, due| due.key() != key);
+        if self.queue.len() == before {
+            // Its offer may still be on its way here, and must then find it settled.
+            self.early.push_back(key);
+            if self.early.len() > EARLY_MAX {
+                self.early.pop_front();
+            }
+        }
+        self.ended(key);
+    }
+
+    /// It was sent from here, and its end is stored.
+    pub fn ended(&mut self, key: AttemptKey) {
+        if self.loading {
+            self.settled.insert(key);
+        }
+    }
+
+    /// The next one.
+    pub fn pop(&mut self) -> Option<Due> {
+        self.queue.pop_first().map(|(_, due)| due)
+    }
+
+    /// Whether nothing is in memory.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// How many are in memory.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+}
+
+fn order(due: &Due) -> Order {
+    let (turn, command) = due.order();
+    (turn, command, due.attempt)
+}
