@@ -208,6 +208,7 @@ async fn converse(house: Arc<House>, mut socket: WebSocket) -> Option<()> {
         nonce: URL_SAFE_NO_PAD.encode(nonce),
         cluster_id: house.cluster,
         cluster_epoch: 1,
+        epoch_signature: None,
         versions: vec![1],
     };
     say(&mut socket, &HostFrame::Challenge(challenge)).await?;

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use plan::envelope::{hello_parts, sign};
+use plan::envelope::{epoch_parts, hello_parts, sign, verify};
 use plan::id::AttemptKey;
 use rand::RngExt as _;
 use wire::codec::decode;
@@ -12,6 +12,7 @@ use wire::limits::{HELLO_WITHIN_MS, MAX_HELLO_ATTEMPTS, MISSED_HEARTBEATS, NONCE
 use wire::sample::Sample;
 
 use crate::clock::Now;
+use crate::journal::Record;
 use crate::machine::entry::Active;
 use crate::machine::{After, Machine, Output};
 use crate::supervisor::protocol::Request;
@@ -219,6 +220,16 @@ impl Machine {
             let message =
                 format!("epoch {} is older than {}, seen before", challenge.cluster_epoch, self.highest_epoch);
             return self.fail(fail("stale_epoch", message));
+        }
+        if let Some(proof) = &challenge.epoch_signature
+            && challenge.cluster_epoch > self.highest_epoch
+        {
+            let said = epoch_parts(challenge.cluster_id, challenge.cluster_epoch);
+            if let Err(error) = verify(&self.setup.cluster_key, &[&said], proof) {
+                return self.fail(fail("epoch_signature", format!("the epoch is not proven: {error}")));
+            }
+            self.highest_epoch = challenge.cluster_epoch;
+            self.write(Record::Epoch { highest: challenge.cluster_epoch }, After::Nothing);
         }
         if !challenge.versions.contains(&PROTOCOL_VERSION) {
             let message = format!("this agent speaks version {PROTOCOL_VERSION}, the host {:?}", challenge.versions);

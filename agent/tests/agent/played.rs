@@ -95,22 +95,28 @@ impl Bed {
     }
 
     pub async fn accept(&self) -> Session {
+        let (mut session, nonce) = self.challenge(1, None).await;
+        let AgentFrame::Hello(hello) = session.next().await else { panic!("no HELLO") };
+        let key = Identity::load(&self.data()).expect("joined").key.verifying_key();
+        assert_eq!(verify(&key, &[&hello_parts(cluster_id(), agent_id(), &nonce)], &hello.signature), Ok(()));
+        session.heard.push(AgentFrame::Hello(hello));
+        session
+    }
+
+    /// A socket on which the agent was challenged by a host of this epoch.
+    pub async fn challenge(&self, epoch: u64, proof: Option<String>) -> (Session, [u8; 32]) {
         let (stream, _) = tokio::time::timeout(CEILING, self.listener.accept()).await.expect("comes").expect("accepts");
         let mut socket = tokio_tungstenite::accept_async(stream).await.expect("upgrades");
         let nonce = [9; 32];
         let challenge = Challenge {
             nonce: URL_SAFE_NO_PAD.encode(nonce),
             cluster_id: cluster_id(),
-            cluster_epoch: 1,
+            cluster_epoch: epoch,
+            epoch_signature: proof,
             versions: vec![1, 2],
         };
         socket.send(Message::text(encode(&HostFrame::Challenge(challenge)))).await.expect("sends");
-        let mut session = Session { socket, heard: Vec::new() };
-        let AgentFrame::Hello(hello) = session.next().await else { panic!("no HELLO") };
-        let key = Identity::load(&self.data()).expect("joined").key.verifying_key();
-        assert_eq!(verify(&key, &[&hello_parts(cluster_id(), agent_id(), &nonce)], &hello.signature), Ok(()));
-        session.heard.push(AgentFrame::Hello(hello));
-        session
+        (Session { socket, heard: Vec::new() }, nonce)
     }
 
     /// A session that is open, with nothing to cancel or forget.

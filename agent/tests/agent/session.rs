@@ -3,13 +3,13 @@
 use futures_util::{SinkExt as _, StreamExt as _};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use plan::envelope::seal;
+use plan::envelope::{epoch_parts, seal, sign};
 use plan::outcome::{End, RejectCause};
 use tokio_tungstenite::tungstenite::Message;
 use wire::codec::encode;
 use wire::frame::{AgentFrame, Cancel, Goodbye, HostFrame};
 
-use crate::support::{CEILING, attempt, cluster_key, envelope, is_alive, notes, plan, step, wait_for};
+use crate::support::{CEILING, attempt, cluster_id, cluster_key, envelope, is_alive, notes, plan, step, wait_for};
 
 use crate::played::{Bed, command, shell, welcome};
 
@@ -102,6 +102,26 @@ async fn what_is_not_signed_for_this_agent_or_not_allowed_is_not_run() {
         assert_eq!(session.result(attempt(number, 1)).await.end, End::Cancelled { started: true });
     }
     assert!(!mark.exists());
+}
+
+#[tokio::test]
+async fn an_epoch_that_was_proven_is_never_gone_back_on_though_no_command_came() {
+    let mut bed = Bed::new().await;
+    let proof = |key: &ed25519_dalek::SigningKey| sign(key, &[&epoch_parts(cluster_id(), 7)]);
+    let (mut forged, _) = bed.challenge(7, Some(proof(&ed25519_dalek::SigningKey::from_bytes(&[9; 32])))).await;
+    let AgentFrame::Error(fault) = forged.next().await else { panic!("an epoch nobody proved was taken") };
+    assert_eq!(fault.code, "epoch_signature");
+    drop(forged);
+    let (mut proven, _) = bed.challenge(7, Some(proof(&cluster_key()))).await;
+    let AgentFrame::Hello(_) = proven.next().await else { panic!("no HELLO") };
+    proven.say(HostFrame::Welcome(welcome())).await;
+    proven.until(|frame| matches!(frame, AgentFrame::Heartbeat { .. })).await;
+    bed.kill_agent();
+    drop(proven);
+    bed.start();
+    let (mut before, _) = bed.challenge(6, None).await;
+    let AgentFrame::Error(fault) = before.next().await else { panic!("an older epoch was taken") };
+    assert_eq!(fault.code, "stale_epoch");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use plan::envelope::{hello_parts, parse_key, verify};
 use plan::id::AgentId;
 use ports::journal::Cluster;
+use ports::seal::Seal;
 use services::presence::{Opened, Unfinished};
 use wire::codec::{decode, encode};
 use wire::frame::{AgentFrame, Cancel, Challenge, Fault, Have, Hello, HostFrame, Welcome};
@@ -36,7 +37,7 @@ pub async fn greet(gateway: &Gateway, socket: &mut WebSocket) -> Option<Greeted>
     let patience = Duration::from_millis(HELLO_WITHIN_MS);
     let cluster = gateway.seal.cluster();
     let nonce: [u8; NONCE_BYTES] = gateway.ids.secret();
-    let asked = tokio::time::timeout(patience, ask(socket, cluster, &nonce)).await;
+    let asked = tokio::time::timeout(patience, ask(socket, gateway.seal.as_ref(), &nonce)).await;
     let verdict = match asked {
         Err(_) => Err(fault("hello_timeout", format!("no HELLO within {HELLO_WITHIN_MS} ms"))),
         Ok(Ok(Some(hello))) => admit(gateway, cluster, &nonce, hello).await,
@@ -63,11 +64,13 @@ pub async fn greet(gateway: &Gateway, socket: &mut WebSocket) -> Option<Greeted>
     }
 }
 
-async fn ask(socket: &mut WebSocket, cluster: Cluster, nonce: &[u8]) -> Result<Option<Hello>, Fault> {
+async fn ask(socket: &mut WebSocket, seal: &dyn Seal, nonce: &[u8]) -> Result<Option<Hello>, Fault> {
+    let cluster = seal.cluster();
     let challenge = Challenge {
         nonce: URL_SAFE_NO_PAD.encode(nonce),
         cluster_id: cluster.id,
         cluster_epoch: cluster.epoch,
+        epoch_signature: Some(seal.prove_epoch()),
         versions: vec![PROTOCOL_VERSION],
     };
     if !send(socket, &HostFrame::Challenge(challenge)).await {

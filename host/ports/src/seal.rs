@@ -15,6 +15,9 @@ pub trait Seal: Send + Sync {
     /// Opens an envelope read back from the store; `None` when it is not ours, whole and unchanged.
     fn open(&self, envelope: &SignedEnvelope) -> Option<Envelope>;
 
+    /// The cluster's signature over its id and epoch ([`plan::envelope::epoch_parts`]): base64url.
+    fn prove_epoch(&self) -> String;
+
     /// The public key agents pin: base64url.
     fn public_key(&self) -> String;
 

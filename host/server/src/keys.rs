@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::EncodePrivateKey as _;
-use plan::envelope::{Envelope, SignedEnvelope, key_text, seal};
+use plan::envelope::{Envelope, SignedEnvelope, epoch_parts, key_text, seal, sign};
 use ports::journal::Cluster;
 use ports::seal::Seal;
 
@@ -18,13 +18,15 @@ pub struct ClusterKey {
     key: SigningKey,
     cluster: Cluster,
     pin: String,
+    epoch_proof: String,
 }
 
 impl ClusterKey {
     /// `pin` is the first 16 hex digits of SHA-256 of the public key.
     pub fn new(key: SigningKey, cluster: Cluster, sha256: fn(&[u8]) -> String) -> ClusterKey {
         let pin = sha256(key.verifying_key().as_bytes()).chars().take(16).collect();
-        ClusterKey { key, cluster, pin }
+        let epoch_proof = sign(&key, &[&epoch_parts(cluster.id, cluster.epoch)]);
+        ClusterKey { key, cluster, pin, epoch_proof }
     }
 }
 
@@ -40,6 +42,10 @@ impl Seal for ClusterKey {
     fn open(&self, envelope: &SignedEnvelope) -> Option<Envelope> {
         let opened = envelope.open(&self.key.verifying_key()).ok()?;
         (opened.cluster_id == self.cluster.id).then_some(opened)
+    }
+
+    fn prove_epoch(&self) -> String {
+        self.epoch_proof.clone()
     }
 
     fn public_key(&self) -> String {

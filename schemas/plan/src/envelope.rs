@@ -16,6 +16,8 @@ use crate::step::Plan;
 pub const COMMAND_CONTEXT: &[u8] = b"viworks-command-v1\0";
 /// Put before cluster id, agent id and nonce when an agent signs its HELLO.
 pub const HELLO_CONTEXT: &[u8] = b"viworks-hello-v1\0";
+/// Put before cluster id and epoch when the cluster proves its epoch.
+pub const EPOCH_CONTEXT: &[u8] = b"viworks-epoch-v1\0";
 /// Put before the token and the agent's name when a joining agent proves that it holds its key.
 pub const JOIN_CONTEXT: &[u8] = b"viworks-join-v1\0";
 
@@ -121,6 +123,12 @@ pub fn verify(key: &VerifyingKey, parts: &[&[u8]], signature: &str) -> Result<()
 /// hyphenated text, and the 32 bytes of the host's nonce.
 pub fn hello_parts(cluster: ClusterId, agent: AgentId, nonce: &[u8]) -> Vec<u8> {
     [HELLO_CONTEXT, cluster.to_string().as_bytes(), agent.to_string().as_bytes(), nonce].concat()
+}
+
+/// What the cluster signs to prove its epoch: [`EPOCH_CONTEXT`], the cluster id as hyphenated text, a NUL, and
+/// the epoch in decimal digits.
+pub fn epoch_parts(cluster: ClusterId, epoch: u64) -> Vec<u8> {
+    [EPOCH_CONTEXT, cluster.to_string().as_bytes(), b"\0", epoch.to_string().as_bytes()].concat()
 }
 
 /// What a joining agent signs: [`JOIN_CONTEXT`], the token, a NUL, and the name it asks for.

@@ -94,6 +94,9 @@ pub struct Challenge {
     pub cluster_id: ClusterId,
     /// Must not be below the highest the agent has seen.
     pub cluster_epoch: u64,
+    /// The cluster's signature over both: from then on the agent refuses a lower epoch. base64url without padding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch_signature: Option<String>,
     /// Protocol versions the host speaks, ascending.
     pub versions: Vec<u32>,
 }

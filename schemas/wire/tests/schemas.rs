@@ -139,6 +139,7 @@ fn frames_of_the_host_are_as_their_schemas_say() {
             nonce: "A".repeat(43),
             cluster_id: id(),
             cluster_epoch: 1,
+            epoch_signature: Some("A".repeat(86)),
             versions: vec![1],
         }),
     );

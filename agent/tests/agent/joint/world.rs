@@ -353,7 +353,13 @@ impl World {
     fn connect(&mut self) {
         if self.line.is_none() {
             let nonce = URL_SAFE_NO_PAD.encode([3; NONCE_BYTES]);
-            let challenge = Challenge { nonce, cluster_id: cluster_id(), cluster_epoch: 1, versions: vec![1] };
+            let challenge = Challenge {
+                nonce,
+                cluster_id: cluster_id(),
+                cluster_epoch: 1,
+                epoch_signature: None,
+                versions: vec![1],
+            };
             self.line = Some(Line { down: VecDeque::from([HostFrame::Challenge(challenge)]), ..Line::default() });
             // Until HELLO, whatever an older session says goes nowhere.
             self.tell(Input::Opened { facts: Box::default() });

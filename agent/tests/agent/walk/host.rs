@@ -67,6 +67,7 @@ impl Host {
             nonce: URL_SAFE_NO_PAD.encode([3; NONCE_BYTES]),
             cluster_id: cluster_id(),
             cluster_epoch: 1,
+            epoch_signature: None,
             versions: vec![1],
         })
     }

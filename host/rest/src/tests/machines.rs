@@ -128,6 +128,10 @@ impl Seal for Signer {
         signed.open(&self.0.verifying_key()).ok()
     }
 
+    fn prove_epoch(&self) -> String {
+        envelope::sign(&self.0, &[&envelope::epoch_parts(CLUSTER, 1)])
+    }
+
     fn public_key(&self) -> String {
         envelope::key_text(&self.0.verifying_key())
     }
