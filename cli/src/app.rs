@@ -144,7 +144,7 @@ async fn online(arguments: Arguments) -> Result<Exit, Failure> {
         Noun::Agent(command) => agent::run(command, &client()?, &sink).await,
         Noun::Verb(command) => catalog::verbs(command, &run::reserved_flags(), &client()?, &sink).await,
         Noun::Run { words } => run::run(words, Said { context, format: output }, &store()?).await,
-        Noun::Command(command) => command::run(command, &client()?, &sink).await,
+        Noun::Command(command) => command::run(command, context.as_deref(), &client()?, &sink).await,
         Noun::Logs(options) => logs::run(options, &client()?, &sink).await,
         Noun::Plugin(PluginNoun::List) => catalog::plugins(&client()?, &sink).await,
         Noun::Plugin(PluginNoun::Author(command)) => plugin::run(command, &sink).await,

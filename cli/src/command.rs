@@ -1,6 +1,9 @@
 //! `viworks command …`: what was asked for, and what became of it.
 
-use api::command::{Command, Invocation};
+mod delivery;
+mod show;
+
+use api::command::Command;
 use api::page::Page;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
@@ -10,8 +13,8 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::format::Row;
 use crate::output::moment::{age, parse_length};
-use crate::output::{Sink, table};
-use crate::watch::{Finished, label};
+use crate::output::{Format, Sink};
+use crate::watch::Finished;
 
 /// Shortest beginning of an id that is taken for it.
 const MIN_PREFIX: usize = 6;
@@ -28,6 +31,15 @@ pub enum CommandCommand {
         /// Its id, or at least 6 characters of its beginning
         command: String,
     },
+    /// Run a command again where it failed, or where it never started
+    Retry(delivery::RetryOptions),
+    /// Count its agents by site, state and reason
+    Rollup {
+        /// Its id, or at least 6 characters of its beginning
+        command: String,
+    },
+    /// Count the agents on which it ended alike, by result or one value in it
+    Results(delivery::ResultsOptions),
     /// Ask a command to end; what runs is stopped, what waits never starts
     Cancel {
         /// Its id, or at least 6 characters of its beginning
@@ -99,8 +111,13 @@ impl Row for Command {
 /// Does it.
 ///
 /// # Errors
-/// What the host refuses.
-pub async fn run(command: CommandCommand, client: &Client, sink: &Sink) -> Result<Exit, Failure> {
+/// What the host refuses. Targets that did not succeed when retried are no error but an [`Exit`].
+pub async fn run(
+    command: CommandCommand,
+    context: Option<&str>,
+    client: &Client,
+    sink: &Sink,
+) -> Result<Exit, Failure> {
     match command {
         CommandCommand::List(options) => {
             let limit = options.limit as usize;
@@ -115,8 +132,15 @@ pub async fn run(command: CommandCommand, client: &Client, sink: &Sink) -> Resul
             let command = client.command(&id).await?;
             let Page { items: invocations, .. } = client.invocations(&id).await?;
             let finished = Finished { command, invocations };
-            sink.one(&finished, &id, || show(&finished))?;
+            let tried = match sink.format {
+                Format::Table | Format::Wide => show::tried(client, &finished).await?,
+                Format::Json | Format::Ndjson | Format::Name => String::new(),
+            };
+            sink.one(&finished, &id, || show::page(&finished) + &tried)?;
         }
+        CommandCommand::Retry(options) => return delivery::retry(options, context, client, sink).await,
+        CommandCommand::Rollup { command } => delivery::rollup(&command, client, sink).await?,
+        CommandCommand::Results(options) => delivery::results(options, client, sink).await?,
         CommandCommand::Cancel { command } => {
             let id = full_id(client, &command).await?;
             let answer = client.cancel(&id).await?;
@@ -185,47 +209,6 @@ fn instant(text: Option<String>, now: DateTime<Utc>) -> Result<Option<String>, F
             Err(Failure::usage(format!("`{text}` is no time: write 2h for two hours ago, or 2026-01-31T12:00:00Z")))
         }
     }
-}
-
-fn show(finished: &Finished) -> String {
-    let Finished { command, invocations } = finished;
-    let counts: Vec<String> =
-        command.counts.iter().map(|(state, count)| format!("{count} {}", label(state, None))).collect();
-    let mut text = table::card(&[
-        ("command", command.id.clone()),
-        ("verb", command.verb.clone()),
-        ("status", command.status.clone()),
-        ("agents", counts.join(", ")),
-        ("does", command.summary.clone()),
-        ("arguments", command.args.to_string()),
-        ("target", command.target.to_string()),
-        ("priority", command.priority.clone()),
-        ("by", command.submitter.clone()),
-        ("accepted", command.created_at.clone()),
-        ("starts before", command.start_by.clone()),
-        ("ended", command.completed_at.clone().unwrap_or_else(|| "not yet".to_owned())),
-        ("plugin", format!("{} {} ({})", command.plugin, command.plugin_version, command.plugin_digest)),
-        ("request", command.correlation_id.clone()),
-    ]);
-    text.push('\n');
-    let rows = invocations.iter().map(row);
-    text.push_str(&table::grid(&["agent", "site", "state", "exit", "attempt", "what"], rows));
-    text
-}
-
-fn row(invocation: &Invocation) -> Vec<String> {
-    let ending = if invocation.cancel_requested { " (cancel asked for)" } else { "" };
-    vec![
-        invocation.agent_name.clone(),
-        invocation.site.clone(),
-        format!("{}{ending}", label(&invocation.state, invocation.reason.as_deref())),
-        invocation.exit_code.map(|code| code.to_string()).unwrap_or_default(),
-        invocation.attempt.to_string(),
-        match &invocation.summary {
-            Some(summary) if !summary.is_empty() => summary.clone(),
-            _ => invocation.explanation.clone(),
-        },
-    ]
 }
 
 #[cfg(test)]

@@ -2,16 +2,18 @@
 
 mod again;
 mod arguments;
+mod delivery;
+mod follow;
 mod options;
 mod preview;
 mod scan;
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::Instant;
 
-use api::command::{Accepted, NewCommand};
+use api::command::NewCommand;
 use api::verb::{PlanRequest, Verb};
+use chrono::Utc;
 use clap::FromArgMatches;
 use clap::error::ErrorKind;
 use serde_json::Value;
@@ -22,8 +24,9 @@ use crate::exit::Exit;
 use crate::failure::{Failure, describe};
 use crate::output::{Format, Sink};
 use crate::schema::{Flag, flags};
-use crate::watch::{Ending, Watch};
 
+pub(crate) use again::Again;
+pub(crate) use follow::follow;
 pub use options::{RunOptions, base_command};
 
 /// What was said before the word `run`.
@@ -76,7 +79,7 @@ pub async fn run(words: Vec<OsString>, said: Said, store: &Store) -> Result<Exit
         })?;
     }
 
-    let command = NewCommand {
+    let mut command = NewCommand {
         verb: verb.name.clone(),
         args,
         target,
@@ -89,7 +92,8 @@ pub async fn run(words: Vec<OsString>, said: Said, store: &Store) -> Result<Exit
         retry: None,
         rollout: None,
     };
-    let key = format!("{:032x}", rand::random::<u128>());
+    options.delivery.apply(&mut command, Utc::now())?;
+    let key = new_key();
     let started = Instant::now();
     let accepted = client.submit(&command, &key).await.map_err(explain)?;
     preview::say_excluded(&accepted.excluded, &sink)?;
@@ -98,57 +102,19 @@ pub async fn run(words: Vec<OsString>, said: Said, store: &Store) -> Result<Exit
         sink.one(&accepted, &id, || format!("{id}\n"))?;
         return Ok(Exit::Ok);
     }
-    let again = again::line(&full, &words, said.context.as_deref(), &verb, &flags, &command.args);
-    follow(&client, &accepted, started, &options, sink, &again).await
+    let context = scanned.value("context").or(said.context);
+    let again = again::line(&full, &words, context.as_deref(), &verb, &flags, &command.args);
+    follow(&client, &accepted, started, options.wait, sink, &again).await
+}
+
+/// Marks one intent, so that it is accepted once however often it is sent.
+pub(crate) fn new_key() -> String {
+    format!("{:032x}", rand::random::<u128>())
 }
 
 /// The long flags of `viworks run` itself, which verbs cannot have.
 pub fn reserved_flags() -> std::collections::BTreeSet<String> {
     options::reserved(&base_command())
-}
-
-async fn follow(
-    client: &Client,
-    accepted: &Accepted,
-    started: Instant,
-    options: &RunOptions,
-    sink: Sink,
-    again: &again::Again,
-) -> Result<Exit, Failure> {
-    let id = &accepted.id;
-    let names: BTreeMap<String, String> =
-        accepted.targets.iter().map(|target| (target.agent.clone(), target.agent_name.clone())).collect();
-    let mut watch = Watch::new(client, id, names, sink);
-    let ending = match watch.follow(options.wait).await {
-        Ok(ending) => ending,
-        Err(mut failure) => {
-            let said = [std::mem::take(&mut failure.message), goes_on(id)];
-            failure.message = said.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n");
-            return Err(failure);
-        }
-    };
-    match ending {
-        Ending::Interrupted => Err(Failure::new(Exit::Interrupted, format!("stopped watching\n{}", goes_on(id)))),
-        Ending::TimedOut => Err(Failure::new(Exit::NotDone, format!("not over yet, and waiting is\n{}", goes_on(id)))),
-        Ending::Over(end) => {
-            let elapsed = started.elapsed();
-            let failed = tokio::select! {
-                failed = watch.conclude(&end, Some(elapsed)) => failed?,
-                _ = tokio::signal::ctrl_c() => return Err(Failure::new(Exit::Interrupted, format!("command {id} is over: {}", end.status))),
-            };
-            if let Some(line) = again.on(&failed) {
-                sink.say(&format!("to run it again where it did not succeed:\n  {line}"))?;
-            }
-            Ok(Exit::of_command(&end.status))
-        }
-    }
-}
-
-/// What somebody who no longer watches can still do.
-fn goes_on(id: &str) -> String {
-    format!(
-        "command {id} goes on by itself; watch it with `viworks logs {id} -f`, end it with `viworks command cancel {id}`"
-    )
 }
 
 /// The verb, or which ones have a name like it.

@@ -1,5 +1,6 @@
 //! Following a command: output line by line, progress, and how it ended.
 
+mod missed;
 mod report;
 mod screen;
 mod tally;
@@ -20,6 +21,7 @@ use crate::output::{Format, Sink, escape};
 use screen::Screen;
 use tally::Tally;
 
+pub use missed::{Missed, Only};
 pub use report::Finished;
 pub use tally::label;
 

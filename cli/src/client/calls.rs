@@ -3,6 +3,7 @@
 use api::agent::{Agent, JoinToken, MadeJoinToken, NewJoinToken};
 use api::auth::{Login, NewUser, Refresh, Tokens, User};
 use api::command::{Accepted, CancelAnswer, Command, Invocation, NewCommand, ReleaseAnswer};
+use api::delivery::{Attempts, GroupsBody, RetryCommand, RollupBody};
 use api::page::{MAX_LIMIT, Page};
 use api::plugin::Plugin;
 use api::verb::{PlanPreview, PlanRequest, Verb};
@@ -256,6 +257,42 @@ impl Client {
     pub async fn release(&self, id: &str) -> Result<ReleaseAnswer, ClientError> {
         let ask = Ask::new(Method::POST, self.server.route(&["commands", id, "release"], &[]));
         self.fetch(&ask).await
+    }
+
+    /// `POST /commands/{id}/retry`; `only` is `failed` or `never_started`. `key` marks this one intent.
+    ///
+    /// # Errors
+    /// 404 when there is none; 422 when none of its invocations ended like that.
+    pub async fn retry(&self, id: &str, only: &str, key: &str) -> Result<Accepted, ClientError> {
+        let url = self.server.route(&["commands", id, "retry"], &[]);
+        let body = RetryCommand { only: only.to_owned() };
+        self.fetch(&Ask::new(Method::POST, url).json(&body).header("idempotency-key", key.to_owned())).await
+    }
+
+    /// `GET /commands/{id}/rollup`.
+    ///
+    /// # Errors
+    /// 404 when there is none.
+    pub async fn rollup(&self, id: &str) -> Result<RollupBody, ClientError> {
+        self.get(&["commands", id, "rollup"]).await
+    }
+
+    /// `GET /commands/{id}/results`, alike by the value that the pointer `by` leads to, or by the whole result.
+    ///
+    /// # Errors
+    /// 400 when `by` is no JSON Pointer; 404 when there is no such command.
+    pub async fn results(&self, id: &str, by: Option<&str>, limit: u32) -> Result<GroupsBody, ClientError> {
+        let mut query = vec![("limit", limit.to_string())];
+        query.extend(by.map(|by| ("by", by.to_owned())));
+        self.fetch(&Ask::new(Method::GET, self.server.route(&["commands", id, "results"], &query))).await
+    }
+
+    /// `GET /commands/{id}/invocations/{agent}/attempts`: the earlier ones.
+    ///
+    /// # Errors
+    /// 404 when there is no such command, or it does not run there.
+    pub async fn attempts(&self, id: &str, agent: &str) -> Result<Attempts, ClientError> {
+        self.get(&["commands", id, "invocations", agent, "attempts"]).await
     }
 
     async fn get<T: DeserializeOwned>(&self, route: &[&str]) -> Result<T, ClientError> {

@@ -6,26 +6,65 @@ use serde_json::Value;
 
 use super::scan::{Token, tokens};
 use crate::schema::{Flag, command_line, quote};
+use crate::watch::{Missed, Only};
 
 /// Options that say who, which the failed agents replace, or that were for this one time.
-const REPLACED: [&str; 10] =
-    ["sites", "labels", "agents", "all", "capabilities", "os", "container_engine", "status", "detach", "dry_run"];
+const REPLACED: [&str; 12] = [
+    "sites",
+    "labels",
+    "agents",
+    "target",
+    "all",
+    "capabilities",
+    "os",
+    "container_engine",
+    "status",
+    "detach",
+    "dry_run",
+    "context",
+];
 
-/// Everything but the agents.
+/// How to run a command again.
 #[derive(Clone, Debug)]
-pub(super) struct Again {
-    before: String,
-    after: String,
+pub(crate) struct Again {
+    context: Option<String>,
+    /// The words it was run with, around the agents; absent when it was no `run`.
+    words: Option<(String, String)>,
 }
 
 impl Again {
-    /// The whole line for these agents; `None` when there are none.
-    pub(super) fn on(&self, agents: &[String]) -> Option<String> {
-        if agents.is_empty() {
-            return None;
-        }
-        Some(format!("{} -a {}{}", self.before, quote(&agents.join(",")), self.after))
+    /// Of a command that was not typed here.
+    pub(crate) fn of_retry(context: Option<&str>) -> Again {
+        Again { context: context.map(str::to_owned), words: None }
     }
+
+    /// The line to type; several when no single one means them all, none when there is nobody.
+    pub(super) fn lines(&self, id: &str, missed: &[Missed]) -> Vec<String> {
+        let Some(first) = missed.first() else { return Vec::new() };
+        let alike = missed.iter().all(|one| one.only == first.only);
+        match (first.only, &self.words) {
+            // The host knows best who is meant, also those that were not heard of here.
+            (Some(only), _) if alike => vec![self.retry(id, only)],
+            (_, Some((before, after))) => {
+                let agents: Vec<&str> = missed.iter().map(|one| one.agent.as_str()).collect();
+                vec![format!("{before} -a {}{after}", quote(&agents.join(",")))]
+            }
+            (_, None) => Only::ALL
+                .into_iter()
+                .filter(|only| missed.iter().any(|one| one.only == Some(*only)))
+                .map(|only| self.retry(id, only))
+                .collect(),
+        }
+    }
+
+    fn retry(&self, id: &str, only: Only) -> String {
+        let context = spelt(self.context.as_deref());
+        format!("viworks{context} command retry {} --only {}", quote(id), only.as_word())
+    }
+}
+
+fn spelt(context: Option<&str>) -> String {
+    context.map(|name| format!(" --context {}", quote(name))).unwrap_or_default()
 }
 
 /// Keeps the words as they were typed, without those that say who. What came from standard input is
@@ -61,8 +100,8 @@ pub(super) fn line(
     }
     kept.extend(program);
     let after = kept.iter().map(|word| format!(" {word}")).collect();
-    let context = context.map(|name| format!(" --context {}", quote(name))).unwrap_or_default();
-    Again { before: format!("viworks{context} run {}", quote(&verb.name)), after }
+    let before = format!("viworks{} run {}", spelt(context), quote(&verb.name));
+    Again { context: context.map(str::to_owned), words: Some((before, after)) }
 }
 
 #[cfg(test)]
@@ -72,6 +111,10 @@ mod tests {
     use super::super::options::{base_command, reserved, with_flags};
     use super::*;
     use crate::schema::flags;
+
+    fn missed(agent: &str, only: Option<Only>) -> Missed {
+        Missed { agent: agent.to_owned(), only }
+    }
 
     fn again(words: &[&str], args: Value) -> String {
         let verb = Verb {
@@ -96,7 +139,8 @@ mod tests {
         let flags = flags(&verb.args_schema, &reserved(&base));
         let full = with_flags(base, &verb, &flags);
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        line(&full, &words, Some("prod"), &verb, &flags, &args).on(&["web-01".into(), "db-02".into()]).unwrap()
+        let again = line(&full, &words, Some("prod"), &verb, &flags, &args);
+        again.lines("c1", &[missed("web-01", Some(Only::Failed)), missed("db-02", None)]).join("\n")
     }
 
     #[test]
@@ -141,7 +185,16 @@ mod tests {
     }
 
     #[test]
-    fn without_failures_there_is_no_line() {
-        assert_eq!(Again { before: String::new(), after: String::new() }.on(&[]), None);
+    fn those_who_ended_alike_are_retried_by_the_commands_id() {
+        let (failed, never) = (missed("a", Some(Only::Failed)), missed("b", Some(Only::NeverStarted)));
+        let again = Again::of_retry(Some("prod"));
+        assert_eq!(again.lines("c1", &[]), Vec::<String>::new());
+        assert_eq!(again.lines("c1", &[failed.clone()]), ["viworks --context prod command retry c1 --only failed"]);
+        let both = [
+            "viworks --context prod command retry c1 --only failed",
+            "viworks --context prod command retry c1 --only never-started",
+        ];
+        assert_eq!(again.lines("c1", &[failed, missed("x", None), never]), both);
+        assert_eq!(again.lines("c1", &[missed("x", None)]), Vec::<String>::new());
     }
 }

@@ -9,6 +9,7 @@ use api::verb::Verb;
 use clap::{Args, Command, ValueEnum};
 
 use super::arguments::takes_program;
+use super::delivery::{DeliveryOptions, option_of};
 use crate::failure::Failure;
 use crate::output::moment::parse_length;
 use crate::output::{Format, escape};
@@ -87,6 +88,10 @@ pub struct RunOptions {
     /// The context to use
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
+
+    /// Ends, retries and rollout.
+    #[command(flatten)]
+    pub delivery: DeliveryOptions,
 
     /// For exec.run: the program and its arguments
     #[arg(last = true, value_name = "PROGRAM [ARG]...")]
@@ -173,7 +178,7 @@ pub(super) fn flag_of(pointer: &str, flags: &[Flag]) -> Option<String> {
         ("priority", None) => Some("--priority".to_owned()),
         ("start_within_ms", None) => Some("--start-within".to_owned()),
         ("run_timeout_ms", None) => Some("--timeout".to_owned()),
-        _ => None,
+        _ => option_of(pointer).map(str::to_owned),
     }
 }
 

@@ -7,6 +7,7 @@ use api::command::{Command, Invocation, StatusEvent};
 use serde::Serialize;
 
 use super::Watch;
+use super::missed::{Missed, Only};
 use super::tally::{counts_line, label};
 use crate::failure::Failure;
 use crate::output::{Format, colour, escape, moment};
@@ -25,11 +26,11 @@ pub struct Finished {
 
 impl Watch {
     /// Says how it ended on standard error, prints it as JSON or by name if that was asked for, and
-    /// returns the names of the agents on which it did not succeed.
+    /// returns the agents on which it did not succeed.
     ///
     /// # Errors
     /// When the host no longer answers, or output cannot be written.
-    pub async fn conclude(&mut self, end: &StatusEvent, elapsed: Option<Duration>) -> Result<Vec<String>, Failure> {
+    pub async fn conclude(&mut self, end: &StatusEvent, elapsed: Option<Duration>) -> Result<Vec<Missed>, Failure> {
         match self.sink.format {
             Format::Json => {
                 let command = self.client.command(&self.command).await?;
@@ -43,8 +44,11 @@ impl Watch {
         let length = elapsed.map(|elapsed| format!(" · {}", moment::length(elapsed))).unwrap_or_default();
         self.sink.say(&format!("{counts}{length} (command {})", self.command))?;
 
-        let unsuccessful: Vec<(String, String)> =
-            self.tally.unsuccessful().map(|(agent, state)| (agent.to_owned(), state.to_owned())).collect();
+        let unsuccessful: Vec<(String, Option<Only>)> = self
+            .tally
+            .unsuccessful()
+            .map(|(agent, state, reason)| (agent.to_owned(), Only::of(state, reason)))
+            .collect();
         for (agent, _) in unsuccessful.iter().take(EXPLAINED) {
             // The end is known already; that its reason cannot be had is no reason to fail.
             let line = match self.client.invocation(&self.command, agent).await {
@@ -59,7 +63,8 @@ impl Watch {
             let more = unsuccessful.len() - EXPLAINED;
             self.sink.say(&format!("  and {more} more: viworks command show {}", self.command))?;
         }
-        Ok(unsuccessful.into_iter().map(|(agent, _)| self.name(&agent).to_owned()).collect())
+        let missed = |(agent, only): (String, _)| Missed { agent: self.name(&agent).to_owned(), only };
+        Ok(unsuccessful.into_iter().map(missed).collect())
     }
 }
 

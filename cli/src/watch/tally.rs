@@ -70,11 +70,11 @@ impl Tally {
     }
 
     /// Agents that are over and did not succeed, with their state and reason.
-    pub(super) fn unsuccessful(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(super) fn unsuccessful(&self) -> impl Iterator<Item = (&str, &str, Option<&str>)> {
         self.states
             .iter()
             .filter(|(_, (state, _))| is_over(state) && state != "succeeded")
-            .map(|(agent, (state, _))| (agent.as_str(), state.as_str()))
+            .map(|(agent, (state, reason))| (agent.as_str(), state.as_str(), reason.as_deref()))
     }
 
     /// `▮▮▮▯ 24/40 · 21 ok · 3 failed · 16 running`
@@ -162,6 +162,9 @@ mod tests {
     #[test]
     fn unsuccessful_is_everybody_who_ended_otherwise() {
         let tally = tally();
-        assert_eq!(tally.unsuccessful().collect::<Vec<_>>(), [("a6", "failed"), ("a7", "expired")]);
+        assert_eq!(
+            tally.unsuccessful().collect::<Vec<_>>(),
+            [("a6", "failed", None), ("a7", "expired", Some("offline"))]
+        );
     }
 }

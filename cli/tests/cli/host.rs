@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 pub const COMMAND: &str = "0193f2c4-0000-7000-8000-000000000001";
+pub const PARENT: &str = "0193f2c4-0000-7000-8000-000000000000";
 pub const PASSWORD: &str = "correct horse battery";
 
 /// One connection's fate.

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's own host and hands may fail loudly anywhere")]
 
 mod accounts;
+mod delivery;
 mod following;
 mod help;
 mod host;

@@ -3,6 +3,7 @@
 use api::agent::NewJoinToken;
 use api::auth::{Login, NewUser, Refresh};
 use api::command::NewCommand;
+use api::delivery::RetryCommand;
 use api::verb::PlanRequest;
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State as Shared};
@@ -14,7 +15,7 @@ use axum::{Json, Router};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
-use super::{COMMAND, Cut, Host, PASSWORD, problem, refuse};
+use super::{COMMAND, Cut, Host, PARENT, PASSWORD, problem, refuse};
 
 pub fn router(host: Host) -> Router {
     let guarded = Router::new()
@@ -32,9 +33,13 @@ pub fn router(host: Host) -> Router {
         .route("/commands", get(commands).post(submit))
         .route("/commands/{id}", get(command))
         .route("/commands/{id}/cancel", post(cancel))
+        .route("/commands/{id}/retry", post(retry))
+        .route("/commands/{id}/rollup", get(rollup))
+        .route("/commands/{id}/results", get(results))
         .route("/commands/{id}/events", get(events))
         .route("/commands/{id}/invocations", get(invocations))
         .route("/commands/{id}/invocations/{agent}", get(invocation))
+        .route("/commands/{id}/invocations/{agent}/attempts", get(attempts))
         .route("/commands/{id}/invocations/{agent}/output", get(raw_output))
         .layer(from_fn_with_state(host.clone(), guard));
     let open = Router::new().route("/auth/login", post(login)).route("/auth/refresh", post(refresh));
@@ -211,7 +216,9 @@ fn command_body(status: &str) -> Value {
     json!({"id": COMMAND, "status": status, "counts": {"succeeded": 1, "failed": 1}, "verb": "exec.run",
            "plugin": "exec", "plugin_version": "1.0.0", "plugin_digest": "d1", "args": {}, "target": {"all": true},
            "priority": "normal", "submitter": "ada", "summary": "runs uptime", "created_at": "2026-01-01T00:00:00Z",
-           "start_by": "2026-01-01T01:00:00Z", "run_timeout_ms": 1000,
+           "start_by": "2026-01-01T01:00:00Z", "run_timeout_ms": 1000, "finish_by": null, "kill_after_ms": 60_000,
+           "retry": {"max_attempts": 3, "on": ["failed"], "backoff_ms": 5000},
+           "rollout": {"waves": [1, "25%"], "max_errors": 0}, "halted": "1 error, 0 allowed", "parent": PARENT,
            "completed_at": over.then_some("2026-01-01T00:01:00Z"), "correlation_id": "req-1"})
 }
 
@@ -224,6 +231,35 @@ async fn command(Shared(host): Shared<Host>, Path(id): Path<String>) -> Response
         return refuse(problem(404, "not_found", "there is no such command, or you may not see it", json!([])));
     }
     Json(command_body(&host.state().status)).into_response()
+}
+
+/// The parent's agents, under the id that every command here has.
+async fn retry(Shared(host): Shared<Host>, headers: HeaderMap, Json(body): Json<RetryCommand>) -> Response {
+    let mut state = host.state();
+    if body.only == "never_started" {
+        return refuse(problem(422, "nothing_to_retry", "no invocation ended like that", json!([])));
+    }
+    state.keys.push(headers["idempotency-key"].to_str().unwrap().to_owned());
+    state.bodies.push(serde_json::to_value(&body).unwrap());
+    let accepted =
+        json!({"id": COMMAND, "status": "pending", "summary": "does it", "targets": state.fleet, "excluded": []});
+    (StatusCode::ACCEPTED, Json(accepted)).into_response()
+}
+
+async fn rollup() -> Json<Value> {
+    let share = |site: &str, state: &str, reason: Option<&str>, count: u32| json!({"site": site, "state": state, "reason": reason, "count": count, "changed_at": "2026-01-01T00:00:00Z"});
+    Json(json!({"items": [share("eu", "succeeded", None, 40), share("us", "expired", Some("offline"), 2)]}))
+}
+
+async fn results() -> Json<Value> {
+    Json(json!({"items": [
+        {"state": "succeeded", "value": {"text": "x".repeat(100)}, "count": 30, "agents": ["web-01", "web-02"]},
+        {"state": "failed", "value": null, "count": 1, "agents": ["db-01"]}]}))
+}
+
+async fn attempts() -> Json<Value> {
+    Json(json!({"items": [{"attempt": 1, "state": "failed", "reason": null, "started_at": "2026-01-01T00:00:00Z",
+        "changed_at": "2026-01-01T00:00:01Z", "exit_code": 7, "result": null, "summary": "the first try", "outcome": null}]}))
 }
 
 async fn cancel() -> Response {
