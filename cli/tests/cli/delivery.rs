@@ -79,7 +79,7 @@ async fn words_that_do_not_go_together_are_refused_before_anything_is_sent() {
         assert!(ran.err.contains(part), "{words:?}: {}", ran.err);
     }
     assert!(host.state().submitted.is_empty());
-    let errors = json!([{"pointer": "/rollout/waves/1", "message": "waves ascend", "keyword": null}]);
+    let errors = json!([{"pointer": "/rollout/waves/1", "message": "waves ascend", "keyword": "order"}]);
     host.state().refuse_submit = Some(problem(422, "invalid_body", "it is refused", errors));
     let ran = program.run(&["run", "docker.ps", "--all", "--waves", "5,1"]).await;
     ran.ends_with(2);
@@ -130,10 +130,18 @@ async fn many_ends_are_counted() {
     let program = Program::at(&host);
     let rollup = program.run(&["command", "rollup", "0193f2c4"]).await;
     rollup.ends_with(0);
-    insta::assert_snapshot!(rollup.out, @r"");
+    insta::assert_snapshot!(rollup.out, @r"
+    SITE  STATE        REASON   COUNT
+    eu    ok           -        40
+    us    unreachable  offline  2
+    ");
     let results = program.run(&["command", "results", COMMAND, "--by", "/os/name", "--limit", "2"]).await;
     results.ends_with(0);
-    insta::assert_snapshot!(results.out, @r"");
+    let cut = format!("{{\"text\":\"{}…", "x".repeat(51));
+    let rows: Vec<Vec<&str>> = results.out.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["COUNT", "STATE", "VALUE", "AGENTS"]);
+    assert_eq!(rows[1], ["30", "ok", &*cut, "web-01,", "web-02,", "…"]);
+    assert_eq!(rows[2], ["1", "failed", "-", "db-01"]);
     assert!(results.err.contains("raise --limit"), "{}", results.err);
     let asked = host.state().requests.clone();
     assert!(asked.iter().any(|one| one.ends_with("/results?limit=2&by=%2Fos%2Fname")), "{asked:?}");
@@ -150,8 +158,25 @@ async fn a_command_shows_its_delivery_and_its_earlier_attempts() {
         vec![api::command::Invocation { attempt: 2, ..again }, invocation("web-02", "failed", None, "no", Some(1))];
     let shown = Program::at(&host).run(&["command", "show", COMMAND]).await;
     shown.ends_with(0);
-    assert!(shown.out.contains(PARENT), "{}", shown.out);
-    insta::assert_snapshot!(shown.out, @r"");
+    for line in [
+        "without host:   killed after 1 min 0 s".to_owned(),
+        "retried:        up to 3 attempts, after failed too, at first within 5.0 s".to_owned(),
+        "rollout:        waves of 1, 25%; halts above 0 errors".to_owned(),
+        "halted:         1 error, 0 allowed".to_owned(),
+        format!("follows up:     {PARENT}"),
+    ] {
+        assert!(shown.out.lines().any(|one| one == line), "{line}: {}", shown.out);
+    }
+    let (_, tables) = shown.out.split_once("\n\n").unwrap();
+    insta::assert_snapshot!(tables, @r"
+    AGENT   SITE  STATE   EXIT  ATTEMPT  WHAT
+    web-01  eu    ok      0     2        -
+    web-02  eu    failed  1     1        no
+
+    earlier attempts
+    AGENT   ATTEMPT  STATE   EXIT  ENDED                 WHAT
+    web-01  1        failed  7     2026-01-01T00:00:01Z  the first try
+    ");
     let asked = host.state().requests.iter().filter(|one| one.ends_with("/attempts")).count();
     assert_eq!(asked, 1, "only of the one that had more than one");
 }
