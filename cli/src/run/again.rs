@@ -189,7 +189,10 @@ mod tests {
         let (failed, never) = (missed("a", Some(Only::Failed)), missed("b", Some(Only::NeverStarted)));
         let again = Again::of_retry(Some("prod"));
         assert_eq!(again.lines("c1", &[]), Vec::<String>::new());
-        assert_eq!(again.lines("c1", &[failed.clone()]), ["viworks --context prod command retry c1 --only failed"]);
+        assert_eq!(
+            again.lines("c1", std::slice::from_ref(&failed)),
+            ["viworks --context prod command retry c1 --only failed"]
+        );
         let both = [
             "viworks --context prod command retry c1 --only failed",
             "viworks --context prod command retry c1 --only never-started",
