@@ -11,6 +11,8 @@ mod coverage;
 mod fold;
 mod intake;
 mod job;
+#[cfg(test)]
+mod plans;
 pub mod postgres;
 mod rollup;
 pub mod sqlite;

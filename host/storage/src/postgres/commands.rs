@@ -25,7 +25,7 @@ use crate::job::{Job, Reply};
 use crate::staged::Staged;
 use crate::{terms, text};
 
-const COMMANDS: &str = "insert into commands (id, correlation_id, verb, status, priority, created_at, start_by, \
+pub(super) const COMMANDS: &str = "insert into commands (id, correlation_id, verb, status, priority, created_at, start_by, \
      run_timeout_ms, counts, plugin, plugin_version, plugin_digest, actor, traceparent, summary, target, args, agent_targets, \
      max_retries, parent_id, terms) \
      select n.id, n.correlation_id, n.verb, n.status, n.priority, n.created_at, n.start_by, n.run_timeout_ms, \
@@ -37,8 +37,9 @@ const COMMANDS: &str = "insert into commands (id, correlation_id, verb, status, 
      $17::text[], $18::text[], $19::integer[], $20::uuid[], $21::text[]) as n (id, correlation_id, verb, status, priority, created_at, start_by, run_timeout_ms, \
      counts, plugin, plugin_version, plugin_digest, submitter, traceparent, summary, target, args, agent_targets, max_retries, \
      parent_id, terms)";
-const SITES: &str = "insert into command_sites (site, command_id) select * from unnest($1::text[], $2::uuid[])";
-const INVOCATIONS: &str = "insert into invocations (command_id, agent_id, attempt, state, reason, turn, start_by, \
+pub(super) const SITES: &str =
+    "insert into command_sites (site, command_id) select * from unnest($1::text[], $2::uuid[])";
+pub(super) const INVOCATIONS: &str = "insert into invocations (command_id, agent_id, attempt, state, reason, turn, start_by, \
      created_at, changed_at, agent_name, site, signature, signed) \
      select n.command_id, n.agent_id, 1, n.state, n.reason, n.turn, n.start_by, n.created_at, n.created_at, n.agent_name, \
      n.site, n.signature, n.signed \

@@ -19,12 +19,12 @@ use crate::fold::Standing;
 use crate::staged::Staged;
 use crate::text;
 
-const ARCHIVE: &str = "insert into attempts (command_id, agent_id, attempt, state, reason, started_at, changed_at, \
+pub(super) const ARCHIVE: &str = "insert into attempts (command_id, agent_id, attempt, state, reason, started_at, changed_at, \
      message, summary, parse_fault, outcome, result) \
      select i.command_id, i.agent_id, i.attempt, i.state, i.reason, i.started_at, i.changed_at, i.message, i.summary, \
      i.parse_fault, i.outcome, i.result from unnest($1::uuid[], $2::uuid[]) as e (command_id, agent_id) \
      join invocations i on i.command_id = e.command_id and i.agent_id = e.agent_id";
-const AGAIN: &str = "update invocations i set attempt = i.attempt + 1, state = 'held', reason = 'retry', message = null, \
+pub(super) const AGAIN: &str = "update invocations i set attempt = i.attempt + 1, state = 'held', reason = 'retry', message = null, \
      started_at = null, changed_at = a.changed_at, due_at = a.due_at, start_by = a.start_by, outcome = null, result = null, \
      summary = null, parse_fault = null \
      from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[]) \

@@ -37,7 +37,7 @@ pub(super) const EVENTS: &str = "insert into events (seq, at, kind, command_id, 
      counts) select n.seq, n.at, n.kind, n.command_id, n.agent_id, n.attempt, n.state, n.reason, n.status, n.counts::jsonb \
      from unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::uuid[], $5::uuid[], $6::integer[], $7::text[], $8::text[], \
      $9::text[], $10::text[]) as n (seq, at, kind, command_id, agent_id, attempt, state, reason, status, counts)";
-const AUDITS: &str = "insert into audit_logs (timestamp, level, category, action, actor, resource_type, resource_id, \
+pub(super) const AUDITS: &str = "insert into audit_logs (timestamp, level, category, action, actor, resource_type, resource_id, \
      details, ip_address, user_agent, correlation_id) select n.timestamp, n.level, n.category, n.action, n.actor, \
      n.resource_type, n.resource_id, n.details::jsonb, n.ip_address::inet, n.user_agent, n.correlation_id \
      from unnest($1::timestamptz[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], \

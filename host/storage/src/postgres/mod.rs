@@ -21,6 +21,8 @@ mod micros;
 mod open;
 mod output;
 mod plain;
+#[cfg(test)]
+pub(crate) mod plans;
 mod read;
 mod replies;
 mod restore;

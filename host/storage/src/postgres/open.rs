@@ -128,6 +128,7 @@ pub async fn open(options: Options, live: Arc<dyn Live>) -> Result<(PostgresStor
         ("tcp_keepalives_count", "3".to_owned()),
         ("jit", "off".to_owned()),
     ]);
+    let common = planning(common);
     let readers = PgPoolOptions::new()
         .max_connections(options.connections.saturating_sub(1).max(1))
         .min_connections(1)
@@ -137,19 +138,24 @@ pub async fn open(options: Options, live: Arc<dyn Live>) -> Result<(PostgresStor
         .await
         .map_err(database)?;
 
-    // Whatever the writer asks for has its index, and it asks the same few things for ever: the plan is
-    // made once, and never walks a table because that was small when it was made.
-    let writing = common.options([
-        ("plan_cache_mode", "force_generic_plan"),
-        ("enable_seqscan", "off"),
-        ("enable_hashjoin", "off"),
-        ("enable_mergejoin", "off"),
-    ]);
-    let line = Line::new(writing, node, options.allow_unsafe_durability);
+    let line = Line::new(common, node, options.allow_unsafe_durability);
     let shared = Arc::new(Shared { intake: Intake::new(), tally: Tally::default(), node });
     let read_within = options.connect_timeout + options.statement_timeout;
     let store = PostgresStore { shared: Arc::clone(&shared), readers, read_within };
     Ok((store, Writer::new(shared, live, line, options.statement_timeout)))
+}
+
+/// How statements are planned. Whatever is asked for has its index, and the same few things are asked for
+/// ever: a plan is made once, and never walks a table, or sorts what an index has in order, because there
+/// was little of it when it was made or because a `limit` that it does not know might be large.
+fn planning(options: PgConnectOptions) -> PgConnectOptions {
+    options.options([
+        ("plan_cache_mode", "force_generic_plan"),
+        ("enable_seqscan", "off"),
+        ("enable_bitmapscan", "off"),
+        ("enable_hashjoin", "off"),
+        ("enable_mergejoin", "off"),
+    ])
 }
 
 /// The database without user and password, for people.

@@ -29,7 +29,7 @@ use crate::{terms, text};
 
 /// Answers with one row of JSON a piece: every row that comes back wakes the writer once, and a batch
 /// that asks for hundreds would be woken hundreds of times.
-static STANDING: Bulk = Bulk::new(
+pub(super) static STANDING: Bulk = Bulk::new(
     "with wanted (place, command_id, agent_id) as (values",
     "(?, ?, ?)",
     ") select json_group_array(json_array(w.place, i.id, i.attempt, i.state, i.reason, i.started_at, c.rowid, c.status, \
@@ -38,14 +38,14 @@ static STANDING: Bulk = Bulk::new(
      cross join invocations i on i.command_id = w.command_id and i.agent_id = w.agent_id \
      cross join commands c on c.id = i.command_id",
 );
-static MOVE: Bulk = Bulk::new(
+pub(super) static MOVE: Bulk = Bulk::new(
     "with moved (id, state, reason, message, started_at, changed_at, outcome, result, summary, parse_fault) as (values",
     "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     ") update invocations set state = m.state, reason = m.reason, message = m.message, started_at = m.started_at, \
      changed_at = m.changed_at, outcome = m.outcome, result = m.result, summary = m.summary, \
      parse_fault = m.parse_fault from moved m where invocations.id = m.id",
 );
-static ROLL_UP: Bulk = Bulk::new(
+pub(super) static ROLL_UP: Bulk = Bulk::new(
     "with moved (id, status, counts, executed_at, completed_at) as (values",
     "(?, ?, ?, ?, ?)",
     ") update commands set status = m.status, counts = m.counts, \

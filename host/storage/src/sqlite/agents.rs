@@ -19,7 +19,7 @@ use crate::job::Job;
 use crate::staged::Staged;
 use crate::text;
 
-static SEEN: Bulk = Bulk::new(
+pub(super) static SEEN: Bulk = Bulk::new(
     "with heard (id, at) as (values",
     "(?, ?)",
     ") update agents set last_seen = max(coalesce(agents.last_seen, h.at), h.at) from heard h where agents.id = h.id",

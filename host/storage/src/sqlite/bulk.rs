@@ -88,7 +88,8 @@ impl Bulk {
         values.0
     }
 
-    fn text(&self, size: usize) -> Arc<str> {
+    /// The statement for 2^`size` rows.
+    pub fn text(&self, size: usize) -> Arc<str> {
         let text = self.texts[size].get_or_init(|| {
             let rows = vec![self.row; 1 << size].join(", ");
             format!("{} {rows} {}", self.head, self.tail).into()

@@ -26,15 +26,15 @@ use crate::job::{Job, Reply};
 use crate::staged::Staged;
 use crate::{terms, text};
 
-static COMMANDS: Bulk = Bulk::new(
+pub(super) static COMMANDS: Bulk = Bulk::new(
     "insert into commands (id, correlation_id, verb, status, priority, created_at, max_retries, start_by, run_timeout_ms, \
      parent_id, counts, plugin, plugin_version, plugin_digest, actor, traceparent, summary, target, terms, args, \
      agent_targets) values",
     "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "",
 );
-static SITES: Bulk = Bulk::new("insert into command_sites (site, command_id) values", "(?, ?)", "");
-static INVOCATIONS: Bulk = Bulk::new(
+pub(super) static SITES: Bulk = Bulk::new("insert into command_sites (site, command_id) values", "(?, ?)", "");
+pub(super) static INVOCATIONS: Bulk = Bulk::new(
     "insert into invocations (command_id, agent_id, attempt, state, reason, turn, start_by, created_at, changed_at, \
      agent_name, site, signature, signed) values",
     "(?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

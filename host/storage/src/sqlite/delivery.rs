@@ -19,8 +19,24 @@ use crate::terms;
 
 const SHARES: &str = "select site, state, reason, count(*), max(changed_at) from invocations where command_id = ? \
      group by site, state, reason order by site, state, reason";
+/// Commands with agents that their rollout has not let go yet.
+pub(super) const ROLLING: &str = "select distinct command_id from invocations indexed by invocations_held \
+     where state = 'held' and reason = 'rollout' and command_id > ? order by command_id limit ?";
+/// How much waits for each agent.
+pub(super) const BACKLOG: &str =
+    "select agent_id, count(*) from invocations indexed by invocations_open where is_open group by agent_id";
 /// Names shown of a group.
 const NAMES: u32 = 20;
+
+/// What is to be tried again by now.
+pub(super) fn due_again() -> String {
+    format!(
+        "select {}, {} from invocations i indexed by invocations_due cross join commands c on c.id = i.command_id \
+         where i.state = 'held' and i.reason = 'retry' and i.due_at <= ? order by i.due_at limit ?",
+        rows::DUE,
+        rows::COMMAND
+    )
+}
 
 fn shares(found: &[sqlx::sqlite::SqliteRow]) -> Result<Vec<Share>, StoreError> {
     let share = |row| {
@@ -87,26 +103,14 @@ fn path(step: &str) -> String {
 #[async_trait]
 impl Delivery for SqliteStore {
     async fn retries(&self, now: Timestamp, limit: u32) -> Result<Vec<Due>, StoreError> {
-        let sql = format!(
-            "select {}, {} from invocations i indexed by invocations_due cross join commands c on c.id = i.command_id \
-             where i.state = 'held' and i.reason = 'retry' and i.due_at <= ? order by i.due_at limit ?",
-            rows::DUE,
-            rows::COMMAND
-        );
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(now.0).bind(limit);
+        let query = sqlx::query(AssertSqlSafe(due_again())).bind(now.0).bind(limit);
         query.fetch_all(&self.readers).await.map_err(Failure::from)?.iter().map(rows::due).collect()
     }
 
     async fn rolling(&self, after: Option<CommandId>, limit: u32) -> Result<Vec<CommandId>, StoreError> {
-        let found = sqlx::query(
-            "select distinct command_id from invocations indexed by invocations_held \
-             where state = 'held' and reason = 'rollout' and command_id > ? order by command_id limit ?",
-        )
-        .bind(after.map_or_else(Vec::new, |after| after.0.as_bytes().to_vec()))
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await
-        .map_err(Failure::from)?;
+        let after: Vec<u8> = after.map_or_else(Vec::new, |after| after.0.as_bytes().to_vec());
+        let query = sqlx::query(ROLLING).bind(after).bind(limit);
+        let found = query.fetch_all(&self.readers).await.map_err(Failure::from)?;
         found.iter().map(|row| Ok(CommandId(Cells::new(row, "invocations").id()?))).collect()
     }
 
@@ -115,12 +119,7 @@ impl Delivery for SqliteStore {
     }
 
     async fn backlog(&self) -> Result<Vec<(AgentId, u64)>, StoreError> {
-        let found = sqlx::query(
-            "select agent_id, count(*) from invocations indexed by invocations_open where is_open group by agent_id",
-        )
-        .fetch_all(&self.readers)
-        .await
-        .map_err(Failure::from)?;
+        let found = sqlx::query(BACKLOG).fetch_all(&self.readers).await.map_err(Failure::from)?;
         let waiting = |row| {
             let mut cells = Cells::new(row, "invocations");
             Ok((AgentId(cells.id()?), cells.number()?))

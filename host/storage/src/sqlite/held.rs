@@ -11,6 +11,17 @@ use sqlx::AssertSqlSafe;
 use super::failure::Failure;
 use super::{SqliteStore, rows};
 
+/// What a command holds back.
+pub(super) fn held() -> String {
+    format!(
+        "select {}, {} from invocations i join commands c on c.id = i.command_id \
+         where i.command_id = ? and i.agent_id > ? and i.state = 'held' and i.reason = ? \
+         order by i.agent_id limit ?",
+        rows::DUE,
+        rows::COMMAND
+    )
+}
+
 impl SqliteStore {
     pub(super) async fn held_of(
         &self,
@@ -19,15 +30,8 @@ impl SqliteStore {
         after: Option<AgentId>,
         limit: u32,
     ) -> Result<Vec<Due>, StoreError> {
-        let sql = format!(
-            "select {}, {} from invocations i join commands c on c.id = i.command_id \
-             where i.command_id = ? and i.agent_id > ? and i.state = 'held' and i.reason = ? \
-             order by i.agent_id limit ?",
-            rows::DUE,
-            rows::COMMAND
-        );
         let after: Vec<u8> = after.map_or_else(Vec::new, |agent| agent.0.as_bytes().to_vec());
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(command.0).bind(after).bind(reason.as_str()).bind(limit);
+        let query = sqlx::query(AssertSqlSafe(held())).bind(command.0).bind(after).bind(reason.as_str()).bind(limit);
         let found = query.fetch_all(&self.readers).await.map_err(Failure::from)?;
         found.iter().map(rows::due).collect()
     }

@@ -17,7 +17,7 @@ use crate::fold::Standing;
 use crate::staged::Staged;
 use crate::text;
 
-static ARCHIVE: Bulk = Bulk::new(
+pub(super) static ARCHIVE: Bulk = Bulk::new(
     "with ended (id) as (values",
     "(?)",
     ") insert into attempts (command_id, agent_id, attempt, state, reason, started_at, changed_at, message, summary, \
@@ -25,7 +25,7 @@ static ARCHIVE: Bulk = Bulk::new(
      select i.command_id, i.agent_id, i.attempt, i.state, i.reason, i.started_at, i.changed_at, i.message, i.summary, \
      i.parse_fault, i.outcome, i.result from ended e cross join invocations i on i.id = e.id",
 );
-static AGAIN: Bulk = Bulk::new(
+pub(super) static AGAIN: Bulk = Bulk::new(
     "with again (id, changed_at, due_at, start_by) as (values",
     "(?, ?, ?, ?)",
     ") update invocations set attempt = invocations.attempt + 1, state = 'held', reason = 'retry', message = null, \

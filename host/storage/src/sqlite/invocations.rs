@@ -13,6 +13,40 @@ use sqlx::sqlite::SqliteRow;
 use super::failure::Failure;
 use super::{SqliteStore, rows};
 
+/// What agents had that have stayed away.
+pub(super) const ABANDONED: &str = "select i.command_id, i.agent_id, i.attempt, i.state, i.reason, i.cancel_requested_at \
+     from invocations i indexed by invocations_in_flight cross join agents a on a.id = i.agent_id \
+     where i.in_flight and not a.session_open and coalesce(a.last_seen, a.created_at) < ? limit ?";
+
+/// What waits for an agent.
+pub(super) fn due() -> String {
+    format!(
+        "select {}, {} from invocations i indexed by invocations_open cross join commands c on c.id = i.command_id \
+         where i.agent_id = ? and i.is_open and i.state = 'queued' and i.cancel_requested_at is null \
+         order by i.turn, i.command_id limit ?",
+        rows::DUE,
+        rows::COMMAND
+    )
+}
+
+/// What an agent has that is not over.
+pub(super) fn open() -> String {
+    format!(
+        "select {} from invocations indexed by invocations_open where agent_id = ? and is_open \
+         order by turn, command_id",
+        rows::OPEN
+    )
+}
+
+/// What has not started in time.
+pub(super) fn overdue() -> String {
+    format!(
+        "select {} from invocations indexed by invocations_deadline where awaits_start and start_by < ? \
+         order by start_by limit ?",
+        rows::OPEN
+    )
+}
+
 impl SqliteStore {
     pub(super) async fn invocation_page(
         &self,
@@ -45,45 +79,23 @@ impl SqliteStore {
     }
 
     pub(super) async fn due_of(&self, agent: AgentId, limit: u32) -> Result<Vec<Due>, StoreError> {
-        let sql = format!(
-            "select {}, {} from invocations i indexed by invocations_open cross join commands c on c.id = i.command_id \
-             where i.agent_id = ? and i.is_open and i.state = 'queued' and i.cancel_requested_at is null \
-             order by i.turn, i.command_id limit ?",
-            rows::DUE,
-            rows::COMMAND
-        );
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(agent.0).bind(limit);
+        let query = sqlx::query(AssertSqlSafe(due())).bind(agent.0).bind(limit);
         let found = query.fetch_all(&self.readers).await.map_err(Failure::from)?;
         found.iter().map(rows::due).collect()
     }
 
     pub(super) async fn open_of(&self, agent: AgentId) -> Result<Vec<Open>, StoreError> {
-        let sql = format!(
-            "select {} from invocations indexed by invocations_open where agent_id = ? and is_open \
-             order by turn, command_id",
-            rows::OPEN
-        );
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(agent.0);
+        let query = sqlx::query(AssertSqlSafe(open())).bind(agent.0);
         opens(&query.fetch_all(&self.readers).await.map_err(Failure::from)?)
     }
 
     pub(super) async fn past_deadline(&self, now: Timestamp, limit: u32) -> Result<Vec<Open>, StoreError> {
-        let sql = format!(
-            "select {} from invocations indexed by invocations_deadline where awaits_start and start_by < ? \
-             order by start_by limit ?",
-            rows::OPEN
-        );
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(now.0).bind(limit);
+        let query = sqlx::query(AssertSqlSafe(overdue())).bind(now.0).bind(limit);
         opens(&query.fetch_all(&self.readers).await.map_err(Failure::from)?)
     }
 
     pub(super) async fn without_agent(&self, seen_before: Timestamp, limit: u32) -> Result<Vec<Open>, StoreError> {
-        let query = sqlx::query(
-            "select i.command_id, i.agent_id, i.attempt, i.state, i.reason, i.cancel_requested_at \
-             from invocations i indexed by invocations_in_flight cross join agents a on a.id = i.agent_id \
-             where i.in_flight and not a.session_open and coalesce(a.last_seen, a.created_at) < ? limit ?",
-        );
-        let query = query.bind(seen_before.0).bind(limit);
+        let query = sqlx::query(ABANDONED).bind(seen_before.0).bind(limit);
         opens(&query.fetch_all(&self.readers).await.map_err(Failure::from)?)
     }
 

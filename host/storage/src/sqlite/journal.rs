@@ -21,21 +21,33 @@ use crate::job::Job;
 use crate::staged::Staged;
 use crate::text;
 
-static STATES: Bulk = Bulk::new(
+pub(super) static STATES: Bulk = Bulk::new(
     "insert into events (seq, at, kind, command_id, agent_id, attempt, state, reason) values",
     "(?, ?, 'state', ?, ?, ?, ?, ?)",
     "",
 );
-static STATUSES: Bulk =
+pub(super) static STATUSES: Bulk =
     Bulk::new("insert into events (seq, at, kind, command_id, status, counts) values", "(?, ?, 'status', ?, ?, ?)", "");
 static SESSIONS: Bulk =
     Bulk::new("insert into events (seq, at, kind, agent_id, status) values", "(?, ?, 'agent', ?, ?)", "");
-static AUDITS: Bulk = Bulk::new(
+pub(super) static AUDITS: Bulk = Bulk::new(
     "insert into audit_logs (timestamp, level, category, action, actor, resource_type, resource_id, details, \
      ip_address, user_agent, correlation_id) values",
     "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "",
 );
+
+pub(super) const EVENTS_OF_ALL: &str = "select seq, at, kind, command_id, agent_id, attempt, state, reason, status, counts \
+     from events where seq > ? order by seq limit ?";
+/// Events and output of one command, merged by number.
+pub(super) const EVENTS_OF_ONE: &str = "select * from (select seq, at, kind, command_id, agent_id, attempt, state, reason, \
+         status, counts, null as stream, null as byte_offset, null as data \
+         from events where command_id = ?1 and seq > ?2 order by seq limit ?3) \
+     union all \
+     select * from (select seq, at, 'output', command_id, agent_id, attempt, null, null, null, null, \
+         stream, byte_offset, data \
+         from outputs where command_id = ?1 and seq > ?2 order by seq limit ?3) \
+     order by seq limit ?3";
 
 /// Writes what was staged; output events are rows of `outputs` already, and a change of plugins is
 /// no business of a store.
@@ -127,30 +139,17 @@ fn event(row: &SqliteRow) -> Result<Arc<Event>, StoreError> {
 }
 
 async fn events_of_all(readers: &SqlitePool, after: u64, limit: u32) -> Result<Vec<SqliteRow>, Failure> {
-    let query = sqlx::query(
-        "select seq, at, kind, command_id, agent_id, attempt, state, reason, status, counts \
-         from events where seq > ? order by seq limit ?",
-    );
+    let query = sqlx::query(EVENTS_OF_ALL);
     Ok(query.bind(number(after)).bind(limit).fetch_all(readers).await?)
 }
 
-/// Events and output of one command, merged by number.
 async fn events_of_one(
     readers: &SqlitePool,
     command: CommandId,
     after: u64,
     limit: u32,
 ) -> Result<Vec<SqliteRow>, Failure> {
-    let query = sqlx::query(
-        "select * from (select seq, at, kind, command_id, agent_id, attempt, state, reason, status, counts, \
-                               null as stream, null as byte_offset, null as data \
-                        from events where command_id = ?1 and seq > ?2 order by seq limit ?3) \
-         union all \
-         select * from (select seq, at, 'output', command_id, agent_id, attempt, null, null, null, null, \
-                               stream, byte_offset, data \
-                        from outputs where command_id = ?1 and seq > ?2 order by seq limit ?3) \
-         order by seq limit ?3",
-    );
+    let query = sqlx::query(EVENTS_OF_ONE);
     Ok(query.bind(command.0).bind(number(after)).bind(limit).fetch_all(readers).await?)
 }
 

@@ -42,7 +42,8 @@ pub(super) async fn page(
     Ok(commands::views(&found)?)
 }
 
-fn statement(filter: &CommandFilter, page: &Page) -> Sql {
+/// The statement behind a page.
+pub(super) fn statement(filter: &CommandFilter, page: &Page) -> Sql {
     let mut sql = Sql::default();
     sql.text(&format!("select {}, {} from commands c where c.id in (", rows::COMMAND, rows::VIEW));
     for (n, arm) in arms(filter).iter().enumerate() {
@@ -55,9 +56,11 @@ fn statement(filter: &CommandFilter, page: &Page) -> Sql {
     sql
 }
 
+/// A statement and its parameters.
 #[derive(Default)]
-struct Sql {
-    text: String,
+pub(super) struct Sql {
+    /// The statement.
+    pub text: String,
     arguments: SqliteArguments,
 }
 

@@ -17,6 +17,8 @@ mod list;
 mod lock;
 mod open;
 mod output;
+#[cfg(test)]
+pub(crate) mod plans;
 mod replies;
 mod restore;
 mod rows;

@@ -23,18 +23,26 @@ use crate::staged::Staged;
 /// Attempts whose coverage is remembered; past this all are forgotten and read again when needed.
 const REMEMBERED: usize = 4096;
 
-static STORED: Bulk = Bulk::new(
+pub(super) static STORED: Bulk = Bulk::new(
     "with wanted (command_id, agent_id, attempt) as (values",
     "(?, ?, ?)",
     ") select o.command_id, o.agent_id, o.attempt, o.stream, o.byte_offset, length(o.data) \
      from wanted w cross join outputs o \
      on o.command_id = w.command_id and o.agent_id = w.agent_id and o.attempt = w.attempt",
 );
-static INSERT: Bulk = Bulk::new(
+pub(super) static INSERT: Bulk = Bulk::new(
     "insert into outputs (seq, command_id, agent_id, attempt, stream, byte_offset, at, data) values",
     "(?, ?, ?, ?, ?, ?, ?, ?)",
     "",
 );
+
+/// Stored output from an offset on. Chunks do not overlap, so only the last one that begins at or before it
+/// can reach it.
+pub(super) const FROM: &str = "select byte_offset, at, data from outputs \
+     where command_id = ?1 and agent_id = ?2 and attempt = ?3 and stream = ?4 and byte_offset >= coalesce( \
+         (select max(byte_offset) from outputs where command_id = ?1 and agent_id = ?2 and attempt = ?3 \
+          and stream = ?4 and byte_offset <= ?5), 0) \
+     order by byte_offset";
 
 type Attempt = (CommandId, AgentId, u32);
 
@@ -206,14 +214,7 @@ impl SqliteStore {
         offset: u64,
         limit: u64,
     ) -> Result<Vec<Chunk>, StoreError> {
-        // Chunks do not overlap, so only the last one that begins at or before `offset` can reach it.
-        let query = sqlx::query(
-            "select byte_offset, at, data from outputs \
-             where command_id = ?1 and agent_id = ?2 and attempt = ?3 and stream = ?4 and byte_offset >= coalesce( \
-                 (select max(byte_offset) from outputs where command_id = ?1 and agent_id = ?2 and attempt = ?3 \
-                  and stream = ?4 and byte_offset <= ?5), 0) \
-             order by byte_offset",
-        );
+        let query = sqlx::query(FROM);
         let from = i64::try_from(offset).unwrap_or(i64::MAX);
         let query =
             query.bind(key.command.0).bind(agent.0).bind(i64::from(key.number)).bind(stream.as_str()).bind(from);
