@@ -77,7 +77,8 @@ impl Session<'_> {
                 n => format!(" ({})", vec!["null"; *n].join(", ")),
             };
             let explained = self.rows(format!("explain (costs off) execute \"{prepared}\"{nulls}")).await;
-            plans.push(Plan { name, text: text.clone(), steps: explained.concat() });
+            let text = text.strip_prefix(&format!("prepare \"{name}\" as ")).unwrap_or(text);
+            plans.push(Plan { name, text: text.to_owned(), steps: explained.concat() });
         }
         plans
     }
