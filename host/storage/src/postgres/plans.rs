@@ -136,6 +136,8 @@ async fn answer(store: &PostgresStore, url: &str) -> Answer {
     let mut connection = PgConnection::connect(url).await.expect("connects");
     multiply(&mut connection).await;
     plans::present(store, &machines).await;
+    // Of every row, not of a sample: the page would be another each time.
+    sqlx::raw_sql("set default_statistics_target = 1000").execute(&mut connection).await.expect("set");
     sqlx::raw_sql("vacuum (analyze)").execute(&mut connection).await.expect("analysed");
     let version = session.rows("show server_version_num".to_owned()).await.concat().concat();
     let partial = "select c.relname::text from pg_index i join pg_class c on c.oid = i.indexrelid \
