@@ -13,6 +13,8 @@ mod intake;
 mod job;
 #[cfg(test)]
 mod plans;
+#[cfg(test)]
+mod page;
 pub mod postgres;
 mod rollup;
 pub mod sqlite;

@@ -4,7 +4,6 @@
 #[expect(dead_code, reason = "what the behaviours need besides")]
 #[path = "../tests/behaviours/fixtures.rs"]
 mod fixtures;
-mod page;
 
 use std::sync::Arc;
 use std::time::Duration;

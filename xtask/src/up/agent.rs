@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::http::Api;
@@ -25,6 +27,20 @@ pub struct Identity {
     pub id: String,
     /// Its name.
     pub name: String,
+}
+
+/// Ends the agent's supervisor, which would outlive the agent for a minute, and with it whatever still runs.
+/// Nothing when it is gone already.
+pub fn end_supervisor(place: &Place) {
+    let data = place.agent();
+    let Ok(text) = std::fs::read_to_string(data.join("supervisor.lock")) else { return };
+    let Ok(pid) = text.trim().parse::<i32>() else { return };
+    // The number may be somebody else's by now.
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut words = line.split(|byte| *byte == 0);
+    if words.clone().any(|word| word == b"supervise") && words.any(|word| word == data.as_os_str().as_encoded_bytes()) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
 }
 
 /// Joins, or finds that it has joined before.

@@ -100,6 +100,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     for line in children.stop() {
         say(line);
     }
+    agent::end_supervisor(&place);
     if let Some(line) = database.stop() {
         say(line);
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Plan;
+use crate::plans::Plan;
 use crate::{postgres, sqlite};
 
 /// The server whose words the page has; others word their plans differently.
