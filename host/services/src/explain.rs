@@ -29,7 +29,7 @@ pub fn sentence(invocation: &Invocation) -> String {
         State::Running => "running",
         State::Succeeded => "ran and succeeded",
         State::Failed => "ran and failed",
-        State::TimedOut => "started, and was killed at its run timeout",
+        State::TimedOut => "started, and was killed when its time to run was over",
         State::Cancelled => match invocation.reason {
             Some(Reason::NeverSent) => "cancelled before it was sent; it never ran",
             Some(Reason::NotStarted) => "cancelled; the agent says it had not started",
