@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::time::millis;
+
 /// How long a command may wait to start when the caller does not say.
 pub const START_WITHIN_DEFAULT: Duration = Duration::from_secs(3600);
 /// Longest a command may wait to start.
@@ -61,7 +63,7 @@ pub(crate) fn bounded(
     default: Duration,
     max: Duration,
 ) -> Result<Duration, OutOfRange> {
-    let max_ms = u64::try_from(max.as_millis()).unwrap_or(u64::MAX);
+    let max_ms = millis(max);
     match asked_ms {
         None => Ok(default.min(max)),
         Some(ms) if (min_ms..=max_ms).contains(&ms) => Ok(Duration::from_millis(ms)),

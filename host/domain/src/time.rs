@@ -3,6 +3,11 @@
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
+/// A span in whole milliseconds, rounded down.
+pub fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// An instant on the host's clock: microseconds since 1970-01-01 UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);

@@ -6,6 +6,7 @@ use axum::extract::ws::{Message, WebSocket};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::agent::{Facts, is_label_text};
+use domain::time::millis;
 use futures_util::{SinkExt as _, StreamExt as _};
 use plan::envelope::{hello_parts, parse_key, verify};
 use plan::id::AgentId;
@@ -123,8 +124,8 @@ fn welcome(gateway: &Gateway, opened: &Opened) -> Welcome {
     Welcome {
         session_epoch: opened.epoch,
         now_ms: gateway.clock.now().as_millis(),
-        heartbeat_ms: u64::try_from(gateway.options.heartbeat.as_millis()).unwrap_or(u64::MAX),
-        telemetry_ms: u64::try_from(gateway.options.telemetry.as_millis()).unwrap_or(u64::MAX),
+        heartbeat_ms: millis(gateway.options.heartbeat),
+        telemetry_ms: millis(gateway.options.telemetry),
         max_concurrency: gateway.options.agent_concurrency,
         send: opened.send.clone(),
         cancel: opened.cancel.iter().map(|attempt| Cancel { attempt: *attempt, grace_ms: None }).collect(),

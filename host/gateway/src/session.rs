@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use domain::attempt::Event;
 use domain::command::Command;
-use domain::time::Timestamp;
+use domain::time::{Timestamp, millis};
 use plan::id::AttemptKey;
 use plan::outcome::{Outcome, Stream};
 use ports::commands::{Due, Open};
@@ -420,9 +420,9 @@ impl Session {
             let terms = &due.command.terms;
             self.say(HostFrame::Command(frame::Command {
                 attempt: key,
-                start_within_ms: ms(remaining).max(1),
-                kill_after_ms: terms.kill_after.map(ms),
-                finish_within_ms: terms.finish_by.map(|end| ms(end.since(now)).max(1)),
+                start_within_ms: millis(remaining).max(1),
+                kill_after_ms: terms.kill_after.map(millis),
+                finish_within_ms: terms.finish_by.map(|end| millis(end.since(now)).max(1)),
                 envelope: due.envelope,
                 traceparent: due.command.traceparent.clone(),
             }));
@@ -458,10 +458,6 @@ impl Session {
         self.say(HostFrame::Error(fault.clone()));
         self.out.push_back(Output::Close(fault));
     }
-}
-
-fn ms(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

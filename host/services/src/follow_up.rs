@@ -8,6 +8,7 @@ use domain::attempt::{Reason, State};
 use domain::command::{Command, Invocation};
 use domain::target::Target;
 use domain::terms::{RetryWish, Wishes};
+use domain::time::millis;
 use plan::id::CommandId;
 use plan::outcome::RejectCause;
 use ports::error::StoreError;
@@ -134,11 +135,10 @@ impl FollowUp {
 /// The parent's intent for other targets. Its end of all is its own.
 fn request(parent: &Command, target: Target) -> Request {
     let terms = &parent.terms;
-    let ms = |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let retry = RetryWish {
         max_attempts: terms.retry.max_attempts,
         on: Some(terms.retry.on.clone()),
-        backoff_ms: Some(ms(terms.retry.backoff)),
+        backoff_ms: Some(millis(terms.retry.backoff)),
     };
     Request {
         verb: parent.verb.to_string(),
@@ -148,9 +148,9 @@ fn request(parent: &Command, target: Target) -> Request {
         target,
         priority: parent.priority,
         wishes: Wishes {
-            start_within_ms: Some(ms(terms.start_within)),
+            start_within_ms: Some(millis(terms.start_within)),
             finish_by: None,
-            kill_after_ms: terms.kill_after.map(ms),
+            kill_after_ms: terms.kill_after.map(millis),
             retry: Some(retry),
             rollout: terms.rollout.clone(),
         },

@@ -6,7 +6,7 @@ use std::time::Duration;
 use domain::retry::{Cause, Retry};
 use domain::rollout::{OnHalt, Portion, Ramp, Rollout};
 use domain::terms::Terms;
-use domain::time::Timestamp;
+use domain::time::{Timestamp, millis};
 use serde::{Deserialize, Serialize};
 
 use crate::text;
@@ -54,17 +54,13 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-fn ms(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// The text of `terms`.
 pub(crate) fn text_of(terms: &Terms) -> String {
     let Terms { start_within, finish_by, kill_after, retry, rollout } = terms;
     text::json(&TermsText {
-        start_within_ms: ms(*start_within),
+        start_within_ms: millis(*start_within),
         finish_by_us: finish_by.map(|at| at.0),
-        kill_after_ms: kill_after.map(ms),
+        kill_after_ms: kill_after.map(millis),
         retry: (retry.max_attempts > 1).then(|| retry_text(retry)),
         rollout: (!rollout.is_plain()).then(|| rollout_text(rollout)),
     })
@@ -73,7 +69,7 @@ pub(crate) fn text_of(terms: &Terms) -> String {
 fn retry_text(retry: &Retry) -> RetryText {
     let Retry { max_attempts, on, backoff } = retry;
     let on = on.iter().map(|cause| cause.as_str().to_owned()).collect();
-    RetryText { max_attempts: *max_attempts, on, backoff_ms: ms(*backoff) }
+    RetryText { max_attempts: *max_attempts, on, backoff_ms: millis(*backoff) }
 }
 
 fn rollout_text(rollout: &Rollout) -> RolloutText {
@@ -82,7 +78,7 @@ fn rollout_text(rollout: &Rollout) -> RolloutText {
     let (exponential, waves, pause_ms) = match ramp {
         Ramp::Off => (false, Vec::new(), 0),
         Ramp::Exponential => (true, Vec::new(), 0),
-        Ramp::Waves { totals, pause } => (false, totals.iter().map(Portion::to_string).collect(), ms(*pause)),
+        Ramp::Waves { totals, pause } => (false, totals.iter().map(Portion::to_string).collect(), millis(*pause)),
     };
     RolloutText {
         max_concurrency: portion(max_concurrency),

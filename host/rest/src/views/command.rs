@@ -14,6 +14,7 @@ use domain::command::{Command, CommandView, Invocation, Status};
 use domain::event::{Event, What};
 use domain::expression::Expression;
 use domain::target::{Candidate, Out, Resolution, Target};
+use domain::time::millis;
 use plan::outcome::End;
 use serde_json::Value;
 use services::explain;
@@ -66,7 +67,7 @@ pub fn command(view: CommandView) -> CommandBody {
         start_by: instant::text(start_by),
         run_timeout_ms,
         finish_by: terms.finish_by.map(instant::text),
-        kill_after_ms: terms.kill_after.map(views::delivery::ms),
+        kill_after_ms: terms.kill_after.map(millis),
         retry,
         rollout,
         halted,

@@ -1,13 +1,15 @@
 //! How a command is delivered: wishes in, attempts, rollups and groups out.
 
+use std::time::Duration;
+
 use api::delivery::{AttemptBody, GroupBody, PortionBody, RetryBody, RolloutBody, ShareBody};
 use domain::command::Attempt;
 use domain::retry::{Cause, Retry};
 use domain::rollout::{OnHalt, Portion, Ramp, Rollout, Share};
 use domain::terms::{RetryWish, Terms};
+use domain::time::millis;
 use ports::commands::Group;
 use serde_json::Value;
-use std::time::Duration;
 
 use crate::instant;
 use crate::problem::{Code, Problem};
@@ -90,16 +92,11 @@ fn portion_body(portion: Portion) -> PortionBody {
     }
 }
 
-/// A span as milliseconds.
-pub fn ms(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// The terms' retries and rollout as they are shown.
 pub fn terms(terms: &Terms) -> (RetryBody, Option<RolloutBody>) {
     let Retry { max_attempts, on, backoff } = &terms.retry;
     let on = on.iter().map(|cause| cause.as_str().to_owned()).collect();
-    let retry = RetryBody { max_attempts: *max_attempts, on: Some(on), backoff_ms: Some(ms(*backoff)) };
+    let retry = RetryBody { max_attempts: *max_attempts, on: Some(on), backoff_ms: Some(millis(*backoff)) };
     if terms.rollout.is_plain() {
         return (retry, None);
     }
@@ -107,7 +104,9 @@ pub fn terms(terms: &Terms) -> (RetryBody, Option<RolloutBody>) {
     let (ramp, waves, pause_ms) = match ramp {
         Ramp::Off => ("off", Vec::new(), None),
         Ramp::Exponential => ("exponential", Vec::new(), None),
-        Ramp::Waves { totals, pause } => ("off", totals.iter().copied().map(portion_body).collect(), Some(ms(*pause))),
+        Ramp::Waves { totals, pause } => {
+            ("off", totals.iter().copied().map(portion_body).collect(), Some(millis(*pause)))
+        }
     };
     let on_halt = match on_halt {
         OnHalt::Finish => "finish",
