@@ -10,7 +10,7 @@ use domain::deadline::{self, OutOfRange, Unreasonable};
 use domain::priority::Priority;
 use domain::target::{Candidate, Resolution, Target};
 use domain::terms::{Terms, Wishes};
-use domain::time::Timestamp;
+use domain::time::{Timestamp, millis};
 use domain::verb::Profile;
 use plan::effect::Effect;
 use plan::envelope::{Envelope, RunLimits, SignedEnvelope};
@@ -161,6 +161,10 @@ impl Submit {
             .map_err(|error| SubmitError::Deadline { field: "/run_timeout_ms", error })?;
         let planned = self.plan(caller, verb.as_ref(), &request.args, &request.target).await?;
 
+        // Before anything is signed: what there is no room for should cost little.
+        let agents: Vec<AgentId> = planned.resolution.included.iter().map(|candidate| candidate.agent.id).collect();
+        self.backlog.admit(&agents)?;
+
         let within = terms.start_within;
         let command =
             Arc::new(self.command(caller, &request, verb.as_ref(), &planned, origin, now, terms, run_timeout));
@@ -183,8 +187,6 @@ impl Submit {
             Accepted { command: command.clone(), status: Status::Pending, resolution: planned.resolution };
         let once = request.once.as_ref().map(|(first, reply)| first.once(reply(&accepted)));
         let new = NewCommand { command: command.clone(), invocations, audit, once };
-        let agents: Vec<AgentId> = due.iter().map(|due| due.agent).collect();
-        self.backlog.admit(&agents)?;
         if let Err(error) = self.commands.accept(new).await {
             self.backlog.forget(&agents);
             if matches!(error, StoreError::Unavailable(_)) {
@@ -307,7 +309,7 @@ impl Submit {
             submitter: caller.name.clone(),
             created_at: now,
             start_by: terms.start_by(now),
-            run_timeout_ms: u64::try_from(run_timeout.as_millis()).unwrap_or(u64::MAX),
+            run_timeout_ms: millis(run_timeout),
             terms,
             parent: request.parent,
             summary: planned.plans.values().next().map(|plan| plan.summary.clone()).unwrap_or_default(),

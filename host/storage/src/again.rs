@@ -1,6 +1,7 @@
 //! Whether an attempt that has just ended is followed by another, decided where its end is written, so that
 //! a command never reads as over between two attempts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::terms::Terms;
@@ -13,7 +14,7 @@ use crate::fold::Standing;
 #[derive(Clone, Debug)]
 pub(crate) struct Retrying {
     /// The command's terms.
-    pub terms: Terms,
+    pub terms: Arc<Terms>,
     /// When it was accepted.
     pub created_at: Timestamp,
     /// One attempt's longest run.
@@ -37,7 +38,7 @@ impl Retrying {
         if self.cancel_requested || !standing.state.is_terminal() {
             return None;
         }
-        let Terms { retry, finish_by, .. } = &self.terms;
+        let Terms { retry, finish_by, .. } = &*self.terms;
         let at = standing.changed_at;
         let due_at = retry.next(key.number, standing.state, standing.reason, at, *finish_by, chance(key, agent))?;
         Some(Next { due_at, start_by: self.terms.next_start_by(self.created_at, due_at, self.run_timeout) })
@@ -86,7 +87,7 @@ mod tests {
     fn what_was_asked_to_end_is_not_tried_again() {
         let retry = Retry { max_attempts: 2, on: vec![Cause::Failed], backoff: Duration::from_secs(1) };
         let retrying = Retrying {
-            terms: Terms { retry, ..Terms::default() },
+            terms: Arc::new(Terms { retry, ..Terms::default() }),
             created_at: Timestamp(0),
             run_timeout: Duration::from_secs(1),
             cancel_requested: false,

@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::attempt::{Reason, State};
 use domain::event::What;
+use domain::terms::Terms;
 use plan::id::{AgentId, AttemptKey, CommandId};
 use ports::commands::{Advance, Advanced, Chunk};
 use ports::error::StoreError;
@@ -78,6 +80,8 @@ impl Slot {
 struct Parent {
     id: CommandId,
     rollup: Rollup,
+    /// Only of a command whose attempts may be followed by others; read once, however many it has.
+    terms: Option<Arc<Terms>>,
     moved: bool,
     /// Whether one of its invocations ended.
     ended: bool,
@@ -167,24 +171,26 @@ async fn standing(tx: &mut PgConnection, wanted: &[(CommandId, AgentId)]) -> Res
         let (status, counts) = (rows::status(&mut cells)?, rows::counts(&mut cells)?);
         // They come sorted, so the invocations of one command come in a row.
         if parents.last().is_none_or(|parent| parent.id != command) {
-            let rollup = Rollup::new(counts, status);
-            parents.push(Parent { id: command, rollup, moved: false, ended: false });
+            let (rollup, terms) = (Rollup::new(counts, status), cells.read_some(terms::parse)?.map(Arc::new));
+            parents.push(Parent { id: command, rollup, terms, moved: false, ended: false });
+        } else {
+            cells.skip(1);
         }
-        let retrying = retrying(&mut cells)?;
+        let terms = parents.last().and_then(|parent| parent.terms.clone());
+        let retrying = terms.map(|terms| retrying(&mut cells, terms)).transpose()?;
         slots.push(Slot { command, agent, attempt, of: parents.len() - 1, standing, retrying, next: None });
     }
     Ok((slots, parents))
 }
 
-/// What the command says about trying again, if it does.
-fn retrying(cells: &mut Cells<'_>) -> Result<Option<Retrying>, StoreError> {
-    let Some(terms) = cells.read_some(terms::parse)? else { return Ok(None) };
-    Ok(Some(Retrying {
+/// What a command with these terms says about trying again.
+fn retrying(cells: &mut Cells<'_>, terms: Arc<Terms>) -> Result<Retrying, StoreError> {
+    Ok(Retrying {
         terms,
         created_at: cells.time()?,
         run_timeout: Duration::from_millis(cells.number()?),
         cancel_requested: cells.take()?,
-    }))
+    })
 }
 
 fn stage_states(slots: &[Slot], which: impl Fn(State) -> bool, staged: &mut Staged) {

@@ -13,6 +13,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
 use super::failure::Failure;
+use super::invocations::IS_OPEN;
 use super::micros::micros;
 use super::read::Statement;
 use super::rows::{self, Cells};
@@ -22,7 +23,6 @@ use crate::terms;
 
 const SHARES: &str = "select site, state, reason, count(*), max(changed_at) from invocations where command_id = $1 \
      group by site, state, reason order by site, state, reason";
-const IS_OPEN: &str = "i.state in ('held', 'queued', 'sent', 'accepted', 'running')";
 /// Names shown of a group.
 const NAMES: u32 = 20;
 

@@ -16,7 +16,7 @@ use super::read::Statement;
 use super::{PostgresStore, rows};
 
 /// States as the partial indexes spell them.
-const IS_OPEN: &str = "i.state in ('held', 'queued', 'sent', 'accepted', 'running')";
+pub(super) const IS_OPEN: &str = "i.state in ('held', 'queued', 'sent', 'accepted', 'running')";
 const AWAITS_START: &str = "i.state in ('held', 'queued', 'sent')";
 const IN_FLIGHT: &str = "i.state in ('sent', 'accepted', 'running')";
 

@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::attempt::{Reason, State};
 use domain::command::Status;
 use domain::event::What;
+use domain::terms::Terms;
 use domain::time::Timestamp;
 use plan::id::{AgentId, AttemptKey, CommandId};
 use ports::commands::{Advance, Advanced, Chunk};
@@ -83,6 +85,8 @@ struct Parent {
     row: i64,
     id: CommandId,
     rollup: Rollup,
+    /// Only of a command whose attempts may be followed by others; read once, however many it has.
+    terms: Option<Arc<Terms>>,
     moved: bool,
     /// Whether one of its invocations ended.
     ended: bool,
@@ -210,7 +214,8 @@ async fn standing(
             }
             let standing = found.standing().map_err(unreadable)?;
             let (row, attempt) = (found.row, found.attempt);
-            let retrying = found.retrying().map_err(unreadable)?;
+            let terms = parents.last().and_then(|parent| parent.terms.clone());
+            let retrying = terms.map(|terms| found.retrying(terms));
             slots.push(Slot { row, command, agent, attempt, of: parents.len() - 1, standing, retrying, next: None });
         }
     }
@@ -224,20 +229,20 @@ impl Found<'_> {
         Ok(Standing::new(state, reason, self.started_at.map(Timestamp)))
     }
 
-    fn retrying(&self) -> Result<Option<Retrying>, String> {
-        let Some(text) = &self.terms else { return Ok(None) };
-        Ok(Some(Retrying {
-            terms: terms::parse(text)?,
+    fn retrying(&self, terms: Arc<Terms>) -> Retrying {
+        Retrying {
+            terms,
             created_at: Timestamp(self.created_at),
             run_timeout: Duration::from_millis(self.run_timeout_ms),
             cancel_requested: self.cancel_requested != 0,
-        }))
+        }
     }
 
     fn parent(&self, id: CommandId) -> Result<Parent, String> {
         let status = rows::word("status", Status::parse)(&self.status)?;
         let rollup = Rollup::new(text::parse_counts(&self.counts)?, status);
-        Ok(Parent { row: self.command_row, id, rollup, moved: false, ended: false })
+        let terms = self.terms.as_deref().map(terms::parse).transpose()?.map(Arc::new);
+        Ok(Parent { row: self.command_row, id, rollup, terms, moved: false, ended: false })
     }
 }
 
