@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use ed25519_dalek::SigningKey;
-use plan::envelope::{Envelope, hello_parts, join_parts, key_text, sign};
+use plan::envelope::{Envelope, epoch_parts, hello_parts, join_parts, key_text, sign};
 use serde_json::Value;
 use wire::codec::{decode, encode};
 use wire::frame::{AgentFrame, HostFrame};
@@ -94,6 +94,8 @@ fn the_vectors_are_signed_over_the_bytes_the_page_names() {
     assert!(page.contains(&key_text(&key.verifying_key())));
 
     let HostFrame::Challenge(challenge) = host("CHALLENGE") else { panic!("no CHALLENGE") };
+    let epoch = epoch_parts(challenge.cluster_id, challenge.cluster_epoch);
+    assert_eq!(challenge.epoch_signature, Some(sign(&key, &[&epoch])));
     let nonce: Vec<u8> = (0..32).collect();
     let hello: AgentFrame = decode(&example("HELLO").to_string()).expect("a frame of the agent");
     let AgentFrame::Hello(hello) = hello else { panic!("no HELLO") };
