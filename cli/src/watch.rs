@@ -3,6 +3,7 @@
 mod missed;
 mod report;
 mod screen;
+mod shown;
 mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ use crate::failure::Failure;
 use crate::output::{Format, Sink, escape};
 
 use screen::Screen;
+use shown::Shown;
 use tally::Tally;
 
 pub use missed::{Missed, Only};
@@ -49,8 +51,8 @@ pub struct Watch {
     names: BTreeMap<String, String>,
     /// Only these agents' output is shown; empty = everybody's.
     only: BTreeSet<String>,
-    /// Where each stream of each attempt stands, so that nothing is shown twice.
-    offsets: BTreeMap<(String, u32, Stream), u64>,
+    /// What was shown of each stream of each attempt, so that nothing is shown twice.
+    shown: BTreeMap<(String, u32, Stream), Shown>,
     started: Instant,
     patience: Patience,
 }
@@ -81,7 +83,7 @@ impl Watch {
             tally: Tally::new(names.keys()),
             names,
             only: BTreeSet::new(),
-            offsets: BTreeMap::new(),
+            shown: BTreeMap::new(),
             started: Instant::now(),
             patience: Patience::default(),
         }
@@ -162,6 +164,7 @@ impl Watch {
                 self.tally.status(status);
             }
             CommandEvent::End(end) => {
+                self.not_kept(None)?;
                 self.line("end", None, &end)?;
                 return Ok(Some(end));
             }
@@ -173,6 +176,7 @@ impl Watch {
         self.line("state", Some(&state.agent), state)?;
         self.tally.state(&state.agent, &state.state, state.reason.as_deref());
         if tally::is_over(&state.state) {
+            self.not_kept(Some(&state.agent))?;
             self.screen.finish(self.name(&state.agent).to_owned().as_str())?;
         }
         Ok(())
@@ -187,20 +191,44 @@ impl Watch {
             self.screen.say(&format!("an output event of agent {} makes no sense and is left out", output.agent))?;
             return Ok(());
         };
-        let at = self.offsets.entry((output.agent.clone(), output.attempt, stream)).or_default();
-        let end = output.offset + data.len() as u64;
-        let (missing, seen) = (output.offset.saturating_sub(*at), at.saturating_sub(output.offset));
-        *at = end.max(*at);
-        let fresh = data.get(usize::try_from(seen).unwrap_or(usize::MAX)..).unwrap_or_default().to_vec();
+        let shown = self.shown.entry((output.agent.clone(), output.attempt, stream)).or_default();
+        let pieces = shown.take(output.offset, data.len() as u64);
         if !matches!(self.sink.format, Format::Table | Format::Wide) {
             return Ok(());
         }
         let name = self.name(&output.agent).to_owned();
-        if missing > 0 {
-            self.screen.finish(&name)?;
-            self.screen.say(&self::missing(&name, missing, stream))?;
+        for piece in pieces {
+            let bytes = data.get(piece.within(output.offset)).unwrap_or_default();
+            if piece.late || piece.skipped > 0 {
+                self.screen.finish(&name)?;
+                let stream = stream.as_str();
+                let text = match piece.late {
+                    true => format!("[{name}] {stream} from byte {}, which was left out before:", piece.bytes.start),
+                    false => format!("[{name}] {} bytes of {stream} left out here", piece.skipped),
+                };
+                self.screen.say(&text)?;
+            }
+            self.screen.output(&name, stream, bytes)?;
+            if piece.late {
+                self.screen.finish(&name)?;
+            }
         }
-        self.screen.output(&name, stream, &fresh)?;
+        Ok(())
+    }
+
+    /// Says what of an agent's output, or of everybody's, never came.
+    fn not_kept(&mut self, agent: Option<&str>) -> Result<(), Failure> {
+        if !matches!(self.sink.format, Format::Table | Format::Wide) {
+            return Ok(());
+        }
+        let of = |(name, ..): &(String, u32, Stream)| agent.is_none_or(|agent| agent == name);
+        for ((agent, _, stream), shown) in self.shown.iter_mut().filter(|(key, _)| of(key)) {
+            let bytes = shown.give_up();
+            if bytes > 0 {
+                let name = self.names.get(agent).unwrap_or(agent);
+                self.screen.say(&missing(name, bytes, *stream))?;
+            }
+        }
         Ok(())
     }
 

@@ -60,12 +60,15 @@ async fn output_that_comes_again_is_shown_once_and_output_that_is_missing_is_nam
         output("web-01", "stdout", 4, b"two\nthree\n"),
         output("web-01", "stdout", 0, b"one\n"),
         output("web-01", "stdout", 100, b"later\n"),
+        output("web-01", "stdout", 20, b"after all\n"),
         end("succeeded", json!({"succeeded": 2})),
     ]);
     let ran = Program::at(&host).run(&["run", "docker.ps", "--all"]).await;
     ran.ends_with(0);
-    assert_eq!(ran.out, "[web-01] one\n[web-01] two\n[web-01] three\n[web-01] later\n");
-    assert!(ran.err.contains("[web-01] 86 bytes of stdout were not kept"), "{}", ran.err);
+    assert_eq!(ran.out, "[web-01] one\n[web-01] two\n[web-01] three\n[web-01] later\n[web-01] after all\n");
+    assert!(ran.err.contains("[web-01] 86 bytes of stdout left out here"), "{}", ran.err);
+    assert!(ran.err.contains("[web-01] stdout from byte 20, which was left out before"), "{}", ran.err);
+    assert!(ran.err.contains("[web-01] 76 bytes of stdout were not kept"), "{}", ran.err);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -97,7 +97,7 @@ async fn admit(gateway: &Gateway, cluster: Cluster, nonce: &[u8], hello: Hello) 
         return Err(fault("protocol_version", format!("version {} is not among those offered", hello.protocol)));
     }
     // One answer for every way of not being who one says: a stranger learns nothing about ids.
-    let refused = || fault("unauthenticated", "unknown agent, revoked key, or wrong signature".to_owned());
+    let refused = || fault("unauthenticated", "unknown agent or wrong signature".to_owned());
     let known = gateway.directory.get(hello.agent_id).ok_or_else(refused)?;
     let key = parse_key(&known.agent.public_key).map_err(|_| refused())?;
     verify(&key, &[&hello_parts(cluster.id, hello.agent_id, nonce)], &hello.signature).map_err(|_| refused())?;

@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use services::enrol::EnrolError;
 use services::origin::Origin;
-use wire::join::{Join, Joined};
+use wire::join::{Join, Joined, MAX_JOIN_BYTES};
 
 use crate::room::Gateway;
 
@@ -19,12 +20,20 @@ pub async fn join(
     State(gateway): State<Arc<Gateway>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     if !text(header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/json")) {
         return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "send application/json");
     }
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let detail = format!("a join has at most {MAX_JOIN_BYTES} bytes");
+            return problem(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", &detail);
+        }
+        Err(_) => return problem(StatusCode::BAD_REQUEST, "malformed_body", "the body ended early"),
+    };
     let join: Join = match serde_json::from_slice(&body) {
         Ok(join) => join,
         Err(error) => return problem(StatusCode::BAD_REQUEST, "malformed_body", &error.to_string()),

@@ -46,6 +46,8 @@ pub async fn run(gateway: Arc<Gateway>, mut socket: WebSocket, greeted: Greeted,
     let (agent, epoch) = (greeted.agent, greeted.opened.epoch);
     let Some(mut registration) = gateway.connected.register(agent, epoch) else {
         tracing::info!(%agent, epoch, "a newer session of the agent is open");
+        replaced(&mut socket).await;
+        _ = tokio::time::timeout(Duration::from_secs(1), socket.close()).await;
         return;
     };
     // A revocation that was committed before the registration found nobody to cut.
@@ -109,7 +111,8 @@ impl Pump {
                     }
                 }
                 mail = registration.mail.recv() => {
-                    let Some(mail) = mail else { return "mailbox gone" };
+                    // Its other end went to a newer session.
+                    let Some(mail) = mail else { return replaced(socket).await };
                     self.take(mail);
                     while let Ok(mail) = registration.mail.try_recv() {
                         self.take(mail);
@@ -119,11 +122,7 @@ impl Pump {
                 () = registration.retell.notified() => self.session.handle(Input::Retell, self.gateway.clock.now()),
                 Some(done) = self.work.next() => self.done(done),
                 () = tokio::time::sleep(wait) => self.session.tick(self.gateway.clock.now()),
-                () = registration.replaced.cancelled() => {
-                    let message = "another process opened a session with this key; an agent's key is for one machine".into();
-                    _ = write(socket, &HostFrame::Error(Fault { code: "replaced".into(), message })).await;
-                    return "replaced";
-                }
+                () = registration.replaced.cancelled() => return replaced(socket).await,
                 () = registration.cut.cancelled() => {
                     let fault = Fault { code: "cut".into(), message: "the key was revoked".into() };
                     _ = write(socket, &HostFrame::Error(fault)).await;
@@ -284,6 +283,12 @@ impl Pump {
     fn now(&self) -> Timestamp {
         self.gateway.clock.now()
     }
+}
+
+async fn replaced(socket: &mut WebSocket) -> &'static str {
+    let message = "another process opened a session with this key; an agent's key is for one machine".into();
+    _ = write(socket, &HostFrame::Error(Fault { code: "replaced".into(), message })).await;
+    "replaced"
 }
 
 async fn write(socket: &mut WebSocket, frame: &HostFrame) -> Result<(), axum::Error> {

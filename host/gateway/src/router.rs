@@ -19,6 +19,8 @@ use crate::{handshake, join, pump};
 const BUFFER_BYTES: usize = 4 * 1024;
 /// Most bytes waiting to be written to one agent before its socket counts as stuck.
 const MAX_WRITE_BUFFER_BYTES: usize = 2 * 1024 * 1024;
+/// A frame that is this much too long is still read, so that its sender can be told; a longer one is cut off.
+const READ_OVER_BYTES: usize = 64 * 1024;
 
 /// The agents' routes.
 pub fn router(gateway: Arc<Gateway>) -> Router {
@@ -60,8 +62,8 @@ async fn upgrade(
         .read_buffer_size(BUFFER_BYTES)
         .write_buffer_size(BUFFER_BYTES)
         .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES)
-        .max_message_size(MAX_FRAME_BYTES)
-        .max_frame_size(MAX_FRAME_BYTES)
+        .max_message_size(MAX_FRAME_BYTES + READ_OVER_BYTES)
+        .max_frame_size(MAX_FRAME_BYTES + READ_OVER_BYTES)
         .on_failed_upgrade(move |_| room.unauthenticated.add_permits(1))
         .on_upgrade(move |socket| sessions.track_future(converse(socket)))
 }

@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 
 /// The end of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Outcome {
     /// Why nothing more will happen.
     pub end: End,
@@ -32,18 +31,18 @@ impl Outcome {
 
 /// Why nothing more will happen in an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum End {
     /// Every step ran, or one ended other than with 0 and the rest was not run.
     Exited,
-    /// Killed at the run timeout, whole process group.
+    /// Killed at a timeout, everything it started.
     TimedOut,
     /// Killed, or never started, because of a CANCEL. `started` tells which.
     Cancelled {
         /// Whether any process had been started.
         started: bool,
     },
-    /// Not started: the time to start by was over when its turn came.
+    /// Not started: the time to start by, or to be without a host, was over when its turn came.
     Expired,
     /// Not started: refused.
     Rejected {
@@ -94,7 +93,6 @@ impl RejectCause {
 /// How one step's process ended. Exactly one of `exit_code` and `signal` is set, or neither when
 /// the process was still running when knowledge of it was lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct StepEnd {
     /// Exit code, 0 to 255.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -116,7 +114,6 @@ pub struct StepEnd {
 /// One stream's totals over a whole attempt. What is kept is the first `head` bytes and the last
 /// `tail` bytes; between them lies a gap exactly when `head + tail < bytes`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct StreamEnd {
     /// Bytes produced, kept or not.
     pub bytes: u64,

@@ -34,7 +34,7 @@ pub enum HostFrame {
         /// Which attempt.
         attempt: AttemptKey,
     },
-    /// End this attempt: TERM to its process group, then KILL after the grace.
+    /// End this attempt: TERM to everything it started, then KILL after the grace.
     Cancel(Cancel),
     /// Something was wrong with what the agent said; the host closes the socket after it.
     Error(Fault),
