@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use ports::error::StoreError;
 use ports::live::Live;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+use sqlx::{ConnectOptions as _, SqliteConnection};
 
+use super::failure::Failure;
 use super::lock::Lock;
 use super::{Options, Shared, SqliteStore, Writer};
 use crate::intake::Intake;
@@ -200,13 +202,20 @@ pub(super) async fn migrate(connection: &mut SqliteConnection, path: &Path) -> R
     })
 }
 
-/// Opens the writer's connection again after a failure.
-pub(super) async fn reconnect(writing: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
-    SqliteConnection::connect_with(writing).await
+/// Opens the writer's connection again after a failure. It promises what the first one did, or there is none.
+pub(super) async fn reconnect(writing: &SqliteConnectOptions) -> Result<SqliteConnection, Failure> {
+    let mut connection = writing.connect().await?;
+    match check(&mut connection, writing.get_filename()).await {
+        Ok(()) => Ok(connection),
+        Err(OpenError::Database { source, .. }) => Err(source.into()),
+        Err(weak) => Err(StoreError::Unavailable(weak.to_string()).into()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use sqlx::Connection as _;
+
     use super::*;
 
     #[tokio::test]
@@ -221,5 +230,23 @@ mod tests {
         connection.close().await.expect("closes");
         let mut connection = strong.connect().await.expect("opens");
         check(&mut connection, &path).await.expect("strong enough");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_opened_again_promises_what_the_first_one_did() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = Options::new(folder.path().join("kept.db"));
+        let strong = writing(&options);
+        let made = strong.clone().create_if_missing(true).connect().await.expect("opens");
+        made.close().await.expect("closes");
+        reconnect(&strong).await.map(drop).expect("strong enough");
+        for (weak, found) in [
+            (strong.clone().synchronous(SqliteSynchronous::Normal), "synchronous = 1"),
+            (strong.clone().journal_mode(SqliteJournalMode::Memory), "journal_mode = memory"),
+            (strong.clone().foreign_keys(false), "foreign_keys = 0"),
+        ] {
+            let refused = StoreError::from(reconnect(&weak).await.err().expect("too weak"));
+            assert!(matches!(&refused, StoreError::Unavailable(why) if why.contains(found)), "{refused}");
+        }
     }
 }
