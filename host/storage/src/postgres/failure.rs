@@ -15,6 +15,8 @@ pub(super) enum Failure {
     Store(StoreError),
     /// No answer for so long.
     Silence(Duration),
+    /// The server would not keep what it commits: this setting is off.
+    Weak(&'static str),
     /// Another host changed a row that was about to be written.
     Overtaken,
     /// A command of many is refused by the schema, and which one is not known.
@@ -43,6 +45,7 @@ impl From<Failure> for StoreError {
             Failure::Silence(span) => {
                 StoreError::Unavailable(format!("the database timed out: no answer for {} ms", span.as_millis()))
             }
+            Failure::Weak(setting) => StoreError::Unavailable(format!("the database runs with {setting} = off")),
             Failure::Clash(message) => StoreError::Conflict(message),
             Failure::Overtaken => StoreError::Unavailable("other hosts keep changing the same rows".to_owned()),
             Failure::Unknown(why) => StoreError::Unavailable(format!(
@@ -64,6 +67,7 @@ impl Failure {
             Failure::Database(_)
             | Failure::Store(_)
             | Failure::Silence(_)
+            | Failure::Weak(_)
             | Failure::Overtaken
             | Failure::Clash(_)
             | Failure::Unknown(_) => None,
@@ -81,6 +85,7 @@ impl Failure {
             Failure::Database(_)
             | Failure::Store(_)
             | Failure::Silence(_)
+            | Failure::Weak(_)
             | Failure::Clash(_)
             | Failure::Unknown(_) => false,
         }
@@ -91,7 +96,9 @@ impl Failure {
         match self {
             Failure::Silence(_) => true,
             Failure::Database(error) => is_lost(error),
-            Failure::Store(_) | Failure::Overtaken | Failure::Clash(_) | Failure::Unknown(_) => false,
+            Failure::Store(_) | Failure::Weak(_) | Failure::Overtaken | Failure::Clash(_) | Failure::Unknown(_) => {
+                false
+            }
         }
     }
 }

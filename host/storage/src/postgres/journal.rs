@@ -28,11 +28,11 @@ use crate::text;
 /// Longest the store takes to say how it is.
 const READY_WITHIN: Duration = Duration::from_secs(1);
 
-/// Raises this node's batch number and the number of the last event, in one statement. See the writer's
-/// head for why the numbers come from here.
+/// Raises this node's batch number and the number of the last event, in one statement; says whether the
+/// server syncs. See the writer's head for why the numbers come from here.
 pub(super) const MARK: &str = "with mark as (insert into nodes (id, batch, seen_at) values ($1, $2, now()) \
      on conflict (id) do update set batch = excluded.batch, seen_at = excluded.seen_at) \
-     update event_counter set last = last + $3 where only_row returning last";
+     update event_counter set last = last + $3 where only_row returning last, current_setting('fsync') <> 'off'";
 pub(super) const EVENTS: &str = "insert into events (seq, at, kind, command_id, agent_id, attempt, state, reason, status, \
      counts) select n.seq, n.at, n.kind, n.command_id, n.agent_id, n.attempt, n.state, n.reason, n.status, n.counts::jsonb \
      from unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::uuid[], $5::uuid[], $6::integer[], $7::text[], $8::text[], \
@@ -45,10 +45,12 @@ pub(super) const AUDITS: &str = "insert into audit_logs (timestamp, level, categ
      details, ip_address, user_agent, correlation_id)";
 
 /// Marks the transaction as `batch` of `node` and takes numbers for `events`; answers the one before the
-/// first of them. From here to the commit no other host gets numbers.
-pub(super) async fn mark(tx: &mut PgConnection, node: Uuid, batch: i64, events: u64) -> Result<u64, Failure> {
-    let last: i64 = sqlx::query_scalar(MARK).bind(node).bind(batch).bind(number(events)).fetch_one(tx).await?;
-    Ok(u64::try_from(last).unwrap_or(0).saturating_sub(events))
+/// first of them, and whether the server syncs what it commits: a reload may have ended that. From here
+/// to the commit no other host gets numbers.
+pub(super) async fn mark(tx: &mut PgConnection, node: Uuid, batch: i64, events: u64) -> Result<(u64, bool), Failure> {
+    let marked = sqlx::query_as(MARK).bind(node).bind(batch).bind(number(events));
+    let (last, syncs): (i64, bool) = marked.fetch_one(tx).await?;
+    Ok((u64::try_from(last).unwrap_or(0).saturating_sub(events), syncs))
 }
 
 /// Writes what was staged; output events are rows of `outputs` already, and a change of plugins is

@@ -69,7 +69,7 @@ impl Line {
 
     async fn connect_at_leisure(&self) -> Result<PgConnection, Failure> {
         let mut connection = self.connecting.connect().await?;
-        // A failed server may have come back with weaker settings.
+        // A failed server may have come back with weaker settings, and later ones must not touch us.
         open::check_durability(&mut connection, self.allow_unsafe_durability).await?;
         // The server may not have noticed yet that the last connection broke, and its locks are ours.
         sqlx::query(
@@ -120,4 +120,50 @@ impl Line {
 /// What a node's connection is called; PostgreSQL keeps 63 letters of it.
 fn name(node: Uuid) -> String {
     format!("viworks writer {node}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::str::FromStr as _;
+
+    use servers::postgres::Postgres;
+    use servers::shared;
+
+    use super::*;
+
+    fn line(server: &Postgres) -> Line {
+        Line::new(PgConnectOptions::from_str(&server.url()).expect("a URL"), Uuid::nil(), false)
+    }
+
+    async fn show(line: &mut Line, setting: &'static str) -> String {
+        let (connection, _) = line.ready().await.expect("connected");
+        let asked = sqlx::query_scalar("select current_setting($1)").bind(setting);
+        asked.fetch_one(connection).await.expect("answered")
+    }
+
+    /// Weakens the whole server and returns when the line's session has heard of that.
+    async fn weaken(server: &Postgres, line: &mut Line, mark: &str) {
+        server.sql("alter system set synchronous_commit = off").expect("set");
+        // Of the same reload, and pinned by nobody.
+        server.sql(&format!("alter system set work_mem = '{mark}'")).expect("set");
+        server.sql("select pg_reload_conf()").expect("told");
+        let heard = async { while show(line, "work_mem").await != mark {} };
+        tokio::time::timeout(Duration::from_secs(60), heard).await.expect("the session hears of it");
+    }
+
+    #[tokio::test]
+    async fn a_reload_weakens_no_connection_that_is_open() {
+        let Some(server) = shared::own(&[]) else { return };
+        let mut open = line(&server);
+        for (mark, found) in [("5MB", "on"), ("6MB", "local"), ("7MB", "remote_apply")] {
+            server.sql(&format!("alter role viworks set synchronous_commit = {found}")).expect("set");
+            open.cut();
+            assert_eq!(show(&mut open, "synchronous_commit").await, found, "as it was found");
+            server.sql("alter role viworks reset synchronous_commit").expect("reset");
+            weaken(&server, &mut open, mark).await;
+            assert_eq!(show(&mut open, "synchronous_commit").await, found, "as it was when it was opened");
+            let refused = line(&server).ready().await.err().expect("a new one is refused");
+            assert!(matches!(refused, Failure::Weak("synchronous_commit")), "{refused:?}");
+        }
+    }
 }

@@ -110,6 +110,8 @@ struct Shared {
     tally: Tally,
     /// This start of this host.
     node: Uuid,
+    /// Whether nothing is written while the server does not sync it.
+    must_sync: bool,
 }
 
 impl PostgresStore {

@@ -5,7 +5,6 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ports::error::StoreError;
 use ports::live::Live;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -46,16 +45,14 @@ pub enum OpenError {
     },
     /// The server does not promise that what it committed survives.
     #[error(
-        "{place} runs with {setting} = {found}, and may lose what it said was committed; set {setting} = on in \
+        "{place} runs with {setting} = off, and may lose what it said was committed; set {setting} = on in \
          postgresql.conf (or for this role or database), or allow it with database.allow_unsafe_durability = true"
     )]
     Weak {
         /// Which server.
         place: String,
-        /// Which setting.
+        /// Which setting is off.
         setting: &'static str,
-        /// What it is.
-        found: String,
     },
     /// A newer program wrote it.
     #[error(
@@ -139,7 +136,8 @@ pub async fn open(options: Options, live: Arc<dyn Live>) -> Result<(PostgresStor
         .map_err(database)?;
 
     let line = Line::new(common, node, options.allow_unsafe_durability);
-    let shared = Arc::new(Shared { intake: Intake::new(), tally: Tally::default(), node });
+    let must_sync = !options.allow_unsafe_durability;
+    let shared = Arc::new(Shared { intake: Intake::new(), tally: Tally::default(), node, must_sync });
     let read_within = options.connect_timeout + options.statement_timeout;
     let store = PostgresStore { shared: Arc::clone(&shared), readers, read_within };
     Ok((store, Writer::new(shared, live, line, options.statement_timeout)))
@@ -178,33 +176,40 @@ pub(super) async fn check(connection: &mut PgConnection, place: &str, allow_unsa
         return Err(OpenError::Old { place: place.to_owned(), found });
     }
     match weak_setting(connection).await.map_err(database)? {
-        Some((setting, found)) if !allow_unsafe => Err(OpenError::Weak { place: place.to_owned(), setting, found }),
-        Some((setting, found)) => {
-            tracing::warn!(place, setting, found, "the server may lose what it said was committed, as was allowed");
+        Some(setting) if !allow_unsafe => Err(OpenError::Weak { place: place.to_owned(), setting }),
+        Some(setting) => {
+            tracing::warn!(place, setting, "is off: the server may lose what it said was committed, as was allowed");
             Ok(())
         }
         None => Ok(()),
     }
 }
 
-/// The first setting that durability stands on and that is off.
-async fn weak_setting(connection: &mut PgConnection) -> Result<Option<(&'static str, String)>, sqlx::Error> {
-    for setting in ["fsync", "synchronous_commit"] {
-        let found: String =
-            sqlx::query_scalar("select current_setting($1)").bind(setting).fetch_one(&mut *connection).await?;
-        if found == "off" {
-            return Ok(Some((setting, found)));
-        }
+/// The first setting that durability stands on and that is off. If none is, the session keeps what a session
+/// may have of its own: a reload of the server's settings weakens no connection that is open.
+async fn weak_setting(connection: &mut PgConnection) -> Result<Option<&'static str>, sqlx::Error> {
+    let (fsync, synchronous_commit): (String, String) =
+        sqlx::query_as("select current_setting('fsync'), current_setting('synchronous_commit')")
+            .fetch_one(&mut *connection)
+            .await?;
+    if fsync == "off" {
+        return Ok(Some("fsync"));
     }
+    if synchronous_commit == "off" {
+        return Ok(Some("synchronous_commit"));
+    }
+    // The value that was found, for it may promise more than `on`.
+    sqlx::query("select set_config('synchronous_commit', $1, false)")
+        .bind(synchronous_commit)
+        .execute(connection)
+        .await?;
     Ok(None)
 }
 
 /// As at the start, for the writer's later connections.
 pub(super) async fn check_durability(connection: &mut PgConnection, allow_unsafe: bool) -> Result<(), Failure> {
     match weak_setting(connection).await? {
-        Some((setting, found)) if !allow_unsafe => {
-            Err(StoreError::Unavailable(format!("the database came back with {setting} = {found}")).into())
-        }
+        Some(setting) if !allow_unsafe => Err(Failure::Weak(setting)),
         Some(_) | None => Ok(()),
     }
 }

@@ -25,7 +25,6 @@ use ports::live::Live;
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::failure::Failure;
 use super::line::Line;
@@ -131,13 +130,13 @@ impl Writer {
         apart: bool,
     ) -> Result<Answers, Failure> {
         let within = self.within;
-        let node = self.shared.node;
+        let shared = Arc::clone(&self.shared);
         let (connection, number) = self.line.ready().await?;
         let mut tx = match tokio::time::timeout(within, connection.begin_with(BEGIN)).await {
             Ok(begun) => begun?,
             Err(_) => return Err(Failure::Silence(within)),
         };
-        let answers = match tokio::time::timeout(within, fill(&mut tx, batch, staged, apart, (node, number))).await {
+        let answers = match tokio::time::timeout(within, fill(&mut tx, batch, staged, apart, (&shared, number))).await {
             Ok(Ok(answers)) => answers,
             Ok(Err(failure)) => {
                 // The answer is not needed: a connection that cannot roll back is of no more use.
@@ -180,7 +179,7 @@ impl Writer {
     /// goes back to the front of the queue, for nobody would send it again, and to store it twice
     /// changes nothing.
     fn give_up(&mut self, batch: Batch<PgConnection>, failure: Failure) {
-        let away = failure.is_lost() || matches!(failure, Failure::Unknown(_));
+        let away = failure.is_lost() || matches!(failure, Failure::Unknown(_) | Failure::Weak(_));
         // What the schema refuses would be refused for ever, and everything else with it.
         let poisoned = failure.refused_row().is_some();
         let error = StoreError::from(failure);
@@ -207,7 +206,7 @@ async fn fill(
     batch: &mut Batch<PgConnection>,
     staged: &mut Staged,
     apart: bool,
-    (node, number): (Uuid, i64),
+    (shared, number): (&Shared, i64),
 ) -> Result<Answers, Failure> {
     let accepted = if apart {
         commands::insert_apart(tx, &batch.accepts).await?
@@ -229,7 +228,10 @@ async fn fill(
             Err(Undo::Whole) => return Err(Failure::Overtaken),
         }
     }
-    let base = journal::mark(tx, node, number, staged.last()).await?;
+    let (base, syncs) = journal::mark(tx, shared.node, number, staged.last()).await?;
+    if !syncs && shared.must_sync {
+        return Err(Failure::Weak("fsync"));
+    }
     staged.settle(base);
     output::insert(tx, &numbered, base).await?;
     journal::insert(tx, staged).await?;

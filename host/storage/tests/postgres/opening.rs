@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use domain::attempt::{Event, State};
 use futures_util::future::join_all;
 use ports::commands::Commands as _;
 use ports::error::StoreError;
+use ports::journal::Installation as _;
 use servers::postgres::{End, Postgres};
 use servers::shared;
 use storage::postgres::{OpenError, Options, open};
@@ -79,8 +81,8 @@ async fn a_server_that_comes_back_weaker_is_read_but_not_written() {
         store.accept(new).await.expect("accepted");
         start_with(&mut server, &[(setting, "off")]);
         let said = store.accept(command(&[&web])).await.expect_err("not durable");
-        let came_back = format!("the database came back with {setting} = off");
-        assert!(matches!(&said, StoreError::Unavailable(why) if *why == came_back), "{said}");
+        let weak = format!("the database runs with {setting} = off");
+        assert!(matches!(&said, StoreError::Unavailable(why) if *why == weak), "{said}");
         assert!(store.command(id).await.expect("read").is_some());
 
         start_with(&mut server, &[]);
@@ -91,6 +93,40 @@ async fn a_server_that_comes_back_weaker_is_read_but_not_written() {
         };
         tokio::time::timeout(place::CEILING, accepting).await.expect("accepted again");
     }
+}
+
+/// Changes a setting of a server that runs.
+fn reload_with(server: &Postgres, change: &str) {
+    server.sql(change).expect("set");
+    server.sql("select pg_reload_conf()").expect("told");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_stops_syncing_while_it_runs_is_not_written_until_it_syncs_again() {
+    let Some(server) = shared::own(&[]) else { return };
+    let (Ground { store, .. }, _running) = place::open(&Database::at(&server.url())).await;
+    let web = enrol(&store, "web-1", "eu").await;
+    let new = command(&[&web]);
+    let id = new.command.id;
+    store.accept(new).await.expect("accepted");
+    let accepting = async |wanted: bool| loop {
+        let answer = store.accept(command(&[&web])).await;
+        if answer.is_ok() == wanted {
+            break answer;
+        }
+        breathe().await
+    };
+    reload_with(&server, "alter system set fsync = off");
+    let said = tokio::time::timeout(place::CEILING, accepting(false)).await.expect("refused").expect_err("not synced");
+    let weak = "the database runs with fsync = off";
+    assert!(matches!(&said, StoreError::Unavailable(why) if *why == weak), "{said}");
+    store.note(advance(id, web.id, 2, &[Event::Send]));
+    assert!(store.flush().await.is_err());
+
+    reload_with(&server, "alter system reset fsync");
+    tokio::time::timeout(place::CEILING, accepting(true)).await.expect("answered").expect("accepted again");
+    let invocation = store.invocation(id, web.id).await.expect("read").expect("there");
+    assert_eq!(invocation.state, State::Sent, "what nobody waited for was kept");
 }
 
 #[tokio::test]
