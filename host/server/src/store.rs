@@ -119,7 +119,7 @@ fn public_cause(error: &StoreError) -> &'static str {
         StoreError::Conflict(_) => return "it refuses the probe",
         StoreError::Corrupt { .. } => return "it is damaged",
     };
-    const WORDS: [(&str, &str); 13] = [
+    const WORDS: [(&str, &str); 16] = [
         ("connection refused", "nothing listens at its address"),
         ("starting up", "it is starting"),
         ("shutting down", "it is shutting down"),
@@ -127,7 +127,10 @@ fn public_cause(error: &StoreError) -> &'static str {
         ("too many connections", "it takes no more connections"),
         ("too many clients", "it takes no more connections"),
         ("authentication", "it refuses the login"),
+        ("pg_hba", "it refuses the login"),
         ("certificate", "its certificate is not trusted"),
+        ("not support tls", "it does not speak TLS"),
+        ("the database runs with", "it may lose what it commits"),
         ("timed out", "it does not answer in time"),
         ("is locked", "another program holds it locked"),
         ("is full", "the disk is full"),
@@ -155,6 +158,9 @@ mod tests {
             (away("password authentication failed for user \"ops\""), "it refuses the login"),
             (away("error returned from database: (code: 5) database is locked"), "another program holds it locked"),
             (away("error returned from database: (code: 13) database or disk is full"), "the disk is full"),
+            (away("no pg_hba.conf entry for host \"10.0.0.7\", user \"ops\", no encryption"), "it refuses the login"),
+            (away("attempting to establish a TLS connection: server does not support TLS"), "it does not speak TLS"),
+            (away("the database runs with fsync = off"), "it may lose what it commits"),
             (away("host db-7.internal said something new"), "it does not take writes"),
             (corrupt, "it is damaged"),
         ] {

@@ -8,6 +8,8 @@
 //! When the process that started it dies in whatever way, a small guard ends the server: the guard waits
 //! on a pipe whose other end only that process holds. It removes a temporary folder, too.
 
+mod files;
+
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};

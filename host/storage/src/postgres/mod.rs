@@ -9,6 +9,7 @@
 mod advance;
 mod agents;
 mod commands;
+mod cure;
 mod failure;
 mod delivery;
 mod held;

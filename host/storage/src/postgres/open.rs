@@ -11,6 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use uuid::Uuid;
 
+use super::cure;
 use super::failure::Failure;
 use super::line::Line;
 use super::{Options, PostgresStore, Shared, Writer};
@@ -76,7 +77,7 @@ pub enum OpenError {
         source: MigrateError,
     },
     /// The database would not open.
-    #[error("{place} would not open: {source}; check that the server runs and that database.url names it")]
+    #[error("{place} would not open: {source}; {}", cure::of(.source))]
     Database {
         /// Which database.
         place: String,

@@ -7,5 +7,6 @@ mod lab;
 mod restoring;
 mod opening;
 mod outages;
+mod tls;
 
 behaviours!(lab::Database);
