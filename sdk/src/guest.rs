@@ -3,12 +3,17 @@
 
 use std::sync::Once;
 
+use plan::manifest::MAX_MANIFEST_BYTES;
+use plan::packed::unpack;
+
 pub use crate::bindings;
 use crate::context::{self, Profile};
 use crate::failure::{Failure, Result};
 use crate::manifest::Plugin;
 use crate::outputs::{self, End, StepEnd};
 use crate::text::{parse, text_of};
+pub use crate::verb::Call;
+use crate::verb::unknown;
 use crate::{log, step};
 
 pub use bindings::export;
@@ -29,22 +34,35 @@ pub fn describe(plugin: &Plugin) -> String {
     plugin.describe()
 }
 
+/// Answers `describe` with what the plugin said when it was built; `packed` is that.
+pub fn described(packed: &[u8]) -> String {
+    // The build made it, and a host compares it with what the component is stamped with.
+    unpack(packed, MAX_MANIFEST_BYTES).unwrap_or_default()
+}
+
 /// Answers `plan`.
-pub fn plan(plugin: &Plugin, context: Context, args: String) -> PlanAnswer {
+pub fn plan(calls: &[Call], context: Context, args: String) -> PlanAnswer {
     report_panics();
-    let call = || {
-        let verb = plugin.verb(&context.verb)?;
-        verb.plan(&host_context(&context)?, &args)
-    };
+    let call = || called(calls, &context.verb)?.plan(&host_context(&context)?, &args);
     call().map(guest_plan).map_err(guest_failure)
 }
 
 /// Answers `interpret`.
-pub fn interpret(plugin: &Plugin, context: Context, args: String, outputs: Outputs) -> InterpretAnswer {
+pub fn interpret(calls: &[Call], context: Context, args: String, outputs: Outputs) -> InterpretAnswer {
     report_panics();
-    let call = || plugin.verb(&context.verb)?.interpret(parse(&args)?, &host_outputs(outputs));
+    let call = || called(calls, &context.verb)?.interpret(parse(&args)?, &host_outputs(outputs));
     let answer = call().map_err(guest_failure)?;
     Ok(Interpretation { succeeded: answer.succeeded, result: text_of(&answer.result), summary: answer.summary })
+}
+
+fn called<'a>(calls: &'a [Call], name: &str) -> Result<&'a Call> {
+    match calls.iter().find(|call| call.name == name) {
+        Some(call) => Ok(call),
+        None => {
+            let names: Vec<&str> = calls.iter().map(|call| call.name).collect();
+            Err(unknown(name, &names))
+        }
+    }
 }
 
 /// Makes a panic a log line with file and line before it becomes a trap.

@@ -4,9 +4,9 @@ use plan::manifest::{ABI, Manifest};
 use plan::policy::{ProgramRule, Rules};
 use serde_json::{Map, Value};
 
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::text::text_of;
-use crate::verb::Entry;
+use crate::verb::{Entry, unknown};
 use crate::{Effect, schema};
 
 pub use plan::manifest::{Example, Golden, VerbManifest};
@@ -114,7 +114,7 @@ impl Plugin {
     pub fn verb(&self, name: &str) -> Result<&Entry> {
         self.verbs.iter().find(|verb| verb.name == name).ok_or_else(|| {
             let names: Vec<&str> = self.verbs.iter().map(|verb| verb.name).collect();
-            Failure::unsupported(format!("no verb `{name}` here; there are: {}", names.join(", ")))
+            unknown(name, &names)
         })
     }
 }

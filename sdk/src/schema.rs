@@ -103,11 +103,9 @@ pub enum Node {
 ///
 /// static FIELDS: &[Field] = &[Field {
 ///     name: "tail",
-///     printed: "tail",
 ///     description: "How many lines.",
 ///     node: &Node::Integer(Some(0), None),
 ///     required: true,
-///     allow_dash: false,
 ///     default: None,
 ///     example: None,
 ///     limits: &Limits { maximum: Some(1000.0), ..*Limits::NONE },
@@ -120,16 +118,12 @@ pub enum Node {
 pub struct Field {
     /// Its JSON name.
     pub name: &'static str,
-    /// What a program calls it, where it prints one.
-    pub printed: &'static str,
     /// What it is; empty when its type says enough.
     pub description: &'static str,
     /// Its type.
     pub node: &'static Node,
     /// Whether it must be present.
     pub required: bool,
-    /// Whether its text may begin with `-` wherever it stands.
-    pub allow_dash: bool,
     /// What stands in for it when it is absent.
     pub default: Option<fn() -> Value>,
     /// A value that would do, as JSON text.

@@ -9,7 +9,6 @@ mod plain;
 use serde_json::{Map, Value};
 
 use crate::failure::{Failure, Issue, push_key};
-use crate::schema::Field;
 use crate::text::text_of;
 
 /// A value that is filled from JSON in place.
@@ -80,6 +79,21 @@ pub trait ToJson {
     fn is_absent(&self) -> bool {
         false
     }
+}
+
+/// What reading and writing must know of a field; what else there is to say of it is in its schema, which a
+/// component leaves behind once it is described. Written by the derives.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    /// Its JSON name.
+    pub name: &'static str,
+    /// What a program calls it, where it prints one.
+    pub printed: &'static str,
+    /// Whether it must be present.
+    pub required: bool,
+    /// Whether its text may begin with `-` wherever it stands.
+    pub allow_dash: bool,
 }
 
 /// Reads `value` as `T`.
@@ -263,7 +277,7 @@ impl Reader {
     /// Reads an object's fields into the slots, one for each. A closed object has no others; in what a program
     /// printed others are ignored, and `null` means absent. Called by the derives.
     #[doc(hidden)]
-    pub fn object(&mut self, value: Value, closed: bool, fields: &[Field], slots: &mut [&mut dyn Fill]) {
+    pub fn object(&mut self, value: Value, closed: bool, fields: &[Slot], slots: &mut [&mut dyn Fill]) {
         let Value::Object(mut map) = value else { return self.wrong_type("an object", &value) };
         if closed {
             for name in map.keys().filter(|name| !fields.iter().any(|field| field.name == name.as_str())) {
@@ -288,7 +302,7 @@ impl Reader {
         }
     }
 
-    fn unknown(&mut self, name: &str, fields: &[Field]) {
+    fn unknown(&mut self, name: &str, fields: &[Slot]) {
         let mut message = format!("`{name}` is not a field here; ");
         message.push_str(if fields.is_empty() { "there are none" } else { "fields are: " });
         for (index, field) in fields.iter().enumerate() {
@@ -340,7 +354,7 @@ impl Reader {
 
 /// Writes an object's fields, one value for each. Called by the derives.
 #[doc(hidden)]
-pub fn object(fields: &[Field], values: &[&dyn ToJson]) -> Value {
+pub fn object(fields: &[Slot], values: &[&dyn ToJson]) -> Value {
     let mut object = Map::new();
     for (field, value) in fields.iter().zip(values) {
         if !value.is_absent() {

@@ -1,5 +1,6 @@
 //! A verb: arguments in, a plan out; output in, a typed result out.
 
+mod call;
 mod facts;
 
 use plan::manifest::{Example, Golden, VerbManifest};
@@ -8,13 +9,14 @@ use serde_json::Value;
 
 use crate::builder::Plan;
 use crate::context::Context;
-use crate::failure::{Code, Failure, Result};
-use crate::outputs::{Outputs, one_line};
+use crate::failure::Result;
+use crate::outputs::Outputs;
 use crate::schema::Node;
-use crate::text::parse;
-use crate::value::{Reader, ToJson};
-use crate::{Args, Effect, Output, finish, schema};
+use crate::{Args, Effect, Output, schema};
 
+#[doc(hidden)]
+pub use call::Call;
+pub(crate) use call::unknown;
 pub use facts::{Cancel, Facts, Json, Recorded, Shown};
 
 /// A verb, implemented by its arguments, with [`#[verb]`](macro@crate::verb) above the `impl`.
@@ -173,14 +175,8 @@ pub struct Entry {
     examples: &'static [Shown],
     args: &'static Node,
     result: &'static Node,
-    plan: PlanFor,
-    interpret: InterpretFor,
+    call: Call,
 }
-
-/// Reads the arguments and plans. The reader remembers what it found.
-type PlanFor = fn(&Context, Value, &mut Reader) -> Result<Plan>;
-/// Reads the arguments, judges and interprets: verdict, typed result, one line.
-type InterpretFor = fn(Value, &Outputs) -> Result<(Verdict, Value, String)>;
 
 impl Entry {
     /// `V` as an entry.
@@ -209,8 +205,7 @@ impl Entry {
             examples: V::EXAMPLES,
             args: V::NODE,
             result: <V::Output as schema::Schema>::NODE,
-            plan: plan_for::<V>,
-            interpret: interpret_for::<V>,
+            call: Call::of::<V>(),
         }
     }
 
@@ -273,22 +268,13 @@ impl Entry {
     /// assert_eq!(plan.summary, "run `uptime`");
     /// ```
     pub fn plan(&self, context: &Context, args: &str) -> Result<step::Plan> {
-        let mut reader = Reader::default();
-        let plan = (self.plan)(context, parse(args)?, &mut reader).map_err(|failure| match failure.code {
-            Code::InvalidArgs | Code::Unsupported => failure,
-            // There is no output to read or to fail yet: whatever went wrong, this cannot be planned.
-            Code::ParseFailed | Code::NotSucceeded => Failure::unsupported(failure.message),
-        })?;
-        finish::finish(plan, self.effect, args, &reader.dashes)
+        self.call.plan(context, args)
     }
 
     /// The pointers of the arguments in `args` that may begin with `-`.
     #[cfg(not(target_family = "wasm"))]
     pub(crate) fn dashes(&self, context: &Context, args: &Value) -> Vec<String> {
-        let mut reader = Reader::default();
-        // Where they are is known even when nothing can be planned.
-        let _ = (self.plan)(context, args.clone(), &mut reader);
-        reader.dashes
+        self.call.dashes(context, args)
     }
 
     /// The judgement of what an attempt printed.
@@ -314,26 +300,8 @@ impl Entry {
     /// assert!(!answer.succeeded);
     /// ```
     pub fn interpret(&self, args: Value, outputs: &Outputs) -> Result<Interpretation> {
-        let (succeeded, result, summary) = match (self.interpret)(args, outputs) {
-            Ok((verdict, result, summary)) => (verdict == Verdict::Succeeded, result, summary),
-            Err(failure) if failure.code == Code::NotSucceeded => (false, Value::Null, failure.message),
-            Err(failure) => return Err(failure),
-        };
-        Ok(Interpretation { succeeded, result, summary: one_line(&summary, step::MAX_SUMMARY_BYTES) })
+        self.call.interpret(args, outputs)
     }
-}
-
-fn plan_for<V: Verb>(context: &Context, args: Value, reader: &mut Reader) -> Result<Plan> {
-    let mut verb = V::blank();
-    reader.finish(&mut verb, args)?;
-    verb.plan(context)
-}
-
-fn interpret_for<V: Verb>(args: Value, outputs: &Outputs) -> Result<(Verdict, Value, String)> {
-    let mut verb = V::blank();
-    Reader::default().finish(&mut verb, args)?;
-    let result = verb.interpret(outputs)?;
-    Ok((verb.judge(outputs), result.to_json(), verb.summarize(outputs, &result)))
 }
 
 fn example(shown: &Shown) -> Example {

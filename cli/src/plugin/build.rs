@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -10,6 +11,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use plan::manifest::Manifest;
+use plan::packed::pack;
 use runtime::tool::ToolError;
 use serde::Deserialize;
 use serde_json::json;
@@ -50,9 +52,16 @@ pub struct Built {
 /// The size a plugin should stay below, bytes.
 pub const COMFORTABLE_SIZE: usize = 200 * 1024;
 
+/// The variable that tells the SDK's `plugin!` where to find what the plugin says of itself.
+const DESCRIBED: &str = "VIWORKS_DESCRIBED";
+
+/// Flags for the linker. It leaves five bytes for every address; nearly all fit into two or three. An address
+/// behind half a MiB of stack is a byte shorter than one behind the usual whole.
+const LINKER: &[&str] = &["-Clink-arg=--compress-relocations", "-Clink-arg=-zstack-size=524288"];
+
 /// Profile overrides: small code is what makes a fresh instance for each call cheap.
 const PROFILE: &[&str] = &[
-    "profile.release.opt-level=\"s\"",
+    "profile.release.opt-level=\"z\"",
     "profile.release.lto=\"fat\"",
     "profile.release.codegen-units=1",
     "profile.release.panic=\"abort\"",
@@ -69,13 +78,26 @@ const PROFILE: &[&str] = &[
 pub fn build(directory: &Path) -> anyhow::Result<Built> {
     let package = Package::at(directory)?;
     let toolchain = Toolchain::choose(&ThisMachine { directory }).map_err(anyhow::Error::msg)?;
-    let module = compile(&package, &toolchain)?;
-    let component =
-        componentize(&std::fs::read(&module).with_context(|| format!("cannot read `{}`", module.display()))?)?;
+    let _turn = turn(&package)?;
+    let component = compile(&package, &toolchain, None)?;
     let manifest = runtime::tool::describe(&component)?;
+    // Again, with what it says of itself in place of all that it says it from: schemas are half of a plugin.
+    let described = package.guest().join(format!("{}.described", package.name));
+    write(&described, &pack(&manifest))?;
+    let component = compile(&package, &toolchain, Some(&described))?;
     let bytes = stamp(&component, &manifest);
     let checked = runtime::tool::check(&bytes, &format!("{}.wasm", package.name))?;
     Ok(Built { digest: digest(&bytes), bytes, manifest: checked.manifest, toolchain, target: package.target })
+}
+
+/// Held while a plugin is compiled, so that nobody else's compiler writes what is about to be read.
+fn turn(package: &Package) -> anyhow::Result<File> {
+    let folder = package.guest();
+    let failed = || format!("cannot use `{}`", folder.display());
+    std::fs::create_dir_all(&folder).with_context(failed)?;
+    let file = File::create(folder.join(".viworks-build")).with_context(failed)?;
+    file.lock().with_context(failed)?;
+    Ok(file)
 }
 
 /// The crate, as cargo knows it.
@@ -115,6 +137,11 @@ impl Package {
         let taken = package.dependencies.iter().filter_map(|dependency| dependency.path.as_deref());
         let elsewhere = taken.filter(|path| !path.starts_with(&metadata.workspace_root)).map(outermost).collect();
         Ok(Package { name: package.name, manifest, elsewhere, target: metadata.target_directory })
+    }
+
+    /// A directory of its own: the host's build neither waits for a plugin's nor is thrown away by it.
+    fn guest(&self) -> PathBuf {
+        self.target.join("guest")
     }
 }
 
@@ -159,17 +186,27 @@ struct Message {
     filenames: Vec<PathBuf>,
 }
 
+/// Compiles the crate to a component. `described` holds what it says of itself, packed, once that is known.
+fn compile(package: &Package, toolchain: &Toolchain, described: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+    let module = module(package, toolchain, described)?;
+    let module = std::fs::read(&module).with_context(|| format!("cannot read `{}`", module.display()))?;
+    componentize(&module)
+}
+
 /// Compiles the core module and says where it is.
-fn compile(package: &Package, toolchain: &Toolchain) -> anyhow::Result<PathBuf> {
+fn module(package: &Package, toolchain: &Toolchain, described: Option<&Path>) -> anyhow::Result<PathBuf> {
     let mut cargo = toolchain.cargo();
     cargo.args(["build", "--release", "--lib", "--target", TARGET, "--message-format", "json-render-diagnostics"]);
     cargo.arg("--manifest-path").arg(&package.manifest);
-    // A directory of its own: the host's build neither waits for this one nor is thrown away by it.
-    cargo.arg("--target-dir").arg(package.target.join("guest"));
+    cargo.arg("--target-dir").arg(package.guest());
     cargo.args(PROFILE.iter().flat_map(|setting| ["--config", setting]));
     cargo.args(toolchain.build_arguments()).envs(toolchain.build_environment().iter().copied());
     // Flags meant for this machine's own programs would break or bloat a guest.
     cargo.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", remapped(package));
+    match described {
+        Some(file) => cargo.env(DESCRIBED, file),
+        None => cargo.env_remove(DESCRIBED),
+    };
     cargo.current_dir(package.manifest.parent().unwrap_or(Path::new(".")));
     let output = cargo.stderr(Stdio::inherit()).output().context("cannot run cargo; is Rust installed?")?;
     if !output.status.success() {
@@ -188,7 +225,7 @@ fn compile(package: &Package, toolchain: &Toolchain) -> anyhow::Result<PathBuf> 
     module.with_context(|| format!("cargo built crate `{}` but no .wasm file; is it a cdylib?", package.name))
 }
 
-/// Compiler flags that keep this machine's paths out of panic messages, and so out of the digest. Crates
+/// Compiler flags: those for the linker, and some that keep this machine's paths out of panic messages, and so out of the digest. Crates
 /// of the project's own workspace need none: cargo calls the compiler with paths from there.
 fn remapped(package: &Package) -> OsString {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
@@ -203,12 +240,9 @@ fn remapped(package: &Package) -> OsString {
         from.push((sources, "deps"));
         from.extend(registries.into_iter().map(|registry| (registry, "deps")));
     }
-    let mut flags = OsString::new();
+    let mut flags = OsString::from(LINKER.join("\x1f"));
     for (path, to) in from {
-        if !flags.is_empty() {
-            flags.push("\x1f");
-        }
-        flags.push("--remap-path-prefix=");
+        flags.push("\x1f--remap-path-prefix=");
         flags.push(path);
         flags.push("=");
         flags.push(to);

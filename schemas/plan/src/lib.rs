@@ -13,5 +13,6 @@ pub mod policy;
 #[cfg(not(target_family = "wasm"))]
 pub mod envelope;
 pub mod manifest;
+pub mod packed;
 #[cfg(not(target_family = "wasm"))]
 pub mod golden;

@@ -6,6 +6,9 @@ use syn::parse::{Parse, ParseStream, Parser};
 use syn::punctuated::Punctuated;
 use syn::{Expr, Ident, Token, Type};
 
+/// Set by `viworks plugin build` when it knows what the plugin says of itself: the file with that, packed.
+const DESCRIBED: &str = "VIWORKS_DESCRIBED";
+
 #[derive(Default)]
 struct Said {
     name: Option<Expr>,
@@ -34,6 +37,11 @@ pub fn expand(input: TokenStream) -> syn::Result<TokenStream> {
         Some(config) => quote! { ::std::option::Option::Some(<#config as ::viworks_sdk::schema::Schema>::schema) },
         None => quote! { ::std::option::Option::None },
     };
+    // Once a plugin has said what it is, it need not carry all that it said it from.
+    let describe = match std::env::var(DESCRIBED) {
+        Ok(file) => quote! { guest::described(::std::include_bytes!(#file)) },
+        Err(_) => quote! { guest::describe(&PLUGIN) },
+    };
     Ok(quote! {
         /// This crate's plugin, for its tests and for the component's exports.
         pub static PLUGIN: ::viworks_sdk::Plugin = ::viworks_sdk::Plugin {
@@ -50,21 +58,26 @@ pub fn expand(input: TokenStream) -> syn::Result<TokenStream> {
         const _: () = {
             use ::viworks_sdk::guest;
 
+            // Makes cargo build this crate again when the variable changes.
+            const _: ::std::option::Option<&str> = ::std::option_env!(#DESCRIBED);
+
+            static CALLS: &[guest::Call] = &[#(guest::Call::of::<#verbs>()),*];
+
             struct Component;
 
             impl guest::Guest for Component {
                 fn describe() -> ::std::string::String {
-                    guest::describe(&PLUGIN)
+                    #describe
                 }
                 fn plan(context: guest::Context, args: ::std::string::String) -> guest::PlanAnswer {
-                    guest::plan(&PLUGIN, context, args)
+                    guest::plan(CALLS, context, args)
                 }
                 fn interpret(
                     context: guest::Context,
                     args: ::std::string::String,
                     outputs: guest::Outputs,
                 ) -> guest::InterpretAnswer {
-                    guest::interpret(&PLUGIN, context, args, outputs)
+                    guest::interpret(CALLS, context, args, outputs)
                 }
             }
 

@@ -17,6 +17,7 @@ pub enum Role {
 struct Parts {
     /// The field as data.
     field: TokenStream,
+    slot: TokenStream,
     /// What it is before anything is read.
     blank: TokenStream,
     ident: syn::Ident,
@@ -43,6 +44,7 @@ pub fn derive(input: DeriveInput, role: Role) -> syn::Result<TokenStream> {
     let description = docs(&input.attrs);
     let closed = role == Role::Args;
     let fields = parts.iter().map(|part| &part.field);
+    let slots = parts.iter().map(|part| &part.slot);
     let blanks = parts.iter().map(|part| &part.blank);
     let idents: Vec<_> = parts.iter().map(|part| &part.ident).collect();
     let rest = match role {
@@ -50,25 +52,25 @@ pub fn derive(input: DeriveInput, role: Role) -> syn::Result<TokenStream> {
         Role::Output => quote! {
             impl ::viworks_sdk::value::ToJson for #name {
                 fn to_json(&self) -> ::viworks_sdk::json::Value {
-                    ::viworks_sdk::value::object(Self::FIELDS, &[#(&self.#idents),*])
+                    ::viworks_sdk::value::object(Self::SLOTS, &[#(&self.#idents),*])
                 }
             }
         },
     };
     Ok(quote! {
         impl #name {
-            const FIELDS: &'static [::viworks_sdk::schema::Field] = &[#(#fields),*];
+            const SLOTS: &'static [::viworks_sdk::value::Slot] = &[#(#slots),*];
         }
         impl ::viworks_sdk::schema::Schema for #name {
             const NODE: &'static ::viworks_sdk::schema::Node = &::viworks_sdk::schema::Node::Object {
                 description: #description,
                 closed: #closed,
-                fields: Self::FIELDS,
+                fields: &[#(#fields),*],
             };
         }
         impl ::viworks_sdk::value::Fill for #name {
             fn fill(&mut self, value: ::viworks_sdk::json::Value, reader: &mut ::viworks_sdk::value::Reader) {
-                reader.object(value, #closed, Self::FIELDS, &mut [#(&mut self.#idents),*]);
+                reader.object(value, #closed, Self::SLOTS, &mut [#(&mut self.#idents),*]);
             }
         }
         impl ::viworks_sdk::value::FromJson for #name {
@@ -120,14 +122,20 @@ fn part(field: &syn::Field, role: Role) -> syn::Result<Parts> {
         field: quote! {
             ::viworks_sdk::schema::Field {
                 name: #name,
-                printed: #printed,
                 description: #description,
                 node: <#ty as ::viworks_sdk::schema::Schema>::NODE,
                 required: <#ty as ::viworks_sdk::schema::Schema>::REQUIRED && !#has_default,
-                allow_dash: #allow_dash,
                 default: #default_json,
                 example: #example,
                 limits: #limits,
+            }
+        },
+        slot: quote! {
+            ::viworks_sdk::value::Slot {
+                name: #name,
+                printed: #printed,
+                required: <#ty as ::viworks_sdk::schema::Schema>::REQUIRED && !#has_default,
+                allow_dash: #allow_dash,
             }
         },
         blank,

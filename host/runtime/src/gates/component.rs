@@ -1,6 +1,7 @@
 //! Gates 1 and 2: the file as a file, and as a component that asks for nothing but the log.
 
-use plan::manifest::SECTION;
+use plan::manifest::{MAX_MANIFEST_BYTES, SECTION};
+use plan::packed::{is_packed, unpack};
 use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload, Validator, WasmFeatures};
 
 use super::No;
@@ -21,7 +22,7 @@ const FEATURES: WasmFeatures = WasmFeatures::WASM2
 pub(crate) struct Parsed {
     /// Names of what it imports.
     pub(crate) imports: Vec<String>,
-    /// The bytes of its manifest section.
+    /// What its manifest section says.
     pub(crate) manifest: Option<Vec<u8>>,
 }
 
@@ -132,7 +133,16 @@ fn judge(outline: Outline) -> Result<Parsed, No> {
         let cause = format!("{} manifest sections; a component has one", manifests.len());
         return Err((Code::ManifestMalformed, cause));
     }
-    Ok(Parsed { imports, manifest: manifests.pop() })
+    let manifest = match manifests.pop() {
+        Some(packed) if is_packed(&packed) => Some(unpacked(&packed)?),
+        section => section,
+    };
+    Ok(Parsed { imports, manifest })
+}
+
+fn unpacked(packed: &[u8]) -> Result<Vec<u8>, No> {
+    let cause = || format!("the manifest section does not unpack to at most {MAX_MANIFEST_BYTES} bytes of text");
+    unpack(packed, MAX_MANIFEST_BYTES).map(String::into_bytes).ok_or_else(|| (Code::ManifestMalformed, cause()))
 }
 
 /// Whether `name` is `prefix` followed by the rest of a version, and nothing more.
