@@ -9,6 +9,14 @@ use anyhow::Context as _;
 use crate::program::{self, cargo, root, say, target_dir};
 use crate::toolchain::{self, Wasm};
 
+/// Most bytes of a plugin's file.
+const MOST_BYTES: u64 = 200 * 1024;
+/// Plugins that do not fit into that, and what they may have.
+const LARGER: &[(&str, u64)] = &[
+    // A whole reader of YAML is in it.
+    ("compose", 250_000),
+];
+
 /// `cargo xtask plugins`.
 ///
 /// # Errors
@@ -17,10 +25,34 @@ pub fn run() -> anyhow::Result<ExitCode> {
     let wasm = toolchain::wasm()?;
     program::run(&mut cargo(&["build", "-p", "cli"]))?;
     let target = target_dir()?;
-    for built in build_all(&target.join("debug/viworks"), &target.join("plugins"), &wasm)? {
+    let out = target.join("plugins");
+    for built in build_all(&target.join("debug/viworks"), &out, &wasm)? {
         say(built);
     }
+    small(&out)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Holds every plugin in `out` to its size.
+///
+/// # Errors
+/// All that are too big.
+pub fn small(out: &Path) -> anyhow::Result<()> {
+    let mut sizes = Vec::new();
+    for (name, _) in sources()? {
+        let file = out.join(format!("{name}.wasm"));
+        let found = std::fs::metadata(&file).with_context(|| format!("{} is not there", file.display()))?;
+        sizes.push((name, found.len()));
+    }
+    let faults = oversized(&sizes);
+    anyhow::ensure!(faults.is_empty(), "{}", faults.join("; "));
+    Ok(())
+}
+
+fn oversized(sizes: &[(String, u64)]) -> Vec<String> {
+    let most = |name: &str| LARGER.iter().find(|(larger, _)| *larger == name).map_or(MOST_BYTES, |(_, most)| *most);
+    let over = sizes.iter().filter(|(name, size)| *size > most(name));
+    over.map(|(name, size)| format!("{name}.wasm has {size} bytes; at most {}", most(name))).collect()
 }
 
 /// Builds every folder in `plugins/` into `out`; answers with one line for each.
@@ -95,4 +127,17 @@ fn newest_in(path: &Path) -> Option<SystemTime> {
 
 fn modified(path: &Path) -> Option<SystemTime> {
     std::fs::metadata(path).and_then(|found| found.modified()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_that_has_grown_too_big_is_named_with_its_bound() {
+        let sizes = |docker, compose| [("docker".to_owned(), docker), ("compose".to_owned(), compose)];
+        assert!(oversized(&sizes(MOST_BYTES, MOST_BYTES + 1)).is_empty());
+        assert_eq!(oversized(&sizes(204_801, 1)), ["docker.wasm has 204801 bytes; at most 204800"]);
+        assert_eq!(oversized(&sizes(1_000_000, 1_000_000)).len(), 2);
+    }
 }

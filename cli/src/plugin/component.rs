@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use plan::manifest::{MAX_MANIFEST_BYTES, SECTION};
-use plan::packed::{is_packed, pack, unpack};
+use plan::packed::{pack_within, unpack_within};
 use sha2::{Digest as _, Sha256};
 use wasmparser::{Encoding, Parser, Payload};
 use wit_component::ComponentEncoder;
@@ -16,12 +16,16 @@ const CUSTOM_SECTION: u8 = 0;
 /// When `module` is no such module.
 pub fn componentize(module: &[u8]) -> anyhow::Result<Vec<u8>> {
     let encode = || ComponentEncoder::default().validate(true).module(module)?.encode();
-    encode().context("cannot make a component of the module; does it export a plugin with `plugin!(…)`?")
+    let component =
+        encode().context("cannot make a component of the module; does it export a plugin with `plugin!(…)`?")?;
+    // Names for whoever takes a component apart, and what made it: a kilobyte that no host reads.
+    let spare = |name: &[u8]| matches!(name, b"component-name" | b"producers");
+    without(&component, spare).context("cannot tell the component's sections apart")
 }
 
 /// `component` with its manifest, JSON text, as its last section.
 pub fn stamp(component: &[u8], manifest: &str) -> Vec<u8> {
-    let manifest = pack(manifest);
+    let manifest = pack_within(manifest, component);
     let mut content = Vec::with_capacity(manifest.len() + SECTION.len() + 5);
     push_leb128(&mut content, SECTION.len());
     content.extend_from_slice(SECTION.as_bytes());
@@ -54,19 +58,18 @@ pub fn stamped(component: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
             _ => {}
         }
     }
-    match found {
-        Some(section) if is_packed(&section) => {
-            let text = unpack(&section, MAX_MANIFEST_BYTES);
-            let text =
-                text.with_context(|| format!("its manifest does not unpack to at most {MAX_MANIFEST_BYTES} bytes"))?;
-            Ok(Some(text.into_bytes()))
-        }
-        section => Ok(section),
-    }
+    let Some(section) = found else { return Ok(None) };
+    let text = unpack_within(&section, component, MAX_MANIFEST_BYTES);
+    text.map(Some).with_context(|| format!("its manifest does not unpack to at most {MAX_MANIFEST_BYTES} bytes"))
 }
 
 /// `component` without its manifests; `None` when its sections cannot be told apart.
 pub fn unstamped(component: &[u8]) -> Option<Vec<u8>> {
+    without(component, |name| name == SECTION.as_bytes())
+}
+
+/// `component` without its own custom sections of such names.
+fn without(component: &[u8], unwanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
     const HEADER: usize = 8;
     let mut bare = component.get(..HEADER)?.to_vec();
     let mut rest = &component[HEADER..];
@@ -74,10 +77,9 @@ pub fn unstamped(component: &[u8]) -> Option<Vec<u8>> {
         let (size, content) = leb128(after)?;
         let content_and_rest = content.split_at_checked(size)?;
         let whole = rest.len() - content_and_rest.1.len();
-        let is_stamp = kind == CUSTOM_SECTION
-            && leb128(content_and_rest.0)
-                .is_some_and(|(length, name)| length == SECTION.len() && name.starts_with(SECTION.as_bytes()));
-        if !is_stamp {
+        let is_unwanted = kind == CUSTOM_SECTION
+            && leb128(content_and_rest.0).is_some_and(|(length, rest)| rest.get(..length).is_some_and(&unwanted));
+        if !is_unwanted {
             bare.extend_from_slice(&rest[..whole]);
         }
         rest = content_and_rest.1;

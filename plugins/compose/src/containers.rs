@@ -1,6 +1,7 @@
 //! Containers of a project as either flavour lists them: `docker compose ps --format json`, an array
 //! or one object a line, and `docker ps` with [`FORMAT`].
 
+use viworks_sdk::outputs::cut;
 use viworks_sdk::prelude::*;
 
 /// `docker ps` in the words of `docker compose ps`: labels one by one, because their list cannot be
@@ -109,7 +110,7 @@ fn container(row: Row) -> Container {
     let exit_code = exited.then(|| exit_code.or_else(|| exit_code_in(words))).flatten();
     let ports = match publishers {
         Some(publishers) => publishers.into_iter().map(published).collect(),
-        None => ports.as_deref().unwrap_or_default().split(", ").filter_map(port).collect(),
+        None => ports.as_deref().unwrap_or_default().split(',').map(str::trim).filter_map(port).collect(),
     };
     let status = status.filter(|words| !words.is_empty());
     Container { service, name, id, image, state, health, exit_code, status, ports }
@@ -140,7 +141,7 @@ fn published(publisher: Publisher) -> Port {
 
 /// Of `0.0.0.0:8080->80/tcp`, `:::8080->80/tcp`, `80/tcp`, `8000-8002/tcp`.
 fn port(text: &str) -> Option<Port> {
-    let (host, inner) = match text.split_once("->") {
+    let (host, inner) = match cut(text, "->") {
         Some((host, inner)) => (Some(host), inner),
         None => (None, text),
     };

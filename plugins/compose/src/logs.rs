@@ -133,7 +133,10 @@ impl Logs {
     fn line(&self, line: &str, stream: &str, containers: &[Container]) -> Option<Line> {
         let (source, text) = line.split_once('|')?;
         // Some releases of compose 2 clear the terminal's line first, whether there is a terminal or not.
-        let source = source.trim_start_matches("\u{1b}[2K").trim_end();
+        let mut source = source.trim_end();
+        while let Some(rest) = source.strip_prefix("\u{1b}[2K") {
+            source = rest;
+        }
         if source.is_empty() || source.contains(char::is_whitespace) {
             return None;
         }

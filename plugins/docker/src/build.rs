@@ -126,7 +126,8 @@ impl Verb for Build {
     }
 
     fn summarize(&self, _: &Outputs, image: &Image) -> String {
-        format!("built {} as {}", self.tags.join(", "), short(&image.id))
+        let tags: Vec<&str> = self.tags.iter().map(String::as_str).collect();
+        format!("built {} as {}", tags.join(", "), short(&image.id))
     }
 }
 

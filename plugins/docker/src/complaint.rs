@@ -3,7 +3,7 @@
 //! Invariant: nothing is judged by these words but who failed, docker or the program it ran; an unknown
 //! complaint is passed on as it is.
 
-use viworks_sdk::outputs::{Outputs, one_line};
+use viworks_sdk::outputs::{Outputs, cut, cut_last, one_line};
 
 use crate::spelling::short;
 
@@ -112,7 +112,7 @@ fn bare(line: &str) -> &str {
     }
     // What the runtime says comes through five hands, and each says so.
     let start = "unable to start container process: ";
-    let line = line.rsplit_once(start).map_or(line, |(_, said)| said);
+    let line = cut_last(line, start).map_or(line, |(_, said)| said);
     let line = line.trim_end_matches('.');
     line.strip_suffix(": unknown").unwrap_or(line)
 }
@@ -133,7 +133,7 @@ fn better(line: &str) -> Option<String> {
         let (name, owner) = (quoted(line, 0)?.trim_start_matches('/'), short(quoted(line, 1)?));
         return Some(format!("the name `{name}` is taken by container {owner}: remove it or choose another name"));
     }
-    if line.starts_with("You cannot remove a running container") || line.contains("container is running: stop the") {
+    if line.starts_with("You cannot remove a running container") || has(line, "container is running: stop the") {
         return Some("it is running: stop it first, or say `force`".to_owned());
     }
     if let Some(id) = line.strip_prefix("Container ").and_then(|rest| rest.strip_suffix(" is not running")) {
@@ -142,7 +142,7 @@ fn better(line: &str) -> Option<String> {
     if let Some(id) = between(line, "Container ", " is paused") {
         return Some(format!("container {} is paused: unpause it first", short(id)));
     }
-    if line.contains("port is already allocated") || line.contains("bind: address already in use") {
+    if has(line, "port is already allocated") || has(line, "bind: address already in use") {
         let port = between(line, "Bind for ", " failed").or_else(|| between(line, "listen tcp4 ", ": bind"));
         let port = port.or_else(|| between(line, "failed to bind host port for ", ":"));
         return Some(match port {
@@ -156,12 +156,12 @@ fn better(line: &str) -> Option<String> {
     if let (Some(source), Some(target)) =
         (between(line, "error mounting \"", "\""), between(line, "rootfs at \"", "\""))
     {
-        return Some(match line.contains("not a directory") {
+        return Some(match has(line, "not a directory") {
             true => format!("`{source}` cannot be mounted at `{target}`: one is a directory and the other a file"),
             false => format!("`{source}` cannot be mounted at `{target}`: {}", last_part(line)),
         });
     }
-    if line.contains("executable file not found in $PATH") || line.ends_with(": no such file or directory") {
+    if has(line, "executable file not found in $PATH") || line.ends_with(": no such file or directory") {
         let program = between(line, "exec: \"", "\"").or_else(|| between(line, "stat ", ":"));
         if let Some(program) = program {
             return Some(format!("there is no program `{program}` in the container"));
@@ -182,7 +182,7 @@ fn better(line: &str) -> Option<String> {
 }
 
 fn last_part(line: &str) -> &str {
-    line.rsplit_once(": ").map_or(line, |(_, last)| last)
+    cut_last(line, ": ").map_or(line, |(_, last)| last)
 }
 
 /// Why an image cannot be had.
@@ -193,14 +193,14 @@ fn from_registry(line: &str) -> Option<String> {
     if let Some(image) = between(line, "manifest for ", " not found") {
         return Some(format!("the registry has no image `{image}`"));
     }
-    if line.contains("no space left on device") {
+    if has(line, "no space left on device") {
         return Some(format!("the machine's disk is full: {line}"));
     }
     let rest = line.strip_prefix("Get \"").or_else(|| line.strip_prefix("Head \""))?;
-    let (registry, rest) = rest.split_once("/v2/")?;
-    let why = rest.split_once("\": ").map_or("", |(_, why)| why);
-    let registry = registry.trim_start_matches("https://").trim_start_matches("http://");
-    Some(match why.contains("unauthorized") || why.contains("no basic auth credentials") {
+    let (registry, rest) = cut(rest, "/v2/")?;
+    let why = cut(rest, "\": ").map_or("", |(_, why)| why);
+    let registry = registry.strip_prefix("https://").or_else(|| registry.strip_prefix("http://")).unwrap_or(registry);
+    Some(match has(why, "unauthorized") || has(why, "no basic auth credentials") {
         true => format!("the registry {registry} asks for a login: log docker in there, as the agent's user"),
         false => format!("the registry {registry} cannot be reached: {why}"),
     })
@@ -208,12 +208,12 @@ fn from_registry(line: &str) -> Option<String> {
 
 fn unreachable(line: &str) -> Option<String> {
     if let Some(rest) = line.strip_prefix("Cannot connect to the Docker daemon at ") {
-        let at = rest.split(". Is the docker").next().unwrap_or(rest);
+        let at = cut(rest, ". Is the docker").map_or(rest, |(at, _)| at);
         return Some(format!(
             "the docker engine at {at} does not answer: start it, or mend `container_engine.endpoint` in the agent's configuration"
         ));
     }
-    if line.contains("permission denied while trying to connect to the ") {
+    if has(line, "permission denied while trying to connect to the ") {
         let at = between(line, "socket at ", ": ").or_else(|| between(line, "API at ", ": ")).unwrap_or("its socket");
         return Some(format!(
             "the agent may not use the docker engine at {at}: let its user into the group that owns the socket"
@@ -235,10 +235,14 @@ fn quoted(line: &str, index: usize) -> Option<&str> {
     line.split('"').nth(2 * index + 1)
 }
 
+fn has(line: &str, words: &str) -> bool {
+    cut(line, words).is_some()
+}
+
 /// The text after the first `before`, up to the next `after`.
 pub fn between<'a>(line: &'a str, before: &str, after: &str) -> Option<&'a str> {
-    let (_, rest) = line.split_once(before)?;
-    rest.split_once(after).map(|(found, _)| found)
+    let (_, rest) = cut(line, before)?;
+    cut(rest, after).map(|(found, _)| found)
 }
 
 #[cfg(test)]

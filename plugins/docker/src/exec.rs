@@ -1,5 +1,6 @@
 //! `docker.exec`: one program inside a container that runs.
 
+use viworks_sdk::outputs::cut;
 use viworks_sdk::prelude::*;
 
 use crate::complaint;
@@ -140,8 +141,8 @@ impl Verb for Exec {
 
 /// Why docker could not ask for the program's exit code.
 fn asked(line: &str) -> Option<&str> {
-    let rest = line.strip_prefix("error during connect: ").filter(|rest| rest.contains("/exec/"))?;
-    Some(rest.split_once("/json\": ").map_or(rest, |(_, why)| why))
+    let rest = line.strip_prefix("error during connect: ").filter(|rest| cut(rest, "/exec/").is_some())?;
+    Some(cut(rest, "/json\": ").map_or(rest, |(_, why)| why))
 }
 
 /// What docker exits with when it cannot ask for the program's exit code, and what programs may exit with.

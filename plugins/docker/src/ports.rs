@@ -1,5 +1,6 @@
 //! Published ports: as a caller asks for them, and as docker lists them.
 
+use viworks_sdk::outputs::cut;
 use viworks_sdk::prelude::*;
 
 use crate::spelling::shown;
@@ -30,7 +31,7 @@ pub fn listed(text: &str) -> Vec<Port> {
 
 fn one(text: &str) -> Option<Port> {
     let (rest, protocol) = text.trim().rsplit_once('/')?;
-    let (host, container) = match rest.split_once("->") {
+    let (host, container) = match cut(rest, "->") {
         Some((host, container)) => (Some(host), container),
         None => (None, rest),
     };

@@ -1,6 +1,7 @@
 //! `docker.ps`: which containers there are.
 
 use viworks_sdk::json;
+use viworks_sdk::outputs::cut;
 use viworks_sdk::prelude::*;
 
 use crate::container::{JSON, docker, ok};
@@ -194,7 +195,7 @@ impl Verb for Ps {
 
 impl Line {
     fn read(self, sized: bool) -> Container {
-        let (written, total) = self.size.split_once(" (virtual ").unwrap_or((&self.size, ""));
+        let (written, total) = cut(&self.size, " (virtual ").unwrap_or((&self.size, ""));
         let bytes = |text: &str| quantity::bytes(text).filter(|_| sized);
         Container {
             written_bytes: bytes(written),

@@ -2,6 +2,8 @@
 //!
 //! Docker rounds to about four digits before it prints, so the bytes are as precise as that.
 
+use viworks_sdk::outputs::cut;
+
 /// Bytes of `732KiB`, `23.54GiB`, `1.99MB`, `0B`; `None` for `--` and what is no size.
 pub fn bytes(text: &str) -> Option<u64> {
     let text = text.trim();
@@ -26,7 +28,7 @@ pub fn bytes(text: &str) -> Option<u64> {
 
 /// Both sizes of `732KiB / 23.54GiB`.
 pub fn pair(text: &str) -> (Option<u64>, Option<u64>) {
-    match text.split_once(" / ") {
+    match cut(text, " / ") {
         Some((first, second)) => (bytes(first), bytes(second)),
         None => (None, None),
     }

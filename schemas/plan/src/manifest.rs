@@ -7,7 +7,8 @@ use serde_json::Value;
 use crate::effect::Effect;
 use crate::policy::Rules;
 
-/// The custom section of a component that holds its manifest as JSON text, packed ([`crate::packed`]) or not.
+/// The custom section of a component that holds its manifest as JSON text; in fewer bytes, if
+/// it begins with one of the marks of [`crate::packed`].
 pub const SECTION: &str = "viworks:manifest";
 /// The ABI version this code speaks.
 pub const ABI: &str = "1.0";

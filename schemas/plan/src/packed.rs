@@ -6,6 +6,9 @@
 
 /// The first byte. No JSON text, and no UTF-8 text at all, begins with it.
 const MARK: u8 = 0xff;
+/// The first byte of a reference to packed text.
+#[cfg(not(target_family = "wasm"))]
+const ELSEWHERE: u8 = 0xfe;
 /// Shortest copy; a shorter one takes more bytes than it stands for.
 const SHORTEST: usize = 4;
 /// How far back a copy reaches: what two bytes can say.
@@ -101,9 +104,32 @@ fn low_byte(number: usize) -> u8 {
     u8::try_from(number & 0xff).expect("eight bits fit")
 }
 
-/// Whether `bytes` are packed text rather than text.
-pub fn is_packed(bytes: &[u8]) -> bool {
-    bytes.first() == Some(&MARK)
+/// `text` as the file `within` needs to hold it: packed, or as the place where it is packed there already. A
+/// component that answers with its manifest carries it, and need not carry it twice.
+#[cfg(not(target_family = "wasm"))]
+pub fn pack_within(text: &str, within: &[u8]) -> Vec<u8> {
+    let packed = pack(text);
+    let place = within.windows(packed.len()).position(|there| there == packed);
+    match place.and_then(|at| u32::try_from(at).ok()).zip(u32::try_from(packed.len()).ok()) {
+        Some((at, length)) => [&[ELSEWHERE][..], &at.to_le_bytes(), &length.to_le_bytes()].concat(),
+        None => packed,
+    }
+}
+
+/// The text that `bytes` of the file `within` stand for: packed text, a reference to some, or text as it is.
+/// `None` when what is packed is broken, or says more than `most` bytes.
+#[cfg(not(target_family = "wasm"))]
+pub fn unpack_within(bytes: &[u8], within: &[u8], most: usize) -> Option<Vec<u8>> {
+    match bytes.split_first() {
+        Some((&MARK, _)) => unpack(bytes, most).map(String::into_bytes),
+        Some((&ELSEWHERE, place)) => {
+            let number = |bytes: &[u8]| usize::try_from(u32::from_le_bytes(bytes.try_into().ok()?)).ok();
+            let (at, length) = place.split_at_checked(4)?;
+            let from = number(at)?;
+            unpack(within.get(from..from.checked_add(number(length)?)?)?, most).map(String::into_bytes)
+        }
+        _ => Some(bytes.to_vec()),
+    }
 }
 
 /// The text in `packed`; `None` when it is no packed text, or longer than `most` bytes.
@@ -171,7 +197,6 @@ mod tests {
             ["", "a", "{}", "aaaaaaaaaaaaaaaaaaaaaaaaaaaa", "abcabcabcabcd", "näïve", &long, &far, &"x".repeat(70_000)]
         {
             let packed = pack(text);
-            assert!(is_packed(&packed) && !is_packed(text.as_bytes()));
             assert_eq!(unpack(&packed, MOST).as_deref(), Some(text));
         }
         for length in (0..40).chain(265..275).chain(520..530) {
@@ -179,6 +204,21 @@ mod tests {
             assert_eq!(unpack(&pack(&text), MOST), Some(text));
         }
         assert!(pack(&long).len() < long.len() / 5, "{}", pack(&long).len());
+    }
+
+    #[test]
+    fn a_file_that_holds_the_packed_text_need_not_hold_it_twice() {
+        let text = r#"{"name":"disk","summary":"Disk space"}"#;
+        let file = [b"before", &pack(text)[..], b"after"].concat();
+        let reference = pack_within(text, &file);
+        assert_eq!(reference.len(), 9);
+        assert_eq!(unpack_within(&reference, &file, MOST).as_deref(), Some(text.as_bytes()));
+        assert_eq!(unpack_within(&reference, &file[1..], MOST), None, "what is there is no packed text");
+        assert_eq!(unpack_within(&reference, &file[..9], MOST), None, "it is not there");
+        assert_eq!(unpack_within(&reference[..8], &file, MOST), None, "half a reference");
+        assert_eq!(unpack_within(&[0xff; 9].map(|_| ELSEWHERE), &file, MOST), None);
+        assert_eq!(unpack_within(&pack_within(text, b""), b"", MOST).as_deref(), Some(text.as_bytes()));
+        assert_eq!(unpack_within(text.as_bytes(), b"", 1).as_deref(), Some(text.as_bytes()));
     }
 
     #[test]

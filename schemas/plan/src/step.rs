@@ -245,7 +245,8 @@ pub fn is_env_name(text: &str) -> bool {
 
 /// Whether `path` is absolute and already in its shortest form, so that prefix rules cannot be walked around.
 pub fn is_clean_absolute(path: &str) -> bool {
-    path == "/" || (path.starts_with('/') && path[1..].split('/').all(|part| !matches!(part, "" | "." | "..")))
+    let parts = path.strip_prefix('/');
+    parts.is_some_and(|parts| parts.is_empty() || parts.split('/').all(|part| !matches!(part, "" | "." | "..")))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Gates 1 and 2: the file as a file, and as a component that asks for nothing but the log.
 
 use plan::manifest::{MAX_MANIFEST_BYTES, SECTION};
-use plan::packed::{is_packed, unpack};
+use plan::packed::unpack_within;
 use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload, Validator, WasmFeatures};
 
 use super::No;
@@ -47,9 +47,10 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, No> {
     form(bytes)?;
     let outline = read(bytes).map_err(broken)?;
     // Imports come first: what a plugin asks for says more than which proposal it was compiled for.
-    let parsed = judge(outline)?;
+    let (imports, section) = judge(outline)?;
     Validator::new_with_features(FEATURES).validate_all(bytes).map_err(broken)?;
-    Ok(parsed)
+    let manifest = section.map(|section| unpacked(&section, bytes)).transpose()?;
+    Ok(Parsed { imports, manifest })
 }
 
 /// The imports of a component, whatever they are.
@@ -120,7 +121,7 @@ fn read(bytes: &[u8]) -> Result<Outline, wasmparser::BinaryReaderError> {
     Ok(outline)
 }
 
-fn judge(outline: Outline) -> Result<Parsed, No> {
+fn judge(outline: Outline) -> Result<(Vec<String>, Option<Vec<u8>>), No> {
     let Outline { imports, exports, mut manifests } = outline;
     let granted = |name: &str| abi::IMPORTS.iter().any(|prefix| is_version(name, prefix));
     if let Some(name) = imports.iter().find(|name| !granted(name)) {
@@ -133,16 +134,15 @@ fn judge(outline: Outline) -> Result<Parsed, No> {
         let cause = format!("{} manifest sections; a component has one", manifests.len());
         return Err((Code::ManifestMalformed, cause));
     }
-    let manifest = match manifests.pop() {
-        Some(packed) if is_packed(&packed) => Some(unpacked(&packed)?),
-        section => section,
-    };
-    Ok(Parsed { imports, manifest })
+    Ok((imports, manifests.pop()))
 }
 
-fn unpacked(packed: &[u8]) -> Result<Vec<u8>, No> {
-    let cause = || format!("the manifest section does not unpack to at most {MAX_MANIFEST_BYTES} bytes of text");
-    unpack(packed, MAX_MANIFEST_BYTES).map(String::into_bytes).ok_or_else(|| (Code::ManifestMalformed, cause()))
+/// What the manifest section of the component `file` says.
+fn unpacked(section: &[u8], file: &[u8]) -> Result<Vec<u8>, No> {
+    unpack_within(section, file, MAX_MANIFEST_BYTES).ok_or_else(|| {
+        let cause = format!("the manifest section does not unpack to at most {MAX_MANIFEST_BYTES} bytes of text");
+        (Code::ManifestMalformed, cause)
+    })
 }
 
 /// Whether `name` is `prefix` followed by the rest of a version, and nothing more.

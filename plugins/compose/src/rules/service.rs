@@ -1,5 +1,7 @@
 //! One service: key by key.
 
+use viworks_sdk::outputs::cut;
+
 use super::{Walk, is_off, mounts};
 use crate::file::Node;
 
@@ -142,7 +144,7 @@ fn build(build: &Node, walk: &mut Walk) {
                 "context" => context(walk, value),
                 "dockerfile" => {
                     if value.text().is_none_or(|text| {
-                        text.starts_with(['/', '~']) || text.contains(['$', '\\']) || text.contains("..")
+                        text.starts_with(['/', '~']) || text.contains(['$', '\\']) || cut(text, "..").is_some()
                     }) {
                         walk.unseen("builds from a file of the machine");
                     }
