@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use domain::verb::VerbName;
+use runtime::tool::Loaded;
 use serde_json::json;
 
 use crate::calls::{House, profile};
@@ -28,4 +30,36 @@ async fn plans_per_second() {
     println!("instances are {:?}", house.handle.allocation());
     println!("plan call through the queue: p50 {:?}, p99 {:?}, p99.9 {:?}", at(500), at(990), at(999));
     assert!(at(500) < Duration::from_millis(10), "slower than the guest's own limit: {:?}", at(500));
+}
+
+#[test]
+#[ignore = "a measurement of the files in VIWORKS_PLUGINS; worth reading in a release build only"]
+fn plans_of_built_plugins() {
+    let folder = std::env::var("VIWORKS_PLUGINS").expect("VIWORKS_PLUGINS names a folder of plugins");
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("read").path()).collect();
+    files.sort();
+    for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "wasm")) {
+        let bytes = std::fs::read(file).expect("read");
+        let loaded = Loaded::open(&bytes, "plugin.wasm").expect("a plugin");
+        for verb in &runtime::tool::check(&bytes, "plugin.wasm").expect("a plugin").manifest.verbs {
+            let (name, args) = (VerbName::parse(&verb.name).expect("a name"), &verb.examples[0].args);
+            let mut took: Vec<Duration> = (0..3_000)
+                .map(|_| {
+                    let began = Instant::now();
+                    loaded.plan(&name, &profile(), args, None).expect("a plan");
+                    began.elapsed()
+                })
+                .collect();
+            took.sort_unstable();
+            println!(
+                "{} {} bytes, {}: p50 {:?}, p99 {:?}",
+                file.display(),
+                bytes.len(),
+                verb.name,
+                took[1500],
+                took[2970]
+            );
+        }
+    }
 }
