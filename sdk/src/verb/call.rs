@@ -29,6 +29,7 @@ type InterpretFor = fn(Value, &Outputs) -> Result<(Verdict, Value, String)>;
 
 impl Call {
     /// `V` as a call.
+    #[doc(hidden)]
     pub const fn of<V: Verb>() -> Call {
         Call { name: V::FACTS.name, effect: V::FACTS.effect, plan: plan_for::<V>, interpret: interpret_for::<V> }
     }
