@@ -87,6 +87,7 @@ impl Host {
                 agent_name: (*name).to_owned(),
                 site: "eu".into(),
                 status: "online".into(),
+                groups: Vec::new(),
             })
             .collect();
     }

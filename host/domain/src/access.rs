@@ -57,6 +57,11 @@ pub enum Permission {
     ManageAgents,
     /// Create, list and revoke join tokens; revoke and delete agents.
     EnrolAgents,
+    /// See saved groups.
+    ReadGroups,
+    /// Create, change and delete saved groups. As much as changing labels, it decides who other people's
+    /// targets mean.
+    ManageGroups,
     /// See verbs and their schemas.
     ReadVerbs,
     /// Submit, cancel and preview commands. Which verbs and where is the grants' matter.
@@ -77,11 +82,13 @@ pub enum Permission {
 
 impl Permission {
     /// All permissions.
-    pub const ALL: [Permission; 12] = [
+    pub const ALL: [Permission; 14] = [
         Permission::OwnAccount,
         Permission::ReadAgents,
         Permission::ManageAgents,
         Permission::EnrolAgents,
+        Permission::ReadGroups,
+        Permission::ManageGroups,
         Permission::ReadVerbs,
         Permission::RunCommands,
         Permission::ReadCommands,
@@ -97,6 +104,7 @@ impl Permission {
         match self {
             Permission::OwnAccount
             | Permission::ReadAgents
+            | Permission::ReadGroups
             | Permission::ReadVerbs
             | Permission::ReadCommands
             | Permission::ReadPlugins
@@ -104,6 +112,7 @@ impl Permission {
             Permission::RunCommands => Role::Operator,
             Permission::ManageAgents
             | Permission::EnrolAgents
+            | Permission::ManageGroups
             | Permission::ManagePlugins
             | Permission::ManageUsers
             | Permission::ReadAudit => Role::Admin,
@@ -117,6 +126,8 @@ impl Permission {
             Permission::ReadAgents => "read_agents",
             Permission::ManageAgents => "manage_agents",
             Permission::EnrolAgents => "enrol_agents",
+            Permission::ReadGroups => "read_groups",
+            Permission::ManageGroups => "manage_groups",
             Permission::ReadVerbs => "read_verbs",
             Permission::RunCommands => "run_commands",
             Permission::ReadCommands => "read_commands",

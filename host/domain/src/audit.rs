@@ -10,7 +10,7 @@ pub struct Entry {
     pub at: Timestamp,
     /// `info` for what was done, `warn` for what was refused.
     pub level: Level,
-    /// The area: `auth`, `agents`, `commands`, `users`, `plugins`, `system`.
+    /// The area: `auth`, `agents`, `groups`, `commands`, `users`, `plugins`, `system`.
     pub category: &'static str,
     /// What was done, e.g. `command.submit`.
     pub action: &'static str,

@@ -10,7 +10,7 @@
 //! value   = word | quoted        in which `*` stands for any characters, in a quoted one only for itself
 //! ```
 //!
-//! `agent` is an id or a name. `label.env` alone asks whether there is such a label. A field that an
+//! `agent` is an id or a name, `@web` everyone in the [saved group](crate::group) `web`. `label.env` alone asks whether there is such a label. A field that an
 //! agent has no value for matches no value, so `label.env != prod` also holds for agents without it.
 
 mod read;
@@ -37,6 +37,33 @@ pub enum Expression {
     And(Vec<Expression>),
     /// At least one of them.
     Or(Vec<Expression>),
+}
+
+/// An expression as it was written, and what that reads as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    text: String,
+    tree: Expression,
+}
+
+impl Written {
+    /// Reads an expression and keeps its text.
+    ///
+    /// # Errors
+    /// As [`Expression::parse`].
+    pub fn parse(text: &str) -> Result<Written, Fault> {
+        Ok(Written { text: text.to_owned(), tree: Expression::parse(text)? })
+    }
+
+    /// As it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What it reads as.
+    pub fn tree(&self) -> &Expression {
+        &self.tree
+    }
 }
 
 /// What is looked at.
@@ -113,7 +140,7 @@ impl Expression {
         read::read(text)
     }
 
-    /// Whether it holds, given whether single tests do. Names of groups are `holds`'s business too.
+    /// Whether it holds, given whether single tests do. Whether a group does is asked like a test.
     pub fn holds(&self, test: &impl Fn(&Expression) -> bool) -> bool {
         match self {
             Expression::All => true,

@@ -10,6 +10,7 @@ use plan::id::AgentId;
 
 use crate::agent::{Agent, AgentStatus};
 use crate::expression::{Expression, Field, Pattern};
+use crate::group::Drawn;
 
 /// Which agents are meant. Lists are combined with *and*; inside a list any match counts, but all
 /// labels and all capabilities must match.
@@ -75,6 +76,10 @@ pub struct Resolution {
     pub excluded: Vec<(Candidate, Out)>,
     /// Named, but no such agent is in the caller's sight.
     pub unknown: Vec<String>,
+    /// The groups of the target that each of them is in; who is in none is left out.
+    pub groups: BTreeMap<AgentId, Vec<String>>,
+    /// Groups of the target that nobody who was looked at is in.
+    pub empty: Vec<String>,
 }
 
 impl Target {
@@ -97,12 +102,15 @@ impl Target {
     }
 
     /// Resolves against `candidates`, which hold everyone in the caller's sight (or, when
-    /// [`names_agents`](Self::names_agents), at least everyone named). `needs` is the verb's capability.
-    pub fn resolve(&self, candidates: &[Candidate], needs: Option<&str>) -> Resolution {
+    /// [`names_agents`](Self::names_agents), at least everyone named). `needs` is the verb's capability,
+    /// `drawn` what the groups in the expression come to.
+    pub fn resolve(&self, candidates: &[Candidate], needs: Option<&str>, drawn: &Drawn) -> Resolution {
         let mut resolution = Resolution::default();
         if self.is_empty() {
             return resolution;
         }
+        let own: BTreeSet<&str> = self.expr.iter().flat_map(Expression::groups).collect();
+        let mut peopled: BTreeSet<&str> = BTreeSet::new();
         let named: BTreeSet<&str> = self.agents.iter().map(String::as_str).collect();
         let mut found: BTreeSet<&str> = BTreeSet::new();
         for candidate in candidates {
@@ -110,8 +118,17 @@ impl Target {
             let id = agent.id.to_string();
             let by_name = named.get(agent.name.as_str()).or_else(|| named.get(id.as_str())).copied();
             found.extend(by_name);
-            if agent.revoked_at.is_some() || (!named.is_empty() && by_name.is_none()) || !self.matches(candidate) {
+            if agent.revoked_at.is_some() || (!named.is_empty() && by_name.is_none()) {
                 continue;
+            }
+            let held = groups_of(candidate, drawn);
+            let groups: Vec<&str> = held.iter().copied().filter(|name| own.contains(name)).collect();
+            peopled.extend(&groups);
+            if !self.matches(candidate, &held) {
+                continue;
+            }
+            if !groups.is_empty() {
+                resolution.groups.insert(agent.id, groups.into_iter().map(str::to_owned).collect());
             }
             match self.out(candidate, needs, by_name.is_some()) {
                 Some(out) => resolution.excluded.push((candidate.clone(), out)),
@@ -119,12 +136,13 @@ impl Target {
             }
         }
         resolution.unknown = named.difference(&found).map(|name| (*name).to_owned()).collect();
+        resolution.empty = own.difference(&peopled).map(|name| (*name).to_owned()).collect();
         resolution.included.sort_by(|a, b| a.agent.name.cmp(&b.agent.name));
         resolution.excluded.sort_by(|a, b| a.0.agent.name.cmp(&b.0.agent.name));
         resolution
     }
 
-    fn matches(&self, candidate: &Candidate) -> bool {
+    fn matches(&self, candidate: &Candidate, groups: &[&str]) -> bool {
         let agent = &candidate.agent;
         let facts = &agent.facts;
         let any = |list: &[String], value: &str| list.is_empty() || list.iter().any(|item| item == value);
@@ -136,7 +154,7 @@ impl Target {
             && self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
             && self.capabilities.iter().all(|capability| facts.capabilities.contains(capability))
             && (self.status.is_empty() || self.status.contains(&candidate.status))
-            && self.expr.as_ref().is_none_or(|expr| expr.holds(&|test| tested(candidate, test)))
+            && self.expr.as_ref().is_none_or(|expr| expr.holds(&|test| tested(candidate, test, groups)))
     }
 
     fn out(&self, candidate: &Candidate, needs: Option<&str>, named: bool) -> Option<Out> {
@@ -152,8 +170,13 @@ impl Target {
     }
 }
 
-/// One test of an expression. A saved group is spelt out before anybody asks; one that is not is nobody.
-fn tested(candidate: &Candidate, test: &Expression) -> bool {
+/// The groups that the candidate is in, of those that were drawn.
+pub fn groups_of<'d>(candidate: &Candidate, drawn: &'d Drawn) -> Vec<&'d str> {
+    drawn.held(&|test| tested(candidate, test, &[]))
+}
+
+/// One test of an expression, for a candidate that is in `groups`.
+fn tested(candidate: &Candidate, test: &Expression, groups: &[&str]) -> bool {
     let agent = &candidate.agent;
     let any = |values: &[Pattern], text: &str| values.iter().any(|value| value.matches(text));
     match test {
@@ -172,15 +195,30 @@ fn tested(candidate: &Candidate, test: &Expression) -> bool {
         },
         Expression::HasLabel(key) => agent.effective_labels().contains_key(key),
         Expression::All => true,
-        Expression::Group(_) | Expression::Not(_) | Expression::And(_) | Expression::Or(_) => false,
+        Expression::Group(name) => groups.contains(&name.as_str()),
+        Expression::Not(_) | Expression::And(_) | Expression::Or(_) => false,
     }
 }
 
-/// The agents a resolution includes.
 impl Resolution {
     /// Ids of those in.
     pub fn ids(&self) -> impl Iterator<Item = AgentId> + '_ {
         self.included.iter().map(|candidate| candidate.agent.id)
+    }
+
+    /// The groups of the target that an agent is in.
+    pub fn groups_of(&self, agent: AgentId) -> &[String] {
+        self.groups.get(&agent).map_or(&[], Vec::as_slice)
+    }
+
+    /// A sentence for people: why somebody who was meant is out, and by which groups they were meant.
+    pub fn explain(&self, candidate: &Candidate, out: &Out) -> String {
+        let why = out.explain();
+        match self.groups_of(candidate.agent.id) {
+            [] => why,
+            [group] => format!("in group `{group}`, but {why}"),
+            groups => format!("in groups `{}`, but {why}", groups.join("`, `")),
+        }
     }
 }
 
@@ -190,6 +228,8 @@ mod tests {
 
     use super::*;
     use crate::agent::Facts;
+    use crate::expression::Written;
+    use crate::group::{Group, GroupName, Groups};
     use crate::time::Timestamp;
 
     fn candidate(number: u128, name: &str, site: &str, change: impl FnOnce(&mut Agent)) -> Candidate {
@@ -224,7 +264,7 @@ mod tests {
 
     #[track_caller]
     fn check(target: Target, included: &[&str], excluded: &[&str], unknown: &[&str]) {
-        let found = target.resolve(&fleet(), Some("exec"));
+        let found = target.resolve(&fleet(), Some("exec"), &Drawn::default());
         let names = |list: Vec<&Candidate>| list.into_iter().map(|c| c.agent.name.clone()).collect::<Vec<_>>();
         assert_eq!(names(found.included.iter().collect()), included);
         assert_eq!(names(found.excluded.iter().map(|(c, _)| c).collect()), excluded);
@@ -257,8 +297,42 @@ mod tests {
         check(by("site = eu or label.env = prod"), &["web-1", "web-2"], &["db-1"], &[]);
         check(by("agent = web-* and label.env != prod"), &["web-1"], &[], &[]);
         check(by("os = linux and not label.env and status = online"), &["web-1"], &["db-1", "idle"], &[]);
-        check(by("capability = exec and @nobody"), &[], &[], &[]);
         check(Target { sites: vec!["us".into()], ..by("agent = *-1") }, &[], &[], &[]);
+    }
+
+    #[test]
+    fn groups_decide_who_is_meant_and_are_named_to_those_in_and_out() {
+        let group = |name: &str, expr: &str| Group {
+            name: GroupName::parse(name).expect("a name"),
+            expr: Written::parse(expr).expect("reads"),
+            description: String::new(),
+            created_by: "ada".into(),
+            created_at: Timestamp(0),
+            changed_by: "ada".into(),
+            changed_at: Timestamp(0),
+        };
+        let rows = [group("prod", "label.env = prod"), group("us", "site = us"), group("far", "@us and not @prod")];
+        let groups = Groups::new(rows.into_iter().chain([group("none", "os = plan9")]));
+        let resolve = |text: &str, rest: Target| {
+            let expr = Expression::parse(text).expect("reads");
+            let drawn = groups.drawn(&expr).expect("drawn");
+            Target { expr: Some(expr), ..rest }.resolve(&fleet(), Some("exec"), &drawn)
+        };
+        let names = |list: &[Candidate]| list.iter().map(|one| one.agent.name.clone()).collect::<Vec<_>>();
+
+        let found = resolve("@us", Target::default());
+        assert_eq!(names(&found.included), ["web-2"]);
+        assert_eq!(found.groups_of(AgentId(Uuid::from_u128(2))), ["us"]);
+        let (idle, out) = &found.excluded[0];
+        assert_eq!(found.explain(idle, out), "in group `us`, but in maintenance; name it to include it");
+        // Only what the target names itself is told, not what its groups are made of.
+        let found = resolve("@far or @none", Target::default());
+        assert_eq!((found.groups_of(AgentId(Uuid::from_u128(5))), found.included.len()), (&["far".to_owned()][..], 0));
+        assert_eq!(found.empty, ["none"]);
+        let found = resolve("@us and @prod", Target { sites: vec!["us".into()], ..Target::default() });
+        assert_eq!(found.groups_of(AgentId(Uuid::from_u128(2))), ["us", "prod"]);
+        let found = resolve("not @us", Target::default());
+        assert_eq!((names(&found.included), found.groups.len()), (vec!["web-1".to_owned()], 0));
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod replies;
 pub mod commands;
 pub mod delivery;
 pub mod agents;
+pub mod groups;
 pub mod users;
 pub mod passwords;
 pub mod journal;

@@ -15,6 +15,7 @@ use services::cancel::Cancel;
 use services::directory::Directory;
 use services::enrol::Enrol;
 use services::follow_up::FollowUp;
+use services::groups::Groups;
 use services::release::Release;
 use services::replays::Replays;
 use services::submit::Submit;
@@ -31,6 +32,8 @@ pub type Readiness = Arc<dyn Fn() -> BoxFuture<'static, BTreeMap<String, String>
 pub struct Deps {
     /// Agents in memory.
     pub directory: Arc<Directory>,
+    /// Saved groups.
+    pub groups: Arc<Groups>,
     /// Accepts commands.
     pub submit: Arc<Submit>,
     /// Ends commands.

@@ -63,7 +63,7 @@ macro_rules! permissions {
 }
 
 permissions! {
-    OwnAccount ReadAgents ManageAgents EnrolAgents ReadVerbs RunCommands ReadCommands ReadPlugins ManageUsers ReadAudit
+    OwnAccount ReadAgents ManageAgents EnrolAgents ReadGroups ManageGroups ReadVerbs RunCommands ReadCommands ReadPlugins ManageUsers ReadAudit
 }
 
 /// A caller who proved who they are and whose role has `P`.

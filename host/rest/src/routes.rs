@@ -12,11 +12,11 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 
 use crate::app::App;
 use crate::authorize::{
-    Access, BeginsWith, Door, EnrolAgents, Everyone, ManageAgents, ManageUsers, OwnAccount, ReadAgents, ReadAudit,
-    ReadCommands, ReadPlugins, ReadVerbs, RunCommands,
+    Access, BeginsWith, Door, EnrolAgents, Everyone, ManageAgents, ManageGroups, ManageUsers, OwnAccount, ReadAgents,
+    ReadAudit, ReadCommands, ReadGroups, ReadPlugins, ReadVerbs, RunCommands,
 };
 use crate::doors::{
-    accounts, agents, audit, commands, delivery, invocations, join_tokens, live, plugins, system, users, verbs,
+    accounts, agents, audit, commands, delivery, groups, invocations, join_tokens, live, plugins, system, users, verbs,
 };
 use crate::query::Query;
 
@@ -75,6 +75,12 @@ routes! {
     PATCH "/api/v1/agents/{agent}" ManageAgents agents::change, [] "Change an agent's site, labels or maintenance";
     POST "/api/v1/agents/{agent}/revoke" EnrolAgents agents::revoke, [] "Revoke an agent's key for ever";
     GET "/api/v1/agents/{agent}/telemetry" ReadAgents agents::telemetry, [] "An agent's latest telemetry sample";
+
+    GET "/api/v1/groups" ReadGroups groups::list, ["limit", "cursor"] "Saved groups, by name";
+    POST "/api/v1/groups" ManageGroups groups::create, [] "Save a group";
+    GET "/api/v1/groups/{group}" ReadGroups groups::show, [] "One group, and how many agents it means now";
+    PATCH "/api/v1/groups/{group}" ManageGroups groups::change, [] "Change what a group means or is described as";
+    DELETE "/api/v1/groups/{group}" ManageGroups groups::delete, [] "Delete a group that no other names";
 
     GET "/api/v1/join-tokens" EnrolAgents join_tokens::list, ["limit", "cursor"] "Join tokens, newest first";
     POST "/api/v1/join-tokens" EnrolAgents join_tokens::create, [] "Make a join token; its secret is shown once";

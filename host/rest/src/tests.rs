@@ -6,6 +6,7 @@ mod agents;
 mod commands;
 mod delivery;
 mod edge;
+mod groups;
 mod live;
 mod machines;
 mod permissions;

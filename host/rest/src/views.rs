@@ -3,6 +3,7 @@
 
 pub mod command;
 pub mod delivery;
+pub mod group;
 pub mod verb;
 
 use std::collections::BTreeMap;

@@ -35,7 +35,6 @@ mod folder;
 mod settle;
 
 mod loader;
-mod nearest;
 pub mod service;
 pub mod tool;
 

@@ -8,6 +8,7 @@ use std::sync::mpsc as blocking;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use domain::nearest::nearest;
 use domain::verb::VerbName;
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -23,7 +24,6 @@ use crate::folder::{self, FolderId};
 use crate::gates::Gates;
 use crate::gates::operator::DefaultGrants;
 use crate::loader::{Loader, Memory, Report};
-use crate::nearest::nearest;
 use crate::pool::{self, Pool};
 use crate::published::Published;
 pub use crate::published::Transition;

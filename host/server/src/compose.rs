@@ -28,6 +28,7 @@ use services::dispatch::Dispatch;
 use services::doubt::Doubts;
 use services::enrol::Enrol;
 use services::follow_up::FollowUp;
+use services::groups::Groups;
 use services::presence::Presence;
 use services::progress::Progress;
 use services::reap::Reap;
@@ -111,7 +112,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
 
     let (plugins, plugins_handle) = runtime_options(config, &clock, &ids)?.build()?;
     let verbs = Arc::new(plugins_handle.clone());
-    let Rows { commands, delivery, replies, agents: agent_rows, users, journal, whole } = rows;
+    let Rows { commands, delivery, replies, agents: agent_rows, groups, users, journal, whole } = rows;
     backlog.recount(delivery.as_ref()).await.context("what waits cannot be counted")?;
     let begun = Arc::new(Begun::default());
     let directory = Arc::new(Directory::load(agent_rows.as_ref()).await.context("agents cannot be read")?);
@@ -122,9 +123,11 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     let browse = Arc::new(Browse { commands: commands.clone(), journal: journal.clone(), live: live.clone() });
     let settle =
         Arc::new(SettleUnowned { commands: commands.clone(), directory: directory.clone(), clock: clock.clone() });
+    let groups = Arc::new(Groups { groups, directory: directory.clone(), clock: clock.clone() });
     let submit = Arc::new(Submit {
         plugins: verbs.clone(),
         directory: directory.clone(),
+        groups: groups.clone(),
         commands: commands.clone(),
         link: link.clone(),
         doubts: doubts.clone(),
@@ -249,6 +252,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     options.origins.clone_from(&config.security.cors_origins);
     let deps = rest::Deps {
         directory,
+        groups,
         submit,
         cancel,
         release,

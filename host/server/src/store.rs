@@ -8,6 +8,7 @@ use ports::agents::Agents;
 use ports::commands::Commands;
 use ports::delivery::Delivery;
 use ports::error::StoreError;
+use ports::groups::Groups;
 use ports::journal::{Installation, Journal};
 use ports::live::Live;
 use ports::replies::Replies;
@@ -32,6 +33,8 @@ pub struct Rows {
     pub replies: Arc<dyn Replies>,
     /// Agents and join tokens.
     pub agents: Arc<dyn Agents>,
+    /// Saved groups.
+    pub groups: Arc<dyn Groups>,
     /// Users and logins.
     pub users: Arc<dyn Users>,
     /// Events and the audit log.
@@ -43,7 +46,7 @@ pub struct Rows {
 impl Rows {
     fn of<S>(store: S) -> Rows
     where
-        S: Commands + Delivery + Replies + Agents + Users + Journal + Installation + 'static,
+        S: Commands + Delivery + Replies + Agents + Groups + Users + Journal + Installation + 'static,
     {
         let store = Arc::new(store);
         Rows {
@@ -51,6 +54,7 @@ impl Rows {
             delivery: store.clone(),
             replies: store.clone(),
             agents: store.clone(),
+            groups: store.clone(),
             users: store.clone(),
             journal: store.clone(),
             whole: store,

@@ -9,6 +9,7 @@ pub mod directory;
 pub mod doubt;
 pub mod backlog;
 pub mod replays;
+pub mod groups;
 pub mod submit;
 pub mod follow_up;
 pub mod cancel;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use domain::access::{Caller, Forbidden, Permission};
 use domain::command::{Command, NewInvocation, Status};
 use domain::deadline::{self, OutOfRange, Unreasonable};
+use domain::group::{Drawn, Undrawable};
 use domain::priority::Priority;
 use domain::target::{Candidate, Resolution, Target};
 use domain::terms::{Terms, Wishes};
@@ -28,6 +29,7 @@ use serde_json::{Value, json};
 use crate::backlog::{Backlog, Full};
 use crate::directory::Directory;
 use crate::doubt::Doubts;
+use crate::groups::{DrawError, Groups};
 use crate::origin::Origin;
 use crate::replays::First;
 use crate::rollouts::Begun;
@@ -38,6 +40,8 @@ pub struct Submit {
     pub plugins: Arc<dyn Plugins>,
     /// Who there is.
     pub directory: Arc<Directory>,
+    /// What saved groups mean.
+    pub groups: Arc<Groups>,
     /// Where commands are kept.
     pub commands: Arc<dyn Commands>,
     /// Connected agents.
@@ -136,15 +140,30 @@ pub enum SubmitError {
         unknown: Vec<String>,
         /// Meant, but out: name and why.
         excluded: Vec<(String, String)>,
+        /// Groups of the target that nobody in the caller's sight is in.
+        empty: Vec<String>,
     },
+    /// The target's groups come to nothing.
+    #[error(transparent)]
+    Groups(#[from] Undrawable),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
+impl From<DrawError> for SubmitError {
+    fn from(error: DrawError) -> SubmitError {
+        match error {
+            DrawError::Undrawable(error) => SubmitError::Groups(error),
+            DrawError::Store(error) => SubmitError::Store(error),
+        }
+    }
+}
+
 /// Plans by kind of machine, and which targets are of which kind.
 struct Planned {
     resolution: Resolution,
+    groups: Drawn,
     plans: BTreeMap<Profile, Arc<Plan>>,
 }
 
@@ -249,7 +268,8 @@ impl Submit {
     ) -> Result<Planned, SubmitError> {
         caller.may(Permission::RunCommands)?;
         verb.validate(args).map_err(PlanError::Invalid)?;
-        let resolution = self.resolve(caller, verb, target)?;
+        let groups = self.groups.drawn(target.expr.as_ref()).await?;
+        let resolution = self.resolve(caller, verb, target, &groups)?;
         let traits = verb.traits();
         for candidate in &resolution.included {
             caller.may_run(&traits.name, traits.effect, &candidate.agent.site)?;
@@ -267,19 +287,29 @@ impl Submit {
                 caller.may_run(&traits.name, effect, &candidate.agent.site)?;
             }
         }
-        Ok(Planned { resolution, plans })
+        Ok(Planned { resolution, groups, plans })
     }
 
-    fn resolve(&self, caller: &Caller, verb: &dyn Verb, target: &Target) -> Result<Resolution, SubmitError> {
+    fn resolve(
+        &self,
+        caller: &Caller,
+        verb: &dyn Verb,
+        target: &Target,
+        groups: &Drawn,
+    ) -> Result<Resolution, SubmitError> {
         let mut candidates =
             if target.names_agents() { self.directory.named(&target.agents) } else { self.directory.all() };
         candidates.retain(|candidate| caller.sees_site(&candidate.agent.site));
         candidates.sort_by_key(|candidate| candidate.agent.id);
         candidates.dedup_by_key(|candidate| candidate.agent.id);
-        let resolution = target.resolve(&candidates, verb.traits().needs.as_deref());
+        let resolution = target.resolve(&candidates, verb.traits().needs.as_deref(), groups);
         if resolution.included.is_empty() || !resolution.unknown.is_empty() {
-            let excluded = resolution.excluded.iter().map(|(c, out)| (c.agent.name.clone(), out.explain()));
-            return Err(SubmitError::NoTarget { unknown: resolution.unknown.clone(), excluded: excluded.collect() });
+            let excluded =
+                resolution.excluded.iter().map(|(c, out)| (c.agent.name.clone(), resolution.explain(c, out)));
+            let excluded = excluded.collect();
+            // Of a target that names agents nobody else was looked at.
+            let empty = if target.names_agents() { Vec::new() } else { resolution.empty };
+            return Err(SubmitError::NoTarget { unknown: resolution.unknown, excluded, empty });
         }
         Ok(resolution)
     }
@@ -304,7 +334,7 @@ impl Submit {
             plugin_version: plugin.version.clone(),
             plugin_digest: plugin.digest.clone(),
             args: request.args.to_string(),
-            target: request.target_json.clone(),
+            target: with_meanings(&request.target_json, &planned.groups),
             priority: request.priority,
             submitter: caller.name.clone(),
             created_at: now,
@@ -375,5 +405,20 @@ impl Submit {
             return Ok(Status::Pending);
         }
         Ok(self.commands.command(command.id).await?.map_or(Status::Pending, |view| view.status))
+    }
+}
+
+/// The target as asked for, and what its groups meant: they may mean something else tomorrow.
+fn with_meanings(target_json: &str, groups: &Drawn) -> String {
+    if groups.is_empty() {
+        return target_json.to_owned();
+    }
+    let meanings: BTreeMap<&str, &str> = groups.iter().collect();
+    match serde_json::from_str(target_json) {
+        Ok(Value::Object(mut target)) => {
+            target.insert("groups".to_owned(), json!(meanings));
+            Value::Object(target).to_string()
+        }
+        Ok(_) | Err(_) => target_json.to_owned(),
     }
 }

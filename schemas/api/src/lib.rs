@@ -7,6 +7,7 @@ pub mod problem;
 pub mod page;
 pub mod auth;
 pub mod agent;
+pub mod group;
 pub mod target;
 pub mod verb;
 pub mod command;

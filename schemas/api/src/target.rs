@@ -48,6 +48,9 @@ pub struct TargetIn {
     pub site: String,
     /// Its status now.
     pub status: String,
+    /// Saved groups of the target that it is in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
 }
 
 /// An agent that is out.

@@ -119,9 +119,11 @@ codes! {
     MethodNotAllowed = 405 "method_not_allowed" Connection "The method is not allowed here";
     Conflict = 409 "conflict" Validation "Somebody else was faster";
     NameTaken = 409 "name_taken" Validation "The name is taken";
+    GroupInUse = 409 "group_in_use" Validation "Other groups name this group";
     LastAdmin = 409 "last_admin" Validation "The last admin cannot go";
     RequestUnderWay = 409 "request_under_way" Validation "The same request is being answered at this moment";
     VerbUnavailable = 409 "verb_unavailable" CommandExecution "The verb's plugin is not active";
+    PreconditionFailed = 412 "precondition_failed" Validation "It has been changed since you read it";
     BodyTooLarge = 413 "body_too_large" Connection "The body is too large";
     UnsupportedMediaType = 415 "unsupported_media_type" Connection "The body is of another type than application/json";
     UnknownField = 422 "unknown_field" Validation "The body has a field that is not known here";
@@ -132,6 +134,8 @@ codes! {
     WrongPassword = 422 "wrong_password" Validation "The current password is wrong";
     UnknownVerb = 422 "unknown_verb" Validation "No such verb is loaded";
     InvalidArgs = 422 "invalid_args" Validation "The verb's argument schema refuses the arguments";
+    UnknownGroup = 422 "unknown_group" Validation "There is no saved group of this name";
+    GroupCircle = 422 "group_circle" Validation "Groups name each other in a circle";
     NoTarget = 422 "no_target" Validation "The target matches no agent that could run this";
     PlanDenied = 422 "plan_denied" CommandExecution "The operator's grant does not allow the plan";
     PluginFailed = 422 "plugin_failed" CommandExecution "The plugin failed to make a plan";

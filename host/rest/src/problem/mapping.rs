@@ -2,6 +2,7 @@
 //! it is decided here.
 
 use domain::access::Forbidden;
+use domain::group::{Refused, Undrawable};
 use ports::error::StoreError;
 use ports::passwords::PasswordError;
 use ports::plugins::{PlanError, ResolveError};
@@ -10,6 +11,7 @@ use services::browse::BrowseError;
 use services::cancel::CancelError;
 use services::enrol::EnrolError;
 use services::follow_up::FollowUpError;
+use services::groups::{DrawError, GroupError};
 use services::release::ReleaseError;
 use services::replays::ReplayError;
 use services::submit::SubmitError;
@@ -139,6 +141,53 @@ impl From<EnrolError> for Problem {
     }
 }
 
+impl From<GroupError> for Problem {
+    fn from(error: GroupError) -> Problem {
+        match error {
+            GroupError::NotFound => Problem::not_found("group"),
+            GroupError::Invalid { pointer, message } => Problem::at(Code::InvalidBody, pointer, message),
+            GroupError::Refused(refused) => refused_group(refused),
+            GroupError::Forbidden(error) => error.into(),
+            GroupError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<DrawError> for Problem {
+    fn from(error: DrawError) -> Problem {
+        match error {
+            DrawError::Undrawable(error) => undrawable(error, ""),
+            DrawError::Store(error) => error.into(),
+        }
+    }
+}
+
+fn refused_group(refused: Refused) -> Problem {
+    let said = refused.to_string();
+    match refused {
+        Refused::NameTaken(_) => Problem::at(Code::NameTaken, "/name", said),
+        Refused::NotFound(_) => Problem::not_found("group"),
+        Refused::Changed(_) => Problem::new(Code::PreconditionFailed, format!("{said}; read it again")),
+        Refused::InUse { .. } => Problem::new(Code::GroupInUse, said),
+        Refused::Undrawable(error) => undrawable(error, "/expr"),
+        Refused::TooManyFor { .. } => Problem::at(Code::InvalidBody, "/expr", said),
+        Refused::Full => Problem::new(Code::InvalidBody, said),
+    }
+}
+
+/// What an expression at `pointer` names.
+fn undrawable(error: Undrawable, pointer: &str) -> Problem {
+    let said = error.to_string();
+    match error {
+        Undrawable::Unknown { nearest, .. } if nearest.is_empty() => Problem::at(Code::UnknownGroup, pointer, said),
+        Undrawable::Unknown { nearest, .. } => {
+            Problem::at(Code::UnknownGroup, pointer, format!("{said}; did you mean {}?", nearest.join(", ")))
+        }
+        Undrawable::Circle(_) => Problem::at(Code::GroupCircle, pointer, said),
+        Undrawable::TooMany => Problem::at(Code::InvalidBody, pointer, said),
+    }
+}
+
 impl From<ResolveError> for Problem {
     fn from(error: ResolveError) -> Problem {
         let said = error.to_string();
@@ -192,13 +241,18 @@ impl From<SubmitError> for Problem {
             SubmitError::Full(_) => {
                 Problem { retry_after: Some(5), ..Problem::new(Code::QueueFull, format!("{said}; try again later")) }
             }
-            SubmitError::NoTarget { unknown, excluded } => {
+            SubmitError::Groups(error) => undrawable(error, "/target/expr"),
+            SubmitError::NoTarget { unknown, excluded, empty } => {
                 let mut problem = Problem::new(Code::NoTarget, &said);
                 for name in unknown {
                     problem = problem.with("/target/agents", format!("there is no agent `{name}`"), "unknown_agent");
                 }
                 for (name, why) in excluded {
                     problem = problem.with("/target", format!("`{name}` is out: {why}"), "excluded");
+                }
+                for name in empty {
+                    let message = format!("nobody in your sight is in group `{name}` now");
+                    problem = problem.with("/target/expr", message, "empty_group");
                 }
                 if problem.errors.is_empty() { problem.with("/target", said, "no_target") } else { problem }
             }
@@ -228,12 +282,15 @@ mod tests {
         check(SubmitError::Plan(both), Code::InvalidArgs, &["/args/limit", "/args"]);
         let unknown = ResolveError::Unknown { name: "docker.p".into(), nearest: vec!["docker.ps".into()] };
         check(unknown, Code::UnknownVerb, &["/verb"]);
+        let unknown = Undrawable::Unknown { name: "wbe".into(), nearest: vec!["web".into()] };
+        check(SubmitError::Groups(unknown), Code::UnknownGroup, &["/target/expr"]);
         let nobody = SubmitError::NoTarget {
             unknown: vec!["ghost".into()],
             excluded: vec![("db-1".into(), "in maintenance".into())],
+            empty: vec!["web".into()],
         };
-        check(nobody, Code::NoTarget, &["/target/agents", "/target"]);
-        check(SubmitError::NoTarget { unknown: vec![], excluded: vec![] }, Code::NoTarget, &["/target"]);
+        check(nobody, Code::NoTarget, &["/target/agents", "/target", "/target/expr"]);
+        check(SubmitError::NoTarget { unknown: vec![], excluded: vec![], empty: vec![] }, Code::NoTarget, &["/target"]);
     }
 
     #[test]

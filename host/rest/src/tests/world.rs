@@ -33,6 +33,7 @@ use services::cancel::{Cancel, SettleUnowned};
 use services::directory::Directory;
 use services::enrol::Enrol;
 use services::follow_up::FollowUp;
+use services::groups::Groups;
 use services::origin::Origin;
 use services::release::Release;
 use services::replays::Replays;
@@ -128,9 +129,11 @@ impl World {
         let tokens = Arc::new(Tokens::new(&Key::Ed25519(der), CLUSTER.to_string(), LIFE_MAX).expect("a key"));
         let ready = Arc::new(AtomicBool::new(true));
         let word = ready.clone();
+        let groups = Arc::new(Groups { groups: at.clone(), directory: directory.clone(), clock: clock.clone() });
         let submit = Arc::new(Submit {
             plugins: plugins.clone(),
             directory: directory.clone(),
+            groups: groups.clone(),
             commands: at.clone(),
             link: Arc::new(Silent),
             doubts: Arc::default(),
@@ -142,6 +145,7 @@ impl World {
         });
         let deps = Deps {
             directory: directory.clone(),
+            groups,
             submit: submit.clone(),
             replays: Arc::new(Replays { replies: at.clone(), clock: clock.clone(), under_way: Arc::default() }),
             follow_up: Arc::new(FollowUp { browse: browse.clone(), submit }),

@@ -92,25 +92,26 @@ pub fn accepted(accepted: &Accepted, status: Status) -> AcceptedBody {
 
 /// Who is in and who is out.
 pub fn resolved(resolution: &Resolution) -> (Vec<TargetIn>, Vec<TargetOut>) {
-    let Resolution { included, excluded, unknown: _ } = resolution;
+    let Resolution { included, excluded, unknown: _, groups: _, empty: _ } = resolution;
     (
-        included.iter().map(target_in).collect(),
-        excluded.iter().map(|(candidate, out)| target_out(candidate, out)).collect(),
+        included.iter().map(|candidate| target_in(candidate, resolution)).collect(),
+        excluded.iter().map(|(candidate, out)| target_out(candidate, out, resolution)).collect(),
     )
 }
 
-fn target_in(candidate: &Candidate) -> TargetIn {
+fn target_in(candidate: &Candidate, resolution: &Resolution) -> TargetIn {
     TargetIn {
         agent: candidate.agent.id.to_string(),
         agent_name: candidate.agent.name.clone(),
         site: candidate.agent.site.clone(),
         status: candidate.status.as_str().to_owned(),
+        groups: resolution.groups_of(candidate.agent.id).to_vec(),
     }
 }
 
-fn target_out(candidate: &Candidate, out: &Out) -> TargetOut {
+fn target_out(candidate: &Candidate, out: &Out, resolution: &Resolution) -> TargetOut {
     let agent = &candidate.agent;
-    TargetOut { agent: agent.id.to_string(), agent_name: agent.name.clone(), why: out.explain() }
+    TargetOut { agent: agent.id.to_string(), agent_name: agent.name.clone(), why: resolution.explain(candidate, out) }
 }
 
 /// A target as asked for. An empty one is for the service to refuse.

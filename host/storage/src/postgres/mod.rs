@@ -12,6 +12,7 @@ mod commands;
 mod cure;
 mod failure;
 mod delivery;
+mod groups;
 mod held;
 mod history;
 mod invocations;

@@ -9,6 +9,7 @@ mod bulk;
 mod commands;
 mod failure;
 mod delivery;
+mod groups;
 mod held;
 mod history;
 mod invocations;

@@ -5,6 +5,7 @@ pub mod accepting;
 pub mod advancing;
 pub mod agents;
 pub mod fixtures;
+pub mod groups;
 pub mod journal;
 pub mod lists;
 pub mod output;
@@ -25,6 +26,7 @@ use plan::id::CommandId;
 use ports::agents::Agents;
 use ports::commands::Commands;
 use ports::delivery::Delivery;
+use ports::groups::Groups;
 use ports::journal::{Installation, Journal};
 use ports::live::{Heard, Live, Subscription};
 use ports::replies::Replies;
@@ -34,7 +36,7 @@ use storage::sqlite::SqliteStore;
 
 /// Everything a store answers.
 pub trait Store:
-    Commands + Delivery + Replies + Agents + Users + Journal + Installation + Clone + Send + Sync + 'static
+    Commands + Delivery + Replies + Agents + Groups + Users + Journal + Installation + Clone + Send + Sync + 'static
 {
     /// What its writer has done so far.
     fn counters(&self) -> Counters;
@@ -146,6 +148,9 @@ macro_rules! behaviours {
             agents::a_change_is_stored_and_told,
             agents::a_revoked_agent_opens_no_session,
             agents::the_latest_word_of_an_agent_stands,
+            groups::a_group_reads_back_changes_and_goes,
+            groups::a_refused_change_writes_nothing_and_says_why,
+            groups::of_two_changes_that_would_close_a_circle_one_is_refused,
             users::a_user_reads_back_with_its_grants,
             users::a_name_belongs_to_one_user,
             users::the_last_admin_stays,

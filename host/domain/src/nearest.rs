@@ -2,11 +2,11 @@
 
 /// Most names offered.
 const MOST: usize = 3;
-/// Names longer than this are not compared; no verb has one.
+/// Names longer than this are not compared; nothing here has one.
 const LONGEST: usize = 64;
 
 /// The names nearest to `name`, nearest first: at most three, at most a third of the name away.
-pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
     if name.len() > LONGEST {
         return Vec::new();
     }

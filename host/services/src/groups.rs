@@ -1,0 +1,236 @@
+//! Saved groups: kept here, drawn in wherever an expression names one.
+
+use std::sync::Arc;
+
+use domain::access::{Caller, Forbidden, Permission};
+use domain::expression::{Expression, Written};
+use domain::group::{self, Change, DESCRIPTION_MAX, Drawn, Effect, Group, GroupName, Refused, Undrawable};
+use domain::target::{Candidate, groups_of};
+use domain::time::Timestamp;
+use ports::clock::Clock;
+use ports::error::StoreError;
+use ports::groups::{self as rows, Changed};
+use serde_json::json;
+
+use crate::digest::sha256_hex;
+use crate::directory::Directory;
+use crate::origin::Origin;
+
+/// The use cases.
+pub struct Groups {
+    /// Where groups are kept.
+    pub groups: Arc<dyn rows::Groups>,
+    /// Who there is.
+    pub directory: Arc<Directory>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A group among the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The group.
+    pub group: Group,
+    /// Groups that name it.
+    pub used_by: Vec<String>,
+}
+
+/// Why nothing was done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GroupError {
+    /// No such group.
+    #[error("there is no such group")]
+    NotFound,
+    /// A value no group may have.
+    #[error("{pointer}: {message}")]
+    Invalid {
+        /// JSON Pointer into the request.
+        pointer: &'static str,
+        /// What is wrong and what would be right.
+        message: String,
+    },
+    /// The other groups do not allow it.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// Not allowed to.
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why an expression's groups come to nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DrawError {
+    /// What it names.
+    #[error(transparent)]
+    Undrawable(#[from] Undrawable),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Groups {
+    /// All groups, by name.
+    ///
+    /// # Errors
+    /// [`GroupError::Forbidden`]; the store's.
+    pub async fn list(&self, caller: &Caller) -> Result<Vec<Shown>, GroupError> {
+        caller.may(Permission::ReadGroups)?;
+        let all = self.all().await?;
+        Ok(all.iter().map(|group| shown(&all, group)).collect())
+    }
+
+    /// One group.
+    ///
+    /// # Errors
+    /// [`GroupError::NotFound`], [`GroupError::Forbidden`]; the store's.
+    pub async fn show(&self, caller: &Caller, name: &str) -> Result<Shown, GroupError> {
+        caller.may(Permission::ReadGroups)?;
+        let all = self.all().await?;
+        all.get(name).map(|group| shown(&all, group)).ok_or(GroupError::NotFound)
+    }
+
+    /// Saves a new group.
+    ///
+    /// # Errors
+    /// [`GroupError::Invalid`], [`GroupError::Refused`], [`GroupError::Forbidden`]; the store's.
+    pub async fn create(
+        &self,
+        caller: &Caller,
+        name: &str,
+        expr: &str,
+        description: Option<String>,
+        origin: &Origin,
+    ) -> Result<Shown, GroupError> {
+        caller.may(Permission::ManageGroups)?;
+        let invalid = || GroupError::Invalid { pointer: "/name", message: GroupName::RULE.to_owned() };
+        let name = GroupName::parse(name).ok_or_else(invalid)?;
+        let description = described(description.unwrap_or_default())?;
+        let change = Change::Create { name: name.clone(), expr: written(expr)?, description };
+        self.put(caller, "groups.create", change, &name, Some(expr), origin).await
+    }
+
+    /// Changes what a group means or is described as; what is absent stays. With `if_at`, only if it was last
+    /// changed then. Commands that were accepted before keep their targets.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create)'s, and [`GroupError::NotFound`].
+    pub async fn change(
+        &self,
+        caller: &Caller,
+        name: &str,
+        expr: Option<&str>,
+        description: Option<String>,
+        if_at: Option<Timestamp>,
+        origin: &Origin,
+    ) -> Result<Shown, GroupError> {
+        caller.may(Permission::ManageGroups)?;
+        let name = GroupName::parse(name).ok_or(GroupError::NotFound)?;
+        let description = description.map(described).transpose()?;
+        let change = Change::Edit { name: name.clone(), expr: expr.map(written).transpose()?, description, if_at };
+        self.put(caller, "groups.change", change, &name, expr, origin).await
+    }
+
+    /// Deletes a group that no other names. With `if_at`, only if it was last changed then.
+    ///
+    /// # Errors
+    /// [`GroupError::NotFound`], [`GroupError::Refused`], [`GroupError::Forbidden`]; the store's.
+    pub async fn delete(
+        &self,
+        caller: &Caller,
+        name: &str,
+        if_at: Option<Timestamp>,
+        origin: &Origin,
+    ) -> Result<(), GroupError> {
+        caller.may(Permission::ManageGroups)?;
+        let name = GroupName::parse(name).ok_or(GroupError::NotFound)?;
+        let change = Change::Delete { name: name.clone(), if_at };
+        self.write(caller, "groups.delete", change, &name, None, origin).await.map(drop)
+    }
+
+    /// What the groups in an expression come to now.
+    ///
+    /// # Errors
+    /// See [`DrawError`].
+    pub async fn drawn(&self, expr: Option<&Expression>) -> Result<Drawn, DrawError> {
+        match expr {
+            // Most targets name no group, and those need not wait for the store.
+            Some(expr) if !expr.groups().is_empty() => Ok(self.all().await?.drawn(expr)?),
+            Some(_) | None => Ok(Drawn::default()),
+        }
+    }
+
+    /// How many agents in the caller's sight a group means now.
+    ///
+    /// # Errors
+    /// See [`DrawError`].
+    pub async fn size(&self, caller: &Caller, name: &str) -> Result<u64, DrawError> {
+        let drawn = self.drawn(Some(&Expression::Group(name.to_owned()))).await?;
+        let means = |candidate: &Candidate| {
+            candidate.agent.revoked_at.is_none()
+                && caller.sees_site(&candidate.agent.site)
+                && groups_of(candidate, &drawn).contains(&name)
+        };
+        Ok(self.directory.all().iter().filter(|candidate| means(candidate)).count() as u64)
+    }
+
+    async fn all(&self) -> Result<group::Groups, StoreError> {
+        Ok(group::Groups::new(self.groups.saved_groups().await?))
+    }
+
+    /// Writes a change that leaves a group, and shows it as it was written.
+    async fn put(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        change: Change,
+        name: &GroupName,
+        expr: Option<&str>,
+        origin: &Origin,
+    ) -> Result<Shown, GroupError> {
+        match self.write(caller, action, change, name, expr, origin).await? {
+            Effect::Put(group) => Ok(shown(&self.all().await?, &group)),
+            Effect::Remove(_) => Err(GroupError::NotFound),
+        }
+    }
+
+    async fn write(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        change: Change,
+        name: &GroupName,
+        expr: Option<&str>,
+        origin: &Origin,
+    ) -> Result<Effect, GroupError> {
+        let mut audit = origin.entry(self.clock.now(), action, Some(&caller.name));
+        audit.resource = Some(("group", name.to_string()));
+        if let Some(expr) = expr {
+            audit.details = json!({ "expr_sha256": sha256_hex(expr.as_bytes()) }).to_string();
+        }
+        match self.groups.change_group(change, audit).await? {
+            Changed::Done(effect) => Ok(effect),
+            Changed::Refused(Refused::NotFound(_)) => Err(GroupError::NotFound),
+            Changed::Refused(refused) => Err(refused.into()),
+        }
+    }
+}
+
+fn shown(all: &group::Groups, group: &Group) -> Shown {
+    let used_by = all.users_of(group.name.as_str()).into_iter().map(str::to_owned).collect();
+    Shown { group: group.clone(), used_by }
+}
+
+fn written(expr: &str) -> Result<Written, GroupError> {
+    Written::parse(expr).map_err(|fault| GroupError::Invalid { pointer: "/expr", message: fault.to_string() })
+}
+
+fn described(text: String) -> Result<String, GroupError> {
+    if text.chars().count() <= DESCRIPTION_MAX && !text.chars().any(char::is_control) {
+        return Ok(text);
+    }
+    let message = format!("a description is one line of at most {DESCRIPTION_MAX} characters");
+    Err(GroupError::Invalid { pointer: "/description", message })
+}
