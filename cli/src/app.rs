@@ -12,6 +12,7 @@ use crate::command::{self, CommandCommand};
 use crate::context::{self, Choice, ContextCommand, LoginOptions, Store};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::group::{self, GroupCommand};
 use crate::logs::{self, LogsOptions};
 use crate::output::{Format, Sink};
 use crate::plugin::{self, PluginCommand};
@@ -57,6 +58,9 @@ pub enum Noun {
     /// See machines and let new ones in
     #[command(subcommand)]
     Agent(AgentCommand),
+    /// Give targets a name
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// See what can be run
     #[command(subcommand)]
     Verb(VerbCommand),
@@ -142,6 +146,7 @@ async fn online(arguments: Arguments) -> Result<Exit, Failure> {
         Noun::Logout => context::logout(&choice, &store()?, &sink).await,
         Noun::Context(command) => context::run(command, &choice, &store()?, &sink),
         Noun::Agent(command) => agent::run(command, &client()?, &sink).await,
+        Noun::Group(command) => group::run(command, &client()?, &sink).await,
         Noun::Verb(command) => catalog::verbs(command, &run::reserved_flags(), &client()?, &sink).await,
         Noun::Run { words } => run::run(words, Said { context, format: output }, &store()?).await,
         Noun::Command(command) => command::run(command, context.as_deref(), &client()?, &sink).await,

@@ -10,6 +10,7 @@ pub mod command;
 pub mod context;
 pub mod exit;
 pub mod failure;
+mod group;
 pub mod logs;
 pub mod manual;
 pub mod output;

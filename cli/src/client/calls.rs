@@ -4,6 +4,7 @@ use api::agent::{Agent, JoinToken, MadeJoinToken, NewJoinToken};
 use api::auth::{Login, NewUser, Refresh, Tokens, User};
 use api::command::{Accepted, CancelAnswer, Command, Invocation, NewCommand, ReleaseAnswer};
 use api::delivery::{Attempts, GroupsBody, RetryCommand, RollupBody};
+use api::group::{Group, GroupPatch, NewGroup};
 use api::page::{MAX_LIMIT, Page};
 use api::plugin::Plugin;
 use api::verb::{PlanPreview, PlanRequest, Verb};
@@ -133,6 +134,46 @@ impl Client {
     /// 403 unless an admin asks.
     pub async fn revoke_join_token(&self, id: &str) -> Result<(), ClientError> {
         self.send(&Ask::new(Method::DELETE, self.server.route(&["join-tokens", id], &[]))).await.map(drop)
+    }
+
+    /// `GET /groups`, all of them.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn groups(&self) -> Result<Page<Group>, ClientError> {
+        self.list(&["groups"], Vec::new(), usize::MAX).await
+    }
+
+    /// `GET /groups/{group}`.
+    ///
+    /// # Errors
+    /// 404 when there is none.
+    pub async fn group(&self, group: &str) -> Result<Group, ClientError> {
+        self.get(&["groups", group]).await
+    }
+
+    /// `POST /groups`.
+    ///
+    /// # Errors
+    /// 403 unless an admin asks; 409 when the name is taken; 422 when the expression names what there is not.
+    pub async fn create_group(&self, group: &NewGroup) -> Result<Group, ClientError> {
+        self.post(&["groups"], group).await
+    }
+
+    /// `PATCH /groups/{group}`.
+    ///
+    /// # Errors
+    /// As [`create_group`](Self::create_group), and 404 when there is none.
+    pub async fn change_group(&self, group: &str, patch: &GroupPatch) -> Result<Group, ClientError> {
+        self.fetch(&Ask::new(Method::PATCH, self.server.route(&["groups", group], &[])).json(patch)).await
+    }
+
+    /// `DELETE /groups/{group}`.
+    ///
+    /// # Errors
+    /// 403 unless an admin asks; 409 when another group names it.
+    pub async fn delete_group(&self, group: &str) -> Result<(), ClientError> {
+        self.send(&Ask::new(Method::DELETE, self.server.route(&["groups", group], &[]))).await.map(drop)
     }
 
     /// `GET /verbs`.

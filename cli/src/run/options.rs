@@ -171,6 +171,7 @@ pub(super) fn flag_of(pointer: &str, flags: &[Flag]) -> Option<String> {
                 "os" => "--os",
                 "container_engine" => "--container-engine",
                 "status" => "--status",
+                "expr" => "--target",
                 _ => return None,
             }
             .to_owned(),
