@@ -4,6 +4,7 @@ mod main_job;
 mod clocks;
 mod offline;
 mod again;
+mod groups;
 mod crash;
 mod reload;
 mod hostile_plugins;
