@@ -82,7 +82,7 @@ pub enum Word {
         /// This one.
         signal: i32,
     },
-    /// Everything below is now sent TERM. What is told of an end before this word was not caused by it.
+    /// Everything below is sent TERM. What is told of an end before this word was not caused by it.
     Asking,
 }
 
@@ -131,10 +131,19 @@ pub fn guard(inherited: Inherited) -> io::Result<()> {
     let pid = leader.as_raw().unsigned_abs();
     tell(&mut report, Word::Started { pid, start_ticks: start_ticks(pid).unwrap_or(0) });
     let_go_of_streams()?;
+    let mut leader = Leader { pid: leader, in_doubt: false };
     if getppid() != Pid::from_raw(inherited.parent) {
-        return force(leader, &mut report);
+        return force(&mut leader, &mut report);
     }
-    watch(leader, &signals, &mut report)
+    watch(&mut leader, &signals, &mut report)
+}
+
+/// The process that was started.
+struct Leader {
+    pid: Pid,
+    /// It was sent TERM, which ends it whatever it does, unless it was on its way out already. How it ended
+    /// says which, so [`Word::Asking`] waits for that.
+    in_doubt: bool,
 }
 
 /// Opens an inherited descriptor anew, closed on exec, and gives up the inherited one.
@@ -159,14 +168,11 @@ fn let_go_of_streams() -> io::Result<()> {
     Ok(dup2_stderr(&nothing)?)
 }
 
-fn watch(leader: Pid, signals: &SigSet, report: &mut File) -> io::Result<()> {
+fn watch(leader: &mut Leader, signals: &SigSet, report: &mut File) -> io::Result<()> {
     while reap(leader, report) {
         match signals.wait()? {
             // What ended by itself before it was asked to is told first.
-            ASK if reap(leader, report) => {
-                tell(report, Word::Asking);
-                signal_tree(Signal::SIGTERM, 1);
-            }
+            ASK if reap(leader, report) => ask(leader, report),
             FORCE => return force(leader, report),
             _ => {}
         }
@@ -174,8 +180,31 @@ fn watch(leader: Pid, signals: &SigSet, report: &mut File) -> io::Result<()> {
     Ok(())
 }
 
+/// Sends TERM to everything, the leader before those below it.
+fn ask(leader: &mut Leader, report: &mut File) {
+    let before = dies_of_term(leader.pid);
+    signal_tree(Signal::SIGTERM, 1);
+    // Looked at on both sides, for it may have begun to catch TERM in between.
+    leader.in_doubt = before && dies_of_term(leader.pid);
+    if !leader.in_doubt {
+        tell(report, Word::Asking);
+    }
+}
+
+/// Whether TERM is the end of this process: it neither catches, ignores nor blocks it. Of one that has
+/// ended and was not reaped: whether it was.
+fn dies_of_term(pid: Pid) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let lacks_term = |field: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(field));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        mask.is_some_and(|mask| mask & (1 << (Signal::SIGTERM as i32 - 1)) == 0)
+    };
+    ["SigBlk:", "SigIgn:", "SigCgt:"].into_iter().all(lacks_term)
+}
+
 /// Kills and reaps until nothing is left.
-fn force(leader: Pid, report: &mut File) -> io::Result<()> {
+fn force(leader: &mut Leader, report: &mut File) -> io::Result<()> {
     loop {
         signal_tree(Signal::SIGKILL, PASSES);
         // Blocks for one end at most; what was forked meanwhile is killed in the next round.
@@ -191,7 +220,7 @@ fn force(leader: Pid, report: &mut File) -> io::Result<()> {
 }
 
 /// Reaps what has ended; `false` when nothing is left.
-fn reap(leader: Pid, report: &mut File) -> bool {
+fn reap(leader: &mut Leader, report: &mut File) -> bool {
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => return true,
@@ -201,10 +230,14 @@ fn reap(leader: Pid, report: &mut File) -> bool {
     }
 }
 
-fn told(status: WaitStatus, leader: Pid, report: &mut File) {
+fn told(status: WaitStatus, leader: &mut Leader, report: &mut File) {
     match status {
-        WaitStatus::Exited(pid, code) if pid == leader => tell(report, Word::Exited { code }),
-        WaitStatus::Signaled(pid, signal, _) if pid == leader => {
+        // Had TERM come first, a process that does not catch it would have ended of it.
+        WaitStatus::Exited(pid, code) if pid == leader.pid => tell(report, Word::Exited { code }),
+        WaitStatus::Signaled(pid, signal, _) if pid == leader.pid => {
+            if leader.in_doubt && matches!(signal, Signal::SIGTERM | Signal::SIGKILL) {
+                tell(report, Word::Asking);
+            }
             tell(report, Word::Killed { signal: signal as i32 });
         }
         _ => {}

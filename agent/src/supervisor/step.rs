@@ -103,7 +103,7 @@ pub async fn follow(
     tokio::pin!(feeding);
     let mut alarm = Alarm::default();
     let (mut fed, mut exit, mut ending) = (false, None, Ending::No);
-    // Whether the guard has sent TERM to anybody.
+    // Whether what the guard says of an end from now on may come from what it was asked for.
     let mut asking = false;
     let mut gone_since: Option<Instant> = None;
     loop {
@@ -151,25 +151,18 @@ pub async fn follow(
             () = at(next) => match (gone_since, ending) {
                 (Some(_), _) => {
                     tracing::warn!(guard = guard.as_raw(), "output pipes stay open though nothing of the attempt is left; given up");
-                    return (exit, over(ending, exit));
+                    return (exit, over(ending, exit, asking));
                 }
                 (None, Ending::Asked { over, .. }) => {
                     reaper.signal(guard, FORCE);
                     ending = Ending::Forced { over, since: Instant::now() };
                 }
-                (None, Ending::Forced { over, .. }) => {
+                (None, Ending::Forced { .. }) => {
                     tracing::error!(guard = guard.as_raw(), "something of an attempt did not die of KILL");
-                    return (exit, if exit.is_some() { over } else { StepOver::Unkillable });
+                    return (exit, if exit.is_some() { over(ending, exit, asking) } else { StepOver::Unkillable });
                 }
                 (None, Ending::No) => {}
             }
-        }
-        // It had ended before its guard was asked for anything: its own end stands.
-        if exit.is_some()
-            && !asking
-            && let Ending::Asked { kill_at, .. } = ending
-        {
-            ending = Ending::Asked { over: StepOver::Exited, kill_at };
         }
         if gone_since.is_some() {
             if exit.is_none() {
@@ -183,7 +176,7 @@ pub async fn follow(
                 }
             }
             if pipes.iter().all(Option::is_none) {
-                return (exit, over(ending, exit));
+                return (exit, over(ending, exit, asking));
             }
         } else if exit.is_some() && matches!(ending, Ending::No) {
             // Leftovers, if there are any; a guard without children takes no notice.
@@ -194,7 +187,8 @@ pub async fn follow(
     }
 }
 
-/// How the process ended, if its guard has said so already; `asking`: whether it was asked to end before.
+/// How the process ended, if its guard has said so already; `asking`: whether that may come from what it was
+/// asked for.
 fn said(words: &mut Words, asking: &mut bool) -> Option<Exit> {
     while let Some(word) = words.said() {
         match word {
@@ -213,10 +207,13 @@ fn ended(word: Word) -> Option<Exit> {
     }
 }
 
-fn over(ending: Ending, exit: Option<Exit>) -> StepOver {
+/// Why it is over; `asking`: whether how it ended may come from what its guard was asked for.
+fn over(ending: Ending, exit: Option<Exit>, asking: bool) -> StepOver {
     match ending {
         Ending::No if exit.is_none() => StepOver::Unguarded,
         Ending::No => StepOver::Exited,
+        // Its own end stands.
+        Ending::Asked { .. } | Ending::Forced { .. } if exit.is_some() && !asking => StepOver::Exited,
         Ending::Asked { over, .. } | Ending::Forced { over, .. } => over,
     }
 }

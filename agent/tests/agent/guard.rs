@@ -150,3 +150,46 @@ async fn a_guard_that_is_killed_leaves_nothing_behind_and_its_attempt_is_interru
     assert_eq!(brood.alive(), NOBODY);
     assert!(theirs.iter().all(|pid| neighbour.alive().contains(pid)), "another attempt's are its own business");
 }
+
+/// Cancels of one process, each a little later in its life.
+const PHOTO_FINISHES: u32 = 150;
+
+#[tokio::test]
+async fn a_process_that_does_not_catch_term_is_cancelled_only_if_a_signal_ended_it() {
+    let bed = Bed::new();
+    let (mut link, _, _) = bed.link().await;
+    let (mut killed, mut finished) = (0, 0);
+    for number in 0..PHOTO_FINISHES {
+        let key = attempt(u128::from(number) + 1, 1);
+        // The last of them are never quick enough.
+        let rounds = if number % 10 == 9 { 100_000_000 } else { number * 20 };
+        start(&mut link, shell(key, &format!("i=0; while [ $i -lt {rounds} ]; do i=$((i+1)); done; exit 7")));
+        while !matches!(next(&mut link).await, Event::Started { .. }) {}
+        let outcome = cancelled(&mut link, key, 5_000).await;
+        let step = &outcome.steps[0];
+        match outcome.end {
+            End::Exited => {
+                assert_eq!((step.exit_code, step.signal), (Some(7), None));
+                finished += 1;
+            }
+            End::Cancelled { started: true } => {
+                assert_eq!((step.exit_code, step.signal), (None, Some(Signal::SIGTERM as i32)));
+                killed += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(killed > 0, "{finished} finished first");
+}
+
+#[tokio::test]
+async fn a_process_that_catches_term_and_exits_was_cancelled_whatever_it_exits_with() {
+    let bed = Bed::new();
+    let (mut link, _, _) = bed.link().await;
+    let ready = bed.dir.path().join("ready");
+    let script = format!("trap 'exit 0' TERM; echo > {}; while :; do sleep 0.05; done", ready.display());
+    start(&mut link, shell(attempt(1, 1), &script));
+    wait_for("its trap", || async { ready.exists().then_some(()) }).await;
+    let outcome = cancelled(&mut link, attempt(1, 1), 5_000).await;
+    assert_eq!((&outcome.end, outcome.steps[0].exit_code), (&End::Cancelled { started: true }, Some(0)));
+}
