@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::behaviour::Behaviour;
 use crate::frames::Answers;
+use crate::runs::broadcast::Shape;
 use crate::store::Kind;
 
 /// Measures ViWorkS from its doors: real sockets, the real handshake, a process of its own.
@@ -31,6 +32,8 @@ pub enum Scenario {
     Commands(Commands),
     /// One command to all agents, until every result is kept.
     Broadcast(Broadcast),
+    /// One command to fleets of growing sizes: what a target costs, and whether that grows; starts the host itself.
+    Sizes(Sizes),
     /// Memory and CPU of connected agents while nothing happens.
     Idle(Idle),
     /// GET one agent and one command by id, closed loop.
@@ -142,6 +145,39 @@ pub struct Broadcast {
     /// Commands, one after another; the first is warm-up.
     #[arg(long, default_value_t = 6)]
     pub repeat: usize,
+    /// How they are let go.
+    #[arg(long, value_enum, default_value = "plain")]
+    pub shape: Shape,
+}
+
+/// `sizes`
+#[derive(Clone, Debug, Args)]
+pub struct Sizes {
+    /// The host's binary.
+    #[arg(long, value_name = "BIN")]
+    pub host: PathBuf,
+    /// A folder of plugins that serve `exec.run`.
+    #[arg(long, value_name = "DIR")]
+    pub plugins: PathBuf,
+    /// Which store; PostgreSQL is started for it.
+    #[arg(long, value_enum, default_value_t)]
+    pub store: Kind,
+    /// Simulated agents, ascending; each size has a host and a fleet of its own.
+    #[arg(long, value_delimiter = ',', default_value = "100,1000,10000")]
+    pub agents: Vec<usize>,
+    /// Commands of each shape on each size; the first is warm-up when there are more.
+    #[arg(long, default_value_t = 4)]
+    pub repeat: usize,
+    /// Fail when a target of the largest fleet costs more than so many times what one of the dearest smaller
+    /// fleet does.
+    #[arg(long, value_name = "RATIO")]
+    pub at_most: Option<f64>,
+    /// Where databases are made; on the file system that is meant.
+    #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir())]
+    pub work: PathBuf,
+    /// Each agent checks the signature of its first command and of every Nth after it; 0 = of none.
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    pub verify_every: u32,
 }
 
 /// `idle`

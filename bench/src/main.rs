@@ -78,6 +78,7 @@ async fn run(cli: Cli) -> Result<bool> {
         Scenario::HubServer => return baseline::hub_server::serve().await.map(|()| true),
         Scenario::RouteServer => return baseline::route::serve().await.map(|()| true),
         Scenario::All(all) => return suite::run(&all, cli.json.as_deref()).await,
+        Scenario::Sizes(sizes) => return suite::sizes::run(&sizes, cli.json.as_deref()).await,
         Scenario::Commands(_) | Scenario::Broadcast(_) | Scenario::Idle(_) | Scenario::Reads(_) => {}
         Scenario::Hub(_) | Scenario::Life(_) | Scenario::Route(_) => {}
     }
@@ -94,6 +95,7 @@ async fn run(cli: Cli) -> Result<bool> {
         | Scenario::Life(_)
         | Scenario::Route(_)
         | Scenario::All(_)
+        | Scenario::Sizes(_)
         | Scenario::HubServer
         | Scenario::RouteServer => std::env::temp_dir(),
     };
@@ -151,7 +153,7 @@ async fn measure(scenario: Scenario) -> Result<Vec<Measured>> {
         }
         Scenario::Broadcast(asked) => {
             let (operator, fleet) = assemble(&asked.product).await?;
-            let found = runs::broadcast::run(&operator, &fleet, asked.repeat, asked.product.host_pid).await?;
+            let found = runs::broadcast::run(&operator, &fleet, asked.shape, asked.repeat, asked.product.host_pid).await?;
             fleet.close().await?;
             Ok(vec![found])
         }
@@ -186,7 +188,11 @@ async fn measure(scenario: Scenario) -> Result<Vec<Measured>> {
             Ok(found)
         }
         Scenario::Route(asked) => Ok(vec![baseline::route::run(asked.connections, WARMUP, asked.duration).await?]),
-        Scenario::Life(_) | Scenario::All(_) | Scenario::HubServer | Scenario::RouteServer => {
+        Scenario::Life(_)
+        | Scenario::All(_)
+        | Scenario::Sizes(_)
+        | Scenario::HubServer
+        | Scenario::RouteServer => {
             unreachable!("these are run before the conditions are looked at")
         }
     }

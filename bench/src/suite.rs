@@ -5,6 +5,7 @@ pub mod bare;
 pub mod figures;
 pub mod host;
 pub mod product;
+pub mod sizes;
 
 use std::path::Path;
 use std::time::Duration;

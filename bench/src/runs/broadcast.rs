@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use clap::ValueEnum;
 use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
@@ -18,7 +19,41 @@ use crate::schedule::now_ns;
 use crate::usage::Meter;
 
 /// Longest wait for the last result of one command.
-const ALL_WITHIN: Duration = Duration::from_secs(120);
+const ALL_WITHIN: Duration = Duration::from_secs(300);
+
+/// How a command to many agents is let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shape {
+    /// All of them at once.
+    Plain,
+    /// In four waves, a tenth of them at once.
+    Rollout,
+}
+
+impl Shape {
+    /// Both.
+    pub const ALL: [Shape; 2] = [Shape::Plain, Shape::Rollout];
+
+    /// Its name in findings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Shape::Plain => "plain",
+            Shape::Rollout => "rollout",
+        }
+    }
+
+    /// The command's body.
+    fn body(self) -> String {
+        let mut body = json!({ "verb": "exec.run", "args": { "program": "true" }, "target": { "all": true } });
+        match self {
+            Shape::Plain => {}
+            Shape::Rollout => {
+                body["rollout"] = json!({ "max_concurrency": "10%", "waves": [1, "5%", "25%", "100%"] });
+            }
+        }
+        body.to_string()
+    }
+}
 
 #[derive(Deserialize)]
 struct Accepted {
@@ -31,14 +66,20 @@ struct Accepted {
 ///
 /// # Errors
 /// When a command is refused, or was not accepted for exactly the fleet.
-pub async fn run(operator: &Arc<Operator>, fleet: &Fleet, repeat: usize, host_pid: Option<u32>) -> Result<Measured> {
+pub async fn run(
+    operator: &Arc<Operator>,
+    fleet: &Fleet,
+    shape: Shape,
+    repeat: usize,
+    host_pid: Option<u32>,
+) -> Result<Measured> {
     let agents = fleet.ids.len();
     let counter = Arc::new(Counter::new(agents));
     fleet.tell(counter.clone());
     let mut client = operator.client();
-    let body = json!({ "verb": "exec.run", "args": { "program": "true" }, "target": { "all": true } }).to_string();
+    let body = shape.body();
     let (whole, replies) = (Recorder::default(), Recorder::default());
-    let mut found = Measured::new("broadcast", json!({ "agents": agents, "repeat": repeat }));
+    let mut found = Measured::new("broadcast", json!({ "agents": agents, "repeat": repeat, "shape": shape.as_str() }));
     let mut commands = Vec::new();
     let mut accepted_ms = Vec::new();
     let mut meter = Meter::start(host_pid);
@@ -78,6 +119,7 @@ pub async fn run(operator: &Arc<Operator>, fleet: &Fleet, repeat: usize, host_pi
     found.operations = found.latency.count * agents as u64;
     found.rate = found.operations as f64 / found.cost.seconds;
     found.note("to_all_p50_ms", round(found.latency.p50_us / 1e3));
+    found.note("us_per_target_p50", round(found.latency.p50_us / agents as f64));
     found.note("result_p50_ms", round(replies.quantiles().p50_us / 1e3));
     accepted_ms.sort_by(f64::total_cmp);
     if let Some(middle) = accepted_ms.get(accepted_ms.len() / 2) {

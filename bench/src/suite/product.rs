@@ -10,9 +10,10 @@ use crate::http::Origin;
 use crate::identity::Identities;
 use crate::operator::Operator;
 use crate::report::{Measured, round};
-use crate::runs::commands::{DRAIN, Load, Pace};
+use crate::runs::broadcast::{self, Shape};
+use crate::runs::commands::{self, DRAIN, Load, Pace};
+use crate::runs::idle;
 use crate::runs::ledger_check::Check;
-use crate::runs::{broadcast, commands, idle};
 use crate::store::Store;
 use crate::suite::Size;
 use crate::suite::host::Host;
@@ -74,7 +75,7 @@ impl Product {
         let (mut saturated, _) =
             commands::run(&operator, &fleet, &load(Pace::Closed, size.in_flight, size.load)).await?;
         saturated.note("store_bytes", store.bytes(&database)?);
-        let broadcast = broadcast::run(&operator, &fleet, size.broadcasts, Some(host.pid)).await?;
+        let broadcast = broadcast::run(&operator, &fleet, Shape::Plain, size.broadcasts, Some(host.pid)).await?;
         let pace = Pace::Open { rate: LIGHT, poisson: false };
         let (mut light, _) = commands::run(&operator, &fleet, &load(pace, 64, size.load)).await?;
         light.scenario = "commands-light".to_owned();
