@@ -13,9 +13,8 @@
 
 use std::time::Duration;
 
-use plan::outcome::RejectCause;
-
 use crate::attempt::{Reason, State};
+use crate::command::Counts;
 use crate::deadline::Unreasonable;
 use crate::time::Timestamp;
 
@@ -145,28 +144,25 @@ pub struct Tally {
     pub errors: u32,
     /// Expired.
     pub unreached: u32,
-    /// When the last of those that ended did.
+    /// When the last of those that ended did, where [`Rollout::asks_for_last_end`].
     pub last_end: Option<Timestamp>,
 }
 
 impl Tally {
-    /// What a command's rollup comes to. An invocation between two attempts keeps its slot.
-    pub fn of(shares: &[Share]) -> Tally {
-        let mut tally = Tally::default();
-        for Share { site: _, state, reason, count, changed_at } in shares {
-            tally.targets += count;
+    /// What a command's counts come to; `held` of those in that state are held by its rollout, `busy` of those
+    /// rejected were because their agents had no room. An invocation between two attempts keeps its slot.
+    pub fn of(counts: &Counts, held: u32, busy: u32) -> Tally {
+        let mut tally = Tally { targets: counts.total(), held, ..Tally::default() };
+        for (state, count) in counts.iter() {
             match state {
-                State::Held if *reason == Some(Reason::Rollout) => tally.held += count,
                 State::Held | State::Queued | State::Sent | State::Accepted | State::Running => {}
                 State::Succeeded | State::Cancelled | State::Skipped => {}
                 State::Failed | State::TimedOut | State::Interrupted | State::Lost => tally.errors += count,
-                State::Rejected if *reason == Some(Reason::Agent(RejectCause::Busy)) => {}
-                State::Rejected => tally.errors += count,
+                State::Rejected => tally.errors += count.saturating_sub(busy),
                 State::Expired => tally.unreached += count,
             }
             if state.is_terminal() {
                 tally.ended += count;
-                tally.last_end = tally.last_end.max(Some(*changed_at));
             }
         }
         tally
@@ -278,6 +274,14 @@ impl Rollout {
         }
     }
 
+    /// Whether it turns on when the last one ended: a wave is to open, not before its pause is over.
+    pub fn asks_for_last_end(&self, tally: &Tally) -> bool {
+        let Tally { targets, held, ended, .. } = *tally;
+        let Ramp::Waves { pause, .. } = &self.ramp else { return false };
+        let (_, opens_at) = self.wave(targets, targets - held, ended, Some(Timestamp::default()));
+        held > 0 && !pause.is_zero() && opens_at.is_some()
+    }
+
     /// How many in all may have been released by now, and when that begins to hold, if later.
     fn wave(&self, targets: u32, released: u32, ended: u32, last_end: Option<Timestamp>) -> (u32, Option<Timestamp>) {
         match &self.ramp {
@@ -332,22 +336,32 @@ mod tests {
     }
 
     #[test]
-    fn a_rollup_is_tallied_by_what_each_state_means() {
-        let share =
-            |state, reason, count, at| Share { site: "eu".to_owned(), state, reason, count, changed_at: Timestamp(at) };
-        let busy = Some(Reason::Agent(RejectCause::Busy));
-        let found = Tally::of(&[
-            share(State::Held, Some(Reason::Rollout), 5, 1),
-            share(State::Held, Some(Reason::Retry), 1, 9),
-            share(State::Running, None, 2, 9),
-            share(State::Succeeded, None, 3, 4),
-            share(State::Failed, None, 1, 6),
-            share(State::Rejected, busy, 1, 2),
-            share(State::Rejected, Some(Reason::Agent(RejectCause::Policy)), 1, 2),
-            share(State::Expired, Some(Reason::Deadline), 1, 3),
-        ]);
-        let last_end = Some(Timestamp(6));
-        assert_eq!(found, Tally { targets: 15, held: 5, ended: 7, errors: 2, unreached: 1, last_end });
+    fn counts_are_tallied_by_what_each_state_means() {
+        let mut counts = Counts::default();
+        for (state, count) in [
+            (State::Held, 6),
+            (State::Running, 2),
+            (State::Succeeded, 3),
+            (State::Failed, 1),
+            (State::Rejected, 2),
+            (State::Expired, 1),
+        ] {
+            counts.add(state, count);
+        }
+        let found = Tally::of(&counts, 5, 1);
+        assert_eq!(found, Tally { targets: 15, held: 5, ended: 7, errors: 2, unreached: 1, last_end: None });
+    }
+
+    #[test]
+    fn the_last_end_is_asked_for_only_where_a_wave_waits_for_its_pause() {
+        let paused = waves(&["1", "50%"], 60);
+        for (held, ended, asks) in
+            [(10, 0, false), (9, 0, false), (9, 1, true), (5, 1, false), (5, 5, true), (0, 5, false)]
+        {
+            let tally = Tally { last_end: None, ..tally(10, held, ended, 0) };
+            assert_eq!(paused.asks_for_last_end(&tally), asks, "{held} held, {ended} ended");
+            assert!(!waves(&["1", "50%"], 0).asks_for_last_end(&tally), "no pause");
+        }
     }
 
     #[test]

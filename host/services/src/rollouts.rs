@@ -9,6 +9,7 @@ use std::time::Duration;
 use domain::event::{Event, What};
 use domain::rollout::Decision;
 use domain::time::Timestamp;
+use futures_util::FutureExt as _;
 use plan::id::CommandId;
 use ports::clock::Clock;
 use ports::delivery::{Delivery, Rolled};
@@ -79,11 +80,20 @@ impl Rollouts {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
                 () = self.begun.wake.notified() => heard.extend(self.begun.take()),
-                event = live.next() => match event {
-                    Heard::Event(event) => heard.extend(ended(&event).filter(|command| watched.contains_key(command))),
-                    Heard::Lagged => heard.extend(watched.keys()),
-                    Heard::Closed => return,
-                },
+                event = live.next() => {
+                    // Ends that were committed together, or while the last look was, share a look.
+                    let mut next = Some(event);
+                    while let Some(event) = next {
+                        match event {
+                            Heard::Event(event) => {
+                                heard.extend(ended(&event).filter(|command| watched.contains_key(command)));
+                            }
+                            Heard::Lagged => heard.extend(watched.keys()),
+                            Heard::Closed => return,
+                        }
+                        next = live.next().now_or_never();
+                    }
+                }
             }
             let now = self.clock.now();
             if searched.is_none_or(|at| now.since(at) >= AT_LEAST_EVERY) {

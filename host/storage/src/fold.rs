@@ -66,6 +66,11 @@ impl Standing {
         self.before.0
     }
 
+    /// The same with its reason.
+    pub fn before(&self) -> (State, Option<Reason>) {
+        self.before
+    }
+
     /// Whether the row has to be written. An attempt that left its state and came back is as it was.
     pub fn changed(&self) -> bool {
         (self.state, self.reason) != self.before

@@ -11,6 +11,11 @@ use domain::command::Counts;
 use plan::effect::Effect;
 use serde::{Deserialize, Serialize};
 
+use crate::rollup::Tallied;
+
+const BY_ROLLOUT: &str = "held:rollout";
+const BUSY: &str = "rejected:busy";
+
 /// Anything of strings and numbers as compact JSON.
 pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> String {
     serde_json::to_string(value).expect("strings, numbers, lists and maps of them are always JSON")
@@ -35,14 +40,33 @@ pub(crate) fn counts_text(counts: &Counts) -> String {
     text
 }
 
-/// Reads what [`counts_text`] wrote.
-pub(crate) fn parse_counts(text: &str) -> Result<Counts, String> {
-    let by_name: BTreeMap<&str, u32> = parse(text)?;
-    let mut counts = Counts::default();
-    for (name, n) in by_name {
-        counts.add(State::parse(name).ok_or_else(|| format!("`{name}` is not a state"))?, n);
+/// The same with `held:rollout` and `rejected:busy`, which the two states include.
+pub(crate) fn tallied_text(tallied: &Tallied) -> String {
+    let mut text = counts_text(&tallied.counts);
+    for (name, n) in [(BY_ROLLOUT, tallied.by_rollout), (BUSY, tallied.busy)].into_iter().filter(|(_, n)| *n > 0) {
+        text.truncate(text.len() - 1);
+        text.push_str(&format!(",\"{name}\":{n}}}"));
     }
-    Ok(counts)
+    text
+}
+
+/// Reads what [`counts_text`] wrote, or the counts of [`tallied_text`].
+pub(crate) fn parse_counts(text: &str) -> Result<Counts, String> {
+    Ok(parse_tallied(text)?.counts)
+}
+
+/// Reads what [`tallied_text`] wrote.
+pub(crate) fn parse_tallied(text: &str) -> Result<Tallied, String> {
+    let by_name: BTreeMap<&str, u32> = parse(text)?;
+    let mut tallied = Tallied::default();
+    for (name, n) in by_name {
+        match name {
+            BY_ROLLOUT => tallied.by_rollout = n,
+            BUSY => tallied.busy = n,
+            name => tallied.counts.add(State::parse(name).ok_or_else(|| format!("`{name}` is not a state"))?, n),
+        }
+    }
+    Ok(tallied)
 }
 
 /// Who asked, in the form of the `actor` column.

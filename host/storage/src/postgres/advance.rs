@@ -70,9 +70,13 @@ impl Slot {
         AttemptKey { command: self.command, number: self.attempt }
     }
 
-    /// Where the invocation stands: between two attempts it is held.
-    fn state(&self) -> State {
-        if self.next.is_some() { State::Held } else { self.standing.state }
+    /// Where the invocation stands, and why: between two attempts it is held.
+    fn stands(&self) -> (State, Option<Reason>) {
+        if self.next.is_some() {
+            (State::Held, Some(Reason::Retry))
+        } else {
+            (self.standing.state, self.standing.reason)
+        }
     }
 }
 
@@ -129,8 +133,8 @@ pub(super) async fn apply<'a>(
         let Slot { of, standing, .. } = slot;
         let parent = &mut parents[*of];
         parent.moved = true;
-        parent.ended |= slot.state().is_terminal();
-        parent.rollup.shift(standing.was(), slot.state(), standing.changed_at);
+        parent.ended |= slot.stands().0.is_terminal();
+        parent.rollup.shift(standing.before(), slot.stands(), standing.changed_at);
         if let Some(at) = standing.started_at {
             parent.rollup.started(at);
         }
@@ -168,10 +172,10 @@ async fn standing(tx: &mut PgConnection, wanted: &[(CommandId, AgentId)]) -> Res
         let attempt = cells.attempt()?;
         let (state, reason) = (rows::state(&mut cells)?, rows::reason(&mut cells)?);
         let standing = Standing::new(state, reason, cells.time_if_any()?);
-        let (status, counts) = (rows::status(&mut cells)?, rows::counts(&mut cells)?);
+        let (status, tallied) = (rows::status(&mut cells)?, cells.read(text::parse_tallied)?);
         // They come sorted, so the invocations of one command come in a row.
         if parents.last().is_none_or(|parent| parent.id != command) {
-            let (rollup, terms) = (Rollup::new(counts, status), cells.read_some(terms::parse)?.map(Arc::new));
+            let (rollup, terms) = (Rollup::new(tallied, status), cells.read_some(terms::parse)?.map(Arc::new));
             parents.push(Parent { id: command, rollup, terms, moved: false, ended: false });
         } else {
             cells.skip(1);
@@ -257,7 +261,7 @@ async fn write_parents(tx: &mut PgConnection, parents: &[Parent]) -> Result<(), 
     sqlx::query(ROLL_UP)
         .bind(parents.iter().map(|parent| parent.id.0).collect::<Vec<_>>())
         .bind(parents.iter().map(|parent| parent.rollup.status().as_str()).collect::<Vec<_>>())
-        .bind(parents.iter().map(|parent| text::counts_text(&parent.rollup.counts())).collect::<Vec<_>>())
+        .bind(parents.iter().map(|parent| text::tallied_text(parent.rollup.tallied())).collect::<Vec<_>>())
         .bind(parents.iter().map(|parent| parent.rollup.started_at.map(micros)).collect::<Vec<_>>())
         .bind(parents.iter().map(|parent| parent.rollup.completed_at().map(micros)).collect::<Vec<_>>())
         .execute(tx)

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use domain::attempt::{Reason, State};
 use domain::audit::Entry;
-use domain::command::{Attempt, Command, CommandView, Counts, Invocation, NewInvocation, Status};
+use domain::command::{Attempt, Command, CommandView, Invocation, NewInvocation, Status};
 use domain::event::What;
 use domain::rollout::Share;
 use domain::time::Timestamp;
@@ -22,6 +22,7 @@ use super::failure::Failure;
 use super::micros::micros;
 use super::{PostgresStore, list, replies};
 use crate::job::{Job, Reply};
+use crate::rollup::Tallied;
 use crate::staged::Staged;
 use crate::{terms, text};
 
@@ -91,16 +92,12 @@ pub(super) async fn insert_apart(
 pub(super) fn stage(accepts: &[(NewCommand, Reply<()>)], results: &[Result<(), StoreError>], staged: &mut Staged) {
     for ((new, _), result) in accepts.iter().zip(results) {
         if result.is_ok() {
-            let counts = counts_of(new);
+            let counts = Tallied::new(&new.invocations).counts;
             let status = What::Status { command: new.command.id, status: Status::of(&counts), counts };
             staged.event(new.command.created_at, status);
             staged.audit(new.audit.clone());
         }
     }
-}
-
-fn counts_of(new: &NewCommand) -> Counts {
-    new.invocations.iter().map(NewInvocation::state).collect()
 }
 
 fn explain(message: &str, command: &Command) -> String {
@@ -121,7 +118,7 @@ async fn insert_rows(tx: &mut PgConnection, new: &[&NewCommand]) -> Result<(), s
         return Ok(());
     }
     let of = |read: fn(&Command) -> &str| -> Vec<&str> { new.iter().map(|new| read(&new.command)).collect() };
-    let counts: Vec<Counts> = new.iter().map(|new| counts_of(new)).collect();
+    let tallied: Vec<Tallied> = new.iter().map(|new| Tallied::new(&new.invocations)).collect();
     let names = |new: &&NewCommand| {
         let names: Vec<&str> = new.invocations.iter().map(|invocation| invocation.agent_name.as_str()).collect();
         text::json(&names)
@@ -130,12 +127,12 @@ async fn insert_rows(tx: &mut PgConnection, new: &[&NewCommand]) -> Result<(), s
         .bind(new.iter().map(|new| new.command.id.0).collect::<Vec<_>>())
         .bind(of(|command| &command.correlation_id))
         .bind(of(|command| command.verb.as_str()))
-        .bind(counts.iter().map(|counts| Status::of(counts).as_str()).collect::<Vec<_>>())
+        .bind(tallied.iter().map(|tallied| Status::of(&tallied.counts).as_str()).collect::<Vec<_>>())
         .bind(of(|command| command.priority.as_str()))
         .bind(new.iter().map(|new| micros(new.command.created_at)).collect::<Vec<_>>())
         .bind(new.iter().map(|new| micros(new.command.start_by)).collect::<Vec<_>>())
         .bind(new.iter().map(|new| i64::try_from(new.command.run_timeout_ms).unwrap_or(i64::MAX)).collect::<Vec<_>>())
-        .bind(counts.iter().map(text::counts_text).collect::<Vec<_>>())
+        .bind(tallied.iter().map(text::tallied_text).collect::<Vec<_>>())
         .bind(of(|command| &command.plugin))
         .bind(of(|command| &command.plugin_version))
         .bind(of(|command| &command.plugin_digest))

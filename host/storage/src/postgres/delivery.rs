@@ -1,5 +1,7 @@
 //! What background work asks: retries that are due, rollouts, rollups, how much waits.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use domain::attempt::Event;
 use domain::rollout::{Decision, OnHalt, Rollout, Share, Tally};
@@ -19,7 +21,7 @@ use super::read::Statement;
 use super::rows::{self, Cells};
 use super::{PostgresStore, advance};
 use crate::staged::Staged;
-use crate::terms;
+use crate::{terms, text};
 
 const SHARES: &str = "select site, state, reason, count(*), max(changed_at) from invocations where command_id = $1 \
      group by site, state, reason order by site, state, reason";
@@ -120,9 +122,12 @@ async fn roll(
 ) -> Result<Rolled, Failure> {
     let mut rolled =
         Rolled { decision: Decision::Done, released: Vec::new(), unsent: Vec::new(), cancelled: Vec::new() };
-    let Some(rollout) = rollout_of(tx, command).await? else { return Ok(rolled) };
-    let found = sqlx::query(SHARES).bind(command.0).fetch_all(&mut *tx).await?;
-    rolled.decision = rollout.decide(&Tally::of(&shares(&found)?), now);
+    let Some((rollout, mut tally)) = rollout_of(tx, command).await? else { return Ok(rolled) };
+    if rollout.asks_for_last_end(&tally) {
+        let row = sqlx::query(AssertSqlSafe(last_end())).bind(command.0).fetch_one(&mut *tx).await?;
+        tally.last_end = Cells::new(&row, "invocations").time_if_any()?;
+    }
+    rolled.decision = rollout.decide(&tally, now);
     match rolled.decision {
         Decision::Release(count) => {
             let held = held(tx, command, count).await?;
@@ -154,24 +159,32 @@ async fn roll(
     Ok(rolled)
 }
 
-/// Locks the command's row, so that hosts that look at one rollout at once take turns.
-async fn rollout_of(tx: &mut PgConnection, command: CommandId) -> Result<Option<Rollout>, Failure> {
-    let query = sqlx::query("select id, terms::text from commands where id = $1 for no key update").bind(command.0);
-    let Some(row) = query.fetch_optional(tx).await? else { return Ok(None) };
+/// When the last one that ended did.
+fn last_end() -> String {
+    format!("select max(i.changed_at) from invocations i where i.command_id = $1 and not ({IS_OPEN})")
+}
+
+/// How it is let go and how it stands, from its own row alone: a look costs the same for any number of targets.
+/// Locks that row, so that hosts that look at one rollout at once take turns.
+async fn rollout_of(tx: &mut PgConnection, command: CommandId) -> Result<Option<(Rollout, Tally)>, Failure> {
+    let text = "select id, terms::text, counts::text from commands where id = $1 for no key update";
+    let Some(row) = sqlx::query(text).bind(command.0).fetch_optional(tx).await? else { return Ok(None) };
     let mut cells = Cells::new(&row, "commands");
     cells.id()?;
-    Ok(Some(cells.read(terms::parse)?.rollout))
+    Ok(Some((cells.read(terms::parse)?.rollout, cells.read(text::parse_tallied)?.tally())))
 }
 
 async fn held(tx: &mut PgConnection, command: CommandId, limit: u32) -> Result<Vec<Due>, Failure> {
+    let text = format!("select {} from commands c where c.id = $1", rows::COMMAND);
+    let row = sqlx::query(AssertSqlSafe(text)).bind(command.0).fetch_one(&mut *tx).await?;
+    let whole = Arc::new(rows::command(&mut Cells::new(&row, "commands"))?);
     let text = format!(
-        "select {}, {} from invocations i join commands c on c.id = i.command_id \
+        "select {} from invocations i join commands c on c.id = i.command_id \
          where i.command_id = $1 and i.state = 'held' and i.reason = 'rollout' order by i.agent_id limit $2",
-        rows::DUE,
-        rows::COMMAND
+        rows::DUE
     );
     let found = sqlx::query(AssertSqlSafe(text)).bind(command.0).bind(i64::from(limit)).fetch_all(tx).await?;
-    Ok(found.iter().map(rows::due).collect::<Result<_, _>>()?)
+    Ok(found.iter().map(|row| rows::due_of(row, &whole)).collect::<Result<_, _>>()?)
 }
 
 async fn open(tx: &mut PgConnection, command: CommandId, which: &str) -> Result<Vec<Open>, Failure> {

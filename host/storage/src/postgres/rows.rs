@@ -251,13 +251,26 @@ pub(super) fn invocation(row: &PgRow) -> Result<Invocation, StoreError> {
 pub(super) const DUE: &str = "i.command_id, i.agent_id, i.attempt, i.start_by, c.error_message is not null, i.signed, \
      i.signature";
 
+/// [`DUE`] and then [`COMMAND`].
 pub(super) fn due(row: &PgRow) -> Result<Due, StoreError> {
+    due_with(row, |cells| Ok(Arc::new(command(cells)?)))
+}
+
+/// [`DUE`] of a command that was read before: what many invocations share is read once.
+pub(super) fn due_of(row: &PgRow, whole: &Arc<Command>) -> Result<Due, StoreError> {
+    due_with(row, |_| Ok(Arc::clone(whole)))
+}
+
+fn due_with(
+    row: &PgRow,
+    command: impl FnOnce(&mut Cells<'_>) -> Result<Arc<Command>, StoreError>,
+) -> Result<Due, StoreError> {
     let mut cells = Cells::new(row, "invocations");
     let (_, agent) = cells.pair()?;
     let (attempt, start_by, halted) = (cells.attempt()?, cells.time()?, cells.take()?);
     let envelope = SignedEnvelope { signed: cells.take()?, signature: cells.take()? };
     cells.table = "commands";
-    Ok(Due { command: Arc::new(command(&mut cells)?), agent, attempt, start_by, halted, envelope })
+    Ok(Due { command: command(&mut cells)?, agent, attempt, start_by, halted, envelope })
 }
 
 /// Columns of [`open`], of `invocations i`.

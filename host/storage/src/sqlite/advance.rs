@@ -74,9 +74,13 @@ impl Slot {
         AttemptKey { command: self.command, number: self.attempt }
     }
 
-    /// Where the invocation stands: between two attempts it is held.
-    fn state(&self) -> State {
-        if self.next.is_some() { State::Held } else { self.standing.state }
+    /// Where the invocation stands, and why: between two attempts it is held.
+    fn stands(&self) -> (State, Option<Reason>) {
+        if self.next.is_some() {
+            (State::Held, Some(Reason::Retry))
+        } else {
+            (self.standing.state, self.standing.reason)
+        }
     }
 }
 
@@ -134,8 +138,8 @@ pub(super) async fn apply(
         let Slot { of, standing, .. } = slot;
         let parent = &mut parents[*of];
         parent.moved = true;
-        parent.ended |= slot.state().is_terminal();
-        parent.rollup.shift(standing.was(), slot.state(), standing.changed_at);
+        parent.ended |= slot.stands().0.is_terminal();
+        parent.rollup.shift(standing.before(), slot.stands(), standing.changed_at);
         if let Some(at) = standing.started_at {
             parent.rollup.started(at);
         }
@@ -240,7 +244,7 @@ impl Found<'_> {
 
     fn parent(&self, id: CommandId) -> Result<Parent, String> {
         let status = rows::word("status", Status::parse)(&self.status)?;
-        let rollup = Rollup::new(text::parse_counts(&self.counts)?, status);
+        let rollup = Rollup::new(text::parse_tallied(&self.counts)?, status);
         let terms = self.terms.as_deref().map(terms::parse).transpose()?.map(Arc::new);
         Ok(Parent { row: self.command_row, id, rollup, terms, moved: false, ended: false })
     }
@@ -303,7 +307,7 @@ async fn write_parents(tx: &mut SqliteConnection, parents: &[Parent]) -> Result<
             values
                 .put(*row)
                 .text(rollup.status().as_str())
-                .put(text::counts_text(&rollup.counts()))
+                .put(text::tallied_text(rollup.tallied()))
                 .put(rollup.started_at.map(|at| at.0))
                 .put(rollup.completed_at().map(|at| at.0));
         })

@@ -6,7 +6,7 @@ use std::ops::Range;
 use async_trait::async_trait;
 use domain::attempt::{Reason, State};
 use domain::audit::Entry;
-use domain::command::{Attempt, Command, CommandView, Counts, Invocation, NewInvocation, Status};
+use domain::command::{Attempt, Command, CommandView, Invocation, NewInvocation, Status};
 use domain::event::What;
 use domain::rollout::Share;
 use domain::time::Timestamp;
@@ -23,6 +23,7 @@ use super::bulk::Bulk;
 use super::failure::Failure;
 use super::{SqliteStore, list, replies, rows};
 use crate::job::{Job, Reply};
+use crate::rollup::Tallied;
 use crate::staged::Staged;
 use crate::{terms, text};
 
@@ -76,16 +77,12 @@ pub(super) async fn insert_apart(
 pub(super) fn stage(accepts: &[(NewCommand, Reply<()>)], results: &[Result<(), StoreError>], staged: &mut Staged) {
     for ((new, _), result) in accepts.iter().zip(results) {
         if result.is_ok() {
-            let counts = counts_of(new);
+            let counts = Tallied::new(&new.invocations).counts;
             let status = What::Status { command: new.command.id, status: Status::of(&counts), counts };
             staged.event(new.command.created_at, status);
             staged.audit(new.audit.clone());
         }
     }
-}
-
-fn counts_of(new: &NewCommand) -> Counts {
-    new.invocations.iter().map(NewInvocation::state).collect()
 }
 
 fn explain(message: &str, command: &Command) -> String {
@@ -122,19 +119,19 @@ async fn insert_rows(tx: &mut SqliteConnection, new: &[&NewCommand]) -> Result<(
                 traceparent,
             } = &*new.command;
             let names: Vec<&str> = new.invocations.iter().map(|invocation| invocation.agent_name.as_str()).collect();
-            let counts = counts_of(new);
+            let tallied = Tallied::new(&new.invocations);
             values
                 .put(id.0)
                 .text(correlation_id.as_str())
                 .text(verb.as_str())
-                .text(Status::of(&counts).as_str())
+                .text(Status::of(&tallied.counts).as_str())
                 .text(priority.as_str())
                 .put(created_at.0)
                 .put(i64::from(command_terms.retry.max_attempts) - 1)
                 .put(start_by.0)
                 .put(i64::try_from(*run_timeout_ms).unwrap_or(i64::MAX))
                 .put(parent.map(|parent| parent.0))
-                .put(text::counts_text(&counts))
+                .put(text::tallied_text(&tallied))
                 .text(plugin.as_str())
                 .text(plugin_version.as_str())
                 .text(plugin_digest.as_str())

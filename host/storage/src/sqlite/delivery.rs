@@ -1,5 +1,7 @@
 //! What background work asks: retries that are due, rollouts, rollups, how much waits.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use domain::attempt::Event;
 use domain::rollout::{Decision, OnHalt, Rollout, Share, Tally};
@@ -15,10 +17,12 @@ use super::output::Streams;
 use super::rows::{self, Cells};
 use super::{SqliteStore, advance};
 use crate::staged::Staged;
-use crate::terms;
+use crate::{terms, text};
 
 const SHARES: &str = "select site, state, reason, count(*), max(changed_at) from invocations where command_id = ? \
      group by site, state, reason order by site, state, reason";
+/// When the last one that ended did.
+const LAST_END: &str = "select max(changed_at) from invocations where command_id = ? and not is_open";
 /// Commands with agents that their rollout has not let go yet.
 pub(super) const ROLLING: &str = "select distinct command_id from invocations indexed by invocations_held \
      where state = 'held' and reason = 'rollout' and command_id > ? order by command_id limit ?";
@@ -136,9 +140,12 @@ async fn roll(
 ) -> Result<Rolled, Failure> {
     let mut rolled =
         Rolled { decision: Decision::Done, released: Vec::new(), unsent: Vec::new(), cancelled: Vec::new() };
-    let Some(rollout) = rollout_of(tx, command).await? else { return Ok(rolled) };
-    let found = sqlx::query(SHARES).bind(command.0).fetch_all(&mut *tx).await?;
-    rolled.decision = rollout.decide(&Tally::of(&shares(&found)?), now);
+    let Some((rollout, mut tally)) = rollout_of(tx, command).await? else { return Ok(rolled) };
+    if rollout.asks_for_last_end(&tally) {
+        let row = sqlx::query(LAST_END).bind(command.0).fetch_one(&mut *tx).await?;
+        tally.last_end = Cells::new(&row, "invocations").time_if_any()?;
+    }
+    rolled.decision = rollout.decide(&tally, now);
     match rolled.decision {
         Decision::Release(count) => {
             let held = held(tx, command, count).await?;
@@ -172,23 +179,26 @@ async fn roll(
     Ok(rolled)
 }
 
-async fn rollout_of(tx: &mut SqliteConnection, command: CommandId) -> Result<Option<Rollout>, Failure> {
-    let found = sqlx::query("select id, terms from commands where id = ?").bind(command.0).fetch_optional(tx).await?;
-    let Some(row) = found else { return Ok(None) };
+/// How it is let go and how it stands, from its own row alone: a look costs the same for any number of targets.
+async fn rollout_of(tx: &mut SqliteConnection, command: CommandId) -> Result<Option<(Rollout, Tally)>, Failure> {
+    let query = sqlx::query("select id, terms, counts from commands where id = ?").bind(command.0);
+    let Some(row) = query.fetch_optional(tx).await? else { return Ok(None) };
     let mut cells = Cells::new(&row, "commands");
     cells.id()?;
-    Ok(Some(cells.read(terms::parse)?.rollout))
+    Ok(Some((cells.read(terms::parse)?.rollout, cells.read(text::parse_tallied)?.tally())))
 }
 
 async fn held(tx: &mut SqliteConnection, command: CommandId, limit: u32) -> Result<Vec<Due>, Failure> {
+    let sql = format!("select {} from commands c where c.id = ?", rows::COMMAND);
+    let row = sqlx::query(AssertSqlSafe(sql)).bind(command.0).fetch_one(&mut *tx).await?;
+    let whole = Arc::new(rows::command(&mut Cells::new(&row, "commands"))?);
     let sql = format!(
-        "select {}, {} from invocations i indexed by invocations_held cross join commands c on c.id = i.command_id \
+        "select {} from invocations i indexed by invocations_held cross join commands c on c.id = i.command_id \
          where i.command_id = ? and i.state = 'held' and i.reason = 'rollout' order by i.agent_id limit ?",
-        rows::DUE,
-        rows::COMMAND
+        rows::DUE
     );
     let found = sqlx::query(AssertSqlSafe(sql)).bind(command.0).bind(limit).fetch_all(tx).await?;
-    Ok(found.iter().map(rows::due).collect::<Result<_, _>>()?)
+    Ok(found.iter().map(|row| rows::due_of(row, &whole)).collect::<Result<_, _>>()?)
 }
 
 async fn open(tx: &mut SqliteConnection, command: CommandId, which: &str) -> Result<Vec<Open>, Failure> {

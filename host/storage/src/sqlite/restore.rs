@@ -121,11 +121,14 @@ async fn roll_up(tx: &mut SqliteConnection, at: Timestamp, staged: &mut Staged) 
         let mut cells = Cells::new(row, "commands");
         let id = CommandId(cells.id()?);
         let was = rows::status(&mut cells)?;
-        let counts = restore::counts(&rows::counts(&mut cells)?);
+        let mut tallied = cells.read(text::parse_tallied)?;
+        // Held because of the restore: no rollout lets any of it go.
+        (tallied.counts, tallied.by_rollout) = (restore::counts(&tallied.counts), 0);
+        let counts = tallied.counts;
         let status = Status::of(&counts);
         sqlx::query("update commands set status = ?, counts = ? where id = ?")
             .bind(status.as_str())
-            .bind(text::counts_text(&counts))
+            .bind(text::tallied_text(&tallied))
             .bind(id.0)
             .execute(&mut *tx)
             .await?;
