@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use plan::id::AgentId;
+use plan::id::{AgentId, AttemptKey};
 use ports::commands::{Due, Open};
 use ports::link::{Link, Settle};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-/// Wishes waiting for one session; what does not fit is read back from the store.
+/// Offers waiting for one session; what does not fit is read back from the store.
 const MAILBOX: usize = 256;
 
 /// All sessions of this host.
@@ -19,26 +19,44 @@ pub struct Connected {
     sessions: RwLock<HashMap<AgentId, Handle>>,
 }
 
-/// What others may say to a session.
-#[derive(Debug)]
-pub enum Mail {
-    /// A freshly accepted invocation.
-    Offer(Due),
-    /// An attempt is to be ended.
-    Settle(Open, Settle),
+/// Attempts of one agent that are to be ended: none is dropped, for there is at most one of a kind for each
+/// attempt that is not over, and those are bounded.
+#[derive(Debug, Default)]
+pub struct Wishes {
+    waiting: Mutex<HashMap<(AttemptKey, Settle), Open>>,
+    wake: Notify,
+}
+
+impl Wishes {
+    /// Waits until there may be one. Cancel safe.
+    pub async fn any(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Takes them all.
+    pub fn take(&self) -> Vec<(Open, Settle)> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.drain().map(|((_, why), open)| (open, why)).collect()
+    }
+
+    fn add(&self, open: Open, why: Settle) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert((open.key, why), open);
+        self.wake.notify_one();
+    }
 }
 
 #[derive(Clone)]
 struct Handle {
     epoch: u64,
-    mail: mpsc::Sender<Mail>,
+    offers: mpsc::Sender<Due>,
+    wishes: Arc<Wishes>,
     overflow: Arc<Overflow>,
     retell: Arc<Notify>,
     replaced: CancellationToken,
     cut: CancellationToken,
 }
 
-/// Said when mail was dropped for want of room.
+/// Said when offers were dropped for want of room.
 #[derive(Debug, Default)]
 pub struct Overflow {
     happened: AtomicBool,
@@ -46,7 +64,7 @@ pub struct Overflow {
 }
 
 impl Overflow {
-    /// Waits until mail was dropped. Cancel safe.
+    /// Waits until offers were dropped. Cancel safe.
     pub async fn happened(&self) {
         loop {
             let waken = self.wake.notified();
@@ -68,9 +86,11 @@ pub struct Registration {
     connected: Arc<Connected>,
     agent: AgentId,
     epoch: u64,
-    /// Wishes.
-    pub mail: mpsc::Receiver<Mail>,
-    /// Whether wishes were dropped.
+    /// Freshly accepted invocations.
+    pub offers: mpsc::Receiver<Due>,
+    /// What is to be ended; to be looked at before anything is sent.
+    pub wishes: Arc<Wishes>,
+    /// Whether offers were dropped.
     pub overflow: Arc<Overflow>,
     /// Rung when the store may have lost what it was told.
     pub retell: Arc<Notify>,
@@ -83,13 +103,15 @@ pub struct Registration {
 impl Connected {
     /// Puts a session in; an older one of the same agent is told and ended. `None` when a newer one is there.
     pub fn register(self: &Arc<Self>, agent: AgentId, epoch: u64) -> Option<Registration> {
-        let (sender, mail) = mpsc::channel(MAILBOX);
+        let (sender, offers) = mpsc::channel(MAILBOX);
+        let wishes = Arc::new(Wishes::default());
         let overflow = Arc::new(Overflow::default());
         let retell = Arc::new(Notify::new());
         let (replaced, cut) = (CancellationToken::new(), CancellationToken::new());
         let handle = Handle {
             epoch,
-            mail: sender,
+            offers: sender,
+            wishes: wishes.clone(),
             overflow: overflow.clone(),
             retell: retell.clone(),
             replaced: replaced.clone(),
@@ -104,7 +126,7 @@ impl Connected {
         }
         sessions.insert(agent, handle);
         drop(sessions);
-        Some(Registration { connected: self.clone(), agent, epoch, mail, overflow, retell, replaced, cut })
+        Some(Registration { connected: self.clone(), agent, epoch, offers, wishes, overflow, retell, replaced, cut })
     }
 
     /// How many sessions there are.
@@ -130,7 +152,7 @@ impl Link for Connected {
     fn offer(&self, due: Vec<Due>) {
         for due in due {
             if let Some(handle) = self.handle(due.agent)
-                && handle.mail.try_send(Mail::Offer(due)).is_err()
+                && handle.offers.try_send(due).is_err()
             {
                 handle.overflow.set();
             }
@@ -139,14 +161,11 @@ impl Link for Connected {
 
     fn settle(&self, open: Open, why: Settle) -> bool {
         let Some(handle) = self.handle(open.agent) else { return false };
-        match handle.mail.try_send(Mail::Settle(open, why)) {
-            Ok(()) => true,
-            Err(mpsc::error::TrySendError::Closed(_)) => false,
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                handle.overflow.set();
-                true
-            }
+        if handle.offers.is_closed() {
+            return false;
         }
+        handle.wishes.add(open, why);
+        true
     }
 
     fn retell(&self) {
@@ -159,5 +178,31 @@ impl Link for Connected {
             tracing::info!(%agent, reason, "session cut");
             handle.cut.cancel();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::attempt::State;
+    use plan::id::CommandId;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_wish_to_end_an_attempt_is_kept_however_many_there_are_and_once_however_often_it_comes() {
+        let connected = Arc::new(Connected::default());
+        let agent = AgentId(Uuid::from_u128(1));
+        let registration = connected.register(agent, 1).expect("the first");
+        let wanted = 4 * MAILBOX;
+        for number in 0..wanted as u128 {
+            let key = AttemptKey { command: CommandId(Uuid::from_u128(number)), number: 1 };
+            let open = Open { key, agent, state: State::Queued, reason: None, cancel_requested: true };
+            for why in [Settle::Halt, Settle::Halt, Settle::Cancel] {
+                assert!(connected.settle(open, why));
+            }
+        }
+        assert_eq!(registration.wishes.take().len(), 2 * wanted);
+        assert_eq!(registration.wishes.take(), [], "each is told once");
     }
 }

@@ -12,13 +12,12 @@ use domain::time::Timestamp;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use plan::id::{AgentId, AttemptKey};
-use ports::commands::{Advance, Due, Open};
-use ports::link::Settle;
+use ports::commands::{Advance, Due};
 use services::progress::Report;
 use wire::codec::{decode, encode};
 use wire::frame::{Fault, Goodbye, HostFrame};
 
-use crate::connected::{Mail, Registration};
+use crate::connected::{Registration, Wishes};
 use crate::handshake::Greeted;
 use crate::room::Gateway;
 use crate::session::{Input, Output, Session};
@@ -37,7 +36,6 @@ type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 enum Done {
     Stored(AttemptKey),
     Loaded(Vec<Due>, bool),
-    Reread(Vec<Open>),
     Advanced,
 }
 
@@ -59,7 +57,13 @@ pub async fn run(gateway: Arc<Gateway>, mut socket: WebSocket, greeted: Greeted,
     let (options, opened) = (&gateway.options, &greeted.opened);
     let (slots, at_once) = (gateway.slots.clone(), options.agent_concurrency);
     let session = Session::new(slots, at_once, options.heartbeat, &opened.run, &opened.send, now);
-    let mut pump = Pump { gateway: gateway.clone(), agent, session, work: FuturesUnordered::new() };
+    let mut pump = Pump {
+        gateway: gateway.clone(),
+        agent,
+        session,
+        wishes: registration.wishes.clone(),
+        work: FuturesUnordered::new(),
+    };
     let end = pump.converse(&mut socket, &mut registration).await;
     let sent = pump.session.unconfirmed();
     drop(registration);
@@ -74,6 +78,7 @@ struct Pump {
     gateway: Arc<Gateway>,
     agent: AgentId,
     session: Session,
+    wishes: Arc<Wishes>,
     work: FuturesUnordered<Work>,
 }
 
@@ -92,8 +97,7 @@ impl Pump {
             let starved = self.session.is_starved();
             tokio::select! {
                 () = self.gateway.slots.freed(), if starved => {
-                    let now = self.now();
-                    self.session.handle(Input::Freed, now);
+                    self.handle(Input::Freed);
                     self.gateway.slots.pass_on();
                 }
                 message = socket.next() => {
@@ -110,16 +114,17 @@ impl Pump {
                         }
                     }
                 }
-                mail = registration.mail.recv() => {
+                offer = registration.offers.recv() => {
                     // Its other end went to a newer session.
-                    let Some(mail) = mail else { return replaced(socket).await };
-                    self.take(mail);
-                    while let Ok(mail) = registration.mail.try_recv() {
-                        self.take(mail);
+                    let Some(offer) = offer else { return replaced(socket).await };
+                    self.handle(Input::Offer(offer));
+                    while let Ok(offer) = registration.offers.try_recv() {
+                        self.handle(Input::Offer(offer));
                     }
                 }
-                () = registration.overflow.happened() => self.reread(),
-                () = registration.retell.notified() => self.session.handle(Input::Retell, self.gateway.clock.now()),
+                () = registration.wishes.any() => self.handle(Input::Settle(Vec::new())),
+                () = registration.overflow.happened() => self.handle(Input::Overflow),
+                () = registration.retell.notified() => self.handle(Input::Retell),
                 Some(done) = self.work.next() => self.done(done),
                 () = tokio::time::sleep(wait) => self.session.tick(self.gateway.clock.now()),
                 () = registration.replaced.cancelled() => return replaced(socket).await,
@@ -227,7 +232,7 @@ impl Pump {
                     tracing::info!(agent = %self.agent, "heard again");
                 }
                 match decode(&text) {
-                    Ok(frame) => self.session.handle(Input::Frame(frame), now),
+                    Ok(frame) => self.handle(Input::Frame(frame)),
                     Err(error) => self.session.refuse(error.code(), error.to_string()),
                 }
                 true
@@ -241,37 +246,22 @@ impl Pump {
         }
     }
 
-    fn take(&mut self, mail: Mail) {
-        let now = self.now();
-        match mail {
-            Mail::Offer(due) => self.session.handle(Input::Offer(due), now),
-            Mail::Settle(open, why) => self.session.handle(Input::Settle(open, why), now),
-        }
-    }
-
     fn done(&mut self, done: Done) {
-        let now = self.now();
         match done {
-            Done::Stored(key) => self.session.handle(Input::Stored(key), now),
-            Done::Loaded(due, more) => self.session.handle(Input::Loaded { due, more }, now),
-            Done::Reread(open) => {
-                for open in open.into_iter().filter(|open| open.cancel_requested) {
-                    self.session.handle(Input::Settle(open, Settle::Cancel), now);
-                }
-            }
+            Done::Stored(key) => self.handle(Input::Stored(key)),
+            Done::Loaded(due, more) => self.handle(Input::Loaded { due, more }),
             Done::Advanced => {}
         }
     }
 
-    /// Mail was dropped: what it said stands in the store.
-    fn reread(&mut self) {
+    /// Tells the session, and before that what is to be ended: what it sends is decided with that in mind.
+    fn handle(&mut self, input: Input) {
         let now = self.now();
-        self.session.handle(Input::Overflow, now);
-        let (gateway, agent) = (self.gateway.clone(), self.agent);
-        self.work.push(Box::pin(async move {
-            let read = || gateway.dispatch.commands.open(agent);
-            Done::Reread(gateway.patience.until_stored("an agent's cancels", read).await)
-        }));
+        let wishes = self.wishes.take();
+        if !wishes.is_empty() {
+            self.session.handle(Input::Settle(wishes), now);
+        }
+        self.session.handle(input, now);
     }
 
     /// Lets commits under way finish before the host leaves.

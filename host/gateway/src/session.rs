@@ -54,8 +54,8 @@ pub enum Input {
         /// Whether the store may hold more.
         more: bool,
     },
-    /// An attempt is to be ended.
-    Settle(Open, Settle),
+    /// Attempts are to be ended; nothing is sent before all of these are heard.
+    Settle(Vec<(Open, Settle)>),
     /// The host may have a slot again.
     Freed,
     /// An attempt's end is committed (or was no attempt of this agent).
@@ -204,12 +204,14 @@ impl Session {
             Input::Loaded { due, more } => {
                 self.waiting.loaded(due, more, |key| self.in_flight.contains_key(&key));
             }
-            Input::Settle(open, why) => {
-                if why == Settle::Cancel && open.is_restored() && !self.in_flight.contains_key(&open.key) {
-                    // Only the agent knows whether it ever had this one. Its answer ends it.
-                    self.say(HostFrame::Cancel(frame::Cancel { attempt: open.key, grace_ms: None }));
+            Input::Settle(wishes) => {
+                for (open, why) in wishes {
+                    if why == Settle::Cancel && open.is_restored() && !self.in_flight.contains_key(&open.key) {
+                        // Only the agent knows whether it ever had this one. Its answer ends it.
+                        self.say(HostFrame::Cancel(frame::Cancel { attempt: open.key, grace_ms: None }));
+                    }
+                    self.settle(open.key, why);
                 }
-                self.settle(open.key, why);
             }
             Input::Freed => {}
             Input::Retell => self.retell(),

@@ -9,8 +9,9 @@ use ports::commands::Due;
 
 /// Most invocations kept in memory for one agent; the rest waits in the store.
 pub const QUEUE_MAX: usize = 256;
-/// Most attempts remembered that were settled before they were offered.
-const EARLY_MAX: usize = 64;
+/// Most attempts remembered that were settled before they were offered: wishes overtake offers, and this is
+/// several mailboxes full of those.
+const EARLY_MAX: usize = 1024;
 
 /// Place in the queue.
 type Order = (i64, CommandId, u32);

@@ -6,8 +6,9 @@ use crate::commands::{Due, Open};
 
 /// Reaches agents that are connected to this host.
 ///
-/// Nothing here is a promise: what cannot be said now is read from the store when the agent's
-/// session next looks. An offer lost costs latency, never a command.
+/// An offer is no promise: what cannot be said now is read from the store when the agent's session next
+/// looks, so an offer lost costs latency, never a command. A wish to end an attempt is never lost while the
+/// session is there, and it comes before anything more is sent.
 pub trait Link: Send + Sync {
     /// Offers freshly accepted invocations to their agents' sessions.
     fn offer(&self, due: Vec<Due>);
@@ -25,7 +26,7 @@ pub trait Link: Send + Sync {
 }
 
 /// Why an attempt is to be ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Settle {
     /// Somebody asked to cancel it.
     Cancel,

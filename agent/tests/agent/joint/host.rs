@@ -182,7 +182,7 @@ impl Host {
         let (agent, state, reason) = (agent_id(), row.state, row.reason);
         let open = Open { key, agent, state, reason, cancel_requested: row.cancel_requested };
         if self.session.is_some() {
-            return self.hear(Input::Settle(open, why), now);
+            return self.hear(Input::Settle(vec![(open, why)]), now);
         }
         match why {
             // What may have been sent waits for the agent's word.

@@ -227,7 +227,7 @@ fn a_cancel_before_sending_means_it_never_runs() {
     session.handle(Input::Offer(due(9, Priority::Normal)), now());
     session.handle(Input::Offer(due(1, Priority::Normal)), now());
     assert_eq!(sent(&drain(&mut session)), [key(9)]);
-    session.handle(Input::Settle(open(1), Settle::Cancel), now());
+    session.handle(Input::Settle(vec![(open(1), Settle::Cancel)]), now());
     let outputs = drain(&mut session);
     assert!(
         matches!(&outputs[..], [Output::Advance(k, events)] if *k == key(1) && events[..] == [Event::CancelUnsent])
@@ -235,10 +235,29 @@ fn a_cancel_before_sending_means_it_never_runs() {
 }
 
 #[test]
+fn what_a_halt_finds_unsent_is_not_sent_though_room_is_made_in_the_same_moment() {
+    let mut session = ready(1);
+    for number in [9, 1, 2] {
+        session.handle(Input::Offer(due(number, Priority::Normal)), now());
+    }
+    assert_eq!(sent(&drain(&mut session)), [key(9)]);
+    session.handle(Input::Settle([1, 2].map(|number| (open(number), Settle::Halt)).to_vec()), now());
+    session.handle(
+        Input::Frame(AgentFrame::Result { attempt: key(9), outcome: Outcome::not_started(End::Exited) }),
+        now(),
+    );
+    session.handle(Input::Stored(key(9)), now());
+    let outputs = drain(&mut session);
+    assert_eq!(sent(&outputs), []);
+    let halted = |output: &&Output| matches!(output, Output::Advance(_, events) if events[..] == [Event::Halt]);
+    assert_eq!(outputs.iter().filter(halted).count(), 2);
+}
+
+#[test]
 fn a_cancel_during_a_read_of_the_store_is_not_undone_by_its_answer() {
     let mut session = Session::new(Slots::new(usize::MAX), 1, Duration::from_secs(15), &[], &[], now());
     assert!(matches!(session.poll(), Some(Output::Load)));
-    session.handle(Input::Settle(open(1), Settle::Cancel), now());
+    session.handle(Input::Settle(vec![(open(1), Settle::Cancel)]), now());
     session.handle(Input::Loaded { due: vec![due(1, Priority::Normal)], more: false }, now());
     assert_eq!(sent(&drain(&mut session)), []);
 }
@@ -369,7 +388,7 @@ fn walk(seed: u64) {
             3 => {
                 let victim = rng.random_range(1..=number);
                 if store.contains_key(&victim) && settled.insert(victim) {
-                    session.handle(Input::Settle(open(victim), Settle::Cancel), now());
+                    session.handle(Input::Settle(vec![(open(victim), Settle::Cancel)]), now());
                 }
             }
             4 if !at_agent.is_empty() => {
