@@ -5,6 +5,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use plan::envelope::{epoch_parts, seal, sign};
 use plan::outcome::{End, RejectCause};
+use plan::step::Plan;
 use tokio_tungstenite::tungstenite::Message;
 use wire::codec::encode;
 use wire::frame::{AgentFrame, Cancel, Goodbye, HostFrame};
@@ -101,6 +102,37 @@ async fn what_is_not_signed_for_this_agent_or_not_allowed_is_not_run() {
         session.say(HostFrame::Cancel(Cancel { attempt: attempt(number, 1), grace_ms: Some(1_000) })).await;
         assert_eq!(session.result(attempt(number, 1)).await.end, End::Cancelled { started: true });
     }
+    assert!(!mark.exists());
+}
+
+#[tokio::test]
+async fn what_waits_for_a_lock_takes_no_slot_and_is_ended_by_its_deadline_or_a_cancel() {
+    let bed = Bed::new().await;
+    let (mut session, _) = bed.session().await;
+    let mark = bed.dir.path().join("mark");
+    let locked = |number, script: &str| {
+        let plan = Plan { locks: vec!["compose:shop".to_owned()], ..plan(vec![step("sh", &["-c", script])]) };
+        command(attempt(number, 1), plan)
+    };
+    let late = format!("echo x >> {}", mark.display());
+    session.say(HostFrame::Command(locked(1, "exec sleep 600"))).await;
+    session.started(attempt(1, 1)).await;
+    let mut short = locked(2, &late);
+    short.start_within_ms = 300;
+    session.say(HostFrame::Command(short)).await;
+    session.say(HostFrame::Command(locked(3, &late))).await;
+    // The second of two slots is free for whatever wants no lock, though two that do came before it.
+    session.say(HostFrame::Command(shell(attempt(4, 1), "exec sleep 600"))).await;
+    session.started(attempt(4, 1)).await;
+    assert_eq!(session.result(attempt(2, 1)).await.end, End::Expired);
+    session.say(HostFrame::Cancel(Cancel { attempt: attempt(3, 1), grace_ms: None })).await;
+    assert_eq!(session.result(attempt(3, 1)).await.end, End::Cancelled { started: false });
+    // A lock that is given back is taken by whoever waits for it.
+    session.say(HostFrame::Command(locked(5, "exec sleep 600"))).await;
+    session.until(|frame| *frame == AgentFrame::Ack { attempt: attempt(5, 1) }).await;
+    session.say(HostFrame::Cancel(Cancel { attempt: attempt(1, 1), grace_ms: Some(1_000) })).await;
+    assert_eq!(session.result(attempt(1, 1)).await.end, End::Cancelled { started: true });
+    session.started(attempt(5, 1)).await;
     assert!(!mark.exists());
 }
 
