@@ -17,6 +17,7 @@ pub mod rollout;
 pub mod retry;
 pub mod terms;
 pub mod verb;
+pub mod plugin;
 pub mod access;
 pub mod event;
 pub mod audit;

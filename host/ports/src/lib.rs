@@ -6,6 +6,7 @@
 pub mod error;
 pub mod clock;
 pub mod plugins;
+pub mod plugin_life;
 pub mod replies;
 pub mod commands;
 pub mod delivery;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use domain::plugin::Record;
 use domain::verb::{Profile, VerbName, VerbTraits};
 use plan::outcome::Outcome;
 use plan::policy::Rules;
@@ -108,6 +109,14 @@ pub enum ResolveError {
         /// What happened to it and when.
         why: String,
     },
+    /// Its plugin failed too often, and there is no earlier version to go back to.
+    #[error("verb `{name}` is not available: {why}")]
+    Quarantined {
+        /// What was asked for.
+        name: String,
+        /// What happened to it and when.
+        why: String,
+    },
 }
 
 /// Why there is no plan.
@@ -166,7 +175,7 @@ pub struct Interpretation {
 pub struct PluginStatus {
     /// The manifest's name, or the file's stem when it was refused before it had one.
     pub name: String,
-    /// `active`, `refused`, `removed`, `disabled` or `needs_approval`.
+    /// How the version that serves stands, `active` or `probation`; without one, how the newest does.
     pub state: &'static str,
     /// The version that serves, if one does.
     pub active: Option<PluginIdentity>,
@@ -180,6 +189,8 @@ pub struct PluginStatus {
     pub faults: u64,
     /// The last refusal of this file, if its present bytes were refused.
     pub refusal: Option<Refusal>,
+    /// Its versions and what people decided; absent while it was never known by a name.
+    pub record: Option<Record>,
 }
 
 /// Why a file was not loaded. The same text in the API, the log and `viworks plugin check`.

@@ -113,9 +113,53 @@ impl Rules {
             message: format!("program `{}` is not in the list of allowed programs", step.program),
         }))
     }
+
+    /// What these rules allow that `other` does not, one line each. Never too little: where two rules cannot
+    /// be compared, this one counts as wider.
+    pub fn beyond(&self, other: &Rules) -> Vec<String> {
+        let effects = self.effects.iter().filter(|effect| !other.effects.contains(effect));
+        let mut wider: Vec<String> = effects.map(|effect| format!("effect `{effect}`")).collect();
+        for rule in self.programs.iter().filter(|rule| !other.programs.iter().any(|other| rule.is_within(other))) {
+            let named: Vec<&ProgramRule> =
+                other.programs.iter().filter(|other| glob(&other.program, &rule.program)).collect();
+            wider.push(match named.as_slice() {
+                [] => format!("program `{}`", rule.program),
+                [only] => format!("program `{}` with {}", rule.program, rule.wider_fields(only).join(", ")),
+                _ => format!("program `{}` in another way", rule.program),
+            });
+        }
+        wider
+    }
 }
 
 impl ProgramRule {
+    /// Whether `other` allows whatever this rule does.
+    fn is_within(&self, other: &ProgramRule) -> bool {
+        glob(&other.program, &self.program) && self.wider_fields(other).is_empty()
+    }
+
+    /// Names of the fields in which this rule allows more than `other`.
+    fn wider_fields(&self, other: &ProgramRule) -> Vec<&'static str> {
+        let path = self.path.is_some() && self.path != other.path;
+        let args = !self.args.iter().all(|list| other.args.iter().any(|wide| args_within(list, wide)));
+        let env = !self.env.iter().all(|name| other.env.iter().any(|wide| env_match(wide, name)));
+        let cwd = !self.cwd.iter().all(|path| other.cwd.iter().any(|wide| is_within(wide, path)));
+        let time = match (self.max_timeout_ms, other.max_timeout_ms) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(asked), Some(limit)) => asked > limit,
+        };
+        let fields = [
+            (path, "another path"),
+            (args, "other arguments"),
+            (env, "more variables"),
+            (cwd, "more directories"),
+            (self.stdin && !other.stdin, "standard input"),
+            (time, "a longer run"),
+        ];
+        fields.into_iter().filter_map(|(wider, name)| wider.then_some(name)).collect()
+    }
+
     fn names(&self, program: &str) -> bool {
         self.path.as_deref() == Some(program) || glob(&self.program, program)
     }
@@ -151,6 +195,17 @@ fn args_match(pattern: &[String], args: &[String]) -> bool {
             args.len() >= fixed.len() && fixed.iter().zip(args).all(|(item, arg)| glob(item, arg))
         }
         _ => pattern.len() == args.len() && pattern.iter().zip(args).all(|(item, arg)| glob(item, arg)),
+    }
+}
+
+/// Whether `wide` accepts every argument list that `list` does. A pattern matches another's text like any other
+/// text: a star in `list` is met by a star in `wide` or not at all.
+fn args_within(list: &[String], wide: &[String]) -> bool {
+    match (list.split_last(), wide.split_last()) {
+        (Some((rest, list)), Some((all, fixed))) if rest == "**" => {
+            all == "**" && list.len() >= fixed.len() && fixed.iter().zip(list).all(|(wide, item)| glob(wide, item))
+        }
+        (_, _) => args_match(wide, list),
     }
 }
 
@@ -259,6 +314,50 @@ mod tests {
         check(&[rule.clone()], step.clone(), None);
         step.cwd = Some("/srvother".into());
         check(&[rule], step, Some("/steps/0/cwd"));
+    }
+
+    #[test]
+    fn rules_go_beyond_others_by_what_they_allow_and_no_line_less() {
+        let rules = |effects: &[Effect], programs: &[ProgramRule]| Rules {
+            effects: effects.to_vec(),
+            programs: programs.to_vec(),
+        };
+        let (read, change) = (Effect::Read, Effect::Change);
+        let ps = rule("docker", &[&["ps", "**"]]);
+        let held = rules(&[read], std::slice::from_ref(&ps));
+        for (asked, wider) in [
+            (held.clone(), vec![]),
+            (rules(&[], &[]), vec![]),
+            (rules(&[read], &[rule("docker", &[&["ps", "-a"]])]), vec![]),
+            (rules(&[read], &[rule("docker", &[&["ps", "*", "**"]])]), vec![]),
+            (rules(&[read, change], std::slice::from_ref(&ps)), vec!["effect `change`"]),
+            (rules(&[read], &[ps.clone(), rule("rm", &[])]), vec!["program `rm`"]),
+            (rules(&[read], &[rule("docker", &[&["**"]])]), vec!["program `docker` with other arguments"]),
+            (rules(&[read], &[rule("docker", &[&["p*"]])]), vec!["program `docker` with other arguments"]),
+            (rules(&[read], &[ProgramRule::any_args("*")]), vec!["program `*`"]),
+            (
+                rules(&[read], &[ProgramRule { env: vec!["A".into()], stdin: true, ..ps.clone() }]),
+                vec!["program `docker` with more variables, standard input"],
+            ),
+            (
+                rules(&[read], &[ProgramRule { cwd: vec!["/srv".into()], max_timeout_ms: Some(5), ..ps.clone() }]),
+                vec!["program `docker` with more directories"],
+            ),
+        ] {
+            assert_eq!(asked.beyond(&held), wider);
+        }
+        let limited = ProgramRule { max_timeout_ms: Some(5), cwd: vec!["/srv".into()], env: vec!["L*".into()], ..ps };
+        let held = rules(&[read], std::slice::from_ref(&limited));
+        let narrower = ProgramRule {
+            max_timeout_ms: Some(4),
+            cwd: vec!["/srv/app".into()],
+            env: vec!["LANG".into(), "LC_*".into()],
+            ..limited.clone()
+        };
+        assert_eq!(rules(&[read], &[narrower]).beyond(&held), Vec::<String>::new());
+        let longer = ProgramRule { max_timeout_ms: None, ..limited };
+        assert_eq!(rules(&[read], &[longer]).beyond(&held), ["program `docker` with a longer run"]);
+        assert_eq!(rules(&[read], &[ProgramRule::any_args("*")]).beyond(&Rules::default()).len(), 2);
     }
 
     #[test]
