@@ -17,6 +17,7 @@ use crate::logs::{self, LogsOptions};
 use crate::output::{Format, Sink};
 use crate::plugin::{self, PluginCommand};
 use crate::run::{self, Said};
+use crate::stewardship::{self, OrderCommand};
 use crate::user::{self, UserCommand};
 
 const AFTER_HELP: &str = "\
@@ -76,7 +77,7 @@ pub enum Noun {
     Command(CommandCommand),
     /// Show what a command's agents wrote
     Logs(LogsOptions),
-    /// Build, check and see plugins
+    /// Build, check, see and steer plugins
     #[command(subcommand)]
     Plugin(PluginNoun),
     /// Manage users
@@ -89,6 +90,9 @@ pub enum Noun {
 pub enum PluginNoun {
     /// List the plugins of the host
     List,
+    /// What a host's operator wants of them.
+    #[command(flatten)]
+    Order(OrderCommand),
     /// What needs no host.
     #[command(flatten)]
     Author(PluginCommand),
@@ -152,6 +156,7 @@ async fn online(arguments: Arguments) -> Result<Exit, Failure> {
         Noun::Command(command) => command::run(command, context.as_deref(), &client()?, &sink).await,
         Noun::Logs(options) => logs::run(options, &client()?, &sink).await,
         Noun::Plugin(PluginNoun::List) => catalog::plugins(&client()?, &sink).await,
+        Noun::Plugin(PluginNoun::Order(command)) => stewardship::run(command, &client()?, &sink).await,
         Noun::Plugin(PluginNoun::Author(command)) => plugin::run(command, &sink).await,
         Noun::User(command) => user::run(command, &client()?, &sink).await,
     }

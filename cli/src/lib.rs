@@ -18,5 +18,6 @@ pub mod plugin;
 pub mod prompt;
 pub mod run;
 pub mod schema;
+pub mod stewardship;
 pub mod user;
 pub mod watch;

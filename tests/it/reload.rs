@@ -80,7 +80,7 @@ async fn broken_plugin_files_are_refused_with_cause_and_cure_while_commands_go_o
             let plugin = host.plugin_refused(&admin, "exec", None).await;
             (plugin["digest"] == *digest(&newer)).then_some(plugin)
         });
-        assert_eq!(served.await["state"], "active");
+        assert_eq!(served.await["state"], "probation");
         host.install("exec.wasm", b"");
         until("the empty file is refused", async || {
             let plugins = admin.get("/api/v1/plugins").await.expect(200);

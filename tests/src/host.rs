@@ -186,7 +186,8 @@ impl TestHost {
             let file = format!("{name}.wasm");
             let found = plugins["items"].as_array()?.iter().find(|plugin| plugin["file"] == *file)?;
             assert!(found["refusal"].is_null(), "{found:#}");
-            (found["state"] == "active").then_some(())
+            // An update is on probation for its first minutes.
+            (found["state"] == "active" || found["state"] == "probation").then_some(())
         })
         .await;
     }

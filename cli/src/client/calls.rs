@@ -6,7 +6,7 @@ use api::command::{Accepted, CancelAnswer, Command, Invocation, NewCommand, Rele
 use api::delivery::{Attempts, GroupsBody, RetryCommand, RollupBody};
 use api::group::{Group, GroupPatch, NewGroup};
 use api::page::{MAX_LIMIT, Page};
-use api::plugin::Plugin;
+use api::plugin::{Plugin, PluginPassage};
 use api::verb::{PlanPreview, PlanRequest, Verb};
 use reqwest::Method;
 use serde::Serialize;
@@ -206,6 +206,30 @@ impl Client {
     /// As every call.
     pub async fn plugins(&self) -> Result<Page<Plugin>, ClientError> {
         self.list(&["plugins"], Vec::new(), usize::MAX).await
+    }
+
+    /// `GET /plugins/{name}`.
+    ///
+    /// # Errors
+    /// 404 when there is none.
+    pub async fn plugin(&self, name: &str) -> Result<Plugin, ClientError> {
+        self.get(&["plugins", name]).await
+    }
+
+    /// `GET /plugins/{name}/history`, at most `limit`.
+    ///
+    /// # Errors
+    /// 404 when nothing is known of it.
+    pub async fn plugin_history(&self, name: &str, limit: usize) -> Result<Page<PluginPassage>, ClientError> {
+        self.list(&["plugins", name, "history"], Vec::new(), limit).await
+    }
+
+    /// `POST /plugins/{name}/{order}`; how it stands afterwards.
+    ///
+    /// # Errors
+    /// 403 unless an admin asks; 409 when the order makes no sense as it stands.
+    pub async fn order_plugin(&self, name: &str, order: &str) -> Result<Plugin, ClientError> {
+        self.fetch(&Ask::new(Method::POST, self.server.route(&["plugins", name, order], &[]))).await
     }
 
     /// `POST /commands`. `key` marks this one intent, so that it is accepted once however often it is sent.

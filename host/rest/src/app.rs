@@ -16,6 +16,7 @@ use services::directory::Directory;
 use services::enrol::Enrol;
 use services::follow_up::FollowUp;
 use services::groups::Groups;
+use services::plugins::PluginOrders;
 use services::release::Release;
 use services::replays::Replays;
 use services::submit::Submit;
@@ -52,6 +53,8 @@ pub struct Deps {
     pub accounts: Arc<Accounts>,
     /// Loaded verbs and plugins; read only here.
     pub plugins: Arc<dyn Plugins>,
+    /// What operators want of plugins.
+    pub orders: Arc<PluginOrders>,
     /// Access tokens.
     pub tokens: Arc<Tokens>,
     /// Time.

@@ -63,7 +63,8 @@ macro_rules! permissions {
 }
 
 permissions! {
-    OwnAccount ReadAgents ManageAgents EnrolAgents ReadGroups ManageGroups ReadVerbs RunCommands ReadCommands ReadPlugins ManageUsers ReadAudit
+    OwnAccount ReadAgents ManageAgents EnrolAgents ReadGroups ManageGroups ReadVerbs RunCommands ReadCommands ReadPlugins ManagePlugins
+    ManageUsers ReadAudit
 }
 
 /// A caller who proved who they are and whose role has `P`.

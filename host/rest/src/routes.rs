@@ -12,8 +12,8 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 
 use crate::app::App;
 use crate::authorize::{
-    Access, BeginsWith, Door, EnrolAgents, Everyone, ManageAgents, ManageGroups, ManageUsers, OwnAccount, ReadAgents,
-    ReadAudit, ReadCommands, ReadGroups, ReadPlugins, ReadVerbs, RunCommands,
+    Access, BeginsWith, Door, EnrolAgents, Everyone, ManageAgents, ManageGroups, ManagePlugins, ManageUsers, OwnAccount,
+    ReadAgents, ReadAudit, ReadCommands, ReadGroups, ReadPlugins, ReadVerbs, RunCommands,
 };
 use crate::doors::{
     accounts, agents, audit, commands, delivery, groups, invocations, join_tokens, live, plugins, system, users, verbs,
@@ -107,6 +107,12 @@ routes! {
 
     GET "/api/v1/plugins" ReadPlugins plugins::list, ["limit", "cursor"] "Plugin files, by name";
     GET "/api/v1/plugins/{name}" ReadPlugins plugins::show, [] "One plugin";
+    GET "/api/v1/plugins/{name}/history" ReadPlugins plugins::history, ["limit", "cursor"] "What happened to a plugin, newest first";
+    POST "/api/v1/plugins/{name}/enable" ManagePlugins plugins::enable, [] "Let a plugin serve again that was disabled";
+    POST "/api/v1/plugins/{name}/disable" ManagePlugins plugins::disable, [] "Switch a plugin off";
+    POST "/api/v1/plugins/{name}/rollback" ManagePlugins plugins::rollback, [] "Go back to the version before";
+    POST "/api/v1/plugins/{name}/retry" ManagePlugins plugins::retry, [] "Try again what was quarantined, rolled back or refused";
+    POST "/api/v1/plugins/{name}/approve" ManagePlugins plugins::approve, [] "Consent to what the waiting version asks for";
 
     GET "/api/v1/audit" ReadAudit audit::list, ["limit", "cursor"] "The audit log, newest first";
 

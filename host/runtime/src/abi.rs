@@ -2,6 +2,8 @@
 
 mod v1;
 
+use std::time::Duration;
+
 use domain::verb::Profile;
 use plan::step::Plan;
 use ports::plugins::{Outputs, Violation};
@@ -57,6 +59,19 @@ pub(crate) struct CallContext {
     pub(crate) profile: String,
     /// Nobody waits for the answer, so only the guest's own time counts.
     pub(crate) unhurried: bool,
+    /// What its operator leaves it of the limits.
+    pub(crate) tighter: Tighter,
+}
+
+/// Limits of an operator's that are below those of every plugin; absent ones are as usual.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tighter {
+    /// Processor time of one plan.
+    pub(crate) plan: Option<Duration>,
+    /// Processor time of one interpretation, whatever its size.
+    pub(crate) interpret: Option<Duration>,
+    /// Bytes of linear memory.
+    pub(crate) memory: Option<usize>,
 }
 
 impl Prepared {

@@ -1,9 +1,11 @@
 //! A plugin's bytes once they passed the gates: what they are, what they provide, how they behave.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use domain::plugin::breaker::{Breaker, Limits};
 use domain::verb::VerbTraits;
 use plan::manifest::{Example, Manifest};
 use ports::plugins::{PluginIdentity, VerbContract};
@@ -32,13 +34,47 @@ pub(crate) struct VerbBuild {
     pub(crate) examples: Vec<Example>,
 }
 
-/// Counted, not judged: what follows from a count is decided elsewhere.
+/// How these bytes behave, counted over all configurations they serve under.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     /// All of them.
     pub(crate) total: AtomicU64,
-    /// Those since the last call that went well.
-    pub(crate) in_a_row: AtomicU64,
+    watch: Mutex<Watched>,
+}
+
+#[derive(Debug, Default)]
+struct Watched {
+    breaker: Breaker,
+    tripped: Option<String>,
+}
+
+impl Faults {
+    /// Counts one call; true when it was the one too many.
+    pub(crate) fn note(&self, limits: Limits, well: bool, at: Duration) -> bool {
+        if !well {
+            self.total.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        match watch.breaker.note(limits, well, at) {
+            Some(why) => {
+                watch.tripped = Some(why);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Why there should be no more calls, if so.
+    pub(crate) fn tripped(&self) -> Option<String> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner).tripped.clone()
+    }
+
+    /// Somebody wants it tried again.
+    pub(crate) fn forgive(&self) {
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        watch.breaker.reset();
+        watch.tripped = None;
+    }
 }
 
 impl fmt::Debug for Build {

@@ -9,7 +9,7 @@ use plan::step::{Plan, PlanFault};
 use ports::plugins::{Interpretation, Outputs, PlanError, Violation};
 use serde_json::Value;
 
-use crate::abi::{self, CallContext, Failure, Judgement};
+use crate::abi::{self, CallContext, Failure, Judgement, Tighter};
 use crate::build::{Build, VerbBuild};
 use crate::engine::Sandbox;
 use crate::fault::Fault;
@@ -43,7 +43,8 @@ pub(crate) enum Health {
 /// What a call of `verb` knows besides its arguments.
 pub(crate) fn context(verb: &VerbBuild, config: &str, profile: &Profile) -> CallContext {
     let verb = verb.traits.name.to_string();
-    CallContext { verb, config: config.to_owned(), profile: abi::profile_text(profile), unhurried: false }
+    let profile = abi::profile_text(profile);
+    CallContext { verb, config: config.to_owned(), profile, unhurried: false, tighter: Tighter::default() }
 }
 
 /// Schema, then sandbox, then the rules every plan keeps, then the verb's effect, then `grant`.

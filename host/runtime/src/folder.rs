@@ -1,6 +1,6 @@
 //! The plugin folder as it is now: listed, read once into memory, never written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -44,6 +44,8 @@ pub(crate) struct Listing {
     pub(crate) wasm: BTreeMap<String, io::Result<WasmFile>>,
     /// Texts of `*.toml` by file stem; one that cannot be read is text no parser accepts, saying why.
     pub(crate) toml: BTreeMap<String, String>,
+    /// Names that a plugin could have, of links, folders and other things that are no plain files.
+    pub(crate) odd: BTreeSet<String>,
 }
 
 /// The folder's identity, without looking into it.
@@ -57,11 +59,16 @@ pub(crate) fn identify(dir: &Path) -> io::Result<FolderId> {
 
 /// Reads the folder. Files named in `skip` are not opened and not listed.
 pub(crate) fn list(dir: &Path, skip: &[String]) -> io::Result<Listing> {
-    let mut listing = Listing { id: identify(dir)?, wasm: BTreeMap::new(), toml: BTreeMap::new() };
+    let id = identify(dir)?;
+    let mut listing = Listing { id, wasm: BTreeMap::new(), toml: BTreeMap::new(), odd: BTreeSet::new() };
     for entry in fs::read_dir(dir)?.take(MAX_FILES) {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
-        if is_ignored(&name) || skip.contains(&name) || !entry.file_type()?.is_file() {
+        if is_ignored(&name) || skip.contains(&name) {
+            continue;
+        }
+        if !entry.file_type()?.is_file() {
+            listing.odd.insert(name);
             continue;
         }
         if name.ends_with(".wasm") {
@@ -143,6 +150,7 @@ mod tests {
         nix::unistd::mkfifo(&dir.path().join("h.wasm"), nix::sys::stat::Mode::S_IRWXU).expect("pipe");
         let listing = list(dir.path(), &[]).expect("listed");
         assert_eq!(listing.wasm.keys().collect::<Vec<_>>(), ["a.wasm"]);
+        assert_eq!(listing.odd.iter().collect::<Vec<_>>(), ["f.wasm", "g.wasm", "h.wasm"]);
         assert_eq!(listing.toml.get("a").map(String::as_str), Some("a.toml"));
         assert!(list(dir.path(), &["a.wasm".into()]).expect("listed").wasm.is_empty());
     }

@@ -45,6 +45,11 @@ impl Budget {
         Budget { wall: Duration::from_secs(30), ..self }
     }
 
+    /// The same with less processor time.
+    pub(crate) fn at_most(self, cpu: Option<Duration>) -> Budget {
+        Budget { cpu: cpu.map_or(self.cpu, |cpu| cpu.min(self.cpu)), ..self }
+    }
+
     /// For `interpret` of `bytes` of output: 50 ms and 20 ms more for each MiB begun.
     pub(crate) fn interpret(bytes: usize) -> Budget {
         let cpu = 50 + 20 * u64::try_from(bytes.div_ceil(1024 * 1024)).unwrap_or(u64::MAX / 1000);
@@ -87,6 +92,8 @@ impl Log {
 pub(crate) struct Guest {
     log: Log,
     deadline: Deadline,
+    /// Most bytes of linear memory.
+    memory: usize,
     /// Set when the host ended the guest; the trap itself no longer says why.
     ended: Option<Fault>,
 }
@@ -101,7 +108,7 @@ impl Guest {
     /// A store for one request: limited, not yet armed.
     pub(crate) fn store(engine: &Engine) -> Store<Guest> {
         let deadline = Deadline { budget: Budget::INSTANTIATE, cpu_end: Duration::ZERO, wall_end: Instant::now() };
-        let guest = Guest { log: Log::default(), deadline, ended: None };
+        let guest = Guest { log: Log::default(), deadline, memory: MEMORY_BYTES, ended: None };
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| guest);
         store.epoch_deadline_callback(on_tick);
@@ -115,6 +122,11 @@ impl Guest {
         store.set_epoch_deadline(1);
         store.data_mut().deadline =
             Deadline { budget, cpu_end: thread_cpu() + budget.cpu, wall_end: Instant::now() + budget.wall };
+    }
+
+    /// Gives it less memory than every guest has.
+    pub(crate) fn confine(store: &mut Store<Guest>, memory: Option<usize>) {
+        store.data_mut().memory = memory.map_or(MEMORY_BYTES, |bytes| bytes.min(MEMORY_BYTES));
     }
 
     /// Why the host ended the guest, if it did.
@@ -174,8 +186,8 @@ fn thread_cpu() -> Duration {
 
 impl ResourceLimiter for Guest {
     fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        match desired > MEMORY_BYTES {
-            true => self.end(Fault::Memory { limit: MEMORY_BYTES }),
+        match desired > self.memory {
+            true => self.end(Fault::Memory { limit: self.memory }),
             false => Ok(true),
         }
     }

@@ -28,18 +28,27 @@ mod gates;
 // What serves: verbs, the picture of all of them, and the folder it follows.
 mod verbs;
 
-mod published;
 mod registry;
+mod published;
+
+mod claims;
+mod judge;
+mod assembly;
 
 mod folder;
 mod settle;
+mod watch;
 
+mod kept;
 mod loader;
+mod handle;
 pub mod service;
 pub mod tool;
 
 pub use compile::{CacheError, CacheOptions, Compile, compile_worker_main};
 pub use engine::{Allocation, EngineError};
 pub use gates::operator::DefaultGrants;
+pub use handle::{Handle, NotRunning};
+pub use published::Transition;
 pub use refusal::Code;
-pub use service::{BuildError, Handle, NotRunning, Options, Service, Transition};
+pub use service::{BuildError, Options, Service};

@@ -3,22 +3,27 @@
 //!
 //! Invariant: one loader, on a thread of its own, off every request's path.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use domain::plugin::life::Happening;
+use domain::plugin::{NotNow, Order, RETAINED};
 use ports::clock::Clock;
+use ports::plugin_life::{OrderError, Waiting};
 use ports::plugins::Refusal;
 
+use crate::assembly::Assembly;
 use crate::build::Build;
 use crate::folder::{self, FolderId, Listing, WasmFile};
-use crate::gates::operator::DefaultGrants;
+use crate::gates::operator::{self, DefaultGrants};
 use crate::gates::{self, Gates};
+use crate::kept::Kept;
 use crate::published::Published;
 use crate::refusal::Code;
-use crate::registry::{Assembly, Candidate, Found};
-use crate::verbs::Machinery;
+use crate::registry::{Candidate, Found, Ledger, Snapshot};
+use crate::verbs::{Machinery, PluginVersion};
 
 /// A truncated file younger than this is still being copied.
 const YOUNG: Duration = Duration::from_secs(5);
@@ -34,6 +39,10 @@ pub(crate) struct Loader {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) lost_after: Duration,
     pub(crate) published: Arc<Published>,
+    /// Bytes of earlier versions.
+    pub(crate) kept: Kept,
+    /// Whether somebody can be asked what waits, and what is still needed.
+    pub(crate) asks: bool,
     pub(crate) memory: Memory,
 }
 
@@ -47,6 +56,25 @@ pub(crate) struct Memory {
     folder: Option<FolderId>,
     vanished: Option<Instant>,
     unreadable: bool,
+    /// What is no plain file and was told of.
+    odd: BTreeSet<String>,
+    /// What is known of plugins.
+    ledger: Ledger,
+    /// Builds of versions that may be gone back to or asked again, by digest.
+    shelf: BTreeMap<String, Arc<Build>>,
+    /// What updates would break of what waits, by digest.
+    breaks: BTreeMap<String, String>,
+    /// Versions nobody needs any more.
+    released: BTreeSet<String>,
+    /// Kept bytes that did not pass the gates again.
+    lost: BTreeSet<String>,
+}
+
+impl Memory {
+    /// The memory of a loader that looks for the first time.
+    pub(crate) fn knowing(ledger: Ledger) -> Memory {
+        Memory { ledger, ..Memory::default() }
+    }
 }
 
 struct Known {
@@ -55,10 +83,14 @@ struct Known {
 }
 
 /// What one scan found out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Report {
     /// When another scan is worth while, if before the next regular one.
     pub(crate) again: Option<Duration>,
+    /// Updates of which it must be said what they break: plugin and digest.
+    pub(crate) questions: Vec<(String, String)>,
+    /// Versions that are kept only in case somebody still needs them.
+    pub(crate) leaving: Vec<String>,
 }
 
 impl Loader {
@@ -76,19 +108,24 @@ impl Loader {
         };
         self.memory.unreadable = listing.is_none();
         if let Some(wait) = self.may_be_lost(listing.as_ref(), unsettled) {
-            return Report { again: Some(wait) };
+            return Report { again: Some(wait), ..Report::default() };
         }
         let (wasm, toml) = match listing {
-            Some(Listing { id, wasm, toml }) => {
+            Some(Listing { id, wasm, toml, odd }) => {
                 self.memory.folder = Some(id);
+                for name in odd.difference(&self.memory.odd) {
+                    let folder = self.folder.display();
+                    tracing::warn!(%folder, name, "left alone: a plugin is a plain file, not a link, folder or pipe");
+                }
+                self.memory.odd = odd;
                 (wasm, toml)
             }
             None => (BTreeMap::new(), BTreeMap::new()),
         };
         self.take_operators(toml, unsettled);
-        let again = self.take_files(wasm, unsettled);
-        self.publish();
-        Report { again }
+        let copying = self.take_files(wasm, unsettled);
+        let report = self.publish();
+        Report { again: [copying, report.again].into_iter().flatten().min(), ..report }
     }
 
     /// Whether all plugins vanished in a way that looks like a lost mount; then how long to wait for it
@@ -189,8 +226,13 @@ impl Loader {
         };
         match moved(before, &file.digest) {
             Some(build) if gates::name(name).is_ok() => Ok(build),
-            Some(_) | None => self.gates.check(name, bytes).map(Arc::new),
+            // What was judged before and is on the shelf still is what it was.
+            Some(_) | None => match self.memory.shelf.get(&file.digest) {
+                Some(build) if gates::name(name).is_ok() => Ok(Arc::clone(build)),
+                Some(_) | None => self.gates.check(name, bytes).map(Arc::new),
+            },
         }
+        .inspect(|_| self.kept.put(&file.digest, bytes))
     }
 
     fn is_young(&self, file: &WasmFile) -> bool {
@@ -198,12 +240,41 @@ impl Loader {
         now.saturating_sub(file.changed) <= i64::try_from(YOUNG.as_secs()).unwrap_or(i64::MAX)
     }
 
-    fn publish(&mut self) {
+    /// Puts in force what follows from what is known now.
+    pub(crate) fn publish(&mut self) -> Report {
         let now = self.clock.now();
-        let files = self.memory.known.iter().map(|(file, known)| (file.clone(), known.candidate.clone()));
-        let found = Found { files: files.collect(), operators: self.memory.operators.clone() };
-        let assembly = Assembly { machinery: &self.machinery, defaults: self.defaults, now };
-        let next = assembly.next(&self.published.now(), &found);
+        let mut passages = self.mind_the_clock();
+        let before = self.published.now();
+        let (next, ledger, questions) = loop {
+            let files = self.memory.known.iter().map(|(file, known)| (file.clone(), known.candidate.clone()));
+            let found = Found {
+                files: files.collect(),
+                operators: self.memory.operators.clone(),
+                shelf: self.memory.shelf.clone(),
+                breaks: self.memory.breaks.clone(),
+            };
+            let mut assembly = Assembly {
+                machinery: &self.machinery,
+                before: &before,
+                found: &found,
+                defaults: self.defaults,
+                asks: self.asks,
+                released: &self.memory.released,
+                now,
+                ledger: self.memory.ledger.clone(),
+                passages: Vec::new(),
+                wanted: Vec::new(),
+                questions: Vec::new(),
+            };
+            let next = assembly.next();
+            let Assembly { ledger, passages: more, wanted, questions, .. } = assembly;
+            // A version that was kept is built when it is needed, and what follows is thought over again.
+            if !wanted.into_iter().any(|(digest, file)| self.take_down(&digest, &file)) {
+                passages.extend(more);
+                break (next, ledger, questions);
+            }
+        };
+        self.memory.ledger = ledger;
         for (file, known) in &mut self.memory.known {
             // Once the present bytes serve, going back to older ones is no longer anybody's wish.
             if let (Some(version), Ok(build)) = (next.serving(file), &known.candidate.present)
@@ -212,7 +283,158 @@ impl Loader {
                 known.candidate.last_good = None;
             }
         }
+        self.tidy(&next);
+        let leaving = next.retained.values().flat_map(|kept| kept.iter().skip(RETAINED));
+        let leaving = leaving.map(|version| version.build.identity.digest.clone()).collect();
+        let ends = next.records.values().filter_map(|record| record.probation_ends());
+        let again = ends.min().map(|end| end.since(now));
+        self.published.happened(passages);
         self.published.replace(next, now);
+        Report { again, questions, leaving }
+    }
+
+    /// What happened without anybody looking: versions that failed too often, probations that are over.
+    fn mind_the_clock(&mut self) -> Vec<domain::plugin::Passage> {
+        let now = self.clock.now();
+        let snapshot = self.published.now();
+        let mut passages = Vec::new();
+        for version in snapshot.retained.values().flatten() {
+            let (name, digest) = (&version.build.identity.name, &version.build.identity.digest);
+            if let (Some(why), Some(record)) = (version.build.faults.tripped(), self.memory.ledger.get_mut(name)) {
+                passages.extend(record.step(digest, Happening::Trip, Some(why), now));
+            }
+        }
+        for record in self.memory.ledger.values_mut() {
+            if record.probation_ends().is_some_and(|end| end <= now)
+                && let Some(digest) = record.serving().map(|version| version.digest.clone())
+            {
+                passages.extend(record.step(&digest, Happening::Outlast, None, now));
+            }
+        }
+        passages
+    }
+
+    /// Builds a version whose bytes were kept; whether there is one now that was not there before.
+    fn take_down(&mut self, digest: &str, file: &str) -> bool {
+        if self.memory.shelf.contains_key(digest) || self.memory.lost.contains(digest) {
+            return false;
+        }
+        let held = self.published.now().version(digest).map(|version| Arc::clone(&version.build));
+        let build = held.or_else(|| {
+            let bytes = self.kept.get(digest)?;
+            let judged = self.gates.check(file, &bytes);
+            let lost = |refusal: &Refusal| {
+                tracing::warn!(
+                    digest,
+                    code = refusal.code,
+                    cause = refusal.cause,
+                    "a kept plugin version is of no use"
+                );
+            };
+            judged.inspect_err(lost).ok().map(Arc::new)
+        });
+        match build {
+            Some(build) => {
+                self.memory.shelf.insert(digest.to_owned(), build);
+                true
+            }
+            None => {
+                self.memory.lost.insert(digest.to_owned());
+                false
+            }
+        }
+    }
+
+    /// Puts what serves on the shelf, and off it what can neither be gone back to nor asked again.
+    fn tidy(&mut self, next: &Snapshot) {
+        let retained = next.retained.values().flatten().map(|version| &version.build);
+        self.memory.shelf = retained.map(|build| (build.identity.digest.clone(), Arc::clone(build))).collect();
+        let present = |digest: &String| next.entries.values().any(|entry| entry.present.as_ref() == Some(digest));
+        self.memory.breaks.retain(|digest, _| present(digest));
+        let shelf = &self.memory.shelf;
+        self.memory.released.retain(|digest| shelf.contains_key(digest));
+    }
+
+    /// Carries out what somebody wants, and puts it in force.
+    pub(crate) fn carry_out(&mut self, name: &str, order: Order, actor: &str) -> Result<Report, OrderError> {
+        let now = self.clock.now();
+        let present = self.published.now().present(name);
+        let record = self.memory.ledger.get_mut(name).ok_or_else(|| OrderError::Unknown(name.to_owned()))?;
+        let passage =
+            record.order(order, present.as_deref(), actor, now).map_err(|no: NotNow| OrderError::NotNow(no))?;
+        if let (Order::Retry, Some((_, digest))) = (order, &passage.version) {
+            let builds = self.memory.known.values().filter_map(|known| known.candidate.present.as_ref().ok());
+            for build in builds.chain(self.memory.shelf.values()).filter(|build| build.identity.digest == *digest) {
+                build.faults.forgive();
+            }
+        }
+        self.published.happened(vec![passage]);
+        Ok(self.publish())
+    }
+
+    /// What an update would break of what waits, in one line.
+    pub(crate) fn weigh(&self, digest: &str, waiting: &[Waiting]) -> Option<String> {
+        let mut builds = self.memory.known.values().filter_map(|known| known.candidate.present.as_ref().ok());
+        let build = builds.find(|build| build.identity.digest == digest)?;
+        waiting.iter().find_map(|Waiting { command, verb, args }| {
+            let Some(known) = build.verbs.iter().find(|known| known.traits.name.as_str() == verb) else {
+                return Some(format!("it has no verb `{verb}`, which command {command} waits with"));
+            };
+            let violations = known.args.check(&serde_json::from_str(args).ok()?).err()?;
+            let first = violations.first().map(|v| format!("`{}`: {}", v.pointer, v.message)).unwrap_or_default();
+            Some(format!("it would refuse the arguments of command {command} (`{verb}`), which waits: {first}"))
+        })
+    }
+
+    /// Notes what an update would break; empty text is nothing.
+    pub(crate) fn weighed(&mut self, digest: String, broken: String) -> Report {
+        self.memory.breaks.insert(digest, broken);
+        self.publish()
+    }
+
+    /// Lets go versions that nobody needs any more, and their bytes.
+    pub(crate) fn release(&mut self, in_use: &BTreeSet<String>) -> Report {
+        let snapshot = self.published.now();
+        let leaving = snapshot.retained.values().flat_map(|kept| kept.iter().skip(RETAINED));
+        let leaving = leaving.map(|version| version.build.identity.digest.clone());
+        self.memory.released = leaving.filter(|digest| !in_use.contains(digest)).collect();
+        let report = self.publish();
+        let known = self.memory.ledger.values().flat_map(|record| record.versions.iter().map(|v| v.digest.clone()));
+        let needed = known.chain(in_use.iter().cloned()).chain(self.memory.shelf.keys().cloned());
+        self.kept.sweep(&needed.collect());
+        report
+    }
+
+    /// Builds again, after a start, what may be gone back to and what commands that are not over were planned with.
+    pub(crate) fn remember(&mut self, in_use: &BTreeSet<String>) -> Report {
+        let kept = self.memory.ledger.values().flat_map(|record| {
+            let needed = record.fallbacks("").map(|version| version.digest.clone());
+            needed.map(|digest| (digest, record.file.clone())).collect::<Vec<_>>()
+        });
+        let kept: Vec<(String, String)> = kept.collect();
+        let used = in_use.iter().map(|digest| (digest.clone(), "plugin.wasm".to_owned()));
+        let mut versions = Vec::new();
+        for (digest, file) in kept.into_iter().chain(used) {
+            if self.published.now().version(&digest).is_none() && self.take_down(&digest, &file) {
+                versions.extend(self.memory.shelf.get(&digest).map(|build| self.version(build)));
+            }
+        }
+        self.published.retain(versions);
+        self.release(in_use)
+    }
+
+    /// A version that is kept for what was planned with it.
+    fn version(&self, build: &Arc<Build>) -> Arc<PluginVersion> {
+        let name = &build.identity.name;
+        let operator = operator::read(build, self.memory.operators.get(name).map(String::as_str)).ok();
+        Arc::new(PluginVersion {
+            build: Arc::clone(build),
+            name: Arc::from(name.as_str()),
+            grant: operator.as_ref().and_then(|operator| operator.grant.clone()).unwrap_or_default(),
+            tighter: operator.as_ref().map(|operator| operator.tighter).unwrap_or_default(),
+            config: operator.map_or_else(|| operator::default_config(build), |operator| operator.config),
+            machinery: self.machinery.clone(),
+        })
     }
 }
 

@@ -4,14 +4,18 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
+use domain::plugin::Passage;
 use domain::time::Timestamp;
 use ports::plugins::{PluginIdentity, Refusal};
 use tokio::sync::watch;
 
 use crate::registry::{Entry, Snapshot};
+use crate::verbs::PluginVersion;
 
 /// Transitions that are kept; the oldest go first.
 const KEPT: usize = 512;
+/// Passages that are kept until somebody wrote them down.
+const PASSAGES: usize = 4096;
 
 /// One change of one plugin file, for audit and for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +45,14 @@ pub(crate) struct Published {
     snapshot: ArcSwap<Snapshot>,
     generation: watch::Sender<u64>,
     transitions: Mutex<VecDeque<Transition>>,
+    passages: Mutex<Passages>,
+}
+
+/// The latest passages, and the number of the last one.
+#[derive(Default)]
+struct Passages {
+    last: u64,
+    kept: VecDeque<Passage>,
 }
 
 impl Published {
@@ -49,7 +61,25 @@ impl Published {
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
             generation: watch::Sender::new(0),
             transitions: Mutex::default(),
+            passages: Mutex::default(),
         }
+    }
+
+    /// Adds to what happened to plugins. Comes before the picture that shows it.
+    pub(crate) fn happened(&self, passages: Vec<Passage>) {
+        let mut kept = self.passages.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.last += passages.len() as u64;
+        kept.kept.extend(passages);
+        let excess = kept.kept.len().saturating_sub(PASSAGES);
+        kept.kept.drain(..excess);
+    }
+
+    /// Kept passages later than the one numbered `after`, oldest first.
+    pub(crate) fn passages(&self, after: u64) -> Vec<(u64, Passage)> {
+        let kept = self.passages.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = kept.last + 1 - kept.kept.len() as u64;
+        let numbered = (first..).zip(&kept.kept).filter(|(number, _)| *number > after);
+        numbered.map(|(number, passage)| (number, passage.clone())).collect()
     }
 
     /// The picture in force; whoever holds it is not disturbed by the next one.
@@ -66,6 +96,16 @@ impl Published {
         self.kept().iter().filter(|transition| transition.sequence > after).cloned().collect()
     }
 
+    /// Adds versions to those that are kept, behind what serves. Called by one thread only.
+    pub(crate) fn retain(&self, versions: Vec<Arc<PluginVersion>>) {
+        let mut next = Snapshot::clone(&self.now());
+        for version in versions {
+            let name = version.build.identity.name.clone();
+            next.retained.entry(name).or_default().push(version);
+        }
+        self.snapshot.store(Arc::new(next));
+    }
+
     /// Puts `next` in force if anything in it can be told from the picture before. Called by one thread only.
     pub(crate) fn replace(&self, mut next: Snapshot, at: Timestamp) {
         let before = self.now();
@@ -76,7 +116,9 @@ impl Published {
             .cloned()
             .collect();
         // What is gone for another reason than before shows too, if only in `resolve`.
-        if changed.is_empty() && before.gone == next.gone {
+        if changed.is_empty() && before.gone == next.gone && before.records == next.records {
+            // Versions nobody needs any more may have gone; nobody can tell.
+            self.snapshot.store(Arc::new(next));
             return;
         }
         next.generation = before.generation + 1;

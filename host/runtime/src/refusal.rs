@@ -127,9 +127,19 @@ codes! {
     /// Another plugin provides the verb.
     VerbConflict = 9 "verb_conflict": "remove one of the two plugins, or rename the verb";
     /// The operator's file cannot be read.
-    ConfigMalformed = 9 "config_malformed": "mend the toml file; it knows `enabled`, `config` and `grants`";
+    ConfigMalformed = 9 "config_malformed": "mend the toml file; it knows `enabled`, `config`, `grants`, `limits`, `pin` and `aliases`";
     /// The plugin does not accept the operator's configuration.
     ConfigInvalid = 9 "config_invalid": "mend `[config]` in the toml file; `viworks plugin inspect FILE` shows its schema";
+    /// The operator wants another version.
+    Pinned = 9 "pinned": "take `pin` out of the toml file, or let it name this version";
+    /// An update asks for more.
+    GrantsWidened = 9 "grants_widened": "approve it with `viworks plugin approve NAME`, or write what it may do into `[grants]` of its toml file";
+    /// An update does not understand what waits.
+    BreaksQueued = 9 "breaks_queued": "wait until those commands are over, cancel them, or consent with `viworks plugin approve NAME`";
+    /// It failed too often.
+    Quarantined = 9 "quarantined": "install a version that does not fail, or try this one again with `viworks plugin retry NAME`";
+    /// Somebody went back to the version before.
+    RolledBack = 9 "rolled_back": "install another version, or try this one again with `viworks plugin retry NAME`";
 }
 
 impl Code {

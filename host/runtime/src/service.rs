@@ -1,44 +1,42 @@
-//! The plugin service: options, a service that runs until it is stopped, and the handle everybody else holds.
+//! The plugin service: options, and a service that runs until it is stopped.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc as blocking;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use domain::nearest::nearest;
-use domain::verb::VerbName;
-use notify::event::{AccessKind, AccessMode};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
-use plan::policy::Rules;
+use domain::plugin::Record;
+use domain::plugin::breaker::Limits;
 use ports::clock::Clock;
-use ports::plugins::{PluginStatus, Plugins, ResolveError, Verb};
-use tokio::sync::{mpsc, oneshot, watch};
+use ports::error::StoreError;
+use ports::plugin_life::PluginBook;
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::compile::{CacheError, CacheOptions, Compile, Compiler};
-use crate::engine::{Allocation, EngineError, Sandbox};
-use crate::folder::{self, FolderId};
+use crate::engine::{EngineError, Sandbox};
 use crate::gates::Gates;
 use crate::gates::operator::DefaultGrants;
+use crate::handle::{Ask, Handle};
+use crate::kept::Kept;
 use crate::loader::{Loader, Memory, Report};
 use crate::pool::{self, Pool};
 use crate::published::Published;
-pub use crate::published::Transition;
-use crate::registry::Snapshot;
 use crate::settle::{QUIET, Settle};
-use crate::verbs::Machinery;
+use crate::verbs::{Alarm, Machinery};
+use crate::watch::Watch;
 
-/// From one regular look at the folder to the next.
-const RESCAN: Duration = Duration::from_secs(30);
-/// The same where no events come.
-const POLL: Duration = Duration::from_secs(2);
 /// How long plugins go on serving when all of them vanished at once.
 const LOST_AFTER: Duration = Duration::from_secs(60);
-/// Changed paths that may wait to be noted; more than that is noted as "look at everything".
-const HINTS: usize = 1024;
+/// How soon a store that did not answer is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// How often versions that are kept for somebody are asked about.
+const STILL_NEEDED: Duration = Duration::from_secs(30);
+/// Commands that wait, read at a time.
+const WAITING: u32 = 500;
 /// Callers that may wait for a scan.
 const CALLERS: usize = 64;
 /// Stack of the thread that leads files through the gates, which compiles and runs them.
@@ -61,6 +59,14 @@ pub struct Options {
     pub lost_after: Duration,
     /// Threads that run guests; one more than there are cores when absent.
     pub threads: Option<usize>,
+    /// When a version has failed too often.
+    pub breaker: Limits,
+    /// Where the bytes of earlier versions are kept, if anywhere.
+    pub kept: Option<PathBuf>,
+    /// What was known of plugins when the last host stopped.
+    pub records: Vec<Record>,
+    /// Says which commands wait, and what they were planned with; without it, nothing is taken to.
+    pub book: Option<Arc<dyn PluginBook>>,
     /// The host's clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -76,6 +82,10 @@ impl Options {
             poll: false,
             lost_after: LOST_AFTER,
             threads: None,
+            breaker: Limits::default(),
+            kept: None,
+            records: Vec::new(),
+            book: None,
             clock,
         }
     }
@@ -90,19 +100,23 @@ impl Options {
         let compiler = Compiler::new(self.compile, self.cache)?;
         let pool = Arc::new(Pool::start(threads, pool::QUEUE)?);
         let published = Arc::new(Published::new());
-        let (rescan, rescans) = mpsc::channel(CALLERS);
-        let handle = Handle { published: Arc::clone(&published), rescan, allocation: sandbox.allocation() };
+        let (asks, asked) = mpsc::channel(CALLERS);
+        let handle = Handle { published: Arc::clone(&published), asks, allocation: sandbox.allocation() };
+        let alarm = Arc::new(Alarm { limits: self.breaker, bell: Notify::new(), begun: Instant::now() });
+        let ledger = self.records.into_iter().map(|record| (record.name.clone(), record)).collect();
         let loader = Loader {
             folder: self.folder,
             gates: Gates::new(sandbox.clone(), compiler),
-            machinery: Machinery { sandbox, pool },
+            machinery: Machinery { sandbox, pool, alarm: Arc::clone(&alarm) },
             defaults: self.default_grants,
             clock: self.clock,
             lost_after: self.lost_after,
             published,
-            memory: Memory::default(),
+            kept: Kept::new(self.kept),
+            asks: self.book.is_some(),
+            memory: Memory::knowing(ledger),
         };
-        Ok((Service { loader, rescans, poll: self.poll }, handle))
+        Ok((Service { loader, asked, alarm, book: self.book, poll: self.poll }, handle))
     }
 }
 
@@ -123,9 +137,14 @@ pub enum BuildError {
 /// The part that watches and loads. Inert until it is run.
 pub struct Service {
     loader: Loader,
-    rescans: mpsc::Receiver<oneshot::Sender<()>>,
+    asked: mpsc::Receiver<Ask>,
+    alarm: Arc<Alarm>,
+    book: Option<Arc<dyn PluginBook>>,
     poll: bool,
 }
+
+/// Work for the loader's thread.
+type Job = Box<dyn FnOnce(&mut Loader) + Send>;
 
 impl Service {
     /// Loads what is in the folder, then follows it until `stop`.
@@ -133,237 +152,170 @@ impl Service {
     /// # Errors
     /// When the loader's thread cannot be started or is lost.
     pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
-        let Service { mut loader, mut rescans, poll } = self;
-        let mut watch = Watch::new(loader.folder.clone(), poll);
-        let (orders, inbox) = blocking::sync_channel::<Order>(1);
+        let Service { mut loader, asked, alarm, book, poll } = self;
+        let watch = Watch::new(loader.folder.clone(), poll);
+        let (jobs, inbox) = blocking::sync_channel::<Job>(1);
         let thread = thread::Builder::new().name("plugin-loader".into()).stack_size(GATE_STACK);
-        // Not joined: it ends with `orders`, and a compilation under way need not hold up a shutdown.
+        // Not joined: it ends with `jobs`, and a compilation under way need not hold up a shutdown.
         thread.spawn(move || {
-            while let Ok(Order { unsettled, done }) = inbox.recv() {
-                // Nobody listens any more once the service was stopped.
-                _ = done.send(loader.scan(&unsettled));
+            while let Ok(job) = inbox.recv() {
+                job(&mut loader);
             }
         })?;
+        let watching = Watching { watch, asked, alarm, desk: Desk { jobs, book } };
+        tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            ended = watching.follow() => ended,
+        }
+    }
+}
+
+/// The loop, and what it listens to.
+struct Watching {
+    watch: Watch,
+    asked: mpsc::Receiver<Ask>,
+    alarm: Arc<Alarm>,
+    desk: Desk,
+}
+
+impl Watching {
+    async fn follow(self) -> io::Result<()> {
+        let Watching { mut watch, mut asked, alarm, desk } = self;
         let mut settle = Settle::default();
         let mut callers: Vec<oneshot::Sender<()>> = Vec::new();
-        let mut due = Instant::now();
+        let (mut due, mut remembered) = (Instant::now(), desk.book.is_none());
         loop {
             let wake = settle.next().map_or(due, |next| next.min(due));
+            let mut report = None;
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
                 Some(path) = watch.hints.recv() => {
                     settle.touch(path, Instant::now());
                     continue;
                 }
-                Some(caller) = rescans.recv() => {
+                () = alarm.bell.notified() => report = Some(desk.ask(Loader::publish).await?),
+                Some(ask) = asked.recv() => match ask {
                     // Whoever asks wants to know how things are now, settled or not.
-                    callers.push(caller);
-                    while let Ok(caller) = rescans.try_recv() {
+                    Ask::Rescan(caller) => {
                         callers.push(caller);
+                        settle = Settle::default();
                     }
-                    settle = Settle::default();
-                }
+                    Ask::Order { name, order, actor, done } => {
+                        let carried = desk.ask(move |loader| loader.carry_out(&name, order, &actor)).await?;
+                        report = carried.as_ref().ok().cloned();
+                        // A caller who went away has its answer: it did not want one.
+                        _ = done.send(carried.map(drop));
+                        if report.is_none() {
+                            continue;
+                        }
+                    }
+                },
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
-            watch.renew();
-            let (done, report) = oneshot::channel();
-            let unsettled = settle.release(Instant::now());
-            if orders.try_send(Order { unsettled, done }).is_err() {
-                return Err(io::Error::other("the plugin loader's thread is lost"));
-            }
-            let Report { again } = tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                report = report => report.map_err(|_| io::Error::other("the plugin loader's thread is lost"))?,
+            let report = match report {
+                Some(report) => report,
+                None => {
+                    watch.renew();
+                    let unsettled = settle.release(Instant::now());
+                    desk.ask(move |loader| loader.scan(&unsettled)).await?
+                }
             };
+            let mut again = desk.follow_up(&report).await?;
             for caller in callers.drain(..) {
-                // A caller who went away has its answer: it did not want one.
                 _ = caller.send(());
             }
+            if !remembered {
+                remembered = desk.remember().await?;
+                again = again.or((!remembered).then_some(ASK_AGAIN));
+            }
             let overflowed = watch.overflowed.swap(false, Ordering::Relaxed).then_some(QUIET);
-            let wait = [again, overflowed].into_iter().flatten().fold(watch.interval(), Duration::min);
+            let wait = [report.again, again, overflowed].into_iter().flatten().fold(watch.interval(), Duration::min);
             due = Instant::now() + wait;
         }
     }
 }
 
-/// One scan to be made.
-struct Order {
-    unsettled: Vec<String>,
-    done: oneshot::Sender<Report>,
+/// The way to the loader's thread, and to the store for what the loader wants to know.
+struct Desk {
+    jobs: blocking::SyncSender<Job>,
+    book: Option<Arc<dyn PluginBook>>,
 }
 
-/// The eye on the folder. What it reports are hints; losing one costs time, not truth.
-struct Watch {
-    folder: PathBuf,
-    poll: bool,
-    watcher: Option<(RecommendedWatcher, FolderId)>,
-    hint: mpsc::Sender<String>,
-    hints: mpsc::Receiver<String>,
-    overflowed: Arc<AtomicBool>,
-}
-
-impl Watch {
-    fn new(folder: PathBuf, poll: bool) -> Watch {
-        let (hint, hints) = mpsc::channel(HINTS);
-        Watch { folder, poll, watcher: None, hint, hints, overflowed: Arc::default() }
+impl Desk {
+    /// Lets the loader do something and waits for its answer.
+    async fn ask<T: Send + 'static>(&self, work: impl FnOnce(&mut Loader) -> T + Send + 'static) -> io::Result<T> {
+        let lost = || io::Error::other("the plugin loader's thread is lost");
+        let (done, answer) = oneshot::channel();
+        // Nobody listens any more once the service was stopped.
+        let job = move |loader: &mut Loader| _ = done.send(work(loader));
+        self.jobs.try_send(Box::new(job)).map_err(|_| lost())?;
+        answer.await.map_err(|_| lost())
     }
 
-    /// How often to look without being told to.
-    fn interval(&self) -> Duration {
-        if self.watcher.is_some() { RESCAN } else { POLL }
-    }
-
-    /// Watches the folder that has the name now. Called before each scan, so that what happens after
-    /// the scan has looked is seen by the watch, and a folder that was replaced is watched again.
-    fn renew(&mut self) {
-        if self.poll {
-            return;
-        }
-        let Ok(id) = folder::identify(&self.folder) else {
-            self.watcher = None;
-            return;
-        };
-        if self.watcher.as_ref().is_some_and(|(_, watched)| *watched == id) {
-            return;
-        }
-        let (hint, overflowed) = (self.hint.clone(), Arc::clone(&self.overflowed));
-        let watching =
-            notify::recommended_watcher(move |event| pass_on(event, &hint, &overflowed)).and_then(|mut watcher| {
-                watcher.watch(&self.folder, RecursiveMode::NonRecursive)?;
-                Ok(watcher)
-            });
-        self.watcher = match watching {
-            Ok(watcher) => Some((watcher, id)),
-            Err(error) => {
-                tracing::warn!(folder = %self.folder.display(), error = %error, "plugin folder cannot be watched; looking every 2 s");
-                None
-            }
-        };
-    }
-}
-
-/// Turns an event into names of files worth a look.
-fn pass_on(event: notify::Result<Event>, hint: &mpsc::Sender<String>, overflowed: &AtomicBool) {
-    let Ok(event) = event else {
-        overflowed.store(true, Ordering::Relaxed);
-        return;
-    };
-    if event.need_rescan() {
-        overflowed.store(true, Ordering::Relaxed);
-    }
-    // Reading is not changing; our own reading least of all.
-    if matches!(event.kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write)) {
-        return;
-    }
-    for name in event.paths.iter().filter_map(|path| path.file_name()).filter_map(|name| name.to_str()) {
-        if !folder::is_ignored(name) && hint.try_send(name.to_owned()).is_err() {
-            overflowed.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
-/// The service does not run, or not any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("plugin service is not running")]
-pub struct NotRunning;
-
-/// What everybody else holds. Cloning it is cheap.
-#[derive(Clone)]
-pub struct Handle {
-    published: Arc<Published>,
-    rescan: mpsc::Sender<oneshot::Sender<()>>,
-    allocation: Allocation,
-}
-
-impl Handle {
-    /// Looks at the folder now and comes back when what was found is in force.
-    ///
-    /// # Errors
-    /// When the service does not run.
-    ///
-    /// # Cancel safety
-    /// The scan is made whether or not anybody waits for it.
-    pub async fn rescan(&self) -> Result<(), NotRunning> {
-        let (done, scanned) = oneshot::channel();
-        self.rescan.send(done).await.map_err(|_| NotRunning)?;
-        scanned.await.map_err(|_| NotRunning)
-    }
-
-    /// Tells of every new generation.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.published.changes()
-    }
-
-    /// Transitions later than the one numbered `after`, oldest first; the last 512 are kept.
-    pub fn transitions(&self, after: u64) -> Vec<Transition> {
-        self.published.transitions(after)
-    }
-
-    /// Whether instances come from reserved memory; if not, every call is several times slower.
-    pub fn allocation(&self) -> Allocation {
-        self.allocation
-    }
-}
-
-impl Plugins for Handle {
-    fn resolve(&self, name: &str) -> Result<Arc<dyn Verb>, ResolveError> {
-        let snapshot = self.published.now();
-        if let Some(verb) = snapshot.verbs.get(name) {
-            return Ok(Arc::clone(verb) as Arc<dyn Verb>);
-        }
-        let name = name.to_owned();
-        match snapshot.gone.get(&name) {
-            Some(why) => Err(ResolveError::Unavailable { why: why.clone(), name }),
-            None => {
-                Err(ResolveError::Unknown { nearest: nearest(&name, snapshot.verbs.keys().map(String::as_str)), name })
-            }
-        }
-    }
-
-    fn pinned(&self, name: &VerbName, digest: &str) -> Option<Arc<dyn Verb>> {
-        let snapshot = self.published.now();
-        let now = snapshot.verbs.get(name.as_str());
-        if let Some(verb) = now.filter(|verb| verb.plugin().digest == digest) {
-            return Some(Arc::clone(verb) as Arc<dyn Verb>);
-        }
-        let pinned = snapshot.version(digest).and_then(|version| Snapshot::verb_of(&version, name.as_str()));
-        pinned.or_else(|| now.cloned()).map(|verb| verb as Arc<dyn Verb>)
-    }
-
-    fn verbs(&self) -> Vec<Arc<dyn Verb>> {
-        self.published.now().verbs.values().map(|verb| Arc::clone(verb) as Arc<dyn Verb>).collect()
-    }
-
-    fn plugins(&self) -> Vec<PluginStatus> {
-        let snapshot = self.published.now();
-        let mut plugins: Vec<PluginStatus> = snapshot
-            .entries
-            .iter()
-            .map(|(file, entry)| {
-                let build = entry.serving.as_ref().map(|version| &version.build);
-                let verbs = build.map(|build| build.verbs.iter().map(|verb| verb.traits.name.to_string()).collect());
-                PluginStatus {
-                    name: entry.plugin.clone(),
-                    state: entry.state.as_str(),
-                    active: build.map(|build| build.identity.clone()),
-                    file: file.clone(),
-                    verbs: verbs.unwrap_or_default(),
-                    grant: Rules::clone(&entry.grant),
-                    faults: build.map_or(0, |build| build.faults.total.load(Ordering::Relaxed)),
-                    refusal: entry.refusal.clone(),
+    /// Finds out what the loader wants to know. Answers how soon to try again when the store did not say.
+    async fn follow_up(&self, report: &Report) -> io::Result<Option<Duration>> {
+        let Some(book) = &self.book else { return Ok(None) };
+        let mut again = None;
+        let mut leaving = !report.leaving.is_empty();
+        for (plugin, digest) in &report.questions {
+            match self.weigh(book.as_ref(), plugin, digest).await? {
+                Ok(broken) => {
+                    let digest = digest.clone();
+                    let report = self.ask(move |loader| loader.weighed(digest, broken)).await?;
+                    leaving |= !report.leaving.is_empty();
                 }
-            })
-            .collect();
-        plugins.sort_by(|a, b| (&a.name, &a.file).cmp(&(&b.name, &b.file)));
-        plugins
+                Err(error) => {
+                    tracing::warn!(plugin, digest, %error, "what an update would break is not known yet; the version before serves on");
+                    again = Some(ASK_AGAIN);
+                }
+            }
+        }
+        if leaving {
+            match book.plugin_digests_in_use().await {
+                Ok(in_use) => {
+                    self.ask(move |loader| loader.release(&in_use.into_iter().collect())).await?;
+                    again = again.or(Some(STILL_NEEDED));
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "which plugin versions are in use is not known; all are kept");
+                    again = again.or(Some(STILL_NEEDED));
+                }
+            }
+        }
+        Ok(again)
     }
 
-    fn grant(&self, plugin: &str) -> Option<Arc<Rules>> {
-        self.published.now().grants.get(plugin).cloned()
+    /// What the version with `digest` would break of the commands of `plugin` that are not over.
+    async fn weigh(&self, book: &dyn PluginBook, plugin: &str, digest: &str) -> io::Result<Result<String, StoreError>> {
+        let mut after = None;
+        loop {
+            let page = match book.plugin_waiting(plugin, after, WAITING).await {
+                Ok(page) => page,
+                Err(error) => return Ok(Err(error)),
+            };
+            let over = page.len() < WAITING as usize;
+            after = page.last().map(|waiting| waiting.command);
+            let digest = digest.to_owned();
+            let broken = self.ask(move |loader| loader.weigh(&digest, &page)).await?;
+            if broken.is_some() || over {
+                return Ok(Ok(broken.unwrap_or_default()));
+            }
+        }
     }
 
-    fn generation(&self) -> u64 {
-        self.published.now().generation
+    /// After a start, builds what commands that are not over were planned with. Whether the store said what
+    /// that is.
+    async fn remember(&self) -> io::Result<bool> {
+        let Some(book) = &self.book else { return Ok(true) };
+        match book.plugin_digests_in_use().await {
+            Ok(in_use) => {
+                self.ask(move |loader| loader.remember(&in_use.into_iter().collect())).await?;
+                Ok(true)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "which plugin versions are in use is not known yet");
+                Ok(false)
+            }
+        }
     }
 }
 

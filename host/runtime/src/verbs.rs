@@ -1,16 +1,18 @@
 //! A loaded verb as the rest of the host sees it: every call goes through the queue to a fresh guest.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use async_trait::async_trait;
+use domain::plugin::breaker::Limits;
 use domain::verb::{Profile, VerbTraits};
 use plan::policy::Rules;
 use plan::step::Plan;
 use ports::plugins::{Interpretation, Outputs, PlanError, PluginIdentity, Verb, VerbContract, Violation};
 use serde_json::Value;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
+use crate::abi::{CallContext, Tighter};
 use crate::build::{Build, VerbBuild};
 use crate::engine::Sandbox;
 use crate::execute::{self, Executed, Health};
@@ -18,11 +20,19 @@ use crate::fault::Fault;
 use crate::guest::{Log, LogLine};
 use crate::pool::{Overloaded, Pool};
 
-/// Where guests run and who runs them.
+/// Where guests run, who runs them, and who is told when one fails too often.
 #[derive(Clone)]
 pub(crate) struct Machinery {
     pub(crate) sandbox: Sandbox,
     pub(crate) pool: Arc<Pool>,
+    pub(crate) alarm: Arc<Alarm>,
+}
+
+/// When it is too often, and the bell that is rung then.
+pub(crate) struct Alarm {
+    pub(crate) limits: Limits,
+    pub(crate) bell: Notify,
+    pub(crate) begun: Instant,
 }
 
 /// A build under one operator configuration and grant. Whoever holds it keeps it alive.
@@ -33,6 +43,7 @@ pub(crate) struct PluginVersion {
     /// JSON text of the operator's configuration.
     pub(crate) config: String,
     pub(crate) grant: Arc<Rules>,
+    pub(crate) tighter: Tighter,
     pub(crate) machinery: Machinery,
 }
 
@@ -58,16 +69,21 @@ impl PluginVersion {
     /// Counts a fault and passes the guest's log on.
     fn note<T>(&self, verb: &VerbBuild, executed: Executed<T>) -> T {
         let Executed { answer, log, health } = executed;
-        match health {
-            Health::NotCalled => {}
-            Health::Well => self.build.faults.in_a_row.store(0, Ordering::Relaxed),
-            Health::Faulty => {
-                self.build.faults.total.fetch_add(1, Ordering::Relaxed);
-                self.build.faults.in_a_row.fetch_add(1, Ordering::Relaxed);
-            }
+        let alarm = &self.machinery.alarm;
+        let tripped = match health {
+            Health::NotCalled => false,
+            Health::Well => self.build.faults.note(alarm.limits, true, alarm.begun.elapsed()),
+            Health::Faulty => self.build.faults.note(alarm.limits, false, alarm.begun.elapsed()),
+        };
+        if tripped {
+            alarm.bell.notify_one();
         }
         self.publish(verb, log);
         answer
+    }
+
+    fn context(&self, verb: &VerbBuild, profile: &Profile) -> CallContext {
+        CallContext { tighter: self.tighter, ..execute::context(verb, &self.config, profile) }
     }
 
     fn publish(&self, verb: &VerbBuild, log: Log) {
@@ -113,7 +129,7 @@ impl Verb for LoadedVerb {
     async fn plan(&self, profile: &Profile, args: &Value) -> Result<Plan, PlanError> {
         let (verb, profile, args) = (Arc::clone(&self.verb), profile.clone(), args.clone());
         let work = move |version: &PluginVersion| {
-            let context = execute::context(&verb, &version.config, &profile);
+            let context = version.context(&verb, &profile);
             let planned =
                 execute::plan(&version.machinery.sandbox, &version.build, &verb, context, &version.grant, &args);
             version.note(&verb, planned)
@@ -131,7 +147,7 @@ impl Verb for LoadedVerb {
         let (verb, profile, args) = (Arc::clone(&self.verb), profile.clone(), args.clone());
         let outcome = outputs.outcome.clone();
         let work = move |version: &PluginVersion| {
-            let context = execute::context(&verb, &version.config, &profile);
+            let context = version.context(&verb, &profile);
             let meant = execute::interpret(&version.machinery.sandbox, &version.build, &verb, context, &args, outputs);
             version.note(&verb, meant)
         };

@@ -22,6 +22,7 @@ use services::again::Again;
 use services::backlog::{Backlog, Bounds};
 use services::browse::Browse;
 use services::cancel::{Cancel, SettleUnowned};
+use services::chronicle::Chronicle;
 use services::digest::sha256_hex;
 use services::directory::Directory;
 use services::dispatch::Dispatch;
@@ -29,6 +30,7 @@ use services::doubt::Doubts;
 use services::enrol::Enrol;
 use services::follow_up::FollowUp;
 use services::groups::Groups;
+use services::plugins::PluginOrders;
 use services::presence::Presence;
 use services::progress::Progress;
 use services::reap::Reap;
@@ -61,6 +63,8 @@ pub struct Host {
     pub plugins: runtime::Service,
     /// Waits for the first look at the plugin folder.
     pub plugins_handle: runtime::Handle,
+    /// Writes down what becomes of plugins.
+    pub chronicle: Chronicle,
     /// Ends what its clocks ran out on.
     pub reap: Reap,
     /// Lets go what is tried again.
@@ -110,9 +114,14 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     let cluster = rows.whole.cluster(fresh).await.context("the store does not say who this installation is")?;
     let seal: Arc<dyn Seal> = Arc::new(ClusterKey::new(cluster_key, cluster, sha256_hex));
 
-    let (plugins, plugins_handle) = runtime_options(config, &clock, &ids)?.build()?;
+    let Rows { commands, delivery, replies, agents: agent_rows, groups, users, journal, plugins: book, whole } = rows;
+    let known = book.plugin_records().await.context("what is known of plugins cannot be read")?;
+    let mut options = runtime_options(config, &clock, &ids)?;
+    (options.records, options.book) = (known.clone(), Some(book.clone()));
+    let (plugins, plugins_handle) = options.build()?;
     let verbs = Arc::new(plugins_handle.clone());
-    let Rows { commands, delivery, replies, agents: agent_rows, groups, users, journal, whole } = rows;
+    let orders = Arc::new(PluginOrders { life: verbs.clone(), book: book.clone(), clock: clock.clone() });
+    let chronicle = Chronicle { life: verbs.clone(), book, live: live.clone(), clock: clock.clone(), known };
     backlog.recount(delivery.as_ref()).await.context("what waits cannot be counted")?;
     let begun = Arc::new(Begun::default());
     let directory = Arc::new(Directory::load(agent_rows.as_ref()).await.context("agents cannot be read")?);
@@ -262,6 +271,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         enrol,
         accounts: accounts.clone(),
         plugins: verbs,
+        orders,
         tokens: Arc::new(tokens),
         clock,
         readiness: readiness(whole.clone(), leave.clone()),
@@ -271,6 +281,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         store: whole,
         plugins,
         plugins_handle,
+        chronicle,
         reap,
         again,
         rollouts,
@@ -291,8 +302,9 @@ fn runtime_options(config: &Config, clock: &Arc<dyn Clock>, ids: &Arc<dyn Ids>) 
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("plugin folder {} cannot be made", folder.display()))?;
     }
-    let cache = config.data.dir.join("compiled");
+    let (cache, kept) = (config.data.dir.join("compiled"), config.data.dir.join("plugin-versions"));
     keys::private_dir(&cache)?;
+    keys::private_dir(&kept)?;
     let mut options = runtime::Options::new(folder, clock.clone());
     options.default_grants = match config.plugins.default_grants {
         config::DefaultGrants::None => DefaultGrants::None,
@@ -301,6 +313,8 @@ fn runtime_options(config: &Config, clock: &Arc<dyn Clock>, ids: &Arc<dyn Ids>) 
     let program = std::env::current_exe().context("this program does not know where it is")?;
     options.compile = Compile::Child { program, args: vec!["compile-worker".to_owned()] };
     options.cache = Some(CacheOptions { dir: cache, fresh_key: ids.secret() });
+    options.kept = Some(kept);
+    options.poll = config.plugins.poll;
     options.threads = Some(config.plugins.threads).filter(|threads| *threads > 0);
     Ok(options)
 }

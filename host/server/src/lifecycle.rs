@@ -29,6 +29,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         store,
         plugins,
         plugins_handle,
+        chronicle,
         reap,
         again,
         rollouts,
@@ -47,6 +48,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     if tokio::time::timeout(FIRST_SCAN, plugins_handle.rescan()).await.is_err() {
         tracing::warn!("plugins are still being loaded; the host starts without waiting for the rest");
     }
+    work.spawn(chronicle.run(stop_work.clone()));
     work.spawn(reap.run(stop_work.clone()));
     work.spawn(again.run(stop_work.clone()));
     work.spawn(rollouts.run(stop_work.clone()));

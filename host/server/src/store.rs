@@ -11,6 +11,7 @@ use ports::error::StoreError;
 use ports::groups::Groups;
 use ports::journal::{Installation, Journal};
 use ports::live::Live;
+use ports::plugin_life::PluginBook;
 use ports::replies::Replies;
 use ports::users::Users;
 use storage::{postgres, sqlite};
@@ -39,6 +40,8 @@ pub struct Rows {
     pub users: Arc<dyn Users>,
     /// Events and the audit log.
     pub journal: Arc<dyn Journal>,
+    /// What becomes of plugins.
+    pub plugins: Arc<dyn PluginBook>,
     /// The whole.
     pub whole: Arc<dyn Installation>,
 }
@@ -46,7 +49,7 @@ pub struct Rows {
 impl Rows {
     fn of<S>(store: S) -> Rows
     where
-        S: Commands + Delivery + Replies + Agents + Groups + Users + Journal + Installation + 'static,
+        S: Commands + Delivery + Replies + Agents + Groups + Users + Journal + PluginBook + Installation + 'static,
     {
         let store = Arc::new(store);
         Rows {
@@ -57,6 +60,7 @@ impl Rows {
             groups: store.clone(),
             users: store.clone(),
             journal: store.clone(),
+            plugins: store.clone(),
             whole: store,
         }
     }

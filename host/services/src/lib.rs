@@ -25,3 +25,5 @@ pub mod again;
 pub mod rollouts;
 pub mod restore;
 pub mod accounts;
+pub mod plugins;
+pub mod chronicle;

@@ -22,3 +22,4 @@ mod staged;
 mod tally;
 mod terms;
 mod text;
+mod versions;

@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 pub struct Plugin {
     /// The manifest's name, or the file's stem when it was refused before it had one.
     pub name: String,
-    /// `active`, `refused`, `removed`, `disabled` or `needs_approval`.
+    /// How the version that serves stands: `active`, or `probation` for five minutes after an update. Without one,
+    /// how the newest does: `refused`, `removed`, `disabled`, `needs_approval`, `quarantined` or `rolled_back`.
     pub state: String,
     /// File name in the plugin folder.
     pub file: String,
@@ -26,6 +27,53 @@ pub struct Plugin {
     pub faults: u64,
     /// Why the file's present bytes were refused; null when they were not.
     pub refusal: Option<PluginRefusal>,
+    /// False when somebody disabled it by an order; its operator's file may disable it, too.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Its versions: what serves, what may be gone back to, what waits, what was sent back.
+    #[serde(default)]
+    pub versions: Vec<PluginVersion>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// One version of a plugin.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PluginVersion {
+    /// The manifest's version.
+    pub version: String,
+    /// SHA-256 of the file.
+    pub digest: String,
+    /// `found`, `needs_approval`, `refused`, `disabled`, `probation`, `active`, `kept`, `quarantined`, `rolled_back`
+    /// or `removed`.
+    pub state: String,
+    /// RFC 3339, UTC: since when.
+    pub since: String,
+    /// Why, where the state alone does not say.
+    pub why: Option<String>,
+    /// Whether somebody consented to what it asks for.
+    pub approved: bool,
+}
+
+/// One change in the life of a plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PluginPassage {
+    /// RFC 3339, UTC.
+    pub at: String,
+    /// The version it is about; null when it is about none.
+    pub version: Option<String>,
+    /// Its digest.
+    pub digest: Option<String>,
+    /// Where it stood.
+    pub from: Option<String>,
+    /// Where it stands since.
+    pub to: String,
+    /// Why.
+    pub why: Option<String>,
+    /// Who wanted it; null for what the host does by itself.
+    pub actor: Option<String>,
 }
 
 /// Why a plugin file was refused.

@@ -1,14 +1,15 @@
-//! Plugin files: which serve, which were refused and why.
+//! Plugin files: which serve, which were refused and why, and what operators want of them.
 
 use std::cmp::Ordering;
 
 use api::page::Page;
-use api::plugin::Plugin as PluginBody;
+use api::plugin::{Plugin as PluginBody, PluginPassage};
 use axum::Json;
 use axum::extract::State;
+use domain::plugin::Order;
 
 use crate::app::App;
-use crate::authorize::{Authorized, ReadPlugins};
+use crate::authorize::{Authorized, ManagePlugins, ReadPlugins};
 use crate::doors::In;
 use crate::page::Asked;
 use crate::problem::Problem;
@@ -36,6 +37,56 @@ pub async fn show(
     State(app): State<App>,
     In(name): In<String>,
 ) -> Result<Json<PluginBody>, Problem> {
+    found(&app, &name)
+}
+
+/// `POST /plugins/{name}/enable`
+pub async fn enable(who: Authorized<ManagePlugins>, app: State<App>, name: In<String>) -> Answer {
+    give(who, app, name, Order::Enable).await
+}
+
+/// `POST /plugins/{name}/disable`
+pub async fn disable(who: Authorized<ManagePlugins>, app: State<App>, name: In<String>) -> Answer {
+    give(who, app, name, Order::Disable).await
+}
+
+/// `POST /plugins/{name}/rollback`
+pub async fn rollback(who: Authorized<ManagePlugins>, app: State<App>, name: In<String>) -> Answer {
+    give(who, app, name, Order::Rollback).await
+}
+
+/// `POST /plugins/{name}/retry`
+pub async fn retry(who: Authorized<ManagePlugins>, app: State<App>, name: In<String>) -> Answer {
+    give(who, app, name, Order::Retry).await
+}
+
+/// `POST /plugins/{name}/approve`
+pub async fn approve(who: Authorized<ManagePlugins>, app: State<App>, name: In<String>) -> Answer {
+    give(who, app, name, Order::Approve).await
+}
+
+/// How the plugin stands after the order.
+type Answer = Result<Json<PluginBody>, Problem>;
+
+async fn give(who: Authorized<ManagePlugins>, State(app): State<App>, In(name): In<String>, order: Order) -> Answer {
+    app.orders.give(&who.caller, &name, order, &who.origin).await?;
+    found(&app, &name)
+}
+
+/// `GET /plugins/{name}/history`
+pub async fn history(
+    who: Authorized<ReadPlugins>,
+    State(app): State<App>,
+    In(name): In<String>,
+    query: Query,
+) -> Result<Json<Page<PluginPassage>>, Problem> {
+    let asked = Asked::read(&query, "plugin_history")?;
+    let history = app.orders.history(&who.caller, &name, asked.after()?, asked.fetch()).await?;
+    let page = asked.page(history, |(id, _)| id.to_string());
+    Ok(Json(Asked::shown(page, |(_, passage)| views::verb::passage(passage))))
+}
+
+fn found(app: &App, name: &str) -> Answer {
     let mut found: Vec<_> = app.plugins.plugins().into_iter().filter(|plugin| plugin.name == name).collect();
     // Of several files with one name, the one that serves is meant.
     found.sort_by_key(|plugin| plugin.active.is_none());

@@ -63,6 +63,8 @@ pub async fn plan(
 fn in_path(error: ResolveError) -> Problem {
     match error {
         ResolveError::Unknown { .. } => Problem::not_found("verb"),
-        ResolveError::Unavailable { .. } => Problem { errors: Vec::new(), ..error.into() },
+        ResolveError::Unavailable { .. } | ResolveError::Quarantined { .. } => {
+            Problem { errors: Vec::new(), ..error.into() }
+        }
     }
 }

@@ -123,6 +123,7 @@ codes! {
     LastAdmin = 409 "last_admin" Validation "The last admin cannot go";
     RequestUnderWay = 409 "request_under_way" Validation "The same request is being answered at this moment";
     VerbUnavailable = 409 "verb_unavailable" CommandExecution "The verb's plugin is not active";
+    PluginState = 409 "plugin_state" Validation "The order makes no sense as the plugin stands";
     PreconditionFailed = 412 "precondition_failed" Validation "It has been changed since you read it";
     BodyTooLarge = 413 "body_too_large" Connection "The body is too large";
     UnsupportedMediaType = 415 "unsupported_media_type" Connection "The body is of another type than application/json";
@@ -146,6 +147,7 @@ codes! {
     StoreUnavailable = 503 "store_unavailable" Database "The store does not answer";
     BusUnavailable = 503 "bus_unavailable" Redis "The message bus does not answer";
     PluginOverloaded = 503 "plugin_overloaded" RateLimit "Too many plugin calls wait";
+    PluginQuarantined = 503 "plugin_quarantined" CommandExecution "The verb's plugin failed too often";
     Busy = 503 "busy" RateLimit "The host is busy";
     Timeout = 504 "timeout" Timeout "It took too long";
 }

@@ -12,6 +12,7 @@ use services::cancel::CancelError;
 use services::enrol::EnrolError;
 use services::follow_up::FollowUpError;
 use services::groups::{DrawError, GroupError};
+use services::plugins::PluginOrderError;
 use services::release::ReleaseError;
 use services::replays::ReplayError;
 use services::submit::SubmitError;
@@ -127,6 +128,19 @@ impl From<FollowUpError> for Problem {
     }
 }
 
+impl From<PluginOrderError> for Problem {
+    fn from(error: PluginOrderError) -> Problem {
+        let said = error.to_string();
+        match error {
+            PluginOrderError::NotFound => Problem::not_found("plugin"),
+            PluginOrderError::NotNow(_) => Problem::new(Code::PluginState, said),
+            PluginOrderError::Stopped => Problem { retry_after: Some(1), ..Problem::new(Code::Busy, said) },
+            PluginOrderError::Forbidden(error) => error.into(),
+            PluginOrderError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<EnrolError> for Problem {
     fn from(error: EnrolError) -> Problem {
         let detail = error.to_string();
@@ -199,6 +213,7 @@ impl From<ResolveError> for Problem {
                 Problem::at(Code::UnknownVerb, "/verb", format!("{said}; did you mean {}?", nearest.join(", ")))
             }
             ResolveError::Unavailable { .. } => Problem::at(Code::VerbUnavailable, "/verb", said),
+            ResolveError::Quarantined { .. } => Problem::at(Code::PluginQuarantined, "/verb", said),
         }
     }
 }

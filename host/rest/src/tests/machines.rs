@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use domain::plugin::{Order, Passage, Record};
 use domain::time::Timestamp;
 use domain::verb::{CancelBehaviour, Profile, VerbName, VerbTraits};
 use ed25519_dalek::SigningKey;
@@ -19,6 +20,7 @@ use ports::commands::{Due, Open};
 use ports::journal::Cluster;
 use ports::link::{Link, Settle};
 use ports::passwords::{PasswordError, Passwords};
+use ports::plugin_life::{OrderError, PluginLife};
 use ports::plugins::{
     Interpretation, Outputs, PlanError, PluginIdentity, PluginStatus, Plugins, ResolveError, Verb, VerbContract,
     Violation,
@@ -244,6 +246,7 @@ impl Plugins for Shelf {
             grant: Rules::default(),
             faults: 0,
             refusal: None,
+            record: Some(Record::new("test", "test.wasm")),
         }]
     }
 
@@ -253,5 +256,29 @@ impl Plugins for Shelf {
 
     fn generation(&self) -> u64 {
         1
+    }
+}
+
+/// Keeps every order to itself.
+#[async_trait]
+impl PluginLife for Shelf {
+    fn record(&self, name: &str) -> Option<(Record, Option<String>)> {
+        (name == "test").then(|| (Record::new("test", "test.wasm"), None))
+    }
+
+    fn records(&self) -> Vec<Record> {
+        Vec::new()
+    }
+
+    async fn order(&self, _: &str, _: Order, _: &str) -> Result<(), OrderError> {
+        Ok(())
+    }
+
+    fn passages(&self, _: u64) -> Vec<(u64, Passage)> {
+        Vec::new()
+    }
+
+    async fn changed(&self, _: u64) -> u64 {
+        std::future::pending().await
     }
 }

@@ -35,6 +35,7 @@ use services::enrol::Enrol;
 use services::follow_up::FollowUp;
 use services::groups::Groups;
 use services::origin::Origin;
+use services::plugins::PluginOrders;
 use services::release::Release;
 use services::replays::Replays;
 use services::submit::Submit;
@@ -173,6 +174,7 @@ impl World {
                 clock: clock.clone(),
                 ids: ids.clone(),
             }),
+            orders: Arc::new(PluginOrders { life: plugins.clone(), book: at.clone(), clock: clock.clone() }),
             accounts: Arc::new(Accounts {
                 users: at.clone(),
                 journal: at,

@@ -1,13 +1,15 @@
 //! Verbs, plans and plugins.
 
-use api::plugin::{Plugin as PluginBody, PluginRefusal};
+use api::plugin::{Plugin as PluginBody, PluginPassage, PluginRefusal, PluginVersion};
 use api::verb::{PlanPreview, ProfilePlan, Verb as VerbBody};
+use domain::plugin::{Passage, Version};
 use domain::verb::{Profile, VerbTraits};
 use plan::step::Plan;
 use ports::plugins::{PluginIdentity, PluginStatus, Refusal, Verb, VerbContract};
 use services::submit::Preview;
 use sha2::{Digest, Sha256};
 
+use crate::instant;
 use crate::problem::Problem;
 use crate::views;
 
@@ -59,9 +61,24 @@ fn profile_plan(profile: Profile, plan: Plan, agents: u64) -> Result<ProfilePlan
 
 /// A plugin file.
 pub fn plugin(status: PluginStatus) -> PluginBody {
-    let PluginStatus { name, state, active, file, verbs, grant, faults, refusal } = status;
+    let PluginStatus { name, state, active, file, verbs, grant, faults, refusal, record } = status;
     let (version, digest) = active.map(|PluginIdentity { name: _, version, digest }| (version, digest)).unzip();
     let refusal =
         refusal.map(|Refusal { gate, code, cause, cure, digest }| PluginRefusal { gate, code, cause, cure, digest });
-    PluginBody { name, state: state.to_owned(), file, version, digest, verbs, grant, faults, refusal }
+    let enabled = record.as_ref().is_none_or(|record| record.enabled);
+    let versions = record.into_iter().flat_map(|record| record.versions).map(plugin_version).collect();
+    let state = state.to_owned();
+    PluginBody { name, state, file, version, digest, verbs, grant, faults, refusal, enabled, versions }
+}
+
+fn plugin_version(known: Version) -> PluginVersion {
+    let Version { digest, version, verbs: _, life, since, why, proven: _, grant: _, approved } = known;
+    PluginVersion { version, digest, state: life.to_string(), since: instant::text(since), why, approved }
+}
+
+/// One change in the life of a plugin.
+pub fn passage(passage: Passage) -> PluginPassage {
+    let Passage { at, plugin: _, version, from, to, why, actor } = passage;
+    let (version, digest) = version.unzip();
+    PluginPassage { at: instant::text(at), version, digest, from, to, why, actor }
 }

@@ -30,13 +30,14 @@ impl Prepared {
     }
 
     pub(super) fn describe(&self, sandbox: &Sandbox) -> Called<String> {
-        self.call(sandbox, Budget::DESCRIBE, |store, verbs| verbs.call_describe(store))
+        self.call(sandbox, Budget::DESCRIBE, None, |store, verbs| verbs.call_describe(store))
     }
 
     pub(super) fn plan(&self, sandbox: &Sandbox, context: CallContext, args: String) -> Called<Result<Plan, Failure>> {
         let budget = if context.unhurried { Budget::PLAN.unhurried() } else { Budget::PLAN };
+        let (budget, memory) = (budget.at_most(context.tighter.plan), context.tighter.memory);
         let context = to_wit(context);
-        let called = self.call(sandbox, budget, |store, verbs| verbs.call_plan(store, &context, &args));
+        let called = self.call(sandbox, budget, memory, |store, verbs| verbs.call_plan(store, &context, &args));
         let answer = called.answer.and_then(|answer| match answer {
             Ok(plan) => from_wit_plan(plan).map(Ok),
             Err(failure) => Ok(Err(from_wit_failure(failure))),
@@ -53,8 +54,10 @@ impl Prepared {
     ) -> Called<Result<Judgement, Failure>> {
         let budget = Budget::interpret(outputs.stdout.len() + outputs.stderr.len());
         let budget = if context.unhurried { budget.unhurried() } else { budget };
+        let (budget, memory) = (budget.at_most(context.tighter.interpret), context.tighter.memory);
         let (context, outputs) = (to_wit(context), to_wit_outputs(outputs));
-        let called = self.call(sandbox, budget, |store, verbs| verbs.call_interpret(store, &context, &args, &outputs));
+        let called =
+            self.call(sandbox, budget, memory, |store, verbs| verbs.call_interpret(store, &context, &args, &outputs));
         let answer = called.answer.map(|answer| match answer {
             Ok(wit::Interpretation { succeeded, result, summary }) => Ok(Judgement { succeeded, result, summary }),
             Err(failure) => Err(from_wit_failure(failure)),
@@ -67,10 +70,12 @@ impl Prepared {
         &self,
         sandbox: &Sandbox,
         budget: Budget,
+        memory: Option<usize>,
         call: impl FnOnce(&mut Store<Guest>, &wit::Guest) -> wasmtime::Result<T>,
     ) -> Called<T> {
         let running = sandbox.running();
         let mut store = Guest::store(sandbox.engine());
+        Guest::confine(&mut store, memory);
         Guest::arm(&mut store, Budget::INSTANTIATE);
         let answer = self.pre.instantiate(&mut store).and_then(|instance| {
             Guest::arm(&mut store, budget);
@@ -86,7 +91,7 @@ impl Prepared {
 }
 
 fn to_wit(context: CallContext) -> types::Context {
-    let CallContext { verb, config, profile, unhurried: _ } = context;
+    let CallContext { verb, config, profile, unhurried: _, tighter: _ } = context;
     types::Context { verb, config, profile }
 }
 

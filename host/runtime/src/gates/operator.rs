@@ -1,12 +1,16 @@
 //! Gate 9, first half: what the operator says about a plugin in `<plugin name>.toml` beside the wasm.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use domain::verb::VerbName;
 use plan::policy::Rules;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::No;
+use crate::abi::Tighter;
 use crate::build::Build;
 use crate::refusal::Code;
 
@@ -33,6 +37,21 @@ struct OperatorFile {
     config: toml::Table,
     #[serde(default)]
     grants: Option<Rules>,
+    #[serde(default)]
+    limits: Limits,
+    #[serde(default)]
+    pin: Option<String>,
+    #[serde(default)]
+    aliases: BTreeMap<String, String>,
+}
+
+/// Limits below those that every plugin has.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Limits {
+    plan_ms: Option<u64>,
+    interpret_ms: Option<u64>,
+    memory_mib: Option<usize>,
 }
 
 fn yes() -> bool {
@@ -45,37 +64,112 @@ pub(crate) struct Operator {
     pub(crate) enabled: bool,
     /// JSON text of its configuration, defaults filled in.
     pub(crate) config: String,
-    /// What it may plan; absent while nobody decided.
+    /// What it may plan; absent where the file does not say.
     pub(crate) grant: Option<Arc<Rules>>,
+    pub(crate) tighter: Tighter,
+    /// The only version, or digest, that may serve.
+    pub(crate) pin: Option<String>,
+    /// Other names of its verbs.
+    pub(crate) aliases: BTreeMap<String, String>,
+}
+
+impl Operator {
+    /// Whether a pin leaves `build` out.
+    pub(crate) fn excludes(&self, build: &Build) -> bool {
+        let names =
+            |pin: &str| pin == build.identity.version || (pin.len() >= 12 && build.identity.digest.starts_with(pin));
+        self.pin.as_deref().is_some_and(|pin| !names(pin))
+    }
 }
 
 /// Reads `text`, the operator's file for `build` if there is one.
-pub(crate) fn read(build: &Build, text: Option<&str>, defaults: DefaultGrants) -> Result<Operator, No> {
+pub(crate) fn read(build: &Build, text: Option<&str>) -> Result<Operator, No> {
     let name = &build.identity.name;
     let file = match text {
-        Some(text) => toml::from_str::<OperatorFile>(text)
-            .map_err(|error| (Code::ConfigMalformed, format!("`{name}.toml`: {}", error.message())))?,
-        None => OperatorFile { enabled: true, config: toml::Table::new(), grants: None },
+        Some(text) => parse(name, text)?,
+        None => parse(name, "")?,
     };
+    let at = |key: &str| place(name, text.unwrap_or_default(), key);
+    let invalid = |key: &str, what: String| (Code::ConfigInvalid, format!("{}: {what}", at(key)));
     let config = serde_json::to_value(&file.config)
-        .map_err(|error| (Code::ConfigMalformed, format!("`{name}.toml`: config: {error}")))?;
+        .map_err(|error| (Code::ConfigMalformed, format!("{}: config: {error}", at("config"))))?;
     let config = with_defaults(build, config);
     match &build.config_schema {
         // A disabled plugin is not asked, so that it can be switched off whatever its configuration.
         Some(schema) if file.enabled => schema.check(&config).map_err(|violations| {
-            let told: Vec<String> = violations.iter().map(|v| format!("`{}`: {}", v.pointer, v.message)).collect();
-            (Code::ConfigInvalid, format!("configuration of `{name}`: {}", told.join("; ")))
+            let told = violations.iter().map(|violation| {
+                let key = violation.pointer.rsplit('/').next().unwrap_or_default();
+                format!("{}: `{}`: {}", at(key), violation.pointer, violation.message)
+            });
+            (Code::ConfigInvalid, told.collect::<Vec<_>>().join("; "))
         })?,
         None if !file.config.is_empty() => {
-            return Err((Code::ConfigInvalid, format!("`{name}.toml`: plugin `{name}` takes no configuration")));
+            return Err(invalid("config", format!("plugin `{name}` takes no configuration")));
         }
         Some(_) | None => {}
     }
-    let granted = file.grants.or_else(|| match defaults {
-        DefaultGrants::Requested => Some(build.manifest.grants.clone()),
-        DefaultGrants::None => None,
-    });
-    Ok(Operator { enabled: file.enabled, config: config.to_string(), grant: granted.map(Arc::new) })
+    let known = |verb: &String| build.verbs.iter().any(|known| known.traits.name.as_str() == verb);
+    for (alias, verb) in &file.aliases {
+        if VerbName::parse(alias).is_none() {
+            return Err(invalid(
+                alias,
+                format!("alias `{alias}` is no verb's name: two or more dotted lower-case words"),
+            ));
+        }
+        if !known(verb) || known(alias) {
+            return Err(invalid(
+                alias,
+                format!("alias `{alias}` must stand for a verb of plugin `{name}`, and be none"),
+            ));
+        }
+    }
+    let Limits { plan_ms, interpret_ms, memory_mib } = file.limits;
+    if [plan_ms, interpret_ms, memory_mib.map(|mib| mib as u64)].contains(&Some(0)) {
+        return Err(invalid("limits", "a limit is at least 1".to_owned()));
+    }
+    let tighter = Tighter {
+        plan: plan_ms.map(Duration::from_millis),
+        interpret: interpret_ms.map(Duration::from_millis),
+        memory: memory_mib.map(|mib| mib.saturating_mul(1024 * 1024)),
+    };
+    Ok(Operator {
+        enabled: file.enabled,
+        config: config.to_string(),
+        grant: file.grants.map(Arc::new),
+        tighter,
+        pin: file.pin,
+        aliases: file.aliases,
+    })
+}
+
+/// What a file says a plugin may plan, whatever else it says.
+pub(crate) fn grant_of(text: &str) -> Option<Arc<Rules>> {
+    toml::from_str::<OperatorFile>(text).ok()?.grants.map(Arc::new)
+}
+
+/// Reads the form alone; a fault is named with its line and key.
+fn parse(name: &str, text: &str) -> Result<OperatorFile, No> {
+    toml::from_str(text).map_err(|error| {
+        let start = error.span().map_or(0, |span| span.start.min(text.len()));
+        let line = text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count();
+        let words = text.lines().nth(line).unwrap_or_default();
+        let key = words.split_once('=').map_or(words, |(key, _)| key).trim();
+        let key = if key.is_empty() { String::new() } else { format!("`{key}`: ") };
+        (Code::ConfigMalformed, format!("`{name}.toml:{}`: {key}{}", line + 1, error.message()))
+    })
+}
+
+/// The file and the line on which `key` is set, as far as it can be found.
+fn place(name: &str, text: &str, key: &str) -> String {
+    let sets = |line: &str| {
+        let line = line.trim_start().trim_start_matches(['[', '"']);
+        let rest = line.strip_prefix(key).map(|rest| rest.trim_start_matches('"').trim_start());
+        rest.is_some_and(|rest| rest.starts_with(['=', ']', '.']))
+    };
+    match text.lines().position(sets).filter(|_| !key.is_empty()) {
+        Some(line) => format!("`{name}.toml:{}`", line + 1),
+        None => format!("`{name}.toml`"),
+    }
 }
 
 /// The configuration a plugin gets when its operator says nothing.
@@ -95,4 +189,26 @@ fn with_defaults(build: &Build, mut config: Value) -> Value {
         }
     }
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_the_form_is_named_with_line_and_key() {
+        let wrong = |text: &str| parse("demo", text).err().map(|(_, cause)| cause).unwrap_or_default();
+        for (text, beginning) in [
+            ("\nenabled = 7\n", "`demo.toml:2`: `enabled`: invalid type"),
+            ("pin = \"1.0.0\"\ngrant = 1\n", "`demo.toml:2`: `grant`: unknown field `grant`"),
+            ("[limits]\nplan_ms = -1\n", "`demo.toml:2`: `plan_ms`: "),
+            ("enabled = maybe\n", "`demo.toml:1`: `enabled`: "),
+        ] {
+            assert!(wrong(text).starts_with(beginning), "{text}: {}", wrong(text));
+        }
+        assert!(parse("demo", "").is_ok_and(|file| file.enabled && file.grants.is_none()));
+        let text = "[config]\ncolour = 1\n\"a b\" = 2\n";
+        let places = ["colour", "a b", "config", "nothing"].map(|key| place("demo", text, key));
+        assert_eq!(places, ["`demo.toml:2`", "`demo.toml:3`", "`demo.toml:1`", "`demo.toml`"]);
+    }
 }

@@ -10,7 +10,7 @@ use super::{ToolError, gates, on_deep_stack};
 use crate::build::Build;
 use crate::compile::digest;
 use crate::folder::{self, Listing};
-use crate::gates::operator::{self, DefaultGrants};
+use crate::gates::operator;
 use crate::gates::{self as rules, Gates};
 use crate::refusal::Code;
 
@@ -55,7 +55,12 @@ pub fn place(bytes: &[u8], file_name: &str, folder: &Path) -> Result<Placement, 
         beside_neighbours(&gates, &build, &file_name, &listing)?;
         let text = listing.toml.get(&build.identity.name).map(String::as_str);
         let refuse = |(code, cause): (Code, String)| code.refuse(cause, &build.identity.digest);
-        let operator = operator::read(&build, text, DefaultGrants::None).map_err(refuse)?;
+        let operator = operator::read(&build, text).map_err(refuse)?;
+        if operator.excludes(&build) {
+            let pin = operator.pin.as_deref().unwrap_or_default();
+            let cause = format!("`{}.toml` pins `{pin}`, and this is {}", build.identity.name, build.identity.version);
+            return Err(refuse((Code::Pinned, cause)).into());
+        }
         let replaces = listing.wasm.get(&file_name).map(|read| {
             let bytes = read.as_ref().ok().and_then(|file| file.bytes.as_deref());
             Predecessor {

@@ -4,6 +4,7 @@
 mod calls;
 mod gates;
 mod guest;
+mod life;
 mod pages;
 mod reload;
 mod speed;

@@ -10,11 +10,15 @@ use serde_json::{Map, Value, json};
 use crate::guest::{Guest, TRAP, section};
 
 /// Codes that no bytes alone bring about; where each is brought about instead.
-const ELSEWHERE: [(&str, &str); 5] = [
+const ELSEWHERE: [(&str, &str); 9] = [
     ("file_unreadable", "a file that the host's user may not read; tests may run as root, who may"),
     ("compile_failed", "`reload.rs`, by a worker that complains"),
     ("compile_limit", "`reload.rs`, by a worker that dies"),
     ("compile_unavailable", "`reload.rs`, by a worker that is not there"),
+    ("grants_widened", "`life.rs`, by an update"),
+    ("breaks_queued", "`life.rs`, by an update"),
+    ("quarantined", "`life.rs`, by a version that fails"),
+    ("rolled_back", "`life.rs`, by an order"),
     ("example_unstable", "nothing: a fresh guest without clock or chance repeats itself"),
 ];
 

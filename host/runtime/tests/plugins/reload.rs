@@ -57,7 +57,7 @@ async fn a_bad_file_never_replaces_a_good_one() {
     let active = Some("active");
     assert_eq!(
         states,
-        [(None, "active", false), (active, "active", true), (active, "active", true), (active, "active", false)]
+        [(None, "active", false), (active, "active", true), (active, "active", true), (active, "probation", false)]
     );
     let last = house.handle.transitions(3);
     assert_eq!(last.iter().map(|t| t.sequence).collect::<Vec<_>>(), [4]);

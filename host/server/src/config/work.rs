@@ -14,13 +14,15 @@ pub struct Plugins {
     pub dir: Option<PathBuf>,
     /// What a plugin without an operator's file may plan: `none`, or what it `requested`.
     pub default_grants: DefaultGrants,
+    /// Look at the folder every two seconds instead of waiting for its events: for network mounts.
+    pub poll: bool,
     /// Threads that run plugins; 0 = one for each core.
     pub threads: usize,
 }
 
 impl Default for Plugins {
     fn default() -> Plugins {
-        Plugins { dir: None, default_grants: DefaultGrants::None, threads: 0 }
+        Plugins { dir: None, default_grants: DefaultGrants::None, poll: false, threads: 0 }
     }
 }
 

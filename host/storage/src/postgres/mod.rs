@@ -26,6 +26,7 @@ mod plain;
 #[cfg(test)]
 pub(crate) mod plans;
 mod read;
+mod plugins;
 mod replies;
 mod restore;
 mod rows;

@@ -20,6 +20,7 @@ mod open;
 mod output;
 #[cfg(test)]
 pub(crate) mod plans;
+mod plugins;
 mod replies;
 mod restore;
 mod rows;

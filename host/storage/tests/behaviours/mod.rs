@@ -10,6 +10,7 @@ pub mod journal;
 pub mod lists;
 pub mod output;
 pub mod place;
+pub mod plugins;
 pub mod queues;
 pub mod retrying;
 pub mod rolling;
@@ -29,6 +30,7 @@ use ports::delivery::Delivery;
 use ports::groups::Groups;
 use ports::journal::{Installation, Journal};
 use ports::live::{Heard, Live, Subscription};
+use ports::plugin_life::PluginBook;
 use ports::replies::Replies;
 use ports::users::Users;
 use storage::postgres::{Counters, PostgresStore};
@@ -37,6 +39,7 @@ use storage::sqlite::SqliteStore;
 /// Everything a store answers.
 pub trait Store:
     Commands + Delivery + Replies + Agents + Groups + Users + Journal + Installation + Clone + Send + Sync + 'static
+    Commands + Delivery + Replies + Agents + Users + Journal + Installation + PluginBook + Clone + Send + Sync + 'static
 {
     /// What its writer has done so far.
     fn counters(&self) -> Counters;
@@ -158,6 +161,9 @@ macro_rules! behaviours {
             users::of_many_rotations_at_once_one_wins,
             users::a_new_password_ends_what_was_before,
             users::logging_out_ends_the_family,
+            plugins::a_plugin_reads_back_as_it_was_kept,
+            plugins::the_history_of_a_plugin_is_its_own_and_newest_first,
+            plugins::what_waits_for_a_plugin_is_what_is_not_over,
             journal::the_cursor_is_complete_and_ascending_across_a_thousand_writes,
             journal::events_of_a_command_come_with_its_output,
             journal::what_is_told_is_what_is_stored,
