@@ -405,18 +405,13 @@ impl Loader {
         report
     }
 
-    /// Builds again, after a start, what may be gone back to and what commands that are not over were planned with.
+    /// Builds again, after a start, what commands that are not over were planned with. What may be gone back to
+    /// is built when it comes to that.
     pub(crate) fn remember(&mut self, in_use: &BTreeSet<String>) -> Report {
-        let kept = self.memory.ledger.values().flat_map(|record| {
-            let needed = record.fallbacks("").map(|version| version.digest.clone());
-            needed.map(|digest| (digest, record.file.clone())).collect::<Vec<_>>()
-        });
-        let kept: Vec<(String, String)> = kept.collect();
-        let used = in_use.iter().map(|digest| (digest.clone(), "plugin.wasm".to_owned()));
         let mut versions = Vec::new();
-        for (digest, file) in kept.into_iter().chain(used) {
-            if self.published.now().version(&digest).is_none() && self.take_down(&digest, &file) {
-                versions.extend(self.memory.shelf.get(&digest).map(|build| self.version(build)));
+        for digest in in_use {
+            if self.published.now().version(digest).is_none() && self.take_down(digest, "plugin.wasm") {
+                versions.extend(self.memory.shelf.get(digest).map(|build| self.version(build)));
             }
         }
         self.published.retain(versions);

@@ -220,12 +220,12 @@ impl Watching {
                 }
             };
             let mut again = desk.follow_up(&report).await?;
-            for caller in callers.drain(..) {
-                _ = caller.send(());
-            }
             if !remembered {
                 remembered = desk.remember().await?;
                 again = again.or((!remembered).then_some(ASK_AGAIN));
+            }
+            for caller in callers.drain(..) {
+                _ = caller.send(());
             }
             let overflowed = watch.overflowed.swap(false, Ordering::Relaxed).then_some(QUIET);
             let wait = [report.again, again, overflowed].into_iter().flatten().fold(watch.interval(), Duration::min);

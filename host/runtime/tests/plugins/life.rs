@@ -66,7 +66,12 @@ fn stands(house: &House) -> (&'static str, Option<String>, Option<String>) {
 
 #[track_caller]
 fn assert_stands(house: &House, state: &str, version: Option<&str>, refusal: Option<&str>) {
-    assert_eq!(stands(house), (leak(state), version.map(str::to_owned), refusal.map(str::to_owned)), "{:#?}", status(house));
+    assert_eq!(
+        stands(house),
+        (leak(state), version.map(str::to_owned), refusal.map(str::to_owned)),
+        "{:#?}",
+        status(house)
+    );
 }
 
 fn leak(state: &str) -> &'static str {
@@ -112,7 +117,8 @@ async fn an_update_that_fails_goes_back_to_the_last_good_version_by_itself() {
     put(&house, &good("1.2.0")).await;
     assert_stands(&house, "probation", Some("1.2.0"), None);
     let told = history(&house);
-    let expected = [("1.0.0", "active"), ("1.1.0", "probation"), ("1.0.0", "kept"), ("1.1.0", "quarantined"), ("1.0.0", "active")];
+    let expected =
+        [("1.0.0", "active"), ("1.1.0", "probation"), ("1.0.0", "kept"), ("1.1.0", "quarantined"), ("1.0.0", "active")];
     let expected: Vec<_> = expected.map(|(version, to)| (Some(version.to_owned()), to.to_owned(), None)).to_vec();
     assert_eq!(told[..5], expected, "{told:#?}");
 }
@@ -122,7 +128,10 @@ async fn a_first_version_that_fails_is_quarantined_until_somebody_says_so() {
     let house = House::open(&[("demo.wasm", &bad("1.0.0"))], |options| options).await;
     fail_until_sent_back(&house, "quarantined").await;
     let gone = house.handle.resolve("demo.run").map(|verb| verb.plugin().clone());
-    assert!(matches!(&gone, Err(ResolveError::Quarantined { why, .. }) if why.contains("5 faults in a row")), "{gone:?}");
+    assert!(
+        matches!(&gone, Err(ResolveError::Quarantined { why, .. }) if why.contains("5 faults in a row")),
+        "{gone:?}"
+    );
     assert!(house.handle.grant("demo").is_some(), "what is queued may run: its plans were made");
     order(&house, Order::Retry).await.expect("somebody says so");
     assert_stands(&house, "active", Some("1.0.0"), None);
@@ -177,7 +186,10 @@ async fn an_update_that_asks_for_more_waits_beside_the_version_that_serves() {
 #[tokio::test]
 async fn the_operators_file_pins_limits_and_names() {
     let house = House::open(&[("demo.wasm", &good("1.0.0"))], |options| options).await;
-    house.write("demo.toml", b"pin = \"1.0.0\"\n[limits]\nplan_ms = 3\nmemory_mib = 1\n[aliases]\n\"d.r\" = \"demo.run\"\n");
+    house.write(
+        "demo.toml",
+        b"pin = \"1.0.0\"\n[limits]\nplan_ms = 3\nmemory_mib = 1\n[aliases]\n\"d.r\" = \"demo.run\"\n",
+    );
     house.handle.rescan().await.expect("the service runs");
     assert_eq!(house.verb("d.r").traits().name.as_str(), "demo.run");
     assert_eq!(house.handle.verbs().len(), 1);
@@ -358,7 +370,10 @@ async fn a_restart_forgets_nothing() {
     let next = again(next.dir.path(), kept.path(), leave(&next), Some(book)).await;
     assert_stands(&next, "removed", None, None);
     let gone = next.handle.resolve("demo.run").map(|verb| verb.plugin().clone());
-    assert!(matches!(&gone, Err(ResolveError::Unavailable { why, .. }) if why.contains("was removed at 20")), "{gone:?}");
+    assert!(
+        matches!(&gone, Err(ResolveError::Unavailable { why, .. }) if why.contains("was removed at 20")),
+        "{gone:?}"
+    );
     assert!(next.handle.grant("demo").is_some(), "what is queued of it may still run");
     assert!(next.handle.pinned(&name, &used).is_some(), "and what it prints can still be read");
 }
