@@ -7,6 +7,7 @@ mod again;
 mod groups;
 mod crash;
 mod reload;
+mod plugin_life;
 mod hostile_plugins;
 mod refusals;
 mod agents_door;

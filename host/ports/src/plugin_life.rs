@@ -17,13 +17,13 @@ pub trait PluginLife: Send + Sync {
     /// What is known of all of them.
     fn records(&self) -> Vec<Record>;
 
-    /// Carries out what `actor` wants; comes back when it is in force.
+    /// Carries out what `actor` wants, which is written down already; comes back when it is in force.
     ///
     /// # Errors
     /// See [`OrderError`].
     async fn order(&self, name: &str, order: Order, actor: &str) -> Result<(), OrderError>;
 
-    /// Passages later than the one numbered `after`, oldest first, with their numbers. Only the latest are kept.
+    /// What happened by itself or followed from an order: passages later than the one numbered `after`, oldest first, with their numbers. Only the latest are kept.
     fn passages(&self, after: u64) -> Vec<(u64, Passage)>;
 
     /// Waits until the generation is another than `seen`, and answers it. Cancel safe.

@@ -62,9 +62,8 @@ impl PluginOrders {
         audit.resource = Some(("plugin", plugin.to_owned()));
         let (version, digest) = passage.version.clone().unzip();
         audit.details = json!({ "version": version, "digest": digest, "from": passage.from }).to_string();
-        // Written down first, so that what was answered is not forgotten by a host that dies here. The passage
-        // itself follows once it is in force.
-        self.book.keep_plugins(vec![record], Vec::new(), Some(audit)).await?;
+        // Written down first, so that what was answered is not forgotten by a host that dies here.
+        self.book.keep_plugins(vec![record], vec![passage], Some(audit)).await?;
         let Err(error) = self.life.order(plugin, order, &caller.name).await else { return Ok(()) };
         // Something came in between. What was not carried out is not to stand in the book.
         if let Some((record, _)) = self.life.record(plugin) {
