@@ -47,6 +47,8 @@ const GROUPS: [(&str, &[(&str, &str)]); 4] = [
             ("rolling", "commands that a rollout holds back"),
             ("held", "what one of them holds back"),
             ("backlog", "how much waits for each agent"),
+            ("plugin waits", "commands of a plugin that are not over, with their arguments"),
+            ("plugins in use", "the versions they were planned with"),
         ],
     ),
     (

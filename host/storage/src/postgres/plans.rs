@@ -10,6 +10,7 @@ use plan::outcome::Stream;
 use ports::commands::Commands as _;
 use ports::delivery::Delivery as _;
 use ports::journal::Journal as _;
+use ports::plugin_life::PluginBook as _;
 use servers::shared;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use tokio_util::sync::CancellationToken;
@@ -133,6 +134,8 @@ async fn answer(store: &PostgresStore, url: &str) -> Answer {
     session.ask("rolling", store.rolling(None, 10)).await;
     session.ask("held", store.held(command, Reason::Rollout, None, 10)).await;
     session.ask("backlog", store.backlog()).await;
+    session.ask("plugin waits", store.plugin_waiting("docker", None, 10)).await;
+    session.ask("plugins in use", store.plugin_digests_in_use()).await;
     session.ask("output", store.output(key, agent, Stream::Stdout, 3, 10)).await;
     session.ask("events of all", store.events(None, 0, 10)).await;
     session.ask("events of one command", store.events(Some(command), 0, 10)).await;

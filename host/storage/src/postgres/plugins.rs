@@ -133,9 +133,12 @@ impl PluginBook for PostgresStore {
         after: Option<CommandId>,
         limit: u32,
     ) -> Result<Vec<Waiting>, StoreError> {
+        // Ids first and apart: pages in the order of ids would otherwise be read from all there ever were.
         let statement = Statement::new(
-            "select id, verb, args::text from commands where status in ('scheduled', 'pending', 'running') \
-             and plugin = $1 and id > $2 order by id limit $3",
+            "with waiting as materialized (select id from commands \
+                 where status in ('scheduled', 'pending', 'running') and plugin = $1 and id > $2) \
+             select c.id, c.verb, c.args::text from (select id from waiting order by id limit $3) w \
+             join commands c on c.id = w.id order by c.id",
         );
         let after = after.map_or(uuid::Uuid::nil(), |after| after.0);
         let statement = statement.bind(plugin).bind(after).bind(i64::from(limit));

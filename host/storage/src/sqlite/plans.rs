@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _, SqliteConnection};
 use tokio_util::sync::CancellationToken;
 
 use super::{Options, SqliteStore, advance, agents, commands, delivery, held, history, invocations, journal, list};
-use super::{open, output};
+use super::{open, output, plugins};
 use crate::plans::{self, Deaf, GROWING, HISTORY, Plan};
 
 /// Statements over many rows are asked for 2^2 of them.
@@ -48,6 +48,8 @@ fn statements(lists: Vec<(&'static str, String)>) -> Vec<(&'static str, String)>
         ("rolling", delivery::ROLLING.to_owned()),
         ("held", held::held()),
         ("backlog", delivery::BACKLOG.to_owned()),
+        ("plugin waits", plugins::WAITING.to_owned()),
+        ("plugins in use", plugins::IN_USE.to_owned()),
         ("output", output::FROM.to_owned()),
         ("events of all", journal::EVENTS_OF_ALL.to_owned()),
         ("events of one command", journal::EVENTS_OF_ONE.to_owned()),

@@ -17,12 +17,13 @@ use crate::versions;
 /// Rows of a plugin's history that stay.
 const HISTORY: u32 = 1000;
 
-/// Commands of one plugin that are not over.
-pub(super) const WAITING: &str = "select id, verb, args from commands \
+/// Commands of one plugin that are not over. Without the hint, pages in the order of ids would be read from
+/// all there ever were.
+pub(super) const WAITING: &str = "select id, verb, args from commands indexed by commands_status \
      where status in ('scheduled', 'pending', 'running') and plugin = ? and id > ? order by id limit ?";
 /// What commands that are not over were planned with.
-pub(super) const IN_USE: &str =
-    "select distinct plugin_digest from commands where status in ('scheduled', 'pending', 'running')";
+pub(super) const IN_USE: &str = "select distinct plugin_digest from commands indexed by commands_status \
+     where status in ('scheduled', 'pending', 'running')";
 
 async fn put(tx: &mut SqliteConnection, records: &[Record], passages: &[Passage]) -> Result<(), sqlx::Error> {
     for Record { name, file, enabled, versions } in records {
