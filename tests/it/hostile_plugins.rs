@@ -8,11 +8,7 @@ use tests::host::TestHost;
 use tests::machine::TestAgent;
 use tests::store::Store;
 
-use guest::{GROW, Guest, LOOP, TRAP};
-
-#[expect(dead_code, reason = "the runtime's own tests misbehave in more ways")]
-#[path = "../../host/runtime/tests/plugins/guest.rs"]
-mod guest;
+use crate::guest::{GROW, Guest, LOOP, TRAP};
 
 tests::on_both_stores![
     a_plugin_that_reaches_out_lies_loops_or_eats_memory_is_refused_with_cause_and_cure,

@@ -1,5 +1,9 @@
 //! The product from outside, door by door: a real host, real agents, real plugins.
 
+#[expect(dead_code, reason = "the runtime's own tests misbehave in more ways")]
+#[path = "../../host/runtime/tests/plugins/guest.rs"]
+mod guest;
+
 mod main_job;
 mod clocks;
 mod offline;

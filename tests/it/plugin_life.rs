@@ -15,12 +15,8 @@ use tests::programs::exec_plugin;
 use tests::store::Store;
 use tests::wait::until;
 
+use crate::guest::{Guest, TRAP};
 use domain::attempt::State;
-use guest::{Guest, TRAP};
-
-#[expect(dead_code, reason = "the runtime's own tests misbehave in more ways")]
-#[path = "../../host/runtime/tests/plugins/guest.rs"]
-mod guest;
 
 tests::on_both_stores![
     an_update_that_fails_is_sent_back_by_itself_and_stays_so_after_a_restart,

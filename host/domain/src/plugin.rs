@@ -48,7 +48,7 @@ pub struct Version {
     pub since: Timestamp,
     /// Why it stands there, where the state alone does not say.
     pub why: Option<String>,
-    /// Whether it ever served out its probation.
+    /// Whether it ever served out its probation, or had nothing to prove.
     pub proven: bool,
     /// What it may plan by what it asked for; absent while nobody consented, or where an operator's file says it.
     pub grant: Option<Rules>,
@@ -196,7 +196,7 @@ impl Record {
             why: why.clone(),
             actor: None,
         };
-        version.proven |= version.life == Life::Probation && to == Life::Active;
+        version.proven |= to == Life::Active;
         (version.life, version.since, version.why) = (to, now, why);
         if to.serves() && index > 0 {
             let version = self.versions.remove(index);

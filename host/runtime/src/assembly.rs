@@ -185,7 +185,8 @@ impl Assembly<'_> {
                 (entry.refusal, entry.grant) = (Some(refusal), grant.unwrap_or_default());
             }
             Verdict::Unclear(refusal) => {
-                if !self.life(&name, &digest).serves() {
+                let serving = self.before.serving(file).map(|version| &version.build.identity.digest);
+                if serving != Some(&digest) {
                     self.happen(&name, &digest, Happening::Refuse, Some(refusal.cause.clone()));
                 }
                 entry.refusal = Some(refusal);
@@ -292,8 +293,7 @@ impl Assembly<'_> {
         let back: BTreeSet<String> = next.entries.values().map(|entry| entry.plugin.clone()).collect();
         let gone = |file: &String, plugin: &String| !self.found.files.contains_key(file) && !back.contains(plugin);
         let mut removed: BTreeMap<String, Entry> = BTreeMap::new();
-        let ever =
-            |record: &&Record| record.versions.iter().any(|v| v.proven || v.grant.is_some() || v.life == Life::Removed);
+        let ever = |record: &&Record| record.versions.iter().any(|version| version.proven || version.grant.is_some());
         for record in self.ledger.values().filter(ever).filter(|record| gone(&record.file, &record.name)) {
             removed.insert(record.file.clone(), self.removed(&record.name, Arc::default()));
         }
