@@ -153,7 +153,8 @@ async fn measure(scenario: Scenario) -> Result<Vec<Measured>> {
         }
         Scenario::Broadcast(asked) => {
             let (operator, fleet) = assemble(&asked.product).await?;
-            let found = runs::broadcast::run(&operator, &fleet, asked.shape, asked.repeat, asked.product.host_pid).await?;
+            let found =
+                runs::broadcast::run(&operator, &fleet, asked.shape, asked.repeat, asked.product.host_pid).await?;
             fleet.close().await?;
             Ok(vec![found])
         }
@@ -188,11 +189,7 @@ async fn measure(scenario: Scenario) -> Result<Vec<Measured>> {
             Ok(found)
         }
         Scenario::Route(asked) => Ok(vec![baseline::route::run(asked.connections, WARMUP, asked.duration).await?]),
-        Scenario::Life(_)
-        | Scenario::All(_)
-        | Scenario::Sizes(_)
-        | Scenario::HubServer
-        | Scenario::RouteServer => {
+        Scenario::Life(_) | Scenario::All(_) | Scenario::Sizes(_) | Scenario::HubServer | Scenario::RouteServer => {
             unreachable!("these are run before the conditions are looked at")
         }
     }

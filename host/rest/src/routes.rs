@@ -12,8 +12,8 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 
 use crate::app::App;
 use crate::authorize::{
-    Access, BeginsWith, Door, EnrolAgents, Everyone, ManageAgents, ManageGroups, ManagePlugins, ManageUsers, OwnAccount,
-    ReadAgents, ReadAudit, ReadCommands, ReadGroups, ReadPlugins, ReadVerbs, RunCommands,
+    Access, BeginsWith, Door, EnrolAgents, Everyone, ManageAgents, ManageGroups, ManagePlugins, ManageUsers,
+    OwnAccount, ReadAgents, ReadAudit, ReadCommands, ReadGroups, ReadPlugins, ReadVerbs, RunCommands,
 };
 use crate::doors::{
     accounts, agents, audit, commands, delivery, groups, invocations, join_tokens, live, plugins, system, users, verbs,

@@ -12,9 +12,9 @@ use ports::plugins::{PluginStatus, Plugins, ResolveError, Verb};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::engine::Allocation;
-use crate::nearest::nearest;
 use crate::published::{Published, Transition};
 use crate::registry::{Gone, Snapshot};
+use domain::nearest::nearest;
 
 /// The service does not run, or not any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
