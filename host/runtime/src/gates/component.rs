@@ -17,6 +17,9 @@ const FEATURES: WasmFeatures = WasmFeatures::WASM2
     .union(WasmFeatures::TAIL_CALL)
     .union(WasmFeatures::COMPONENT_MODEL);
 
+/// Most levels of components and modules inside one another: compilers follow them on their stack.
+const MAX_NESTING: usize = 32;
+
 /// What can be known of a component without running it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Parsed {
@@ -46,6 +49,9 @@ pub(crate) fn size(bytes: u64) -> Result<(), No> {
 pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, No> {
     form(bytes)?;
     let outline = read(bytes).map_err(broken)?;
+    if outline.deepest > MAX_NESTING {
+        return Err((Code::Malformed, format!("components are nested more than {MAX_NESTING} levels deep")));
+    }
     // Imports come first: what a plugin asks for says more than which proposal it was compiled for.
     let (imports, section) = judge(outline)?;
     Validator::new_with_features(FEATURES).validate_all(bytes).map_err(broken)?;
@@ -89,15 +95,20 @@ struct Outline {
     imports: Vec<String>,
     exports: Vec<String>,
     manifests: Vec<Vec<u8>>,
+    /// Levels of nesting, 1 for a component alone.
+    deepest: usize,
 }
 
 /// Reads the outermost component's imports, exports and manifest sections.
 fn read(bytes: &[u8]) -> Result<Outline, wasmparser::BinaryReaderError> {
-    let mut outline = Outline { imports: Vec::new(), exports: Vec::new(), manifests: Vec::new() };
+    let mut outline = Outline { imports: Vec::new(), exports: Vec::new(), manifests: Vec::new(), deepest: 0 };
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(bytes) {
         match payload? {
-            Payload::Version { encoding: Encoding::Component | Encoding::Module, .. } => depth += 1,
+            Payload::Version { encoding: Encoding::Component | Encoding::Module, .. } => {
+                depth += 1;
+                outline.deepest = outline.deepest.max(depth);
+            }
             Payload::End(_) => depth -= 1,
             Payload::ComponentImportSection(section) if depth == 1 => {
                 for import in section {
@@ -122,7 +133,7 @@ fn read(bytes: &[u8]) -> Result<Outline, wasmparser::BinaryReaderError> {
 }
 
 fn judge(outline: Outline) -> Result<(Vec<String>, Option<Vec<u8>>), No> {
-    let Outline { imports, exports, mut manifests } = outline;
+    let Outline { imports, exports, mut manifests, deepest: _ } = outline;
     let granted = |name: &str| abi::IMPORTS.iter().any(|prefix| is_version(name, prefix));
     if let Some(name) = imports.iter().find(|name| !granted(name)) {
         return Err((Code::ForbiddenImport, format!("imports `{}`", name.escape_debug())));

@@ -31,6 +31,10 @@ pub struct Guest {
     pub pages: u32,
     /// A function of this name is imported besides what the ABI has.
     pub import: Option<&'static str>,
+    /// Runs first whenever the host wants room for what it passes in.
+    pub realloc: String,
+    /// More of the module: tables, functions, what runs after a call.
+    pub extra: String,
 }
 
 /// Never ends.
@@ -80,11 +84,28 @@ impl Guest {
             effect: "read",
             pages: 1,
             import: None,
+            realloc: String::new(),
+            extra: String::new(),
         }
     }
 
     /// The component's bytes.
     pub fn build(&self) -> Vec<u8> {
+        let mut bytes = self.component(self.core());
+        if self.stamped {
+            let stamp = self.stamp.clone().unwrap_or_else(|| self.manifest.to_string().into_bytes());
+            bytes.extend(section("viworks:manifest", &stamp));
+        }
+        bytes
+    }
+
+    /// The module inside.
+    pub fn core(&self) -> Vec<u8> {
+        wat::parse_str(self.text()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// A component of any module that has what the ABI wants; without a stamp.
+    pub fn component(&self, mut core: Vec<u8>) -> Vec<u8> {
         let mut resolve = Resolve::default();
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|above| above.join("sdk/wit/1.0"));
         let wit = folder.into_iter().find(|wit| wit.is_dir()).expect("the released WIT is in the repository");
@@ -99,15 +120,9 @@ impl Guest {
                 resolve.select_world(&[package], Some("evil"))
             }
         };
-        let mut core = wat::parse_str(self.text()).unwrap_or_else(|error| panic!("{error}"));
         embed_component_metadata(&mut core, &resolve, world.expect("the world is there"), StringEncoding::UTF8, false)
             .expect("embeds");
-        let mut bytes = ComponentEncoder::default().module(&core).expect("a module").encode().expect("a component");
-        if self.stamped {
-            let stamp = self.stamp.clone().unwrap_or_else(|| self.manifest.to_string().into_bytes());
-            bytes.extend(section("viworks:manifest", &stamp));
-        }
-        bytes
+        ComponentEncoder::default().module(&core).expect("a module").encode().expect("a component")
     }
 
     fn text(&self) -> String {
@@ -131,9 +146,10 @@ impl Guest {
                 (data (i32.const 16) "{bytes}")
                 (global $top (mut i32) (i32.const {heap}))
                 (func $deeper (call $deeper))
-                (func $start {start_body}) (start $start)
+                (func $start (local $n i32) {start_body}) (start $start)
                 (func (export "cabi_realloc") (param i32 i32) (param $align i32) (param $size i32) (result i32)
                     (local $at i32)
+                    {realloc}
                     (local.set $at (i32.and (i32.add (global.get $top) (i32.sub (local.get $align) (i32.const 1)))
                                             (i32.sub (i32.const 0) (local.get $align))))
                     (global.set $top (i32.add (local.get $at) (local.get $size)))
@@ -148,7 +164,10 @@ impl Guest {
                     (if (i32.ne (local.get $size) (i32.const 2)) (then {plan_body})) (i32.const {plan}))
                 (func (export "viworks:plugin/verbs@1.0.0#interpret") (param $p i32) (result i32) (local $n i32)
                     (if (i32.ne (i32.load offset=28 (local.get $p)) (i32.const 2)) (then {interpret_body})) (i32.const {interpret}))
+                {extra}
             )"#,
+            realloc = self.realloc,
+            extra = self.extra,
             pages = self.pages,
             start_body = self.start,
             describe_body = self.describe,

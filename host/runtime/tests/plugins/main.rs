@@ -4,6 +4,7 @@
 mod calls;
 mod gates;
 mod guest;
+mod hostile;
 mod life;
 mod pages;
 mod reload;

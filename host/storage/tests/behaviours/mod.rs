@@ -38,8 +38,19 @@ use storage::sqlite::SqliteStore;
 
 /// Everything a store answers.
 pub trait Store:
-    Commands + Delivery + Replies + Agents + Groups + Users + Journal + Installation + Clone + Send + Sync + 'static
-    Commands + Delivery + Replies + Agents + Users + Journal + Installation + PluginBook + Clone + Send + Sync + 'static
+    Commands
+    + Delivery
+    + Replies
+    + Agents
+    + Groups
+    + Users
+    + Journal
+    + Installation
+    + PluginBook
+    + Clone
+    + Send
+    + Sync
+    + 'static
 {
     /// What its writer has done so far.
     fn counters(&self) -> Counters;
