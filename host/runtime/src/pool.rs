@@ -201,6 +201,77 @@ mod tests {
         ended.recv_timeout(CEILING).expect("jobs after the panics still run");
     }
 
+    /// Jobs that say who ran, behind a gate that holds every thread until all of them wait.
+    fn order_of(threads: usize, jobs: &[(&str, usize)]) -> Vec<String> {
+        let pool = Pool::start(threads, 1024).expect("pool");
+        let (began, started) = mpsc::channel();
+        let mut gates: Vec<mpsc::Sender<()>> = (0..threads)
+            .map(|number| {
+                let (release, gate) = mpsc::channel::<()>();
+                let began = began.clone();
+                let hold = move || {
+                    began.send(()).expect("test waits");
+                    _ = gate.recv_timeout(CEILING);
+                };
+                pool.submit(&name(&format!("gate{number}")), Box::new(hold)).expect("room");
+                started.recv_timeout(CEILING).expect("a thread is held");
+                release
+            })
+            .collect();
+        let (ran, order) = mpsc::channel();
+        for (plugin, count) in jobs {
+            for _ in 0..*count {
+                let (ran, plugin) = (ran.clone(), (*plugin).to_owned());
+                pool.submit(&name(&plugin.clone()), Box::new(move || _ = ran.send(plugin))).expect("room");
+            }
+        }
+        drop(ran);
+        // One thread alone goes on, so that the order is the queue's and not the scheduler's.
+        drop(gates.remove(0));
+        order.iter().collect()
+    }
+
+    #[test]
+    fn whoever_asks_once_waits_for_one_job_of_each_other_plugin_and_not_for_their_queues() {
+        let order = order_of(2, &[("hog", 400), ("eater", 300), ("modest", 1), ("late", 2)]);
+        let place = |plugin: &str| order.iter().position(|ran| ran == plugin).expect("it ran");
+        assert_eq!(order.len(), 703);
+        assert!(place("modest") < 4 && place("late") < 5, "{:?}", &order[..8]);
+        let shares = |plugin: &str| order[..100].iter().filter(|ran| *ran == plugin).count();
+        assert!(shares("hog").abs_diff(shares("eater")) <= 2, "two that never stop get the same");
+    }
+
+    #[test]
+    fn the_queue_takes_its_last_job_and_refuses_the_next() {
+        let pool = Pool::start(2, 8).expect("pool");
+        let (began, started) = mpsc::channel();
+        let holds: Vec<mpsc::Sender<()>> = ["x", "y"]
+            .iter()
+            .map(|plugin| {
+                let (release, gate) = mpsc::channel::<()>();
+                let began = began.clone();
+                let hold = move || {
+                    began.send(()).expect("test waits");
+                    _ = gate.recv_timeout(CEILING);
+                };
+                pool.submit(&name(plugin), Box::new(hold)).expect("room");
+                started.recv_timeout(CEILING).expect("a thread is held");
+                release
+            })
+            .collect();
+        let submit = |plugin: &str| pool.submit(&name(plugin), Box::new(|| ()));
+        // Half of the queue for one, the other half for whoever comes, and not one more.
+        for plugin in ["a", "a", "a", "a"] {
+            assert_eq!(submit(plugin), Ok(()));
+        }
+        assert_eq!(submit("a"), Err(Overloaded), "its half is full");
+        for plugin in ["b", "c", "d", "e"] {
+            assert_eq!(submit(plugin), Ok(()));
+        }
+        assert_eq!(submit("f"), Err(Overloaded), "the queue is full for everybody");
+        drop(holds);
+    }
+
     #[test]
     fn turns_go_round() {
         let mut state = State::default();
