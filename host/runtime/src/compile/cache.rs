@@ -185,6 +185,45 @@ mod tests {
     }
 
     #[test]
+    fn what_is_cut_swapped_or_made_for_another_engine_or_by_another_host_is_not_used() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let cache = cache(dir.path(), 1);
+        cache.put("aa", ENGINE, &Artefact::vouched(b"code of aa".to_vec()));
+        cache.put("bb", ENGINE, &Artefact::vouched(b"code of bb".to_vec()));
+        let (path, good) = (cache.path("aa", ENGINE), fs::read(cache.path("aa", ENGINE)).expect("entry"));
+        for end in 0..good.len() {
+            fs::write(&path, &good[..end]).expect("write");
+            assert!(cache.get("aa", ENGINE).is_none(), "cut at {end}");
+        }
+        fs::write(&path, [good.as_slice(), b"x"].concat()).expect("write");
+        assert!(cache.get("aa", ENGINE).is_none(), "longer than it was");
+        fs::copy(cache.path("bb", ENGINE), &path).expect("copy");
+        assert!(cache.get("aa", ENGINE).is_none(), "another plugin's");
+        // The name holds only the beginning of the engine's; the seal holds all of it.
+        fs::write(&path, &good).expect("write");
+        let other = format!("{}f", &ENGINE[..31]);
+        assert_eq!(cache.path("aa", &other), path);
+        assert!(cache.get("aa", &other).is_none(), "another engine's");
+        let elsewhere =
+            Cache::open(&CacheOptions { dir: dir.path().join("other"), fresh_key: [2; 32] }).expect("opens");
+        fs::write(elsewhere.path("aa", ENGINE), &good).expect("write");
+        assert!(elsewhere.get("aa", ENGINE).is_none(), "another host's");
+        assert!(cache.get("aa", ENGINE).is_some(), "its own, as it was");
+    }
+
+    #[test]
+    fn a_key_that_is_short_or_open_to_others_is_refused() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = cache(dir.path(), 1).dir.join("key");
+        let open = || Cache::open(&CacheOptions { dir: dir.path().join("cache"), fresh_key: [1; 32] });
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("chmod");
+        assert!(matches!(open(), Err(CacheError::Open { .. })));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("chmod");
+        fs::write(&path, [1; 31]).expect("write");
+        assert!(matches!(open(), Err(CacheError::Key { .. })));
+    }
+
+    #[test]
     fn a_directory_open_to_others_is_refused() {
         let dir = tempfile::tempdir().expect("temp dir");
         let path = dir.path().join("open");
