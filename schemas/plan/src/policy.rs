@@ -102,15 +102,22 @@ impl Rules {
     /// What of the step no rule allows; `at` begins the pointer.
     pub fn rule_for(&self, step: &Step, at: &str) -> Result<&ProgramRule, Denied> {
         let mut nearest: Option<Denied> = None;
-        for rule in self.programs.iter().filter(|rule| rule.names(&step.program)) {
+        for (index, rule) in self.programs.iter().enumerate().filter(|(_, rule)| rule.names(&step.program)) {
             match rule.permit(step, at) {
                 Ok(()) => return Ok(rule),
-                Err(denied) => nearest = nearest.or(Some(denied)),
+                Err(Denied { pointer, message }) => {
+                    let message = format!("{message} (rule {} of {})", index + 1, self.programs.len());
+                    nearest = nearest.or(Some(Denied { pointer, message }));
+                }
             }
         }
         Err(nearest.unwrap_or_else(|| Denied {
             pointer: format!("{at}/program"),
-            message: format!("program `{}` is not in the list of allowed programs", step.program),
+            message: format!(
+                "program `{}` is not in the list of allowed programs ({} rules)",
+                step.program,
+                self.programs.len()
+            ),
         }))
     }
 
@@ -358,6 +365,89 @@ mod tests {
         let longer = ProgramRule { max_timeout_ms: None, ..limited };
         assert_eq!(rules(&[read], &[longer]).beyond(&held), ["program `docker` with a longer run"]);
         assert_eq!(rules(&[read], &[ProgramRule::any_args("*")]).beyond(&Rules::default()).len(), 2);
+    }
+
+    #[test]
+    fn a_denial_says_which_rule_said_no() {
+        let read = ProgramRule { cwd: vec!["/srv".into()], ..rule("docker", &[&["ps", "**"]]) };
+        let slow = ProgramRule { max_timeout_ms: Some(100), env: vec!["LANG".into()], ..rule("*-compose", &[&["up"]]) };
+        let rules = Rules { effects: vec![Effect::Read], programs: vec![rule("uname", &[]), read, slow] };
+        let at = |change: fn(&mut Step), program: &str, args: &[&str]| {
+            let mut step = step(program, args);
+            change(&mut step);
+            let plan = Plan { steps: vec![step], effect: Effect::Read, locks: Vec::new(), summary: String::new() };
+            rules.permit(&plan).err().map(|denied| denied.to_string()).unwrap_or_default()
+        };
+        for (change, program, args, told) in [
+            ((|_| ()) as fn(&mut Step), "docker", ["ps"].as_slice(), ""),
+            (
+                |_| (),
+                "docker",
+                &["rm", "-f"],
+                "/steps/0/args: these arguments are not among those allowed for `docker` (rule 2 of 3)",
+            ),
+            (
+                |s| s.cwd = Some("/etc".into()),
+                "docker",
+                &["ps"],
+                "/steps/0/cwd: directory `/etc` is not allowed for `docker` (rule 2 of 3)",
+            ),
+            (
+                |s| s.cwd = Some("/srv/../etc".into()),
+                "docker",
+                &["rm"],
+                "/steps/0/args: these arguments are not among those allowed for `docker` (rule 2 of 3)",
+            ),
+            (
+                |s| s.stdin = Some(String::new()),
+                "docker",
+                &["ps"],
+                "/steps/0/stdin: standard input is not allowed for `docker` (rule 2 of 3)",
+            ),
+            (|s| _ = s.env.insert("LANG".into(), "C".into()), "x-compose", &["up"], ""),
+            (
+                |s| _ = s.env.insert("LD_PRELOAD".into(), "x".into()),
+                "x-compose",
+                &["up"],
+                "/steps/0/env: variable `LD_PRELOAD` is not allowed for `*-compose` (rule 3 of 3)",
+            ),
+            (
+                |s| s.timeout_ms = Some(101),
+                "x-compose",
+                &["up"],
+                "/steps/0/timeout_ms: 101 ms is over the 100 ms allowed for `*-compose` (rule 3 of 3)",
+            ),
+            (
+                |_| (),
+                "uname",
+                &["-a"],
+                "/steps/0/args: these arguments are not among those allowed for `uname` (rule 1 of 3)",
+            ),
+            (
+                |_| (),
+                "rm",
+                &["-rf", "/"],
+                "/steps/0/program: program `rm` is not in the list of allowed programs (3 rules)",
+            ),
+        ] {
+            assert_eq!(at(change, program, args), told, "{program} {args:?}");
+        }
+    }
+
+    #[test]
+    fn every_step_and_the_effect_of_the_whole_are_judged() {
+        let rules = Rules { effects: vec![Effect::Read, Effect::Destroy], programs: vec![rule("uname", &[&["**"]])] };
+        let denied = |effect, programs: &[&str]| {
+            let steps = programs.iter().map(|program| Step::new(*program)).collect();
+            let plan = Plan { steps, effect, locks: Vec::new(), summary: String::new() };
+            rules.permit(&plan).err().map(|denied| denied.to_string()).unwrap_or_default()
+        };
+        assert_eq!(denied(Effect::Destroy, &["uname", "uname"]), "");
+        assert!(denied(Effect::Read, &["uname", "sh"]).starts_with("/steps/1/program: program `sh`"));
+        for effect in [Effect::Change, Effect::Host] {
+            let told = format!("/effect: effect `{effect}` is not allowed (allowed: read, destroy)");
+            assert_eq!(denied(effect, &["uname"]), told);
+        }
     }
 
     #[test]
