@@ -201,7 +201,7 @@ mod tests {
         assert!(cache.get("aa", ENGINE).is_none(), "another plugin's");
         // The name holds only the beginning of the engine's; the seal holds all of it.
         fs::write(&path, &good).expect("write");
-        let other = format!("{}f", &ENGINE[..31]);
+        let other = format!("{}e", &ENGINE[..31]);
         assert_eq!(cache.path("aa", &other), path);
         assert!(cache.get("aa", &other).is_none(), "another engine's");
         let elsewhere =

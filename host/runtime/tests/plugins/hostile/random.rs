@@ -18,7 +18,7 @@ const MATTER: usize = 4096;
 
 /// Files of each kind.
 fn rounds() -> u64 {
-    std::env::var("VIWORKS_FUZZ").ok().and_then(|count| count.parse().ok()).unwrap_or(60)
+    std::env::var("VIWORKS_FUZZ").ok().and_then(|count| count.parse().ok()).unwrap_or(40)
 }
 
 /// The same bytes for the same seed, on every machine.
@@ -62,6 +62,7 @@ fn config() -> wasm_smith::Config {
         gc_enabled: false,
         max_memories: 1,
         memory64_enabled: false,
+        reference_types_enabled: false,
         relaxed_simd_enabled: false,
         threads_enabled: false,
         wide_arithmetic_enabled: false,
