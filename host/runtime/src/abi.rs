@@ -13,6 +13,7 @@ use wasmtime::component::Component;
 use crate::engine::Sandbox;
 use crate::fault::Fault;
 use crate::guest::Log;
+use crate::tier::Tier;
 
 /// The versions of the ABI this host speaks.
 pub(crate) const SUPPORTED: &[&str] = &["1.0"];
@@ -79,8 +80,8 @@ impl Prepared {
     ///
     /// # Errors
     /// What is missing or of another type.
-    pub(crate) fn new(sandbox: &Sandbox, component: &Component) -> wasmtime::Result<Prepared> {
-        v1::Prepared::new(sandbox, component).map(Prepared::V1)
+    pub(crate) fn new(sandbox: &Sandbox, tier: Tier, component: &Component) -> wasmtime::Result<Prepared> {
+        v1::Prepared::new(sandbox, tier, component).map(Prepared::V1)
     }
 
     /// Asks for the manifest.

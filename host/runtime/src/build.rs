@@ -12,12 +12,14 @@ use ports::plugins::{PluginIdentity, VerbContract};
 
 use crate::abi::Prepared;
 use crate::schema::Schema;
+use crate::tier::Tier;
 
 /// A component that passed gates 1 to 8.
 pub(crate) struct Build {
     pub(crate) identity: PluginIdentity,
     pub(crate) manifest: Manifest,
     pub(crate) imports: Vec<String>,
+    pub(crate) tier: Tier,
     pub(crate) prepared: Prepared,
     pub(crate) verbs: Vec<Arc<VerbBuild>>,
     pub(crate) config_schema: Option<Schema>,

@@ -15,6 +15,7 @@ use wasmtime::component::Component;
 
 use crate::engine::Sandbox;
 use crate::refusal::Code;
+use crate::tier::Tier;
 use cache::Cache;
 pub use cache::CacheError;
 pub use worker::compile_worker_main;
@@ -78,10 +79,17 @@ impl Compiler {
     }
 
     /// Machine code for `wasm`, whose SHA-256 is `digest`.
-    pub(crate) fn compile(&self, sandbox: &Sandbox, wasm: &[u8], digest: &str) -> Result<Component, CompileFault> {
-        let engine = compatibility(sandbox.engine());
+    pub(crate) fn compile(
+        &self,
+        sandbox: &Sandbox,
+        tier: Tier,
+        wasm: &[u8],
+        digest: &str,
+    ) -> Result<Component, CompileFault> {
+        let room = sandbox.room(tier).map_err(|error| CompileFault::failed(error.to_string()))?;
+        let engine = compatibility(room.engine());
         if let Some(artefact) = self.cache.as_ref().and_then(|cache| cache.get(digest, &engine)) {
-            match artefact.load(sandbox) {
+            match artefact.load(room.engine()) {
                 Ok(component) => return Ok(component),
                 Err(error) => {
                     tracing::warn!(digest, error = %error, "cached machine code does not fit; compiling again")
@@ -90,15 +98,16 @@ impl Compiler {
         }
         let (component, artefact) = match &self.mode {
             Compile::InProcess => {
-                let component = Component::from_binary(sandbox.engine(), wasm)
+                let component = Component::from_binary(room.engine(), wasm)
                     .map_err(|error| CompileFault::failed(error.root_cause().to_string()))?;
                 let artefact = self.cache.as_ref().map(|_| artefact::Artefact::of(&component));
                 (component, artefact)
             }
             Compile::Child { program, args } => {
-                let artefact = worker::run(program, args, wasm)?;
-                let component =
-                    artefact.load(sandbox).map_err(|error| CompileFault::failed(error.root_cause().to_string()))?;
+                let artefact = worker::run(program, args, wasm, tier)?;
+                let component = artefact
+                    .load(room.engine())
+                    .map_err(|error| CompileFault::failed(error.root_cause().to_string()))?;
                 (component, Some(artefact))
             }
         };

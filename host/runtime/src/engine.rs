@@ -1,15 +1,17 @@
 //! The one engine: how guests are compiled, how their memory is laid out, and what they may import.
 //!
-//! Invariant: one engine and one linker per process; no WASI; Cranelift only.
+//! Invariant: one engine for each tier, and that of the compat tier only where somebody consented to it; no
+//! WASI but the kind that answers with nothing; Cranelift only.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use wasmtime::component::Linker;
+use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy};
 
 use crate::guest::Guest;
 use crate::ticker::{Running, Ticker};
-use crate::world;
+use crate::tier::Tier;
+use crate::world::{self, nothing};
 
 /// Most bytes of stack a guest may use; threads that run guests have at least eight times as much.
 const GUEST_STACK: usize = 512 * 1024;
@@ -19,7 +21,7 @@ const LEAST_SLOTS: u32 = 64;
 const POOLED_MEMORY: usize = 64 * 1024 * 1024;
 
 /// The sandbox could not be set up at all.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("wasm engine cannot be set up: {0}")]
 pub struct EngineError(String);
 
@@ -39,10 +41,18 @@ pub struct Sandbox {
 }
 
 struct Inner {
+    native: Room,
+    /// Made when the first guest of its kind comes.
+    compat: OnceLock<Result<Room, EngineError>>,
+    allocation: Allocation,
+}
+
+/// One engine, its clock, and what guests in it may import.
+pub(crate) struct Room {
     engine: Engine,
     linker: Linker<Guest>,
     ticker: Ticker,
-    allocation: Allocation,
+    tier: Tier,
 }
 
 impl Sandbox {
@@ -55,7 +65,7 @@ impl Sandbox {
     /// When neither way of allocation works on this machine.
     pub fn new(threads: usize) -> Result<Sandbox, EngineError> {
         let slots = u32::try_from(threads.saturating_mul(4)).unwrap_or(LEAST_SLOTS).clamp(LEAST_SLOTS, 512);
-        let mut pooled = config();
+        let mut pooled = config(Tier::Native);
         pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(slots)));
         let (engine, allocation) = match Engine::new(&pooled) {
             Ok(engine) => (engine, Allocation::Pooled),
@@ -64,13 +74,14 @@ impl Sandbox {
                     error = %error, slots,
                     "cannot reserve address space for pooled plugin instances; every plugin call will be slower"
                 );
-                (Engine::new(&config()).map_err(|error| EngineError(error.to_string()))?, Allocation::OnDemand)
+                (
+                    Engine::new(&config(Tier::Native)).map_err(|error| EngineError(error.to_string()))?,
+                    Allocation::OnDemand,
+                )
             }
         };
-        let ticker = Ticker::start(&engine).map_err(|error| EngineError(error.to_string()))?;
-        let mut linker = Linker::new(&engine);
-        world::link(&mut linker).map_err(|error| EngineError(error.to_string()))?;
-        Ok(Sandbox { inner: Arc::new(Inner { engine, linker, ticker, allocation }) })
+        let native = Room::new(engine, Tier::Native)?;
+        Ok(Sandbox { inner: Arc::new(Inner { native, compat: OnceLock::new(), allocation }) })
     }
 
     /// How instances get their memory on this machine.
@@ -78,22 +89,64 @@ impl Sandbox {
         self.inner.allocation
     }
 
-    pub(crate) fn engine(&self) -> &Engine {
-        &self.inner.engine
+    /// Where guests of this tier run.
+    pub(crate) fn room(&self, tier: Tier) -> Result<&Room, EngineError> {
+        match tier {
+            Tier::Native => Ok(&self.inner.native),
+            Tier::Compat => self.inner.compat.get_or_init(Room::compat).as_ref().map_err(Clone::clone),
+        }
     }
 
-    pub(crate) fn linker(&self) -> &Linker<Guest> {
-        &self.inner.linker
+    /// Where most guests run.
+    #[cfg(test)]
+    pub(crate) fn native(&self) -> &Room {
+        &self.inner.native
+    }
+}
+
+impl Room {
+    fn new(engine: Engine, tier: Tier) -> Result<Room, EngineError> {
+        let ticker = Ticker::start(&engine).map_err(|error| EngineError(error.to_string()))?;
+        let mut linker = Linker::new(&engine);
+        world::link(&mut linker).map_err(|error| EngineError(error.to_string()))?;
+        Ok(Room { engine, linker, ticker, tier })
+    }
+
+    /// Few guests, each large: their memory comes from the operating system each time.
+    fn compat() -> Result<Room, EngineError> {
+        let engine = Engine::new(&config(Tier::Compat)).map_err(|error| EngineError(error.to_string()))?;
+        Room::new(engine, Tier::Compat)
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Checks what `component` imports against what there is.
+    ///
+    /// # Errors
+    /// What is missing or of another type.
+    pub(crate) fn instantiate_pre(&self, component: &Component) -> wasmtime::Result<InstancePre<Guest>> {
+        match self.tier {
+            Tier::Native => self.linker.instantiate_pre(component),
+            // What it gets of WASI is made to its measure.
+            Tier::Compat => {
+                let mut linker = Linker::new(&self.engine);
+                world::link(&mut linker)?;
+                nothing::link(&mut linker, &self.engine, component)?;
+                linker.instantiate_pre(component)
+            }
+        }
     }
 
     /// Keeps the deadline clock ticking while the answer lives.
     pub(crate) fn running(&self) -> Running<'_> {
-        self.inner.ticker.running()
+        self.ticker.running()
     }
 }
 
 /// What decides machine code. The compile worker uses the same, so that its artefacts fit this engine.
-pub(crate) fn config() -> Config {
+pub(crate) fn config(tier: Tier) -> Config {
     let mut config = Config::new();
     config
         .strategy(Strategy::Cranelift)
@@ -106,7 +159,7 @@ pub(crate) fn config() -> Config {
         .max_wasm_stack(GUEST_STACK)
         .wasm_component_model(true)
         .wasm_memory64(false)
-        .wasm_multi_memory(false)
+        .wasm_multi_memory(tier == Tier::Compat)
         .wasm_relaxed_simd(false)
         .wasm_wide_arithmetic(false)
         .wasm_custom_page_sizes(false);
@@ -123,7 +176,7 @@ fn pooling(slots: u32) -> PoolingAllocationConfig {
         .max_core_instances_per_component(8)
         .max_memories_per_component(2)
         .max_tables_per_component(8)
-        .table_elements(crate::guest::TABLE_ELEMENTS)
+        .table_elements(Tier::Native.table_elements())
         .max_memory_size(POOLED_MEMORY)
         // Where the kernel can tell which pages were touched, those are wiped in place: giving memory back
         // costs an interrupt of every core and a fault for each page at the next call. Elsewhere the

@@ -10,11 +10,13 @@ use nix::fcntl::OFlag;
 use sha2::{Digest as _, Sha256};
 
 use crate::compile::hex;
-use crate::gates::MAX_WASM_BYTES;
 use crate::gates::operator::MAX_TOML_BYTES;
+use crate::tier::Tier;
 
 /// Files that are hashed to the end although they are too large to be kept.
 const MAX_HASHED: u64 = 1024 * 1024 * 1024;
+/// Most bytes of a plugin of any kind.
+const MAX_WASM_BYTES: u64 = Tier::Compat.file_bytes();
 /// Most files looked at.
 const MAX_FILES: usize = 4096;
 

@@ -10,6 +10,7 @@ pub(crate) mod operator;
 mod trial;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use component::Parsed;
 use plan::manifest::Manifest;
@@ -21,8 +22,9 @@ use crate::build::{Build, Faults};
 use crate::compile::{Compiler, digest};
 use crate::engine::Sandbox;
 use crate::refusal::Code;
+use crate::tier::{Consents, Tier};
 
-pub(crate) use component::{MAX_WASM_BYTES, imports, name};
+pub(crate) use component::{imports, name, too_big};
 
 /// Gates 1 to 8.
 pub struct Gates {
@@ -45,9 +47,9 @@ impl Gates {
     ///
     /// # Errors
     /// The first gate that said no.
-    pub(crate) fn check(&self, file_name: &str, bytes: &[u8]) -> Result<Build, Refusal> {
+    pub(crate) fn check(&self, file_name: &str, bytes: &[u8], consents: &Consents) -> Result<Build, Refusal> {
         let digest = digest(bytes);
-        let parsed = self.admit(file_name, bytes, &digest)?;
+        let parsed = self.admit(file_name, bytes, &digest, consents)?;
         let Some(section) = &parsed.manifest else {
             return Err(Code::NoManifest.refuse("the component has no `viworks:manifest` section", &digest));
         };
@@ -57,12 +59,15 @@ impl Gates {
             version: read.manifest.version.clone(),
             digest: digest.clone(),
         };
-        let component = self.compile(bytes, &digest)?;
-        let prepared = self.prepare(&component, &digest)?;
+        let began = Instant::now();
+        let component = self.compile(bytes, parsed.tier, &digest)?;
+        let prepared = self.prepare(&component, parsed.tier, &digest)?;
+        let compiled = began.elapsed();
         let build = Build {
             identity,
             manifest: read.manifest,
             imports: parsed.imports,
+            tier: parsed.tier,
             prepared,
             verbs: read.verbs.into_iter().map(Arc::new).collect(),
             config_schema: read.config_schema,
@@ -70,6 +75,11 @@ impl Gates {
         };
         trial::describe(&self.sandbox, &build, section).map_err(|(code, cause)| code.refuse(cause, &digest))?;
         trial::examples(&self.sandbox, &build).map_err(|(code, cause)| code.refuse(cause, &digest))?;
+        if build.tier == Tier::Compat {
+            let (plugin, size) = (&build.identity.name, bytes.len());
+            let (compile_ms, load_ms) = (compiled.as_millis(), began.elapsed().as_millis());
+            tracing::warn!(plugin, size, compile_ms, load_ms, "a plugin of the compat tier: every call of it is dear");
+        }
         Ok(build)
     }
 
@@ -79,8 +89,9 @@ impl Gates {
     /// The first gate that said no.
     pub(crate) fn describe(&self, bytes: &[u8]) -> Result<String, Refusal> {
         let digest = digest(bytes);
-        self.admit("plugin.wasm", bytes, &digest)?;
-        let prepared = self.prepare(&self.compile(bytes, &digest)?, &digest)?;
+        // Whoever asks is its author, and consents.
+        let Parsed { tier, .. } = self.admit("plugin.wasm", bytes, &digest, &Consents::Everybody)?;
+        let prepared = self.prepare(&self.compile(bytes, tier, &digest)?, tier, &digest)?;
         let called = prepared.describe(&self.sandbox);
         let text = called
             .answer
@@ -91,23 +102,24 @@ impl Gates {
 
     /// What a component is stamped with, if it passes the gates that need not run it.
     pub(crate) fn stamp(&self, bytes: &[u8]) -> Option<Manifest> {
-        let parsed = self.admit("plugin.wasm", bytes, "").ok()?;
+        let parsed = self.admit("plugin.wasm", bytes, "", &Consents::Everybody).ok()?;
         manifest::read(&parsed.manifest?).ok().map(|read| read.manifest)
     }
 
     /// Gates 1 and 2: the file's name and size, its form, its imports and exports.
-    fn admit(&self, file_name: &str, bytes: &[u8], digest: &str) -> Result<Parsed, Refusal> {
+    fn admit(&self, file_name: &str, bytes: &[u8], digest: &str, consents: &Consents) -> Result<Parsed, Refusal> {
         component::name(file_name).map_err(|(code, cause)| code.refuse(cause, digest))?;
-        component::size(bytes.len() as u64).map_err(|(code, cause)| code.refuse(cause, digest))?;
-        component::parse(bytes).map_err(|(code, cause)| code.refuse(cause, digest))
+        component::parse(bytes, consents).map_err(|(code, cause)| code.refuse(cause, digest))
     }
 
-    fn compile(&self, bytes: &[u8], digest: &str) -> Result<Component, Refusal> {
-        self.compiler.compile(&self.sandbox, bytes, digest).map_err(|fault| fault.code.refuse(fault.message, digest))
+    fn compile(&self, bytes: &[u8], tier: Tier, digest: &str) -> Result<Component, Refusal> {
+        self.compiler
+            .compile(&self.sandbox, tier, bytes, digest)
+            .map_err(|fault| fault.code.refuse(fault.message, digest))
     }
 
-    fn prepare(&self, component: &Component, digest: &str) -> Result<Prepared, Refusal> {
-        Prepared::new(&self.sandbox, component).map_err(|error| {
+    fn prepare(&self, component: &Component, tier: Tier, digest: &str) -> Result<Prepared, Refusal> {
+        Prepared::new(&self.sandbox, tier, component).map_err(|error| {
             let cause = error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
             Code::InstantiateFailed.refuse(cause, digest)
         })

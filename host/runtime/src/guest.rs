@@ -8,54 +8,12 @@ use nix::time::{ClockId, clock_gettime};
 use wasmtime::{Engine, ResourceLimiter, Store, StoreContextMut, UpdateDeadline};
 
 use crate::fault::Fault;
+use crate::tier::{Budget, Tier};
 
-/// Most bytes of linear memory.
-pub(crate) const MEMORY_BYTES: usize = 16 * 1024 * 1024;
-/// Most elements of one table.
-pub(crate) const TABLE_ELEMENTS: usize = 20_000;
 /// Most log lines kept of one call.
 const LOG_LINES: usize = 100;
 /// Most bytes of log text kept of one call.
 const LOG_BYTES: usize = 64 * 1024;
-
-/// How long a guest may run. Processor time is the guest's own; wall time also counts the machine being
-/// busy, so it is only the last resort.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Budget {
-    pub(crate) cpu: Duration,
-    pub(crate) wall: Duration,
-    /// Most bytes the guest may hand to the host in one call.
-    pub(crate) transfer: usize,
-}
-
-impl Budget {
-    /// For start functions.
-    pub(crate) const INSTANTIATE: Budget = Budget::new(50, 2_000, 64 * 1024);
-    /// For `describe`.
-    pub(crate) const DESCRIBE: Budget = Budget::new(250, 30_000, 2 * 1024 * 1024);
-    /// For `plan`.
-    pub(crate) const PLAN: Budget = Budget::new(10, 250, 1024 * 1024);
-
-    const fn new(cpu_ms: u64, wall_ms: u64, transfer: usize) -> Budget {
-        Budget { cpu: Duration::from_millis(cpu_ms), wall: Duration::from_millis(wall_ms), transfer }
-    }
-
-    /// The same on a machine that may be busy with other things for a while.
-    pub(crate) const fn unhurried(self) -> Budget {
-        Budget { wall: Duration::from_secs(30), ..self }
-    }
-
-    /// The same with less processor time.
-    pub(crate) fn at_most(self, cpu: Option<Duration>) -> Budget {
-        Budget { cpu: cpu.map_or(self.cpu, |cpu| cpu.min(self.cpu)), ..self }
-    }
-
-    /// For `interpret` of `bytes` of output: 50 ms and 20 ms more for each MiB begun.
-    pub(crate) fn interpret(bytes: usize) -> Budget {
-        let cpu = 50 + 20 * u64::try_from(bytes.div_ceil(1024 * 1024)).unwrap_or(u64::MAX / 1000);
-        Budget::new(cpu, cpu.saturating_mul(8).max(1_000), 10 * 1024 * 1024)
-    }
-}
 
 /// One line a guest logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +50,7 @@ impl Log {
 pub(crate) struct Guest {
     log: Log,
     deadline: Deadline,
+    tier: Tier,
     /// Most bytes of linear memory.
     memory: usize,
     /// Set when the host ended the guest; the trap itself no longer says why.
@@ -106,9 +65,9 @@ struct Deadline {
 
 impl Guest {
     /// A store for one request: limited, not yet armed.
-    pub(crate) fn store(engine: &Engine) -> Store<Guest> {
-        let deadline = Deadline { budget: Budget::INSTANTIATE, cpu_end: Duration::ZERO, wall_end: Instant::now() };
-        let guest = Guest { log: Log::default(), deadline, memory: MEMORY_BYTES, ended: None };
+    pub(crate) fn store(engine: &Engine, tier: Tier) -> Store<Guest> {
+        let deadline = Deadline { budget: tier.instantiate(), cpu_end: Duration::ZERO, wall_end: Instant::now() };
+        let guest = Guest { log: Log::default(), deadline, tier, memory: tier.memory_bytes(), ended: None };
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| guest);
         store.epoch_deadline_callback(on_tick);
@@ -126,7 +85,8 @@ impl Guest {
 
     /// Gives it less memory than every guest has.
     pub(crate) fn confine(store: &mut Store<Guest>, memory: Option<usize>) {
-        store.data_mut().memory = memory.map_or(MEMORY_BYTES, |bytes| bytes.min(MEMORY_BYTES));
+        let most = store.data().tier.memory_bytes();
+        store.data_mut().memory = memory.map_or(most, |bytes| bytes.min(most));
     }
 
     /// Why the host ended the guest, if it did.
@@ -193,18 +153,19 @@ impl ResourceLimiter for Guest {
     }
 
     fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        match desired > TABLE_ELEMENTS {
-            true => self.end(Fault::Table { limit: TABLE_ELEMENTS }),
+        let limit = self.tier.table_elements();
+        match desired > limit {
+            true => self.end(Fault::Table { limit }),
             false => Ok(true),
         }
     }
 
     fn instances(&self) -> usize {
-        8
+        self.tier.instances()
     }
 
     fn tables(&self) -> usize {
-        8
+        self.tier.instances()
     }
 
     fn memories(&self) -> usize {
@@ -220,7 +181,7 @@ mod tests {
     #[test]
     fn a_log_keeps_its_first_lines_and_counts_the_rest() {
         let sandbox = Sandbox::new(2).expect("engine");
-        let mut store = Guest::store(sandbox.engine());
+        let mut store = Guest::store(sandbox.native().engine(), Tier::Native);
         for number in 0..150 {
             store.data_mut().write("info".into(), format!("line {number}"), "{}".into());
         }
@@ -231,17 +192,11 @@ mod tests {
     #[test]
     fn a_logged_line_cannot_forge_another() {
         let sandbox = Sandbox::new(2).expect("engine");
-        let mut store = Guest::store(sandbox.engine());
+        let mut store = Guest::store(sandbox.native().engine(), Tier::Native);
         store.data_mut().write("info".into(), "a\nERROR \u{1b}[31m".into(), "{}".into());
         store.data_mut().write("info".into(), "x".repeat(64 * 1024), "{}".into());
         let log = store.into_data().into_log();
         assert_eq!(log.lines[0].message, "a\\nERROR \\u{1b}[31m");
         assert_eq!((log.lines.len(), log.dropped), (1, 1));
-    }
-
-    #[test]
-    fn time_to_interpret_grows_with_the_output() {
-        let ms = |bytes| Budget::interpret(bytes).cpu.as_millis();
-        assert_eq!((ms(0), ms(1), ms(1 << 20), ms((1 << 20) + 1), ms(8 << 20)), (50, 70, 70, 90, 210));
     }
 }

@@ -15,6 +15,7 @@ use crate::claims::Claims;
 use crate::gates::operator::{self, DefaultGrants, Operator};
 use crate::refusal::Code;
 use crate::registry::Found;
+use crate::tier::Tier;
 
 /// What a look at a build says.
 pub(crate) enum Verdict {
@@ -78,6 +79,10 @@ impl Bench<'_> {
             let why = version.why.as_deref().unwrap_or("it failed too often");
             let cause = format!("version {} was sent back at {}: {why}", version.version, moment(version.since));
             return Verdict::Held { refusal: refuse(code, cause), grant: consent.ok() };
+        }
+        if build.tier == Tier::Compat && operator.tier != Tier::Compat {
+            let cause = format!("`{name}.toml` does not say `tier = \"compat\"` any more");
+            return Verdict::Wait { refusal: Some(refuse(Code::CompatTier, cause)) };
         }
         if operator.excludes(build) {
             let pin = operator.pin.as_deref().unwrap_or_default();

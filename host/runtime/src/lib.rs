@@ -4,6 +4,8 @@
 //! Invariant: nothing here knows a database, a socket or an agent; a guest sees nothing but its arguments.
 
 // The sandbox: where guests run, what they see, how they end.
+mod tier;
+
 mod engine;
 mod ticker;
 
@@ -52,3 +54,4 @@ pub use handle::{Handle, NotRunning};
 pub use published::Transition;
 pub use refusal::Code;
 pub use service::{BuildError, Options, Service};
+pub use tier::Tier;

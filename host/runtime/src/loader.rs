@@ -23,6 +23,7 @@ use crate::kept::Kept;
 use crate::published::Published;
 use crate::refusal::Code;
 use crate::registry::{Candidate, Found, Ledger, Snapshot};
+use crate::tier::{Consents, Tier};
 use crate::verbs::{Machinery, PluginVersion};
 
 /// A truncated file younger than this is still being copied.
@@ -51,6 +52,8 @@ pub(crate) struct Loader {
 pub(crate) struct Memory {
     known: BTreeMap<String, Known>,
     operators: BTreeMap<String, String>,
+    /// Who may be of the compat tier, by the operators' files.
+    consents: Consents,
     /// Files that ended too early, and when they were first seen so.
     incomplete: BTreeMap<String, (String, Instant)>,
     folder: Option<FolderId>,
@@ -165,6 +168,17 @@ impl Loader {
             }
         }
         self.memory.operators = toml;
+        let consents = Consents::of(&self.memory.operators);
+        if consents != self.memory.consents {
+            // Who was refused for want of a consent is looked at again. Who lost it is parked at gate 9.
+            for known in self.memory.known.values_mut() {
+                let waits = |refusal: &Refusal| refusal.code == Code::CompatTier.as_str();
+                if known.candidate.present.as_ref().is_err_and(waits) {
+                    known.digest.clear();
+                }
+            }
+            self.memory.consents = consents;
+        }
     }
 
     /// Leads new bytes through the gates. Answers when a file that is still being copied is to be tried again.
@@ -221,15 +235,15 @@ impl Loader {
     /// Gates 1 to 8. Bytes that passed them under another name are not led through again.
     fn judge(&self, name: &str, file: &WasmFile, before: &BTreeMap<String, Known>) -> Result<Arc<Build>, Refusal> {
         let Some(bytes) = &file.bytes else {
-            let cause = format!("{} bytes; a plugin has at most {}", file.size, gates::MAX_WASM_BYTES);
-            return Err(Code::FileTooBig.refuse(cause, &file.digest));
+            let (code, cause) = gates::too_big(file.size, Tier::Compat);
+            return Err(code.refuse(cause, &file.digest));
         };
         match moved(before, &file.digest) {
             Some(build) if gates::name(name).is_ok() => Ok(build),
             // What was judged before and is on the shelf still is what it was.
             Some(_) | None => match self.memory.shelf.get(&file.digest) {
                 Some(build) if gates::name(name).is_ok() => Ok(Arc::clone(build)),
-                Some(_) | None => self.gates.check(name, bytes).map(Arc::new),
+                Some(_) | None => self.gates.check(name, bytes, &self.memory.consents).map(Arc::new),
             },
         }
         .inspect(|_| self.kept.put(&file.digest, bytes))
@@ -322,7 +336,7 @@ impl Loader {
         let held = self.published.now().version(digest).map(|version| Arc::clone(&version.build));
         let build = held.or_else(|| {
             let bytes = self.kept.get(digest)?;
-            let judged = self.gates.check(file, &bytes);
+            let judged = self.gates.check(file, &bytes, &self.memory.consents);
             let lost = |refusal: &Refusal| {
                 tracing::warn!(
                     digest,

@@ -52,6 +52,8 @@ codes! {
     Malformed = 2 "malformed": "build it with a current compiler for `wasm32-unknown-unknown` and default features";
     /// Imports something a guest does not get.
     ForbiddenImport = 2 "forbidden_import": "remove what needs it (files, network, clock, randomness, environment); a plugin may import the log only";
+    /// Needs more than a plugin has without its operator's consent.
+    CompatTier = 2 "compat_tier": "say `tier = \"compat\"` in the operator's file, at the cost in `docs/plugins.md`, or build it with viworks-sdk";
     /// Not a verb plugin.
     MissingExport = 2 "missing_export": "export the interface `viworks:plugin/verbs@1.0.0`, which the macro `plugin!` of viworks-sdk does";
     /// Not stamped.

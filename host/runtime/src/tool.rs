@@ -19,6 +19,7 @@ use crate::engine::{EngineError, Sandbox};
 use crate::gates::{self, Gates};
 pub use crate::guest::LogLine;
 use crate::service::GATE_STACK;
+use crate::tier::{Consents, Tier};
 pub use loaded::{Loaded, Meant};
 pub use place::{Placement, Predecessor, place};
 
@@ -69,6 +70,8 @@ pub struct Checked {
     pub size: usize,
     /// Names of what it imports.
     pub imports: Vec<String>,
+    /// Which kind of guest it is.
+    pub tier: Tier,
     /// What it says of itself.
     pub manifest: Manifest,
 }
@@ -96,8 +99,19 @@ pub fn describe(bytes: &[u8]) -> Result<String, ToolError> {
 /// The first gate that said no.
 pub fn check(bytes: &[u8], file_name: &str) -> Result<Checked, ToolError> {
     on_deep_stack(|| {
-        let Build { manifest, imports, .. } = gates()?.check(file_name, bytes)?;
-        Ok(Checked { digest: digest(bytes), size: bytes.len(), imports, manifest })
+        let Build { manifest, imports, tier, .. } = gates()?.check(file_name, bytes, &Consents::Nobody)?;
+        Ok(Checked { digest: digest(bytes), size: bytes.len(), imports, tier, manifest })
+    })
+}
+
+/// The same for a file whose operator consents to the compat tier.
+///
+/// # Errors
+/// The first gate that said no.
+pub fn check_consented(bytes: &[u8], file_name: &str) -> Result<Checked, ToolError> {
+    on_deep_stack(|| {
+        let Build { manifest, imports, tier, .. } = gates()?.check(file_name, bytes, &Consents::Everybody)?;
+        Ok(Checked { digest: digest(bytes), size: bytes.len(), imports, tier, manifest })
     })
 }
 

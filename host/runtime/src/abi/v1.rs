@@ -12,7 +12,8 @@ use wasmtime::component::Component;
 use super::{CallContext, Called, Failure, Judgement};
 use crate::engine::Sandbox;
 use crate::fault::Fault;
-use crate::guest::{Budget, Guest};
+use crate::guest::{Guest, Log};
+use crate::tier::{Budget, Tier};
 use crate::world::v1 as bindings;
 
 use bindings::exports::viworks::plugin::verbs as wit;
@@ -21,20 +22,22 @@ use bindings::viworks::plugin::types;
 /// A component that fits this version.
 pub(crate) struct Prepared {
     pre: bindings::VerbPluginPre<Guest>,
+    tier: Tier,
 }
 
 impl Prepared {
-    pub(super) fn new(sandbox: &Sandbox, component: &Component) -> wasmtime::Result<Prepared> {
-        let pre = sandbox.linker().instantiate_pre(component)?;
-        Ok(Prepared { pre: bindings::VerbPluginPre::new(pre)? })
+    pub(super) fn new(sandbox: &Sandbox, tier: Tier, component: &Component) -> wasmtime::Result<Prepared> {
+        let pre = sandbox.room(tier)?.instantiate_pre(component)?;
+        Ok(Prepared { pre: bindings::VerbPluginPre::new(pre)?, tier })
     }
 
     pub(super) fn describe(&self, sandbox: &Sandbox) -> Called<String> {
-        self.call(sandbox, Budget::DESCRIBE, None, |store, verbs| verbs.call_describe(store))
+        self.call(sandbox, self.tier.describe(), None, |store, verbs| verbs.call_describe(store))
     }
 
     pub(super) fn plan(&self, sandbox: &Sandbox, context: CallContext, args: String) -> Called<Result<Plan, Failure>> {
-        let budget = if context.unhurried { Budget::PLAN.unhurried() } else { Budget::PLAN };
+        let budget = self.tier.plan();
+        let budget = if context.unhurried { budget.unhurried() } else { budget };
         let (budget, memory) = (budget.at_most(context.tighter.plan), context.tighter.memory);
         let context = to_wit(context);
         let called = self.call(sandbox, budget, memory, |store, verbs| verbs.call_plan(store, &context, &args));
@@ -52,7 +55,7 @@ impl Prepared {
         args: String,
         outputs: Outputs,
     ) -> Called<Result<Judgement, Failure>> {
-        let budget = Budget::interpret(outputs.stdout.len() + outputs.stderr.len());
+        let budget = self.tier.interpret(outputs.stdout.len() + outputs.stderr.len());
         let budget = if context.unhurried { budget.unhurried() } else { budget };
         let (budget, memory) = (budget.at_most(context.tighter.interpret), context.tighter.memory);
         let (context, outputs) = (to_wit(context), to_wit_outputs(outputs));
@@ -73,10 +76,14 @@ impl Prepared {
         memory: Option<usize>,
         call: impl FnOnce(&mut Store<Guest>, &wit::Guest) -> wasmtime::Result<T>,
     ) -> Called<T> {
-        let running = sandbox.running();
-        let mut store = Guest::store(sandbox.engine());
+        // It was there when this was prepared.
+        let Ok(room) = sandbox.room(self.tier) else {
+            return Called { answer: Err(Fault::Lost), log: Log::default() };
+        };
+        let running = room.running();
+        let mut store = Guest::store(room.engine(), self.tier);
         Guest::confine(&mut store, memory);
-        Guest::arm(&mut store, Budget::INSTANTIATE);
+        Guest::arm(&mut store, self.tier.instantiate());
         let answer = self.pre.instantiate(&mut store).and_then(|instance| {
             Guest::arm(&mut store, budget);
             call(&mut store, instance.viworks_plugin_verbs())

@@ -15,27 +15,36 @@ use super::CompileFault;
 use super::artefact::Artefact;
 use crate::engine;
 use crate::refusal::Code;
+use crate::tier::Tier;
 
-/// How long the parent waits.
-const WALL: Duration = Duration::from_secs(20);
-/// Processor time the child may use. Seconds.
-const CPU_SECONDS: u64 = 20;
-/// Address space of the child.
-const MEMORY_BYTES: u64 = 1024 * 1024 * 1024;
+/// Tells the child what it compiles.
+const TIER: &str = "VIWORKS_COMPILE_TIER";
 /// Most bytes of machine code.
 const MAX_ARTEFACT: u64 = 128 * 1024 * 1024;
 /// Most bytes of complaint that are read.
 const MAX_COMPLAINT: u64 = 4096;
 
 /// Compiles `wasm` in a child.
-pub(super) fn run(program: &Path, args: &[String], wasm: &[u8]) -> Result<Artefact, CompileFault> {
-    run_within(program, args, wasm, WALL)
+pub(super) fn run(program: &Path, args: &[String], wasm: &[u8], tier: Tier) -> Result<Artefact, CompileFault> {
+    run_within(program, args, wasm, tier, tier.compile_time())
 }
 
-fn run_within(program: &Path, args: &[String], wasm: &[u8], wall: Duration) -> Result<Artefact, CompileFault> {
+fn run_within(
+    program: &Path,
+    args: &[String],
+    wasm: &[u8],
+    tier: Tier,
+    wall: Duration,
+) -> Result<Artefact, CompileFault> {
     let mut command = Command::new(program);
     // The child needs nothing of ours but its three streams; secrets in the environment stay here.
-    command.args(args).env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(args)
+        .env_clear()
+        .env(TIER, tier.as_str())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| {
         let message = format!("compile worker `{}` cannot be started: {error}", program.display());
         CompileFault { code: Code::CompileUnavailable, message }
@@ -110,9 +119,15 @@ pub fn compile_worker_main() -> ExitCode {
 }
 
 fn compile_stdin() -> Result<(), String> {
-    for (resource, limit) in
-        [(Resource::RLIMIT_AS, MEMORY_BYTES), (Resource::RLIMIT_CPU, CPU_SECONDS), (Resource::RLIMIT_CORE, 0)]
-    {
+    let tier = match std::env::var(TIER) {
+        Ok(said) if said == Tier::Compat.as_str() => Tier::Compat,
+        Ok(_) | Err(_) => Tier::Native,
+    };
+    for (resource, limit) in [
+        (Resource::RLIMIT_AS, tier.compile_bytes()),
+        (Resource::RLIMIT_CPU, tier.compile_time().as_secs()),
+        (Resource::RLIMIT_CORE, 0),
+    ] {
         setrlimit(resource, limit, limit).map_err(|error| format!("compile worker cannot limit itself: {error}"))?;
     }
     let mut wasm = Vec::new();
@@ -120,7 +135,7 @@ fn compile_stdin() -> Result<(), String> {
         .lock()
         .read_to_end(&mut wasm)
         .map_err(|error| format!("compile worker cannot read its input: {error}"))?;
-    let mut config = engine::config();
+    let mut config = engine::config(tier);
     // One thread: the limits above then mean what they say, and other cores stay free for requests.
     config.parallel_compilation(false);
     let engine = Engine::new(&config).map_err(|error| error.to_string())?;
@@ -137,7 +152,7 @@ mod tests {
 
     fn fault(script: &str, wall: Duration) -> CompileFault {
         let args = ["-c".to_owned(), script.to_owned()];
-        match run_within(Path::new("/bin/sh"), &args, b"wasm", wall) {
+        match run_within(Path::new("/bin/sh"), &args, b"wasm", Tier::Native, wall) {
             Ok(_) => panic!("`{script}` gave an artefact"),
             Err(fault) => fault,
         }
@@ -171,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_cannot_be_started_is_named() {
-        let fault = run(Path::new("/nonexistent/worker"), &[], b"").err().expect("no artefact");
+        let fault = run(Path::new("/nonexistent/worker"), &[], b"", Tier::Native).err().expect("no artefact");
         assert!(fault.message.contains("/nonexistent/worker"), "{fault}");
     }
 }

@@ -1,15 +1,16 @@
-//! Gates 1 and 2: the file as a file, and as a component that asks for nothing but the log.
+//! Gates 1 and 2: the file as a file, and as a component that asks for nothing but the log, or for no more than
+//! its operator consented to.
 
 use plan::manifest::{MAX_MANIFEST_BYTES, SECTION};
 use plan::packed::unpack_within;
+use serde::Deserialize;
 use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload, Validator, WasmFeatures};
 
 use super::No;
 use crate::abi;
 use crate::refusal::Code;
-
-/// Most bytes of a plugin file.
-pub(crate) const MAX_WASM_BYTES: u64 = 4 * 1024 * 1024;
+use crate::tier::{Consents, Tier};
+use crate::world::nothing;
 
 /// What a compiler for plugins may use. The engine has no more than this switched on.
 const FEATURES: WasmFeatures = WasmFeatures::WASM2
@@ -27,6 +28,8 @@ pub(crate) struct Parsed {
     pub(crate) imports: Vec<String>,
     /// What its manifest section says.
     pub(crate) manifest: Option<Vec<u8>>,
+    /// Which kind of guest it is.
+    pub(crate) tier: Tier,
 }
 
 /// Gate 1: the name.
@@ -37,26 +40,32 @@ pub(crate) fn name(file: &str) -> Result<(), No> {
     if good { Ok(()) } else { Err((Code::FileName, format!("file name `{}` is not accepted", file.escape_debug()))) }
 }
 
-/// Gate 1: the size.
-pub(crate) fn size(bytes: u64) -> Result<(), No> {
-    match bytes <= MAX_WASM_BYTES {
-        true => Ok(()),
-        false => Err((Code::FileTooBig, format!("{bytes} bytes; a plugin has at most {MAX_WASM_BYTES}"))),
-    }
+/// Gate 1: more bytes than a plugin of this tier has.
+pub(crate) fn too_big(bytes: u64, tier: Tier) -> No {
+    let most = tier.file_bytes();
+    (Code::FileTooBig, format!("{bytes} bytes; a plugin of the {} tier has at most {most}", tier.as_str()))
 }
 
-/// Gate 2: form, imports and exports.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, No> {
+/// Gates 1 and 2: size, form, imports and exports.
+pub(crate) fn parse(bytes: &[u8], consents: &Consents) -> Result<Parsed, No> {
+    let size = bytes.len() as u64;
+    if size > Tier::Compat.file_bytes() {
+        return Err(too_big(size, Tier::Compat));
+    }
+    // What is no component has no stamp by which anybody could have consented to it.
+    if size > Tier::Native.file_bytes() && !Parser::is_component(bytes) {
+        return Err(too_big(size, Tier::Native));
+    }
     form(bytes)?;
     let outline = read(bytes).map_err(broken)?;
     if outline.deepest > MAX_NESTING {
         return Err((Code::Malformed, format!("components are nested more than {MAX_NESTING} levels deep")));
     }
     // Imports come first: what a plugin asks for says more than which proposal it was compiled for.
-    let (imports, section) = judge(outline)?;
+    let (imports, section, tier) = judge(outline, bytes, size, consents)?;
     Validator::new_with_features(FEATURES).validate_all(bytes).map_err(broken)?;
     let manifest = section.map(|section| unpacked(&section, bytes)).transpose()?;
-    Ok(Parsed { imports, manifest })
+    Ok(Parsed { imports, manifest, tier })
 }
 
 /// The imports of a component, whatever they are.
@@ -132,12 +141,11 @@ fn read(bytes: &[u8]) -> Result<Outline, wasmparser::BinaryReaderError> {
     Ok(outline)
 }
 
-fn judge(outline: Outline) -> Result<(Vec<String>, Option<Vec<u8>>), No> {
+type Judged = (Vec<String>, Option<Vec<u8>>, Tier);
+
+fn judge(outline: Outline, bytes: &[u8], size: u64, consents: &Consents) -> Result<Judged, No> {
+    let tier = tier(&outline, bytes, size, consents)?;
     let Outline { imports, exports, mut manifests, deepest: _ } = outline;
-    let granted = |name: &str| abi::IMPORTS.iter().any(|prefix| is_version(name, prefix));
-    if let Some(name) = imports.iter().find(|name| !granted(name)) {
-        return Err((Code::ForbiddenImport, format!("imports `{}`", name.escape_debug())));
-    }
     if !exports.iter().any(|name| is_version(name, abi::EXPORT)) {
         return Err((Code::MissingExport, "does not export `viworks:plugin/verbs@1.x`".into()));
     }
@@ -145,7 +153,7 @@ fn judge(outline: Outline) -> Result<(Vec<String>, Option<Vec<u8>>), No> {
         let cause = format!("{} manifest sections; a component has one", manifests.len());
         return Err((Code::ManifestMalformed, cause));
     }
-    Ok((imports, manifests.pop()))
+    Ok((imports, manifests.pop(), tier))
 }
 
 /// What the manifest section of the component `file` says.
@@ -154,6 +162,43 @@ fn unpacked(section: &[u8], file: &[u8]) -> Result<Vec<u8>, No> {
         let cause = format!("the manifest section does not unpack to at most {MAX_MANIFEST_BYTES} bytes of text");
         (Code::ManifestMalformed, cause)
     })
+}
+
+/// The tier of a component by what it needs; refused if its operator did not consent to that.
+fn tier(outline: &Outline, bytes: &[u8], size: u64, consents: &Consents) -> Result<Tier, No> {
+    let granted = |name: &str| abi::IMPORTS.iter().any(|prefix| is_version(name, prefix));
+    let forbidden = |name: &String| (Code::ForbiddenImport, format!("imports `{}`", name.escape_debug()));
+    let mut foreign = outline.imports.iter().filter(|name| !granted(name));
+    if let Some(name) = foreign.clone().find(|name| !nothing::answers(name)) {
+        return Err(forbidden(name));
+    }
+    let wasi = foreign.next();
+    let refusal = match wasi {
+        _ if size > Tier::Native.file_bytes() => too_big(size, Tier::Native),
+        Some(name) => forbidden(name),
+        None => return Ok(Tier::Native),
+    };
+    let plugin = outline.manifests.first().and_then(|stamp| named(&unpacked(stamp, bytes).ok()?));
+    match (consents.cover(plugin.as_deref()), plugin) {
+        (true, _) => Ok(Tier::Compat),
+        (false, Some(plugin)) => {
+            let why = refusal.1;
+            Err((
+                Code::CompatTier,
+                format!("{why}, and `{}.toml` does not say `tier = \"compat\"`", plugin.escape_debug()),
+            ))
+        }
+        (false, None) => Err(refusal),
+    }
+}
+
+/// The plugin that a stamp names, if it is a stamp at all.
+fn named(stamp: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        name: String,
+    }
+    serde_json::from_slice::<Named>(stamp).ok().map(|named| named.name)
 }
 
 /// Whether `name` is `prefix` followed by the rest of a version, and nothing more.
@@ -178,7 +223,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_component_say_what_they_are() {
-        let code = |bytes: &[u8]| parse(bytes).expect_err("refused").0;
+        let code = |bytes: &[u8]| parse(bytes, &Consents::Nobody).expect_err("refused").0;
         assert_eq!(code(b""), Code::Truncated);
         assert_eq!(code(b"\0as"), Code::Truncated);
         assert_eq!(code(b"#!/bin/sh\n"), Code::NotWasm);

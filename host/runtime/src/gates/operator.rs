@@ -13,6 +13,7 @@ use super::No;
 use crate::abi::Tighter;
 use crate::build::Build;
 use crate::refusal::Code;
+use crate::tier::Tier;
 
 /// Most bytes of the toml file.
 pub(crate) const MAX_TOML_BYTES: u64 = 256 * 1024;
@@ -39,6 +40,8 @@ struct OperatorFile {
     grants: Option<Rules>,
     #[serde(default)]
     limits: Limits,
+    #[serde(default)]
+    tier: Tier,
     #[serde(default)]
     pin: Option<String>,
     #[serde(default)]
@@ -67,6 +70,8 @@ pub(crate) struct Operator {
     /// What it may plan; absent where the file does not say.
     pub(crate) grant: Option<Arc<Rules>>,
     pub(crate) tighter: Tighter,
+    /// The dearest kind of guest it may be.
+    pub(crate) tier: Tier,
     /// The only version, or digest, that may serve.
     pub(crate) pin: Option<String>,
     /// Other names of its verbs.
@@ -137,6 +142,7 @@ pub(crate) fn read(build: &Build, text: Option<&str>) -> Result<Operator, No> {
         config: config.to_string(),
         grant: file.grants.map(Arc::new),
         tighter,
+        tier: file.tier,
         pin: file.pin,
         aliases: file.aliases,
     })

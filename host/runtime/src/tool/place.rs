@@ -13,6 +13,7 @@ use crate::folder::{self, Listing};
 use crate::gates::operator;
 use crate::gates::{self as rules, Gates};
 use crate::refusal::Code;
+use crate::tier::Consents;
 
 /// A plugin that may take its place in a folder.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,7 +51,7 @@ pub fn place(bytes: &[u8], file_name: &str, folder: &Path) -> Result<Placement, 
         let listing =
             folder::list(folder, &[]).map_err(|source| ToolError::Folder { folder: folder.to_owned(), source })?;
         let gates = gates()?;
-        let build = gates.check(file_name, bytes)?;
+        let build = gates.check(file_name, bytes, &Consents::of(&listing.toml))?;
         let file_name = format!("{}.wasm", build.identity.name);
         beside_neighbours(&gates, &build, &file_name, &listing)?;
         let text = listing.toml.get(&build.identity.name).map(String::as_str);

@@ -31,6 +31,8 @@ pub struct Guest {
     pub pages: u32,
     /// A function of this name is imported besides what the ABI has.
     pub import: Option<&'static str>,
+    /// WASI's chance is imported; `$chance` calls it.
+    pub wasi: bool,
     /// Runs first whenever the host wants room for what it passes in.
     pub realloc: String,
     /// More of the module: tables, functions, what runs after a call.
@@ -84,6 +86,7 @@ impl Guest {
             effect: "read",
             pages: 1,
             import: None,
+            wasi: false,
             realloc: String::new(),
             extra: String::new(),
         }
@@ -111,6 +114,13 @@ impl Guest {
         let wit = folder.into_iter().find(|wit| wit.is_dir()).expect("the released WIT is in the repository");
         let (package, _) = resolve.push_dir(wit).expect("the released WIT parses");
         let world = match self.import {
+            None if self.wasi => {
+                let random = "package wasi:random@0.2.0; interface random { get-random-u64: func() -> u64; }";
+                resolve.push_str("random.wit", random).expect("parses");
+                let text = "package test:chance; world chance { import wasi:random/random@0.2.0; include viworks:plugin/verb-plugin@1.0.0; }";
+                let package = resolve.push_str("chance.wit", text).expect("parses");
+                resolve.select_world(&[package], Some("chance"))
+            }
             None => resolve.select_world(&[package], Some("verb-plugin")),
             Some(name) => {
                 let text = format!(
@@ -135,6 +145,11 @@ impl Guest {
         let summary = data.pair(b"said hi");
         let interpret = data.words(&[0, self.succeeded.into(), result[0], result[1], summary[0], summary[1]]);
         let import = self.import.map_or(String::new(), |name| format!(r#"(import "$root" "{name}" (func $evil))"#));
+        let chance = if self.wasi {
+            r#"(import "wasi:random/random@0.2.0" "get-random-u64" (func $chance (result i64)))"#
+        } else {
+            ""
+        };
         let use_import = if self.import.is_some() { "call $evil" } else { "" };
         let ctx = "(param i32 i32 i32 i32 i32 i32)";
         let (bytes, heap) = (data.escaped(), (16 + data.bytes.len()).next_multiple_of(16));
@@ -142,6 +157,7 @@ impl Guest {
             r#"(module
                 (import "viworks:plugin/log@1.0.0" "write" (func $log (param i32 i32 i32 i32 i32 i32)))
                 {import}
+                {chance}
                 (memory (export "memory") {pages})
                 (data (i32.const 16) "{bytes}")
                 (global $top (mut i32) (i32.const {heap}))

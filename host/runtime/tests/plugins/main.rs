@@ -2,6 +2,7 @@
 //! gates, called, and dropped into a folder that is being watched.
 
 mod calls;
+mod compat;
 mod compile;
 mod gates;
 mod guest;

@@ -108,6 +108,7 @@ fn by_hand(code: Code, mut guest: Guest) -> Option<String> {
             wat::parse_str("(component (core module (memory 1 1 shared)))").map(exporting).expect("text")
         }
         Code::ForbiddenImport => Guest { import: Some("environment"), ..guest }.build(),
+        Code::CompatTier => Guest { wasi: true, ..guest }.build(),
         Code::NoManifest => Guest { stamped: false, ..guest }.build(),
         Code::VerbTwice => {
             let verb = guest.manifest["verbs"][0].clone();
