@@ -141,6 +141,7 @@ fn read(bytes: &[u8]) -> Result<Outline, wasmparser::BinaryReaderError> {
     Ok(outline)
 }
 
+/// Imports, manifest section and tier.
 type Judged = (Vec<String>, Option<Vec<u8>>, Tier);
 
 fn judge(outline: Outline, bytes: &[u8], size: u64, consents: &Consents) -> Result<Judged, No> {

@@ -1,5 +1,7 @@
 //! A component that passed gates 1 to 8, called as a host would call it.
 
+use std::time::{Duration, Instant};
+
 use domain::verb::{Profile, VerbName};
 use plan::manifest::Manifest;
 use plan::policy::Rules;
@@ -66,6 +68,32 @@ impl Loaded {
         on_deep_stack(|| {
             let planned = execute::plan(self.gates.sandbox(), &self.build, verb, context, grant, args);
             Ok(Planned { answer: planned.answer, log: planned.log.lines })
+        })
+    }
+
+    /// How long each of `rounds` plans takes, from arguments to a plan that the grant allows, one after the other
+    /// on one thread and each in a fresh guest.
+    ///
+    /// # Errors
+    /// When the plugin has no such verb.
+    pub fn time_plans(
+        &self,
+        verb: &VerbName,
+        profile: &Profile,
+        args: &Value,
+        rounds: usize,
+    ) -> Result<Vec<Duration>, ToolError> {
+        let (verb, context) = self.call(verb, profile)?;
+        on_deep_stack(|| {
+            let grant = &self.build.manifest.grants;
+            let once = || {
+                let began = Instant::now();
+                let planned = execute::plan(self.gates.sandbox(), &self.build, verb, context.clone(), grant, args);
+                let took = began.elapsed();
+                drop(planned);
+                took
+            };
+            Ok((0..rounds).map(|_| once()).collect())
         })
     }
 

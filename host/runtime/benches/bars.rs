@@ -1,0 +1,219 @@
+//! The bars of the plugin platform, measured: `cargo bench -p runtime --bench bars`. Prints figures and judges
+//! none; they stand in `docs/benchmarks.md`. It wants the plugins of `cargo xtask plugins`, and an idle machine.
+//!
+//! `VIWORKS_BENCH_CALLS` is how many calls the memory is watched for, a million by default.
+
+#[expect(dead_code, reason = "the tests misbehave in more ways")]
+#[path = "../tests/plugins/guest.rs"]
+mod guest;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use domain::time::Timestamp;
+use domain::verb::{Profile, VerbName};
+use ports::clock::Clock;
+use ports::plugins::{Plugins as _, Verb};
+use runtime::tool::Loaded;
+use runtime::{CacheOptions, Compile, DefaultGrants, Handle, Options};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use guest::{Guest, LOOP};
+
+struct RealClock;
+
+impl Clock for RealClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    fn now(&self) -> Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        Timestamp(i64::try_from(since.as_micros()).expect("before the year 294000"))
+    }
+}
+
+/// A running plugin service on a folder of its own.
+struct House {
+    dir: TempDir,
+    handle: Handle,
+    /// From nothing to all plugins serving.
+    took: Duration,
+    _stop: tokio_util::sync::DropGuard,
+    _tasks: JoinSet<std::io::Result<()>>,
+}
+
+impl House {
+    async fn open(files: &[(String, Vec<u8>)], cache: Option<&Path>) -> House {
+        let dir = tempfile::tempdir().expect("temp dir");
+        for (name, bytes) in files {
+            std::fs::write(dir.path().join(name), bytes).expect("write");
+        }
+        let options = Options {
+            default_grants: DefaultGrants::Requested,
+            compile: Compile::Child { program: env!("CARGO_BIN_EXE_compile-worker").into(), args: Vec::new() },
+            cache: cache.map(|dir| CacheOptions { dir: dir.to_owned(), fresh_key: [7; 32] }),
+            ..Options::new(dir.path(), Arc::new(RealClock))
+        };
+        let began = Instant::now();
+        let (service, handle) = options.build().expect("service builds");
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(service.run(stop.clone()));
+        handle.rescan().await.expect("the service runs");
+        House { dir, handle, took: began.elapsed(), _stop: stop.drop_guard(), _tasks: tasks }
+    }
+
+    fn verb(&self, name: &str) -> Arc<dyn Verb> {
+        self.handle.resolve(name).unwrap_or_else(|error| panic!("{error}; {:#?}", self.handle.plugins()))
+    }
+}
+
+fn profile() -> Profile {
+    Profile { os: "linux".into(), arch: "x86_64".into(), ..Profile::default() }
+}
+
+/// Arguments of `exec.run` of about a kilobyte.
+fn kilobyte() -> Value {
+    json!({ "program": "echo", "args": vec!["x".repeat(30); 32] })
+}
+
+/// A line of percentiles.
+fn told(what: &str, mut took: Vec<Duration>) -> Duration {
+    took.sort_unstable();
+    let at = |share: usize| took[(took.len() - 1) * share / 1000];
+    println!("{what}: p50 {:?}, p99 {:?}, p99.9 {:?}, most {:?}", at(500), at(990), at(999), at(1000));
+    at(990)
+}
+
+async fn calls(verb: &Arc<dyn Verb>, args: &Value, count: usize) -> Vec<Duration> {
+    let profile = profile();
+    let mut took = Vec::with_capacity(count);
+    for _ in 0..count {
+        let began = Instant::now();
+        verb.plan(&profile, args).await.expect("a plan");
+        took.push(began.elapsed());
+    }
+    took
+}
+
+/// Bytes of this process in memory.
+fn resident() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").expect("linux");
+    let pages: u64 = text.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
+    pages * 4096
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    let exec = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/plugins/exec.wasm");
+    let exec = std::fs::read(&exec).expect("`cargo xtask plugins` leaves it there");
+    println!("plugin: exec, {} bytes; arguments: {} bytes", exec.len(), kilobyte().to_string().len());
+
+    let loaded = Loaded::open(&exec, "exec.wasm").expect("passes the gates");
+    let run = VerbName::parse("exec.run").expect("a name");
+    let plans = |rounds| loaded.time_plans(&run, &profile(), &kilobyte(), rounds).expect("plans");
+    plans(2_000);
+    let began = Instant::now();
+    let took = plans(50_000);
+    println!("plans on one thread: {:.0}/s", 50_000.0 / began.elapsed().as_secs_f64());
+    told("plan, schema to grant, fresh guest", took);
+
+    let house = House::open(&[("exec.wasm".into(), exec.clone())], None).await;
+    let verb = house.verb("exec.run");
+    calls(&verb, &kilobyte(), 2_000).await;
+    println!("instances are {:?}", house.handle.allocation());
+    told("the same through the queue", calls(&verb, &kilobyte(), 20_000).await);
+
+    kills().await;
+    neighbours(&exec).await;
+    reloads(&exec).await;
+    warm_start(&exec).await;
+    memory(&verb).await;
+}
+
+/// How long after its limit of 10 ms a loop is over.
+async fn kills() {
+    let guest = Guest { plan: LOOP.into(), ..Guest::new("hog", "1.0.0") };
+    let house = House::open(&[("hog.wasm".into(), guest.build())], None).await;
+    let (verb, profile, args) = (house.verb("hog.run"), profile(), json!({ "mode": 1 }));
+    let mut over = Vec::new();
+    // The breaker takes a plugin out of service that loops for long; what is held goes on.
+    for _ in 0..200 {
+        let began = Instant::now();
+        verb.plan(&profile, &args).await.expect_err("it is ended");
+        over.push(began.elapsed().saturating_sub(Duration::from_millis(10)));
+    }
+    told("a loop is over, after its 10 ms", over);
+}
+
+/// What one plugin that loops at full tilt does to another.
+async fn neighbours(exec: &[u8]) {
+    let guest = Guest { plan: LOOP.into(), ..Guest::new("hog", "1.0.0") };
+    let files = [("hog.wasm".to_owned(), guest.build()), ("exec.wasm".to_owned(), exec.to_vec())];
+    let house = House::open(&files, None).await;
+    let (hog, verb) = (house.verb("hog.run"), house.verb("exec.run"));
+    calls(&verb, &kilobyte(), 2_000).await;
+    let alone = told("a modest plugin alone", calls(&verb, &kilobyte(), 5_000).await);
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut loops = JoinSet::new();
+    for _ in 0..8 {
+        let (hog, stop) = (Arc::clone(&hog), Arc::clone(&stop));
+        loops.spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                _ = hog.plan(&profile(), &json!({ "mode": 1 })).await;
+            }
+        });
+    }
+    let beside = told("beside one that loops at full tilt", calls(&verb, &kilobyte(), 5_000).await);
+    println!("p99 beside ÷ alone: {:.1}", beside.as_secs_f64() / alone.as_secs_f64());
+    stop.store(true, Ordering::Relaxed);
+    while loops.join_next().await.is_some() {}
+}
+
+/// From a rename into the folder to a verb that serves.
+async fn reloads(exec: &[u8]) {
+    let cache = tempfile::tempdir().expect("temp dir");
+    for (name, what) in [("cold", "file dropped → verb live, compiled"), ("warm", "the same, from the cache")] {
+        let house = House::open(&[], Some(&cache.path().join("cache"))).await;
+        let mut changes = house.handle.changes();
+        std::fs::write(house.dir.path().join(".exec.tmp"), exec).expect("write");
+        let began = Instant::now();
+        std::fs::rename(house.dir.path().join(".exec.tmp"), house.dir.path().join("exec.wasm")).expect("rename");
+        changes.wait_for(|generation| *generation > 0).await.expect("it runs");
+        println!("{what} ({name}): {:?}", began.elapsed());
+    }
+}
+
+/// A host with 50 plugins, each of the size of `exec`, starts again.
+async fn warm_start(exec: &[u8]) {
+    let cache = tempfile::tempdir().expect("temp dir");
+    let named = |number: usize| {
+        let (name, mut bytes) = (format!("x{number:03}"), exec.to_vec());
+        // The same length, so that nothing in the file moves.
+        while let Some(at) = bytes.windows(4).position(|four| four == b"exec") {
+            bytes[at..at + 4].copy_from_slice(name.as_bytes());
+        }
+        (format!("{name}.wasm"), bytes)
+    };
+    let files: Vec<(String, Vec<u8>)> = (0..50).map(named).collect();
+    for what in ["first start", "warm start", "warm start again"] {
+        let house = House::open(&files, Some(&cache.path().join("cache"))).await;
+        println!("{what} with 50 plugins: {:?}, {} verbs", house.took, house.handle.verbs().len());
+    }
+}
+
+/// Whether calls leave anything behind.
+async fn memory(verb: &Arc<dyn Verb>) {
+    let wanted = std::env::var("VIWORKS_BENCH_CALLS").ok().and_then(|count| count.parse().ok());
+    let total: usize = wanted.unwrap_or(1_000_000);
+    let profile = profile();
+    for done in 1..=10 {
+        for _ in 0..total / 10 {
+            verb.plan(&profile, &kilobyte()).await.expect("a plan");
+        }
+        println!("resident after {} calls: {} KiB", total / 10 * done, resident() / 1024);
+    }
+}
