@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use api::plugin::Plugin;
+use api::plugin::{Plugin, PluginSignature};
 use api::verb::Verb;
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
@@ -49,7 +49,7 @@ impl Row for Verb {
 
 impl Row for Plugin {
     const COLUMNS: &'static [&'static str] =
-        &["plugin", "state", "version", "verbs", "trouble", "file", "faults", "digest"];
+        &["plugin", "state", "version", "verbs", "trouble", "file", "faults", "signer", "digest"];
     const NARROW: usize = 5;
 
     fn cells(&self, _now: DateTime<Utc>) -> Vec<String> {
@@ -62,12 +62,23 @@ impl Row for Plugin {
             trouble.unwrap_or_default(),
             self.file.clone(),
             self.faults.to_string(),
+            self.signature.as_ref().map(signer).unwrap_or_default(),
             self.digest.clone().unwrap_or_default(),
         ]
     }
 
     fn name(&self) -> String {
         self.name.clone()
+    }
+}
+
+/// Whose signature it is, or what is wrong with it.
+fn signer(signature: &PluginSignature) -> String {
+    let PluginSignature { standing, key_id, signer, comment: _ } = signature;
+    match (standing.as_str(), signer, key_id) {
+        ("good", Some(name), _) => name.clone(),
+        (standing, _, Some(id)) => format!("{standing} ({id})"),
+        (standing, _, None) => standing.to_owned(),
     }
 }
 

@@ -191,6 +191,21 @@ pub struct PluginStatus {
     pub refusal: Option<Refusal>,
     /// Its versions and what people decided; absent while it was never known by a name.
     pub record: Option<Record>,
+    /// Who signed the file's present bytes; absent when nobody did.
+    pub signature: Option<Signature>,
+}
+
+/// A signature beside a plugin file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// `good`, or why it does not count: `malformed`, `untrusted`, `invalid`, `date`.
+    pub standing: &'static str,
+    /// The key it claims to be made with, 16 hexadecimal digits; absent when it cannot be read.
+    pub key_id: Option<String>,
+    /// The key's name in the trust file; absent unless the signature is that key's.
+    pub signer: Option<String>,
+    /// The comment that was signed with the bytes; absent unless that is proved.
+    pub comment: Option<String>,
 }
 
 /// Why a file was not loaded. The same text in the API, the log and `viworks plugin check`.

@@ -13,6 +13,7 @@ use plan::policy::Rules;
 use crate::build::Build;
 use crate::claims::Claims;
 use crate::gates::operator::{self, DefaultGrants};
+use crate::gates::signature::Policy;
 use crate::judge::{Bench, Serves, Verdict, moment};
 use crate::refusal::Code;
 use crate::registry::{Candidate, Entry, Found, Gone, Ledger, Snapshot};
@@ -27,6 +28,7 @@ pub(crate) struct Assembly<'a> {
     pub(crate) before: &'a Snapshot,
     pub(crate) found: &'a Found,
     pub(crate) defaults: DefaultGrants,
+    pub(crate) policy: &'a Policy,
     /// Whether somebody can be asked what waits, and what is still needed.
     pub(crate) asks: bool,
     /// Versions nobody needs any more, by digest.
@@ -46,7 +48,8 @@ impl Assembly<'_> {
     pub(crate) fn next(&mut self) -> Snapshot {
         let (before, found) = (self.before, self.found);
         let mut claims = Claims::of(before, found);
-        let mut next = Snapshot { generation: before.generation, ..Snapshot::default() };
+        let signatures = found.signatures.clone();
+        let mut next = Snapshot { generation: before.generation, signatures, ..Snapshot::default() };
         // Whoever serves already is asked first, so that a newcomer never takes what is in use.
         let in_use = |file: &String| {
             let had = |record: &Record| record.file == *file && record.serving().is_some();
@@ -75,11 +78,19 @@ impl Assembly<'_> {
         self.explain_gone(&mut next);
         self.keep_grants(&mut next);
         self.keep_versions(&mut next);
+        // What is denied since is not kept for anything, not even for reading what it planned.
+        next.retained.values_mut().for_each(|kept| kept.retain(|version| self.allows(&version.build)));
+        next.older.retain(|old| old.upgrade().is_some_and(|version| self.allows(&version.build)));
         for record in self.ledger.values_mut() {
             record.trim();
         }
         next.records = self.ledger.clone();
         next
+    }
+
+    /// Gate 1 again, for bytes that passed it under another trust file.
+    fn allows(&self, build: &Build) -> bool {
+        self.policy.admit(&build.identity.digest, &build.signer.get()).is_ok()
     }
 
     /// Decides about one file: its present bytes, else the last good ones, else nothing.
@@ -120,6 +131,7 @@ impl Assembly<'_> {
             life.is_some_and(Life::serves) && entry.state == Life::Refused
         };
         if let Some(serving) = before.serving(file).filter(may)
+            && self.allows(&serving.build)
             && claims.free(file, &serving.build).is_ok()
         {
             claims.take(file, &serving.build);
@@ -212,6 +224,9 @@ impl Assembly<'_> {
                 self.wanted.push((digest.clone(), file.to_owned()));
                 continue;
             };
+            if !self.allows(&build) {
+                continue;
+            }
             let bench = Bench { found: self.found, defaults: self.defaults, asks: false };
             let Verdict::Serve(serves) = bench.judge(file, &build, &record, None, claims) else { continue };
             self.happen(

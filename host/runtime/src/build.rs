@@ -11,6 +11,7 @@ use plan::manifest::{Example, Manifest};
 use ports::plugins::{PluginIdentity, VerbContract};
 
 use crate::abi::Prepared;
+use crate::gates::signature::Signer;
 use crate::schema::Schema;
 use crate::tier::Tier;
 
@@ -23,6 +24,8 @@ pub(crate) struct Build {
     pub(crate) prepared: Prepared,
     pub(crate) verbs: Vec<Arc<VerbBuild>>,
     pub(crate) config_schema: Option<Schema>,
+    /// Who signed these bytes.
+    pub(crate) signer: Signer,
     /// Faults of these bytes since they were loaded.
     pub(crate) faults: Faults,
 }

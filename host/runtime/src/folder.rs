@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::compile::hex;
 use crate::gates::operator::MAX_TOML_BYTES;
+use crate::minisign;
 use crate::tier::Tier;
 
 /// Files that are hashed to the end although they are too large to be kept.
@@ -33,6 +34,8 @@ pub(crate) struct WasmFile {
     pub(crate) digest: String,
     /// The bytes; absent when there are too many.
     pub(crate) bytes: Option<Vec<u8>>,
+    /// Texts of the signatures beside it, or why they cannot be read.
+    pub(crate) signatures: Vec<Result<String, String>>,
     /// How many there are.
     pub(crate) size: u64,
     /// Last change, in seconds since 1970-01-01 UTC.
@@ -77,10 +80,14 @@ pub(crate) fn list(dir: &Path, skip: &[String]) -> io::Result<Listing> {
             match read_wasm(&entry.path()) {
                 // Gone between listing and opening: as if it had never been listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                read => _ = listing.wasm.insert(name, read),
+                read => {
+                    let signatures = signatures(&entry.path());
+                    listing.wasm.insert(name, read.map(|file| WasmFile { signatures, ..file }));
+                }
             }
         } else if let Some(stem) = name.strip_suffix(".toml") {
-            let text = read_text(&entry.path()).unwrap_or_else(|error| format!("= cannot be read: {error}"));
+            let text =
+                read_text(&entry.path(), MAX_TOML_BYTES).unwrap_or_else(|error| format!("= cannot be read: {error}"));
             listing.toml.insert(stem.to_owned(), text);
         }
     }
@@ -89,7 +96,30 @@ pub(crate) fn list(dir: &Path, skip: &[String]) -> io::Result<Listing> {
 
 /// Names that are nobody's plugin: hidden, temporary, or of another kind.
 pub(crate) fn is_ignored(name: &str) -> bool {
-    name.starts_with('.') || name.ends_with('~') || !(name.ends_with(".wasm") || name.ends_with(".toml"))
+    let subject = subject(name);
+    name.starts_with('.') || name.ends_with('~') || !(subject.ends_with(".wasm") || name.ends_with(".toml"))
+}
+
+/// Endings of a signature's file, behind the whole name of what it signs.
+pub(crate) const SIGNATURES: [&str; 2] = [".minisig", ".sig"];
+
+/// The file that `name` says something about: a signature belongs to its plugin's file, and they settle together.
+pub(crate) fn subject(name: &str) -> &str {
+    let signed = SIGNATURES.iter().find_map(|ending| name.strip_suffix(ending));
+    signed.filter(|signed| signed.ends_with(".wasm")).unwrap_or(name)
+}
+
+/// What lies beside `path` to say who made it.
+fn signatures(path: &Path) -> Vec<Result<String, String>> {
+    let found = SIGNATURES.iter().filter_map(|ending| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        match read_text(Path::new(&name), minisign::MAX_SIGNATURE_BYTES) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            read => Some(read.map_err(|error| error.to_string())),
+        }
+    });
+    found.collect()
 }
 
 /// Opens without following a link or waiting on a pipe that took the file's place meanwhile.
@@ -110,7 +140,13 @@ fn read_wasm(path: &Path) -> io::Result<WasmFile> {
     let mut hash = Sha256::new_with_prefix(&bytes);
     let mut size = bytes.len() as u64;
     if size <= MAX_WASM_BYTES {
-        return Ok(WasmFile { digest: hex(&hash.finalize()), bytes: Some(bytes), size, changed });
+        return Ok(WasmFile {
+            digest: hex(&hash.finalize()),
+            bytes: Some(bytes),
+            signatures: Vec::new(),
+            size,
+            changed,
+        });
     }
     let mut rest = file.take(MAX_HASHED);
     let mut chunk = vec![0; 64 * 1024];
@@ -123,15 +159,15 @@ fn read_wasm(path: &Path) -> io::Result<WasmFile> {
             }
         }
     }
-    Ok(WasmFile { digest: hex(&hash.finalize()), bytes: None, size, changed })
+    Ok(WasmFile { digest: hex(&hash.finalize()), bytes: None, signatures: Vec::new(), size, changed })
 }
 
-fn read_text(path: &Path) -> io::Result<String> {
+fn read_text(path: &Path, most: u64) -> io::Result<String> {
     let mut text = String::new();
-    open(path)?.take(MAX_TOML_BYTES + 1).read_to_string(&mut text)?;
-    match text.len() as u64 <= MAX_TOML_BYTES {
+    open(path)?.take(most + 1).read_to_string(&mut text)?;
+    match text.len() as u64 <= most {
         true => Ok(text),
-        false => Err(io::Error::new(io::ErrorKind::FileTooLarge, "is larger than 256 KiB")),
+        false => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("is larger than {} KiB", most / 1024))),
     }
 }
 
@@ -155,6 +191,22 @@ mod tests {
         assert_eq!(listing.odd.iter().collect::<Vec<_>>(), ["f.wasm", "g.wasm", "h.wasm"]);
         assert_eq!(listing.toml.get("a").map(String::as_str), Some("a.toml"));
         assert!(list(dir.path(), &["a.wasm".into()]).expect("listed").wasm.is_empty());
+    }
+
+    #[test]
+    fn a_signature_belongs_to_its_file_and_is_no_file_of_its_own() {
+        assert_eq!([subject("a.wasm.minisig"), subject("a.wasm.sig"), subject("a.sig")], ["a.wasm", "a.wasm", "a.sig"]);
+        assert!(!is_ignored("a.wasm.sig") && is_ignored("a.sig") && is_ignored(".a.wasm.sig"));
+        let dir = tempfile::tempdir().expect("temp dir");
+        for name in ["a.wasm", "a.wasm.minisig", "a.wasm.sig", "b.wasm"] {
+            fs::write(dir.path().join(name), name).expect("write");
+        }
+        symlink(dir.path().join("a.wasm.sig"), dir.path().join("b.wasm.sig")).expect("link");
+        let listing = list(dir.path(), &[]).expect("listed");
+        let signatures = |name: &str| listing.wasm[name].as_ref().expect("readable").signatures.clone();
+        assert_eq!(listing.wasm.len(), 2);
+        assert_eq!(signatures("a.wasm"), [Ok("a.wasm.minisig".to_owned()), Ok("a.wasm.sig".to_owned())]);
+        assert!(signatures("b.wasm")[0].is_err(), "a link is not followed");
     }
 
     #[test]

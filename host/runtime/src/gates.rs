@@ -1,12 +1,14 @@
 //! The nine gates: what a file must pass before a single request reaches it. The host, the CLI and CI
 //! run the same code and print the same refusals.
 //!
-//! Gates 1 to 8 look at one file alone and are here; gate 9 looks at its neighbours and the operator's
+//! Gates 1 to 8 look at one file alone and are here, but for its signature, which is judged beside the
+//! trust file (`gates/signature.rs`); gate 9 looks at its neighbours and the operator's
 //! configuration (`gates/operator.rs`, `registry`).
 
 mod component;
 mod manifest;
 pub(crate) mod operator;
+pub(crate) mod signature;
 mod trial;
 
 use std::sync::Arc;
@@ -71,6 +73,7 @@ impl Gates {
             prepared,
             verbs: read.verbs.into_iter().map(Arc::new).collect(),
             config_schema: read.config_schema,
+            signer: signature::Signer::default(),
             faults: Faults::default(),
         };
         trial::describe(&self.sandbox, &build, section).map_err(|(code, cause)| code.refuse(cause, &digest))?;

@@ -114,6 +114,7 @@ impl Plugins for Handle {
                     grant: Rules::clone(&entry.grant),
                     faults: build.map_or(0, |build| build.faults.total.load(Ordering::Relaxed)),
                     refusal: entry.refusal.clone(),
+                    signature: snapshot.signatures.get(file).cloned(),
                     record: snapshot.records.get(&entry.plugin).filter(|record| record.file == *file).cloned(),
                 }
             })

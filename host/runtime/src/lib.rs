@@ -19,6 +19,8 @@ mod abi;
 mod pool;
 
 // The gates: what a file passes before it may serve.
+pub mod minisign;
+mod trust;
 mod refusal;
 mod schema;
 
@@ -50,8 +52,10 @@ pub mod tool;
 pub use compile::{CacheError, CacheOptions, Compile, compile_worker_main};
 pub use engine::{Allocation, EngineError};
 pub use gates::operator::DefaultGrants;
+pub use gates::signature::Signatures;
 pub use handle::{Handle, NotRunning};
 pub use published::Transition;
 pub use refusal::Code;
 pub use service::{BuildError, Options, Service};
 pub use tier::Tier;
+pub use trust::{Trust, TrustError, TrustedKey};

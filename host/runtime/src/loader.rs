@@ -18,6 +18,7 @@ use crate::assembly::Assembly;
 use crate::build::Build;
 use crate::folder::{self, FolderId, Listing, WasmFile};
 use crate::gates::operator::{self, DefaultGrants};
+use crate::gates::signature::{Policy, Signed};
 use crate::gates::{self, Gates};
 use crate::kept::Kept;
 use crate::published::Published;
@@ -37,6 +38,7 @@ pub(crate) struct Loader {
     pub(crate) gates: Gates,
     pub(crate) machinery: Machinery,
     pub(crate) defaults: DefaultGrants,
+    pub(crate) policy: Policy,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) lost_after: Duration,
     pub(crate) published: Arc<Published>,
@@ -80,9 +82,13 @@ impl Memory {
     }
 }
 
+#[derive(Clone)]
 struct Known {
     digest: String,
     candidate: Candidate,
+    signed: Signed,
+    /// What gate 1 says of digest and signature, by the trust file in force then.
+    admitted: Result<(), Refusal>,
 }
 
 /// What one scan found out.
@@ -100,6 +106,7 @@ impl Loader {
     /// Looks at the folder and publishes what follows. Files named in `unsettled` are taken to be as
     /// they were.
     pub(crate) fn scan(&mut self, unsettled: &[String]) -> Report {
+        self.policy.follow();
         let listing = match folder::list(&self.folder, unsettled) {
             Ok(listing) => Some(listing),
             Err(error) => {
@@ -199,14 +206,23 @@ impl Loader {
         for (name, read) in wasm {
             let old = before.get(&name);
             let digest = read.as_ref().map_or("", |file| file.digest.as_str()).to_owned();
-            if let Some(old) = old.filter(|old| !digest.is_empty() && old.digest == digest) {
-                known.insert(name, Known { digest, candidate: old.candidate.clone() });
+            let signed = read.as_ref().map_or(Signed::Not, |file| self.policy.inspect(file));
+            let admitted = self.policy.admit(&digest, &signed);
+            if let Some(why) = self.policy.warning(&signed).filter(|_| old.is_none_or(|old| old.signed != signed)) {
+                tracing::warn!(file = name, digest, why, "plugin file would be refused if signatures were enforced");
+            }
+            let same = |old: &&Known| !digest.is_empty() && old.digest == digest && old.admitted == admitted;
+            if let Some(old) = old.filter(same) {
+                if let (Ok(build), Ok(())) = (&old.candidate.present, &admitted) {
+                    build.signer.set(signed.clone());
+                }
+                known.insert(name, Known { signed, ..old.clone() });
                 continue;
             }
             let serving = snapshot.serving(&name).map(|version| Arc::clone(&version.build));
             let last_good = serving.or_else(|| old.and_then(|old| old.candidate.last_good.clone()));
             let present = match &read {
-                Ok(file) => self.judge(&name, file, &before),
+                Ok(file) => self.judge(&name, file, &admitted, &before),
                 Err(error) => Err(Code::FileUnreadable.refuse(format!("the file cannot be read: {error}"), "")),
             };
             if let (Err(refusal), Ok(file)) = (&present, &read)
@@ -217,8 +233,7 @@ impl Loader {
                 if self.is_young(file) && since.elapsed() < YOUNG {
                     self.memory.incomplete.insert(name.clone(), (digest, since));
                     if let Some(old) = old {
-                        let candidate = old.candidate.clone();
-                        known.insert(name, Known { digest: old.digest.clone(), candidate });
+                        known.insert(name, old.clone());
                     }
                     continue;
                 }
@@ -226,18 +241,29 @@ impl Loader {
             // What the host could not do says nothing about the bytes: they are tried again at the next look.
             let ours = |refusal: &Refusal| refusal.code == Code::CompileUnavailable.as_str();
             let digest = if present.as_ref().is_err_and(ours) { String::new() } else { digest };
-            known.insert(name, Known { digest, candidate: Candidate { present, last_good } });
+            if let Ok(build) = &present {
+                build.signer.set(signed.clone());
+            }
+            known.insert(name, Known { digest, candidate: Candidate { present, last_good }, signed, admitted });
         }
         self.memory.known = known;
         (!self.memory.incomplete.is_empty()).then_some(AGAIN)
     }
 
-    /// Gates 1 to 8. Bytes that passed them under another name are not led through again.
-    fn judge(&self, name: &str, file: &WasmFile, before: &BTreeMap<String, Known>) -> Result<Arc<Build>, Refusal> {
+    /// Gates 1 to 8. Bytes that passed them under another name are not led through again, and bytes that
+    /// nobody who is trusted signed are not looked into.
+    fn judge(
+        &self,
+        name: &str,
+        file: &WasmFile,
+        admitted: &Result<(), Refusal>,
+        before: &BTreeMap<String, Known>,
+    ) -> Result<Arc<Build>, Refusal> {
         let Some(bytes) = &file.bytes else {
             let (code, cause) = gates::too_big(file.size, Tier::Compat);
             return Err(code.refuse(cause, &file.digest));
         };
+        admitted.clone()?;
         match moved(before, &file.digest) {
             Some(build) if gates::name(name).is_ok() => Ok(build),
             // What was judged before and is on the shelf still is what it was.
@@ -261,9 +287,12 @@ impl Loader {
         let before = self.published.now();
         let (next, ledger, questions) = loop {
             let files = self.memory.known.iter().map(|(file, known)| (file.clone(), known.candidate.clone()));
+            let shown = |known: &Known| self.policy.shown(&known.signed);
+            let signatures = self.memory.known.iter().filter_map(|(file, known)| Some((file.clone(), shown(known)?)));
             let found = Found {
                 files: files.collect(),
                 operators: self.memory.operators.clone(),
+                signatures: signatures.collect(),
                 shelf: self.memory.shelf.clone(),
                 breaks: self.memory.breaks.clone(),
             };
@@ -272,6 +301,7 @@ impl Loader {
                 before: &before,
                 found: &found,
                 defaults: self.defaults,
+                policy: &self.policy,
                 asks: self.asks,
                 released: &self.memory.released,
                 now,
@@ -449,6 +479,8 @@ impl Loader {
 
 /// The build of the same bytes under another name: a renamed file is not compiled again.
 fn moved(before: &BTreeMap<String, Known>, digest: &str) -> Option<Arc<Build>> {
-    let mut builds = before.values().filter_map(|known| known.candidate.present.as_ref().ok());
+    let candidates = before.values().map(|known| &known.candidate);
+    let mut builds =
+        candidates.flat_map(|candidate| [candidate.present.as_ref().ok(), candidate.last_good.as_ref()]).flatten();
     builds.find(|build| build.identity.digest == digest).cloned()
 }

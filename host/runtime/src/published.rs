@@ -112,7 +112,10 @@ impl Published {
         let files: BTreeSet<&String> = before.entries.keys().chain(next.entries.keys()).collect();
         let changed: Vec<String> = files
             .into_iter()
-            .filter(|file| !same(before.entries.get(*file), next.entries.get(*file)))
+            .filter(|file| {
+                !same(before.entries.get(*file), next.entries.get(*file))
+                    || before.signatures.get(*file) != next.signatures.get(*file)
+            })
             .cloned()
             .collect();
         // What is gone for another reason than before shows too, if only in `resolve`.

@@ -42,6 +42,20 @@ codes! {
     FileTooBig = 1 "file_too_big": "build with optimisation for size, strip debug information, drop large data";
     /// Could not be read.
     FileUnreadable = 1 "file_unreadable": "let the host's user read the file";
+    /// The deny list.
+    PluginDenied = 1 "plugin_denied": "install a version that is not denied, or take the digest or the key off the deny list";
+    /// No trust file could be read yet.
+    TrustUnreadable = 1 "trust_unreadable": "mend the trust file; the host reads it again by itself";
+    /// No signature.
+    SignatureMissing = 1 "signature_missing": "put `<file>.minisig` beside the file: `viworks plugin sign FILE --key KEY`";
+    /// Not a signature.
+    SignatureMalformed = 1 "signature_malformed": "sign the file again: `viworks plugin sign FILE --key KEY`";
+    /// By a key nobody trusts here.
+    SignatureUntrusted = 1 "signature_untrusted": "sign it with a key of the trust file, or add the signer's key there";
+    /// Of other bytes.
+    SignatureInvalid = 1 "signature_invalid": "get file and signature from one place again, or sign this file";
+    /// Outside of its key's time.
+    SignatureDate = 1 "signature_date": "sign it with a key that counts now, or change `from` or `until` in the trust file";
     /// Not wasm at all.
     NotWasm = 2 "not_wasm": "build the plugin with `viworks plugin build` and install its output";
     /// Ends in the middle.

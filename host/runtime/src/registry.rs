@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use domain::plugin::Record;
 use domain::plugin::life::Life;
 use plan::policy::Rules;
-use ports::plugins::Refusal;
+use ports::plugins::{Refusal, Signature};
 
 use crate::build::Build;
 use crate::verbs::{LoadedVerb, PluginVersion};
@@ -35,6 +35,8 @@ pub(crate) struct Found {
     pub(crate) files: BTreeMap<String, Candidate>,
     /// Operators' files by plugin name.
     pub(crate) operators: BTreeMap<String, String>,
+    /// Signatures by file name.
+    pub(crate) signatures: BTreeMap<String, Signature>,
     /// Builds of earlier versions by digest.
     pub(crate) shelf: BTreeMap<String, Arc<Build>>,
     /// What updates would break of the commands that wait, by digest; empty text is nothing.
@@ -84,6 +86,8 @@ pub(crate) struct Snapshot {
     pub(crate) gone: BTreeMap<String, Gone>,
     /// In force or last in force, by plugin name.
     pub(crate) grants: BTreeMap<String, Arc<Rules>>,
+    /// Of the present bytes, by file name.
+    pub(crate) signatures: BTreeMap<String, Signature>,
     /// What is known of plugins.
     pub(crate) records: Ledger,
     /// The newest versions by plugin name, newest first.

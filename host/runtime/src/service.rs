@@ -20,6 +20,7 @@ use crate::compile::{CacheError, CacheOptions, Compile, Compiler};
 use crate::engine::{EngineError, Sandbox};
 use crate::gates::Gates;
 use crate::gates::operator::DefaultGrants;
+use crate::gates::signature::{Policy, Signatures};
 use crate::handle::{Ask, Handle};
 use crate::kept::Kept;
 use crate::loader::{Loader, Memory, Report};
@@ -49,6 +50,10 @@ pub struct Options {
     pub folder: PathBuf,
     /// What a plugin may plan while its operator has not said.
     pub default_grants: DefaultGrants,
+    /// What is asked of signatures.
+    pub signatures: Signatures,
+    /// Whose signatures count, and what is denied; read again whenever it changes.
+    pub trust_file: Option<PathBuf>,
     /// Where compiling happens.
     pub compile: Compile,
     /// Where compiled plugins are kept, if anywhere.
@@ -77,6 +82,8 @@ impl Options {
         Options {
             folder: folder.into(),
             default_grants: DefaultGrants::None,
+            signatures: Signatures::Off,
+            trust_file: None,
             compile: Compile::InProcess,
             cache: None,
             poll: false,
@@ -109,6 +116,7 @@ impl Options {
             gates: Gates::new(sandbox.clone(), compiler),
             machinery: Machinery { sandbox, pool, alarm: Arc::clone(&alarm) },
             defaults: self.default_grants,
+            policy: Policy::new(self.signatures, self.trust_file),
             clock: self.clock,
             lost_after: self.lost_after,
             published,
@@ -326,6 +334,8 @@ impl std::fmt::Debug for Options {
         f.debug_struct("Options")
             .field("folder", &folder)
             .field("default_grants", &self.default_grants)
+            .field("signatures", &self.signatures)
+            .field("trust_file", &self.trust_file)
             .field("compile", &self.compile)
             .field("poll", &self.poll)
             .finish_non_exhaustive()

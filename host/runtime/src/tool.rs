@@ -10,16 +10,18 @@ use domain::verb::{Profile, VerbName};
 use plan::manifest::Manifest;
 use plan::policy::Rules;
 use plan::step::Plan;
-use ports::plugins::{PlanError, Refusal};
+use ports::plugins::{PlanError, Refusal, Signature};
 use serde_json::Value;
 
 use crate::build::Build;
 use crate::compile::{Compile, Compiler, digest};
 use crate::engine::{EngineError, Sandbox};
+use crate::gates::signature::{self, Signed};
 use crate::gates::{self, Gates};
 pub use crate::guest::LogLine;
 use crate::service::GATE_STACK;
 use crate::tier::{Consents, Tier};
+use crate::trust::Trust;
 pub use loaded::{Loaded, Meant};
 pub use place::{Placement, Predecessor, place};
 
@@ -136,6 +138,18 @@ pub fn plan_once(
 /// When the bytes are no component.
 pub fn imports(bytes: &[u8]) -> Result<Vec<String>, ToolError> {
     gates::imports(bytes).map_err(|(code, cause)| code.refuse(cause, &digest(bytes)).into())
+}
+
+/// Endings of a signature's file, behind the whole name of the file it signs.
+pub const SIGNATURES: [&str; 2] = crate::folder::SIGNATURES;
+
+/// Who signed `bytes`, going by the texts of the signatures beside them, and whether a host that enforces
+/// signatures and trusts `trust` would let them in for that.
+pub fn signature(bytes: &[u8], texts: &[String], trust: &Trust) -> (Option<Signature>, Result<(), Refusal>) {
+    let texts: Vec<Result<String, String>> = texts.iter().cloned().map(Ok).collect();
+    let signed = Signed::of(trust, bytes, &texts);
+    let judged = signature::judge(trust, &digest(bytes), &signed);
+    (signed.shown(trust), judged)
 }
 
 /// Gates of its own: a tool looks at a few files and ends.

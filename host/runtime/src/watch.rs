@@ -82,7 +82,7 @@ fn pass_on(event: notify::Result<Event>, hint: &mpsc::Sender<String>, overflowed
         return;
     }
     for name in event.paths.iter().filter_map(|path| path.file_name()).filter_map(|name| name.to_str()) {
-        if !folder::is_ignored(name) && hint.try_send(name.to_owned()).is_err() {
+        if !folder::is_ignored(name) && hint.try_send(folder::subject(name).to_owned()).is_err() {
             overflowed.store(true, Ordering::Relaxed);
         }
     }

@@ -16,7 +16,7 @@ use ports::journal::Installation;
 use ports::seal::Seal;
 use rest::jwt::{Key, Tokens};
 use rest::passwords::Argon2Pool;
-use runtime::{CacheOptions, Compile, DefaultGrants};
+use runtime::{CacheOptions, Compile, DefaultGrants, Signatures};
 use services::accounts::Accounts;
 use services::again::Again;
 use services::backlog::{Backlog, Bounds};
@@ -310,6 +310,12 @@ fn runtime_options(config: &Config, clock: &Arc<dyn Clock>, ids: &Arc<dyn Ids>) 
         config::DefaultGrants::None => DefaultGrants::None,
         config::DefaultGrants::Requested => DefaultGrants::Requested,
     };
+    options.signatures = match config.plugins.signatures {
+        config::Signatures::Off => Signatures::Off,
+        config::Signatures::Warn => Signatures::Warn,
+        config::Signatures::Enforce => Signatures::Enforce,
+    };
+    options.trust_file = config.plugins.trust_file.clone();
     let program = std::env::current_exe().context("this program does not know where it is")?;
     options.compile = Compile::Child { program, args: vec!["compile-worker".to_owned()] };
     options.cache = Some(CacheOptions { dir: cache, fresh_key: ids.secret() });

@@ -17,7 +17,7 @@ pub use database::{Database, Store};
 pub use host::{Data, LogFormat, Logging, Security, Server};
 pub use secret::Secret;
 use source::Source;
-pub use work::{AgentManagement, Command, DefaultGrants, Plugins, Telemetry};
+pub use work::{AgentManagement, Command, DefaultGrants, Plugins, Signatures, Telemetry};
 
 /// Everything that can be configured. `config/viworks-host.toml` explains each key.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -182,6 +182,24 @@ mod tests {
         assert!(error.contains("host.toml:4: command.agent_concurrency: 1 to 1000"), "{error}");
         let error = refused("", &[("VIWORKS__DATABASE__URL", "mysql://a@b/c")]);
         assert!(error.starts_with("environment variable VIWORKS__DATABASE__URL: database.url: "), "{error}");
+    }
+
+    #[test]
+    fn a_trust_file_is_read_before_anything_starts() {
+        let error = refused("[plugins]\nsignatures = \"enforce\"\n", &[]);
+        assert!(error.contains("host.toml:2: plugins.signatures: needs plugins.trust_file"), "{error}");
+        let dir = tempfile::tempdir().expect("temp dir");
+        let trust = dir.path().join("trust.toml");
+        let text = format!("[plugins]\nsignatures = \"enforce\"\ntrust_file = {:?}\n", trust.display().to_string());
+        let error = refused(&text, &[]);
+        assert!(error.contains("host.toml:3: plugins.trust_file: ") && error.contains("cannot be read"), "{error}");
+        std::fs::write(&trust, "[deny]\n\nsigners = [\"nobody\"]\n").expect("written");
+        let error = refused(&text, &[]);
+        assert!(error.contains("trust.toml:3: expected the name of a key"), "{error}");
+        std::fs::write(&trust, "").expect("written");
+        assert_eq!(load(&text, &[]).expect("valid").plugins.signatures, Signatures::Enforce);
+        let error = refused("[plugins]\nsignatures = \"on\"\n", &[]);
+        assert!(error.contains("host.toml:2") && error.contains("`off`, `warn`, `enforce`"), "{error}");
     }
 
     #[test]

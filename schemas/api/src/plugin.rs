@@ -30,6 +30,8 @@ pub struct Plugin {
     /// False when somebody disabled it by an order; its operator's file may disable it, too.
     #[serde(default = "yes")]
     pub enabled: bool,
+    /// Who signed the file's present bytes; null when nobody did.
+    pub signature: Option<PluginSignature>,
     /// Its versions: what serves, what may be gone back to, what waits, what was sent back.
     #[serde(default)]
     pub versions: Vec<PluginVersion>,
@@ -74,6 +76,19 @@ pub struct PluginPassage {
     pub why: Option<String>,
     /// Who wanted it; null for what the host does by itself.
     pub actor: Option<String>,
+}
+
+/// A signature beside a plugin file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PluginSignature {
+    /// `good`, or why it does not count: `malformed`, `untrusted`, `invalid`, `date`.
+    pub standing: String,
+    /// The key it claims to be made with, 16 hexadecimal digits; null when it cannot be read.
+    pub key_id: Option<String>,
+    /// The key's name in the trust file; null unless the signature is that key's.
+    pub signer: Option<String>,
+    /// The comment that was signed with the bytes; null unless that is proved.
+    pub comment: Option<String>,
 }
 
 /// Why a plugin file was refused.

@@ -247,6 +247,7 @@ impl Plugins for Shelf {
             faults: 0,
             refusal: None,
             record: Some(Record::new("test", "test.wasm")),
+            signature: None,
         }]
     }
 

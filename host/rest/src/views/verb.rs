@@ -1,11 +1,11 @@
 //! Verbs, plans and plugins.
 
-use api::plugin::{Plugin as PluginBody, PluginPassage, PluginRefusal, PluginVersion};
+use api::plugin::{Plugin as PluginBody, PluginPassage, PluginRefusal, PluginSignature, PluginVersion};
 use api::verb::{PlanPreview, ProfilePlan, Verb as VerbBody};
 use domain::plugin::{Passage, Version};
 use domain::verb::{Profile, VerbTraits};
 use plan::step::Plan;
-use ports::plugins::{PluginIdentity, PluginStatus, Refusal, Verb, VerbContract};
+use ports::plugins::{PluginIdentity, PluginStatus, Refusal, Signature, Verb, VerbContract};
 use services::submit::Preview;
 use sha2::{Digest, Sha256};
 
@@ -61,14 +61,20 @@ fn profile_plan(profile: Profile, plan: Plan, agents: u64) -> Result<ProfilePlan
 
 /// A plugin file.
 pub fn plugin(status: PluginStatus) -> PluginBody {
-    let PluginStatus { name, state, active, file, verbs, grant, faults, refusal, record } = status;
+    let PluginStatus { name, state, active, file, verbs, grant, faults, refusal, record, signature } = status;
     let (version, digest) = active.map(|PluginIdentity { name: _, version, digest }| (version, digest)).unzip();
     let refusal =
         refusal.map(|Refusal { gate, code, cause, cure, digest }| PluginRefusal { gate, code, cause, cure, digest });
+    let signature = signature.map(|Signature { standing, key_id, signer, comment }| PluginSignature {
+        standing: standing.to_owned(),
+        key_id,
+        signer,
+        comment,
+    });
     let enabled = record.as_ref().is_none_or(|record| record.enabled);
     let versions = record.into_iter().flat_map(|record| record.versions).map(plugin_version).collect();
     let state = state.to_owned();
-    PluginBody { name, state, file, version, digest, verbs, grant, faults, refusal, enabled, versions }
+    PluginBody { name, state, file, version, digest, verbs, grant, faults, refusal, enabled, versions, signature }
 }
 
 fn plugin_version(known: Version) -> PluginVersion {

@@ -10,4 +10,5 @@ mod hostile;
 mod life;
 mod pages;
 mod reload;
+mod signed;
 mod speed;

@@ -16,14 +16,37 @@ pub struct Plugins {
     pub default_grants: DefaultGrants,
     /// Look at the folder every two seconds instead of waiting for its events: for network mounts.
     pub poll: bool,
+    /// What is asked of plugins' signatures: `off`, `warn` or `enforce`.
+    pub signatures: Signatures,
+    /// Whose signatures count, and what is denied whoever signed it.
+    pub trust_file: Option<PathBuf>,
     /// Threads that run plugins; 0 = one for each core.
     pub threads: usize,
 }
 
 impl Default for Plugins {
     fn default() -> Plugins {
-        Plugins { dir: None, default_grants: DefaultGrants::None, poll: false, threads: 0 }
+        Plugins {
+            dir: None,
+            default_grants: DefaultGrants::None,
+            poll: false,
+            signatures: Signatures::Off,
+            trust_file: None,
+            threads: 0,
+        }
     }
+}
+
+/// What is asked of plugins' signatures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Signatures {
+    /// Nothing.
+    Off,
+    /// That the log tells of those that do not count.
+    Warn,
+    /// That they are there and count.
+    Enforce,
 }
 
 /// What a plugin without an operator's file may plan.
@@ -92,6 +115,7 @@ impl Default for Telemetry {
 
 /// Says what could never work.
 pub(super) fn check(config: &Config) -> Result<(), Wrong> {
+    trust(&config.plugins)?;
     let agents = &config.agent_management;
     if agents.max_agents == 0 {
         return wrong("agent_management.max_agents", "at least 1");
@@ -118,4 +142,18 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
         return wrong("telemetry.interval_ms", "0 for none, else at least 1000");
     }
     Ok(())
+}
+
+/// Reads the trust file as the host will: better no start than one that lets in what is denied.
+fn trust(plugins: &Plugins) -> Result<(), Wrong> {
+    match (&plugins.trust_file, plugins.signatures) {
+        (Some(file), _) => match runtime::Trust::load(file) {
+            Ok(_) => Ok(()),
+            Err(error) => wrong("plugins.trust_file", error.to_string()),
+        },
+        (None, Signatures::Off) => Ok(()),
+        (None, Signatures::Warn | Signatures::Enforce) => {
+            wrong("plugins.signatures", "needs plugins.trust_file: without one nobody's signature counts")
+        }
+    }
 }

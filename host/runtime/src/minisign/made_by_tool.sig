@@ -1,0 +1,4 @@
+untrusted comment: signature from minisign secret key
+RWRR6QxwTvynO7+pv8PqFpTHFaqex/lw1SrRPGquKpn7IZLR0ZMYuTqngAf/nvnbGL1vWBoXUrgMkEnHY/+4VCtIRjR/2O+GIQs=
+trusted comment: timestamp:1795893137	file:w-j.f
+P2hAvUMeY5qv4ZKRX9FXEStK7MkUfdnmeN0nwXB2tEmx9Zw2c27cbSFAwA0Q2v9xIoipsbrAQVUSzu0Tu1w9BQ==
