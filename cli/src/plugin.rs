@@ -13,7 +13,13 @@ pub mod stamp;
 pub mod golden;
 pub mod inspect;
 pub mod run;
+pub mod diff;
+pub mod fuzz;
+pub mod bench;
+pub mod sign;
+pub mod verify;
 pub mod install;
+pub mod dev;
 
 use std::path::Path;
 
@@ -46,6 +52,20 @@ pub enum PluginCommand {
     Inspect(inspect::InspectOptions),
     /// Print the plan a verb makes of arguments, without any host
     Run(run::RunOptions),
+    /// Say what changed between two files, and which version that needs
+    Diff(diff::DiffOptions),
+    /// Ask for plans of arguments made from the schemas: no trap, the same answer twice, nothing beyond the grants
+    Fuzz(fuzz::FuzzOptions),
+    /// Time plans here, and hold what they take everywhere against a budget
+    Bench(bench::BenchOptions),
+    /// Make a pair of keys to sign plugins with
+    Keygen(sign::KeygenOptions),
+    /// Sign a file, for hosts that ask who made it
+    Sign(sign::SignOptions),
+    /// Say who signed a file, and whether that counts
+    Verify(verify::VerifyOptions),
+    /// Build a project at every change, and put it into the folder of a running host
+    Dev(dev::DevOptions),
     /// Put a file into a host's plugin folder, if all gates let it through
     Install(install::InstallOptions),
 }
@@ -63,6 +83,13 @@ pub async fn run(command: PluginCommand, sink: &Sink) -> Result<Exit, Failure> {
         PluginCommand::Test(options) => golden::command(&options, &sink),
         PluginCommand::Stamp(options) => stamp::command(&options, &sink),
         PluginCommand::Explain(options) => explain::command(&options, &sink),
+        PluginCommand::Diff(options) => diff::command(&options, &sink),
+        PluginCommand::Fuzz(options) => fuzz::command(&options, &sink),
+        PluginCommand::Bench(options) => bench::command(&options, &sink),
+        PluginCommand::Dev(options) => dev::command(&options, &sink),
+        PluginCommand::Keygen(options) => sign::keygen(&options, &sink),
+        PluginCommand::Sign(options) => sign::sign(&options, &sink),
+        PluginCommand::Verify(options) => verify::command(&options, &sink),
         PluginCommand::Install(options) => install::command(&options, &sink),
         PluginCommand::Build(options) => build::command(&options, &sink),
         PluginCommand::Check(options) => check::command(&options, &sink),

@@ -11,4 +11,5 @@ mod spell;
 pub use flag::{Flag, flags};
 pub use property::{Property, properties};
 pub use shape::Shape;
+pub(crate) use shape::{choices, resolve};
 pub use spell::{command_line, quote};

@@ -13,6 +13,8 @@ mod crash;
 mod reload;
 mod plugin_life;
 mod hostile_plugins;
+mod signatures;
+mod plugin_tools;
 mod refusals;
 mod agents_door;
 mod command_line;

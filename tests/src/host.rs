@@ -23,6 +23,8 @@ pub struct TestHost {
     store: Store,
     address: Ipv4Addr,
     ports: (u16, u16),
+    /// More lines of `[plugins]`.
+    plugin_settings: String,
     process: Option<Process>,
 }
 
@@ -58,9 +60,14 @@ impl TestHost {
         // An address of its own, so that its ports are free again after a restart.
         let address =
             Ipv4Addr::new(127, rand::random_range(1..=254), rand::random_range(1..=254), rand::random_range(1..=254));
-        let host = TestHost { dir, store, address, ports: (0, 0), process: None };
+        let host = TestHost { dir, store, address, ports: (0, 0), plugin_settings: String::new(), process: None };
         host.install("exec.wasm", exec_plugin());
         host
+    }
+
+    /// Lines of `[plugins]` it is started with from now on.
+    pub fn set_plugins(&mut self, lines: &str) {
+        lines.clone_into(&mut self.plugin_settings);
     }
 
     /// Starts it, on the ports it had before, and waits until it can take work.
@@ -103,11 +110,12 @@ impl TestHost {
         format!(
             "[server]\nbind = \"{address}:{api}\"\nagents_bind = \"{address}:{agents}\"\nallowed_hosts = [\"{address}\"]\n\
              [database]\nurl = \"{url}\"\n[data]\ndir = {data}\n\
-             [plugins]\ndir = {plugins}\ndefault_grants = \"requested\"\n[logging]\nlevel = \"info\"\nformat = \"json\"\n",
+             [plugins]\ndir = {plugins}\ndefault_grants = \"requested\"\n{settings}[logging]\nlevel = \"info\"\nformat = \"json\"\n",
             address = self.address,
             url = self.store.url(),
             data = text(self.data()),
             plugins = text(self.plugins()),
+            settings = self.plugin_settings,
         )
     }
 

@@ -21,6 +21,7 @@ const TEST_PACKAGES: &[(&str, &str)] = &[
     ("busybox-static", "busybox"),
     ("postgresql", "postgres"),
     ("strace", "strace"),
+    ("minisign", "minisign"),
 ];
 
 /// A compiler for plugins.

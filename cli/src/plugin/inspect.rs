@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 use plan::manifest::{MAX_MANIFEST_BYTES, Manifest};
 use plan::policy::{ProgramRule, Rules};
+use ports::plugins::Signature;
+use runtime::tool;
 use serde_json::json;
 
 use super::component::{digest, stamped};
+use super::verify;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Sink, escape, table};
@@ -19,6 +22,9 @@ pub struct InspectOptions {
     /// The component
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// A host's trust file, to say whether its signature counts there
+    #[arg(long, value_name = "TRUST")]
+    pub trust: Option<PathBuf>,
 }
 
 pub(super) fn command(options: &InspectOptions, sink: &Sink) -> Result<Exit, Failure> {
@@ -37,12 +43,43 @@ pub(super) fn command(options: &InspectOptions, sink: &Sink) -> Result<Exit, Fai
     let manifest: Manifest =
         serde_json::from_slice(&section).map_err(|error| unreadable(&format!("its manifest: {error}")))?;
     let digest = digest(&bytes);
-    let answer = json!({ "digest": digest, "size_bytes": bytes.len(), "imports": imports, "manifest": manifest });
-    sink.one(&answer, &manifest.name, || page(&manifest, &digest, bytes.len(), &imports))?;
+    let trust = options.trust.as_deref().map(verify::trust).transpose()?;
+    let texts: Vec<String> = verify::beside(&options.file)?.into_iter().map(|(_, text)| text).collect();
+    let (signature, judged) = tool::signature(&bytes, &texts, &trust.clone().unwrap_or_default());
+    let refused = judged.err().filter(|_| trust.is_some()).map(|refusal| refusal.cause);
+    let answer = json!({
+        "digest": digest, "size_bytes": bytes.len(), "imports": imports, "manifest": manifest,
+        "signature": signature.as_ref().map(|signature| signature_of(signature, trust.is_some())),
+    });
+    let signed = signed(signature.as_ref(), trust.is_some(), refused.as_deref());
+    sink.one(&answer, &manifest.name, || page(&manifest, &digest, bytes.len(), &imports, &signed))?;
     Ok(Exit::Ok)
 }
 
-fn page(manifest: &Manifest, digest: &str, size: usize, imports: &[String]) -> String {
+/// A signature as a script reads it. Who made it is proved only to somebody who trusts somebody.
+fn signature_of(signature: &Signature, asked: bool) -> serde_json::Value {
+    let Signature { standing, key_id, signer, comment } = signature;
+    let standing = if asked || *standing == "malformed" { standing } else { "unverified" };
+    json!({ "standing": standing, "key_id": key_id, "signer": signer, "comment": comment })
+}
+
+/// A signature on one line.
+fn signed(signature: Option<&Signature>, asked: bool, refused: Option<&str>) -> String {
+    match (signature, refused) {
+        (None, _) => "no".to_owned(),
+        (Some(Signature { key_id: None, .. }), None) => "there is a file, and no signature in it".to_owned(),
+        (Some(_), Some(why)) => format!("does not count: {why}"),
+        (Some(Signature { key_id: Some(id), signer, comment, .. }), None) if asked => {
+            let (signer, comment) = (signer.as_deref().unwrap_or_default(), comment.as_deref().unwrap_or_default());
+            format!("by `{signer}` ({id}): {comment}")
+        }
+        (Some(Signature { key_id: Some(id), .. }), None) => {
+            format!("says key {id}; `--trust TRUST` or `viworks plugin verify` proves it")
+        }
+    }
+}
+
+fn page(manifest: &Manifest, digest: &str, size: usize, imports: &[String], signed: &str) -> String {
     let or_none = |list: Vec<String>| if list.is_empty() { "none".to_owned() } else { list.join(", ") };
     let Manifest { abi, name, version, summary, verbs, grants, config_schema } = manifest;
     let mut page = table::card(&[
@@ -50,6 +87,7 @@ fn page(manifest: &Manifest, digest: &str, size: usize, imports: &[String]) -> S
         ("summary", summary.clone()),
         ("abi", abi.clone()),
         ("digest", digest.to_owned()),
+        ("signed", signed.to_owned()),
         ("size", format!("{size} bytes")),
         ("imports", or_none(imports.to_vec())),
         ("configuration", if config_schema.is_some() { "yes, with a schema" } else { "none" }.to_owned()),
@@ -123,11 +161,12 @@ mod tests {
                 "tries": { "type": "integer" },
             } })),
         };
-        insta::assert_snapshot!(page(&manifest, "ab12", 1000, &["viworks:plugin/log@1.0.0".into()]), @r"
+        insta::assert_snapshot!(page(&manifest, "ab12", 1000, &["viworks:plugin/log@1.0.0".into()], "no"), @r"
         plugin:         docker 1.2.0
         summary:        Containers
         abi:            1.0
         digest:         ab12
+        signed:         no
         size:           1000 bytes
         imports:        viworks:plugin/log@1.0.0
         configuration:  yes, with a schema

@@ -1,12 +1,14 @@
 //! `viworks plugin install`: all nine gates, then one rename into a host's plugin folder.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::Args;
 use runtime::tool::{self, Placement, Predecessor, ToolError};
 use serde_json::json;
 
-use super::{build, check};
+use super::sign::named;
+use super::{build, check, verify};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Sink, escape};
@@ -37,18 +39,47 @@ pub(super) fn command(options: &InstallOptions, sink: &Sink) -> Result<Exit, Fai
         }
     };
     let file = options.dir.join(&placement.file_name);
-    build::write(&file, &bytes).map_err(|error| Failure::new(Exit::Error, escape::line(&format!("{error:#}"))))?;
+    let signature = verify::beside(&options.file)?.into_iter().next().map(|(_, text)| text);
+    put(&file, &bytes, signature.as_deref())
+        .map_err(|error| Failure::new(Exit::Error, escape::line(&format!("{error:#}"))))?;
     let shown = file.display().to_string();
     let replaced = placement.replaces.as_ref();
     let answer = json!({
         "ok": true, "name": placement.manifest.name, "version": placement.manifest.version, "digest": placement.digest,
-        "file": shown, "replaces": replaced.map(|old| json!({ "version": old.version, "digest": old.digest })),
+        "file": shown, "signed": signature.is_some(), "replaces": replaced.map(|old| json!({ "version": old.version, "digest": old.digest })),
     });
     sink.one(&answer, &shown, || page(&placement, &shown))?;
+    if signature.is_none() {
+        sink.say(
+            "note: it is not signed; a host with `plugins.signatures = \"enforce\"` refuses it (`viworks plugin sign`)",
+        )?;
+    }
     for line in notes(&placement) {
         sink.say(&escape::line(&line))?;
     }
     Ok(Exit::Ok)
+}
+
+/// Puts file and signature in place so that at every moment one of the signatures there is of the file
+/// there: the new one first goes where the old one is not, and only then does the file change.
+pub(super) fn put(file: &Path, bytes: &[u8], signature: Option<&str>) -> anyhow::Result<()> {
+    let [main, spare] = tool::SIGNATURES.map(|ending| named(file, ending));
+    let remove = |file: &Path| match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove `{}`", file.display()))
+        }
+        Err(_) | Ok(()) => Ok(()),
+    };
+    let Some(signature) = signature else {
+        build::write(file, bytes)?;
+        // Of other bytes than those that lie there now.
+        return remove(&main).and_then(|()| remove(&spare));
+    };
+    let first = if main.exists() { &spare } else { &main };
+    build::write(first, signature.as_bytes())?;
+    build::write(file, bytes)?;
+    build::write(&main, signature.as_bytes())?;
+    remove(&spare)
 }
 
 fn page(placement: &Placement, file: &str) -> String {
@@ -101,6 +132,32 @@ mod tests {
         };
         let file_name = "disk.wasm".into();
         Placement { file_name, manifest, digest: "ab".into(), replaces, granted: false, enabled: true }
+    }
+
+    #[test]
+    fn file_and_signature_are_replaced_together_and_nothing_stale_is_left() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let file = dir.path().join("disk.wasm");
+        let there = || {
+            let names = std::fs::read_dir(dir.path()).expect("a folder").map(|entry| entry.expect("an entry").path());
+            let mut texts: Vec<String> = names
+                .map(|path| {
+                    let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+                    format!("{name}={}", std::fs::read_to_string(&path).expect("text"))
+                })
+                .collect();
+            texts.sort();
+            texts.join(" ")
+        };
+        put(&file, b"1", Some("s1")).expect("put");
+        assert_eq!(there(), "disk.wasm=1 disk.wasm.minisig=s1");
+        put(&file, b"2", Some("s2")).expect("put");
+        assert_eq!(there(), "disk.wasm=2 disk.wasm.minisig=s2");
+        std::fs::rename(dir.path().join("disk.wasm.minisig"), dir.path().join("disk.wasm.sig")).expect("renamed");
+        put(&file, b"3", Some("s3")).expect("put");
+        assert_eq!(there(), "disk.wasm=3 disk.wasm.minisig=s3");
+        put(&file, b"4", None).expect("put");
+        assert_eq!(there(), "disk.wasm=4");
     }
 
     #[test]

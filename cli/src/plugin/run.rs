@@ -73,7 +73,7 @@ fn arguments(text: &str) -> Result<Value, Failure> {
 }
 
 /// A Linux machine with Docker and compose v2, changed by `key=value` pairs with commas between.
-fn profile(text: &str) -> Result<Profile, Failure> {
+pub(super) fn profile(text: &str) -> Result<Profile, Failure> {
     let mut profile = Profile {
         os: "linux".into(),
         arch: "x86_64".into(),

@@ -188,7 +188,7 @@ pub(super) fn bare(value: &Value) -> String {
 
 /// The schema behind local references, `allOf` of one and alternatives of which all but one are null.
 /// Keywords beside a reference win over the referred ones, as a description does.
-pub(super) fn resolve(schema: &Value, root: &Value) -> Value {
+pub(crate) fn resolve(schema: &Value, root: &Value) -> Value {
     let mut schema = schema.clone();
     for _ in 0..MAX_DEPTH {
         let Some(object) = schema.as_object_mut() else { return schema };
@@ -227,7 +227,7 @@ fn type_name(schema: &Value) -> Option<&str> {
 }
 
 /// The only values a schema allows, if it lists them: `enum`, `const`, or alternatives of constants.
-pub(super) fn choices(schema: &Value) -> Vec<Value> {
+pub(crate) fn choices(schema: &Value) -> Vec<Value> {
     if let Some(values) = schema.get("enum").and_then(Value::as_array) {
         return values.iter().filter(|value| !value.is_null()).cloned().collect();
     }

@@ -2,6 +2,8 @@
 
 mod authoring;
 mod files;
+mod signing;
+mod tools;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

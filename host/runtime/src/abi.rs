@@ -31,6 +31,16 @@ pub(crate) enum Prepared {
 pub(crate) struct Called<T> {
     pub(crate) answer: Result<T, Fault>,
     pub(crate) log: Log,
+    pub(crate) cost: Cost,
+}
+
+/// What a call took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// What the guest did, counted the same on every machine; 0 where nobody counts.
+    pub fuel: u64,
+    /// Most bytes of memory it had.
+    pub memory_bytes: usize,
 }
 
 /// A plugin said no, as it is entitled to.
@@ -88,6 +98,13 @@ impl Prepared {
     pub(crate) fn describe(&self, sandbox: &Sandbox) -> Called<String> {
         match self {
             Prepared::V1(prepared) => prepared.describe(sandbox),
+        }
+    }
+
+    /// Makes an instance and asks it nothing.
+    pub(crate) fn start(&self, sandbox: &Sandbox) -> Called<()> {
+        match self {
+            Prepared::V1(prepared) => prepared.start(sandbox),
         }
     }
 

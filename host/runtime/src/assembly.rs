@@ -13,10 +13,10 @@ use plan::policy::Rules;
 use crate::build::Build;
 use crate::claims::Claims;
 use crate::gates::operator::{self, DefaultGrants};
-use crate::gates::signature::Policy;
 use crate::judge::{Bench, Serves, Verdict, moment};
 use crate::refusal::Code;
 use crate::registry::{Candidate, Entry, Found, Gone, Ledger, Snapshot};
+use crate::signature::Policy;
 use crate::verbs::{LoadedVerb, Machinery, PluginVersion};
 
 /// Removed plugins that are still told about.

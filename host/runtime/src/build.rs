@@ -11,8 +11,8 @@ use plan::manifest::{Example, Manifest};
 use ports::plugins::{PluginIdentity, VerbContract};
 
 use crate::abi::Prepared;
-use crate::gates::signature::Signer;
 use crate::schema::Schema;
+use crate::signature::Signer;
 use crate::tier::Tier;
 
 /// A component that passed gates 1 to 8.

@@ -45,6 +45,7 @@ struct Inner {
     /// Made when the first guest of its kind comes.
     compat: OnceLock<Result<Room, EngineError>>,
     allocation: Allocation,
+    metered: bool,
 }
 
 /// One engine, its clock, and what guests in it may import.
@@ -80,8 +81,23 @@ impl Sandbox {
                 )
             }
         };
+        Sandbox::on(engine, allocation, false)
+    }
+
+    /// One that counts what guests do, the same on every machine; several times slower.
+    ///
+    /// # Errors
+    /// When this machine cannot run guests.
+    pub(crate) fn metered() -> Result<Sandbox, EngineError> {
+        let mut counting = config(Tier::Native);
+        counting.consume_fuel(true);
+        let engine = Engine::new(&counting).map_err(|error| EngineError(error.to_string()))?;
+        Sandbox::on(engine, Allocation::OnDemand, true)
+    }
+
+    fn on(engine: Engine, allocation: Allocation, metered: bool) -> Result<Sandbox, EngineError> {
         let native = Room::new(engine, Tier::Native)?;
-        Ok(Sandbox { inner: Arc::new(Inner { native, compat: OnceLock::new(), allocation }) })
+        Ok(Sandbox { inner: Arc::new(Inner { native, compat: OnceLock::new(), allocation, metered }) })
     }
 
     /// How instances get their memory on this machine.
@@ -95,6 +111,11 @@ impl Sandbox {
             Tier::Native => Ok(&self.inner.native),
             Tier::Compat => self.inner.compat.get_or_init(Room::compat).as_ref().map_err(Clone::clone),
         }
+    }
+
+    /// Whether it counts.
+    pub(crate) fn is_metered(&self) -> bool {
+        self.inner.metered
     }
 
     /// Where most guests run.

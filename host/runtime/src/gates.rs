@@ -2,14 +2,13 @@
 //! run the same code and print the same refusals.
 //!
 //! Gates 1 to 8 look at one file alone and are here, but for its signature, which is judged beside the
-//! trust file (`gates/signature.rs`); gate 9 looks at its neighbours and the operator's
+//! trust file (`signature.rs`); gate 9 looks at its neighbours and the operator's
 //! configuration (`gates/operator.rs`, `registry`).
 
 mod component;
 mod manifest;
 pub(crate) mod operator;
-pub(crate) mod signature;
-mod trial;
+pub(crate) mod trial;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,6 +23,7 @@ use crate::build::{Build, Faults};
 use crate::compile::{Compiler, digest};
 use crate::engine::Sandbox;
 use crate::refusal::Code;
+use crate::signature::Signer;
 use crate::tier::{Consents, Tier};
 
 pub(crate) use component::{imports, name, too_big};
@@ -73,7 +73,7 @@ impl Gates {
             prepared,
             verbs: read.verbs.into_iter().map(Arc::new).collect(),
             config_schema: read.config_schema,
-            signer: signature::Signer::default(),
+            signer: Signer::default(),
             faults: Faults::default(),
         };
         trial::describe(&self.sandbox, &build, section).map_err(|(code, cause)| code.refuse(cause, &digest))?;

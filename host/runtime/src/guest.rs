@@ -55,6 +55,8 @@ pub(crate) struct Guest {
     memory: usize,
     /// Set when the host ended the guest; the trap itself no longer says why.
     ended: Option<Fault>,
+    /// Most bytes of one linear memory.
+    peak: usize,
 }
 
 struct Deadline {
@@ -67,7 +69,7 @@ impl Guest {
     /// A store for one request: limited, not yet armed.
     pub(crate) fn store(engine: &Engine, tier: Tier) -> Store<Guest> {
         let deadline = Deadline { budget: tier.instantiate(), cpu_end: Duration::ZERO, wall_end: Instant::now() };
-        let guest = Guest { log: Log::default(), deadline, tier, memory: tier.memory_bytes(), ended: None };
+        let guest = Guest { log: Log::default(), deadline, tier, memory: tier.memory_bytes(), peak: 0, ended: None };
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| guest);
         store.epoch_deadline_callback(on_tick);
@@ -92,6 +94,11 @@ impl Guest {
     /// Why the host ended the guest, if it did.
     pub(crate) fn ended(&self) -> Option<&Fault> {
         self.ended.as_ref()
+    }
+
+    /// Most bytes of memory it had.
+    pub(crate) fn peak(&self) -> usize {
+        self.peak
     }
 
     /// What it logged.
@@ -148,7 +155,10 @@ impl ResourceLimiter for Guest {
     fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         match desired > self.memory {
             true => self.end(Fault::Memory { limit: self.memory }),
-            false => Ok(true),
+            false => {
+                self.peak = self.peak.max(desired);
+                Ok(true)
+            }
         }
     }
 

@@ -18,12 +18,12 @@ use crate::assembly::Assembly;
 use crate::build::Build;
 use crate::folder::{self, FolderId, Listing, WasmFile};
 use crate::gates::operator::{self, DefaultGrants};
-use crate::gates::signature::{Policy, Signed};
 use crate::gates::{self, Gates};
 use crate::kept::Kept;
 use crate::published::Published;
 use crate::refusal::Code;
 use crate::registry::{Candidate, Found, Ledger, Snapshot};
+use crate::signature::{Policy, Signed};
 use crate::tier::{Consents, Tier};
 use crate::verbs::{Machinery, PluginVersion};
 
@@ -206,7 +206,8 @@ impl Loader {
         for (name, read) in wasm {
             let old = before.get(&name);
             let digest = read.as_ref().map_or("", |file| file.digest.as_str()).to_owned();
-            let signed = read.as_ref().map_or(Signed::Not, |file| self.policy.inspect(file));
+            let signed =
+                read.as_ref().map_or(Signed::Not, |file| self.policy.inspect(file.bytes.as_deref(), &file.signatures));
             let admitted = self.policy.admit(&digest, &signed);
             if let Some(why) = self.policy.warning(&signed).filter(|_| old.is_none_or(|old| old.signed != signed)) {
                 tracing::warn!(file = name, digest, why, "plugin file would be refused if signatures were enforced");

@@ -20,13 +20,13 @@ use crate::compile::{CacheError, CacheOptions, Compile, Compiler};
 use crate::engine::{EngineError, Sandbox};
 use crate::gates::Gates;
 use crate::gates::operator::DefaultGrants;
-use crate::gates::signature::{Policy, Signatures};
 use crate::handle::{Ask, Handle};
 use crate::kept::Kept;
 use crate::loader::{Loader, Memory, Report};
 use crate::pool::{self, Pool};
 use crate::published::Published;
 use crate::settle::{QUIET, Settle};
+use crate::signature::{Policy, Signatures};
 use crate::verbs::{Alarm, Machinery};
 use crate::watch::Watch;
 

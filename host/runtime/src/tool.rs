@@ -1,5 +1,6 @@
 //! What plugin authors' tools ask: the same gates and the same sandbox as in the host, without a host.
 
+mod bench;
 mod loaded;
 mod place;
 
@@ -13,15 +14,17 @@ use plan::step::Plan;
 use ports::plugins::{PlanError, Refusal, Signature};
 use serde_json::Value;
 
+pub use crate::abi::Cost;
 use crate::build::Build;
 use crate::compile::{Compile, Compiler, digest};
 use crate::engine::{EngineError, Sandbox};
-use crate::gates::signature::{self, Signed};
 use crate::gates::{self, Gates};
 pub use crate::guest::LogLine;
 use crate::service::GATE_STACK;
+use crate::signature::{self, Signed};
 use crate::tier::{Consents, Tier};
 use crate::trust::Trust;
+pub use bench::{Costs, Metered};
 pub use loaded::{Loaded, Meant};
 pub use place::{Placement, Predecessor, place};
 

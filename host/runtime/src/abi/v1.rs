@@ -9,7 +9,7 @@ use ports::plugins::{Outputs, Violation};
 use wasmtime::Store;
 use wasmtime::component::Component;
 
-use super::{CallContext, Called, Failure, Judgement};
+use super::{CallContext, Called, Cost, Failure, Judgement};
 use crate::engine::Sandbox;
 use crate::fault::Fault;
 use crate::guest::{Guest, Log};
@@ -35,6 +35,10 @@ impl Prepared {
         self.call(sandbox, self.tier.describe(), None, |store, verbs| verbs.call_describe(store))
     }
 
+    pub(super) fn start(&self, sandbox: &Sandbox) -> Called<()> {
+        self.call(sandbox, self.tier.instantiate(), None, |_, _| Ok(()))
+    }
+
     pub(super) fn plan(&self, sandbox: &Sandbox, context: CallContext, args: String) -> Called<Result<Plan, Failure>> {
         let budget = self.tier.plan();
         let budget = if context.unhurried { budget.unhurried() } else { budget };
@@ -45,7 +49,7 @@ impl Prepared {
             Ok(plan) => from_wit_plan(plan).map(Ok),
             Err(failure) => Ok(Err(from_wit_failure(failure))),
         });
-        Called { answer, log: called.log }
+        Called { answer, log: called.log, cost: called.cost }
     }
 
     pub(super) fn interpret(
@@ -65,7 +69,7 @@ impl Prepared {
             Ok(wit::Interpretation { succeeded, result, summary }) => Ok(Judgement { succeeded, result, summary }),
             Err(failure) => Err(from_wit_failure(failure)),
         });
-        Called { answer, log: called.log }
+        Called { answer, log: called.log, cost: called.cost }
     }
 
     /// One fresh instance, one call, then both are gone.
@@ -78,10 +82,13 @@ impl Prepared {
     ) -> Called<T> {
         // It was there when this was prepared.
         let Ok(room) = sandbox.room(self.tier) else {
-            return Called { answer: Err(Fault::Lost), log: Log::default() };
+            return Called { answer: Err(Fault::Lost), log: Log::default(), cost: Cost::default() };
         };
         let running = room.running();
         let mut store = Guest::store(room.engine(), self.tier);
+        if sandbox.is_metered() {
+            store.set_fuel(u64::MAX).unwrap_or_else(|error| tracing::error!(error = %error, "a metered engine counts"));
+        }
         Guest::confine(&mut store, memory);
         Guest::arm(&mut store, self.tier.instantiate());
         let answer = self.pre.instantiate(&mut store).and_then(|instance| {
@@ -93,7 +100,9 @@ impl Prepared {
             tracing::debug!(error = ?error, "plugin call failed");
             store.data().ended().cloned().unwrap_or_else(|| Fault::of(&error))
         });
-        Called { answer, log: store.into_data().into_log() }
+        let fuel = if sandbox.is_metered() { store.get_fuel().map_or(0, |left| u64::MAX - left) } else { 0 };
+        let cost = Cost { fuel, memory_bytes: store.data().peak() };
+        Called { answer, log: store.into_data().into_log(), cost }
     }
 }
 

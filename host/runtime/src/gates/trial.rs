@@ -75,7 +75,7 @@ pub(super) fn examples(sandbox: &Sandbox, build: &Build) -> Result<(), No> {
 }
 
 /// The machine that examples are planned for.
-fn profile() -> Profile {
+pub(crate) fn profile() -> Profile {
     Profile {
         os: "linux".into(),
         arch: "x86_64".into(),
@@ -141,7 +141,7 @@ impl Trial<'_> {
 }
 
 /// A recorded answer as if an agent had just sent it: every step but the last exited with 0.
-fn recorded(golden: &Golden, steps: usize) -> Outputs {
+pub(crate) fn recorded(golden: &Golden, steps: usize) -> Outputs {
     let Golden { exit_code, stdout, stderr, result: _ } = golden;
     let bytes = |text: &str| text.len() as u64;
     let mut ends = vec![StepEnd { exit_code: Some(0), ..StepEnd::default() }; steps];

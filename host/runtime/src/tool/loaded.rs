@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{Planned, ToolError, gates, on_deep_stack};
 use crate::abi::CallContext;
 use crate::build::{Build, VerbBuild};
-use crate::execute;
+use crate::execute::{self, Health};
 use crate::gates::{Gates, operator};
 use crate::guest::LogLine;
 use crate::tier::Consents;
@@ -19,8 +19,8 @@ use crate::tier::Consents;
 /// A component that passed gates 1 to 8. Every call is served by a fresh guest under a host's limits of
 /// memory and processor time; only the clock on the wall is more patient, as a build machine may be busy.
 pub struct Loaded {
-    gates: Gates,
-    build: Build,
+    pub(super) gates: Gates,
+    pub(super) build: Build,
 }
 
 /// What one call of `interpret` answered.
@@ -28,6 +28,8 @@ pub struct Loaded {
 pub struct Meant {
     /// The judgement; a parser's fault is part of it.
     pub answer: Interpretation,
+    /// Whether the plugin is to blame: it trapped, overran a limit or broke its own schema.
+    pub faulty: bool,
     /// What the guest logged meanwhile.
     pub log: Vec<LogLine>,
 }
@@ -49,6 +51,11 @@ impl Loaded {
     /// What it says of itself.
     pub fn manifest(&self) -> &Manifest {
         &self.build.manifest
+    }
+
+    /// SHA-256 of its bytes, lower-case hex.
+    pub fn digest(&self) -> &str {
+        &self.build.identity.digest
     }
 
     /// Plans `verb` once, under the plugin's default configuration. Without `grant`, what the manifest
@@ -111,11 +118,12 @@ impl Loaded {
         let (verb, context) = self.call(verb, profile)?;
         on_deep_stack(|| {
             let meant = execute::interpret(self.gates.sandbox(), &self.build, verb, context, args, outputs);
-            Ok(Meant { answer: meant.answer, log: meant.log.lines })
+            let faulty = meant.health == Health::Faulty;
+            Ok(Meant { answer: meant.answer, faulty, log: meant.log.lines })
         })
     }
 
-    fn call(&self, verb: &VerbName, profile: &Profile) -> Result<(&VerbBuild, CallContext), ToolError> {
+    pub(super) fn call(&self, verb: &VerbName, profile: &Profile) -> Result<(&VerbBuild, CallContext), ToolError> {
         let Some(found) = self.build.verbs.iter().find(|known| known.traits.name == *verb) else {
             let known: Vec<String> = self.build.verbs.iter().map(|known| format!("`{}`", known.traits.name)).collect();
             let (plugin, verb) = (self.build.identity.name.clone(), verb.to_string());

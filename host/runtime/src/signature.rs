@@ -10,11 +10,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use ports::plugins::{Refusal, Signature as Shown};
 
-use super::No;
-use crate::folder::WasmFile;
 use crate::minisign::{KeyId, Mismatch, PublicKey, Signature};
 use crate::refusal::Code;
 use crate::trust::{Trust, TrustFile, TrustedKey};
+
+/// Which rule says no, and what is wrong.
+type No = (Code, String);
 
 /// What is asked of a plugin's signature.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -170,10 +171,10 @@ impl Policy {
         self.trust.clone().unwrap_or_default()
     }
 
-    /// What is known of the signature of `file`.
-    pub(crate) fn inspect(&self, file: &WasmFile) -> Signed {
-        // What is too large to be kept is refused for that.
-        file.bytes.as_deref().map_or(Signed::Not, |bytes| Signed::of(&self.trust(), bytes, &file.signatures))
+    /// What is known of the signature of `bytes`, beside which these texts lie. Bytes that are too many to
+    /// be kept are refused for that.
+    pub(crate) fn inspect(&self, bytes: Option<&[u8]>, texts: &[Result<String, String>]) -> Signed {
+        bytes.map_or(Signed::Not, |bytes| Signed::of(&self.trust(), bytes, texts))
     }
 
     /// Whether bytes signed like this may serve.
