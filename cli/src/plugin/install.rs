@@ -150,12 +150,12 @@ mod tests {
             texts.join(" ")
         };
         put(&file, b"1", Some("s1")).expect("put");
-        assert_eq!(there(), "disk.wasm=1 disk.wasm.minisig=s1");
+        assert_eq!(there(), "disk.wasm.minisig=s1 disk.wasm=1");
         put(&file, b"2", Some("s2")).expect("put");
-        assert_eq!(there(), "disk.wasm=2 disk.wasm.minisig=s2");
+        assert_eq!(there(), "disk.wasm.minisig=s2 disk.wasm=2");
         std::fs::rename(dir.path().join("disk.wasm.minisig"), dir.path().join("disk.wasm.sig")).expect("renamed");
         put(&file, b"3", Some("s3")).expect("put");
-        assert_eq!(there(), "disk.wasm=3 disk.wasm.minisig=s3");
+        assert_eq!(there(), "disk.wasm.minisig=s3 disk.wasm=3");
         put(&file, b"4", None).expect("put");
         assert_eq!(there(), "disk.wasm=4");
     }

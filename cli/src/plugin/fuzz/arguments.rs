@@ -79,7 +79,11 @@ impl Chance {
 pub fn arguments(schema: &Value, examples: &[Value], chance: &mut Chance) -> Value {
     let example = (!examples.is_empty()).then(|| examples[chance.below(examples.len())].clone());
     let mut maker = Maker { root: schema, chance };
-    let mut args = maker.object(schema, example.as_ref(), 0);
+    let mut args = match example {
+        // Rules between keys are known to examples only: half of the time one is taken and changed a little.
+        Some(example) if maker.chance.one_in(2) => maker.changed(schema, example),
+        example => maker.object(schema, example.as_ref(), 0),
+    };
     // Every third is bent in one place.
     if maker.chance.one_in(3) {
         maker.bend(&mut args);
@@ -114,6 +118,22 @@ impl Maker<'_> {
             }
         }
         Value::Object(made)
+    }
+
+    /// `example` with up to two keys made anew.
+    fn changed(&mut self, schema: &Value, mut example: Value) -> Value {
+        let schema = resolve(schema, self.root);
+        let properties: Vec<(&String, &Value)> =
+            schema.get("properties").and_then(Value::as_object).into_iter().flatten().collect();
+        for _ in 0..self.chance.below(3) {
+            if let (false, Value::Object(keys)) = (properties.is_empty(), &mut example) {
+                let (name, property) = properties[self.chance.below(properties.len())];
+                let known = keys.get(name).cloned();
+                let value = self.value(property, known.as_ref(), 1);
+                keys.insert(name.clone(), value);
+            }
+        }
+        example
     }
 
     fn value(&mut self, schema: &Value, known: Option<&Value>, depth: usize) -> Value {
