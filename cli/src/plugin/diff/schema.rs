@@ -34,7 +34,7 @@ pub enum Direction {
 
 /// What changed from `old` to `new`; `place` says of what.
 pub fn changes(old: &Value, new: &Value, direction: Direction, place: &str) -> Vec<Change> {
-    let mut walk = Walk { roots: (old, new), direction, place, found: Vec::new() };
+    let mut walk = Walk { roots: (old, new), direction, place, followed: BTreeSet::new(), found: Vec::new() };
     walk.schema(old, new, "", 0);
     walk.found
 }
@@ -43,6 +43,8 @@ struct Walk<'a> {
     roots: (&'a Value, &'a Value),
     direction: Direction,
     place: &'a str,
+    /// References that were followed together; what changed behind them is told once.
+    followed: BTreeSet<(String, String)>,
     found: Vec<Change>,
 }
 
@@ -63,7 +65,9 @@ impl Walk<'_> {
     }
 
     fn schema(&mut self, old: &Value, new: &Value, at: &str, depth: usize) {
-        if depth > DEPTH {
+        let reference = |schema: &Value| schema.get("$ref").and_then(Value::as_str).map(str::to_owned);
+        let seen = reference(old).zip(reference(new)).is_some_and(|pair| !self.followed.insert(pair));
+        if seen || depth > DEPTH {
             return;
         }
         let (old, new) = (resolve(old, self.roots.0), resolve(new, self.roots.1));
@@ -140,6 +144,18 @@ impl Walk<'_> {
     }
 
     fn keyword(&mut self, key: &str, old: Option<&Value>, new: Option<&Value>, at: &str, depth: usize) {
+        // Equal words may refer to parts that are not equal.
+        let nested = matches!(key, "items" | "additionalProperties");
+        if let (true, Some(old @ Value::Object(_)), Some(new @ Value::Object(_))) = (nested, old, new) {
+            let inner = if key == "items" { "[]" } else { "*" };
+            return self.schema(old, new, &under(at, inner), depth + 1);
+        }
+        let ways = matches!(key, "oneOf" | "anyOf" | "allOf" | "prefixItems") && !(listable(old) && listable(new));
+        if let (true, Some(Value::Array(old)), Some(Value::Array(new))) = (ways, old, new)
+            && old.len() == new.len()
+        {
+            return old.iter().zip(new).for_each(|(old, new)| self.schema(old, new, at, depth + 1));
+        }
         if old == new || FRAME.contains(&key) {
             return;
         }
@@ -148,13 +164,6 @@ impl Walk<'_> {
         match key {
             // Looked at as a whole above.
             "properties" | "required" | "type" | "enum" | "const" => {}
-            "items" | "additionalProperties"
-                if old.is_some_and(Value::is_object) && new.is_some_and(Value::is_object) =>
-            {
-                let inner = if key == "items" { "[]" } else { "*" };
-                let null = Value::Null;
-                self.schema(old.unwrap_or(&null), new.unwrap_or(&null), &under(at, inner), depth + 1);
-            }
             "additionalProperties" if new == Some(&Value::Bool(false)) => {
                 self.narrowed(at, "takes no other keys any more")
             }
