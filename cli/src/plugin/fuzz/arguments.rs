@@ -199,10 +199,10 @@ impl Maker<'_> {
     fn text(&mut self, schema: &Value, known: Option<&Value>) -> String {
         // What a pattern takes is not made here: what is known to fit it is.
         let patterned = schema.get("pattern").is_some() || schema.get("format").is_some();
-        if let Some(known) = known.and_then(Value::as_str).filter(|_| patterned) {
-            if !self.chance.one_in(4) {
-                return known.to_owned();
-            }
+        if let Some(known) = known.and_then(Value::as_str).filter(|_| patterned)
+            && !self.chance.one_in(4)
+        {
+            return known.to_owned();
         }
         let mut text = TEXTS[self.chance.below(TEXTS.len())].to_owned();
         if patterned && known.is_none() {
