@@ -113,11 +113,7 @@ impl Rules {
         }
         Err(nearest.unwrap_or_else(|| Denied {
             pointer: format!("{at}/program"),
-            message: format!(
-                "program `{}` is not in the list of allowed programs ({} rules)",
-                step.program,
-                self.programs.len()
-            ),
+            message: format!("program `{}` is not in the list of allowed programs", step.program),
         }))
     }
 
@@ -423,12 +419,7 @@ mod tests {
                 &["-a"],
                 "/steps/0/args: these arguments are not among those allowed for `uname` (rule 1 of 3)",
             ),
-            (
-                |_| (),
-                "rm",
-                &["-rf", "/"],
-                "/steps/0/program: program `rm` is not in the list of allowed programs (3 rules)",
-            ),
+            (|_| (), "rm", &["-rf", "/"], "/steps/0/program: program `rm` is not in the list of allowed programs"),
         ] {
             assert_eq!(at(change, program, args), told, "{program} {args:?}");
         }
