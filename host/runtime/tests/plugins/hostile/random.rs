@@ -18,7 +18,7 @@ const MATTER: usize = 4096;
 
 /// Files of each kind.
 fn rounds() -> u64 {
-    std::env::var("VIWORKS_FUZZ").ok().and_then(|count| count.parse().ok()).unwrap_or(40)
+    std::env::var("VIWORKS_FUZZ").ok().and_then(|count| count.parse().ok()).unwrap_or(24)
 }
 
 /// The same bytes for the same seed, on every machine.
