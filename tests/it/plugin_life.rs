@@ -24,6 +24,9 @@ tests::on_both_stores![
     an_update_that_would_break_what_waits_needs_consent,
 ];
 
+/// Exchanges under one load.
+const ROUND: usize = 100;
+
 /// A custom section whose content makes a file another one and changes nothing else.
 fn variant(number: usize) -> Vec<u8> {
     let text = number.to_string();
@@ -49,31 +52,41 @@ async fn plugins_exchanged_under_load_with_broken_ones_in_between_lose_and_fail_
     for name in agents {
         running.push(TestAgent::start(&host, &admin, name).await);
     }
-    let load = Load::start(&admin, &agents, Oracle::new(host.scratch()));
-    load.more_started(1).await;
-    let broken: [&[u8]; 4] = [b"this is no plugin", &exec_plugin()[..5000], b"\0asm\x01\0\0\0", b""];
     let (mut good, mut bad) = (0, 0);
-    for number in 0..reloads {
-        let is_broken = number % 3 == 2;
-        // Some files come back that were there before; most are new.
-        let bytes = if is_broken { broken[bad % 4].to_vec() } else { variant(good % 17) };
-        let wanted = digest(&bytes);
-        host.install("exec.wasm", &bytes);
-        let what = format!("exchange {number} is in force");
-        until(&what, async || {
-            let plugin = plugin(&admin, "exec").await;
-            let found = if is_broken { &plugin["refusal"]["digest"] } else { &plugin["digest"] };
-            (*found == *wanted).then_some(())
-        })
-        .await;
-        if is_broken { bad += 1 } else { good += 1 }
+    while good + bad < reloads {
+        // A login is good for ten minutes, and a round for less.
+        let admin = host.admin().await;
+        let folder = host.scratch().join(format!("round-{}", good + bad));
+        std::fs::create_dir(&folder).expect("a folder for the round");
+        let load = Load::start(&admin, &agents, Oracle::new(&folder));
+        load.more_started(1).await;
+        for number in (good + bad)..reloads.min(good + bad + ROUND) {
+            let is_broken = number % 3 == 2;
+            exchange(&host, &admin, number, is_broken, if is_broken { bad } else { good }).await;
+            if is_broken { bad += 1 } else { good += 1 }
+        }
+        load.more_started(1).await;
+        let verdict = load.judge(&admin, Excuses::default()).await;
+        tell(&format!("{good} good and {bad} broken plugin files put in place so far: {verdict}"));
+        verdict.assert_true();
+        assert_eq!(verdict.refused, (0, 0), "nobody noticed: {verdict}");
+        assert_eq!(verdict.states.keys().collect::<Vec<_>>(), ["succeeded"], "{verdict}");
     }
-    load.more_started(1).await;
-    let verdict = load.judge(&admin, Excuses::default()).await;
-    tell(&format!("{good} good and {bad} broken plugin files put in place: {verdict}"));
-    verdict.assert_true();
-    assert_eq!(verdict.refused, (0, 0), "nobody noticed: {verdict}");
-    assert_eq!(verdict.states.keys().collect::<Vec<_>>(), ["succeeded"], "{verdict}");
+}
+
+/// Puts the next file in place and waits until what follows is in force.
+async fn exchange(host: &TestHost, admin: &Api, number: usize, is_broken: bool, nth: usize) {
+    let broken: [&[u8]; 4] = [b"this is no plugin", &exec_plugin()[..5000], b"\0asm\x01\0\0\0", b""];
+    // Some files come back that were there before; most are new.
+    let bytes = if is_broken { broken[nth % 4].to_vec() } else { variant(nth % 17) };
+    let wanted = digest(&bytes);
+    host.install("exec.wasm", &bytes);
+    until(&format!("exchange {number} is in force"), async || {
+        let plugin = plugin(admin, "exec").await;
+        let found = if is_broken { &plugin["refusal"]["digest"] } else { &plugin["digest"] };
+        (*found == *wanted).then_some(())
+    })
+    .await;
 }
 
 fn demo(version: &str) -> Vec<u8> {

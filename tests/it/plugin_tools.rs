@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tests::programs::{plugin, program};
 
-use crate::hostile_plugins::guest::{Guest, TRAP};
+use crate::guest::{Guest, TRAP};
 
 const OURS: [&str; 3] = ["exec", "docker", "compose"];
 

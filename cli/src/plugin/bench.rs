@@ -84,7 +84,7 @@ pub(super) fn command(options: &BenchOptions, sink: &Sink) -> Result<Exit, Failu
         let Some(name) = VerbName::parse(&verb.name) else { continue };
         for (number, example) in verb.examples.iter().enumerate() {
             let costs = metered.example(&name, example).map_err(wrong)?;
-            let times = loaded.time_plans(&name, example, rounds).map_err(wrong)?;
+            let times = loaded.time_example(&name, example, rounds).map_err(wrong)?;
             let read = costs.interpret;
             let allowance = Allowance {
                 verb: verb.name.clone(),

@@ -66,7 +66,7 @@ impl Loaded {
     ///
     /// # Errors
     /// When the plugin has no such verb, or has no plan.
-    pub fn time_plans(&self, verb: &VerbName, example: &Example, rounds: usize) -> Result<Vec<Duration>, ToolError> {
+    pub fn time_example(&self, verb: &VerbName, example: &Example, rounds: usize) -> Result<Vec<Duration>, ToolError> {
         let (found, context) = self.call(verb, &trial::profile())?;
         on_deep_stack(|| {
             let grants = &self.build.manifest.grants;
