@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use domain::agent::Facts;
-use domain::attempt::Event as Happening;
+use domain::attempt::{Event as Happening, State};
 use domain::event::{Event, What};
-use plan::id::CommandId;
+use domain::rollout::{Decision, Portion, Rollout};
+use domain::terms::Terms;
+use plan::id::{AgentId, CommandId};
 use ports::agents::Agents as _;
 use ports::commands::Commands as _;
+use ports::delivery::Delivery as _;
 use ports::journal::Journal as _;
 use storage::postgres::PostgresStore;
 use tokio::task::JoinSet;
@@ -135,6 +138,67 @@ async fn output_that_both_hosts_are_handed_is_stored_once() {
     }
     let stored = database.sql("select sum(length(data))::text || ' in ' || count(*) from outputs").await;
     assert_eq!(stored.expect("read").as_deref(), Some("500 in 50"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollout_that_both_hosts_let_go_never_passes_its_slots_and_lets_nothing_go_twice() {
+    const TARGETS: usize = 40;
+    const SLOTS: u32 = 3;
+    let Some(database) = Database::fresh() else { return };
+    let (stores, _running) = two(&database).await;
+    let mut machines = Vec::new();
+    for number in 0..TARGETS {
+        machines.push(enrol(&stores[number % 2], &format!("web-{number}"), "eu").await);
+    }
+    let machines: Vec<&Machine> = machines.iter().collect();
+    let rollout = Rollout { max_concurrency: Some(Portion::Count(SLOTS)), ..Rollout::default() };
+    let mut new = with(command(&machines), |command| command.terms = Terms { rollout, ..Terms::default() });
+    for invocation in new.invocations.iter_mut().skip(SLOTS as usize) {
+        invocation.held = true;
+    }
+    let (id, first): (_, Vec<AgentId>) =
+        (new.command.id, machines[..SLOTS as usize].iter().map(|one| one.id).collect());
+    stores[0].accept(new).await.expect("accepted");
+    // Both look at it all the time; whatever one of them lets go ends at either.
+    let mut racers = JoinSet::new();
+    for (number, store) in stores.iter().enumerate() {
+        let (store, beside) = (store.clone(), stores[1 - number].clone());
+        let mut mine = if number == 0 { first.clone() } else { Vec::new() };
+        racers.spawn(async move {
+            let mut released: Vec<AgentId> = Vec::new();
+            loop {
+                for (at, agent) in mine.drain(..).enumerate() {
+                    let at_which = if at % 2 == 0 { &store } else { &beside };
+                    at_which.advance(finish(id, agent, 1, true)).await.expect("stored");
+                }
+                let rolled = store.roll(id, at(2)).await.expect("looked at");
+                if rolled.decision == Decision::Done {
+                    return released;
+                }
+                mine.extend(rolled.released.iter().map(|due| due.agent));
+                released.extend(&mine);
+            }
+        });
+    }
+    let mut released = tokio::time::timeout(CEILING, racers.join_all()).await.expect("both are done").concat();
+    let number = released.len();
+    released.sort_unstable();
+    released.dedup();
+    assert_eq!((number, released.len()), (TARGETS - SLOTS as usize, number), "each once");
+
+    // The events stand in the order of their commits: whoever follows them sees every slot taken and given back.
+    let events = stores[0].events(Some(id), 0, 10_000).await.expect("read");
+    let (mut held, mut most) = (SLOTS, SLOTS);
+    for event in &events {
+        match &event.what {
+            What::State { state: State::Queued, .. } => held += 1,
+            What::State { state, .. } if state.is_terminal() => held -= 1,
+            _ => {}
+        }
+        most = most.max(held);
+    }
+    // What is still running was not drained by its own host when the other said that nothing is held.
+    assert!(most == SLOTS && held <= SLOTS, "{most} slots were held at once, {held} at the end");
 }
 
 /// Agents whose session is open in the rows.
