@@ -43,12 +43,17 @@ impl Only {
     /// The one that means an end like this; the host decides by the same rule.
     pub(super) fn of(state: &str, reason: Option<&str>) -> Option<Only> {
         match (state, reason) {
-            ("expired" | "skipped", _) | ("rejected", Some("busy")) => Some(Only::NeverStarted),
+            ("expired" | "skipped" | "rejected", _) => Some(Only::NeverStarted),
             ("cancelled", Some("never_sent" | "not_started")) => Some(Only::NeverStarted),
-            ("failed" | "timed_out" | "interrupted" | "lost" | "rejected", _) => Some(Only::Failed),
+            ("failed" | "timed_out" | "interrupted" | "lost", _) => Some(Only::Failed),
             _ => None,
         }
     }
+}
+
+/// Whether it was refused for a reason that does not pass by itself, so that it would be again.
+pub(super) fn is_refused(state: &str, reason: Option<&str>) -> bool {
+    state == "rejected" && reason != Some("busy")
 }
 
 #[cfg(test)]
@@ -56,11 +61,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_a_refusal_for_want_of_room_passes_by_itself() {
+        assert!(is_refused("rejected", Some("policy")) && is_refused("rejected", None));
+        assert!(!is_refused("rejected", Some("busy")) && !is_refused("failed", None));
+    }
+
+    #[test]
     fn an_end_is_meant_by_one_retry_at_most() {
         for (state, reason, only) in [
             ("failed", None, Some(Only::Failed)),
             ("lost", Some("agent_gone"), Some(Only::Failed)),
-            ("rejected", Some("policy"), Some(Only::Failed)),
+            ("rejected", Some("policy"), Some(Only::NeverStarted)),
             ("rejected", Some("busy"), Some(Only::NeverStarted)),
             ("expired", Some("offline"), Some(Only::NeverStarted)),
             ("skipped", Some("halted"), Some(Only::NeverStarted)),

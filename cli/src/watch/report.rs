@@ -7,7 +7,7 @@ use api::command::{Command, Invocation, StatusEvent};
 use serde::Serialize;
 
 use super::Watch;
-use super::missed::{Missed, Only};
+use super::missed::{Missed, Only, is_refused};
 use super::tally::{counts_line, label};
 use crate::failure::Failure;
 use crate::output::{Format, colour, escape, moment};
@@ -44,12 +44,12 @@ impl Watch {
         let length = elapsed.map(|elapsed| format!(" · {}", moment::length(elapsed))).unwrap_or_default();
         self.sink.say(&format!("{counts}{length} (command {})", self.command))?;
 
-        let unsuccessful: Vec<(String, Option<Only>)> = self
+        let unsuccessful: Vec<(String, Option<Only>, bool)> = self
             .tally
             .unsuccessful()
-            .map(|(agent, state, reason)| (agent.to_owned(), Only::of(state, reason)))
+            .map(|(agent, state, reason)| (agent.to_owned(), Only::of(state, reason), is_refused(state, reason)))
             .collect();
-        for (agent, _) in unsuccessful.iter().take(EXPLAINED) {
+        for (agent, _, _) in unsuccessful.iter().take(EXPLAINED) {
             // The end is known already; that its reason cannot be had is no reason to fail.
             let line = match self.client.invocation(&self.command, agent).await {
                 Ok(invocation) => explain(&invocation),
@@ -63,8 +63,11 @@ impl Watch {
             let more = unsuccessful.len() - EXPLAINED;
             self.sink.say(&format!("  and {more} more: viworks command show {}", self.command))?;
         }
-        let missed = |(agent, only): (String, _)| Missed { agent: self.name(&agent).to_owned(), only };
-        Ok(unsuccessful.into_iter().map(missed).collect())
+        // Where it was refused a retry would be refused as well: none is offered.
+        let missed = |(agent, only, refused): (String, _, bool)| {
+            (!refused).then(|| Missed { agent: self.name(&agent).to_owned(), only })
+        };
+        Ok(unsuccessful.into_iter().filter_map(missed).collect())
     }
 }
 

@@ -10,7 +10,6 @@ use domain::target::Target;
 use domain::terms::{RetryWish, Wishes};
 use domain::time::millis;
 use plan::id::CommandId;
-use plan::outcome::RejectCause;
 use ports::error::StoreError;
 use serde_json::json;
 
@@ -27,7 +26,8 @@ const PAGE: u32 = 500;
 pub enum Only {
     /// Those that may have run and did not succeed.
     Failed,
-    /// Those on which it certainly never started.
+    /// Those on which it certainly never started; where it was refused, it will be again until what refused it
+    /// has changed.
     NeverStarted,
 }
 
@@ -51,8 +51,7 @@ impl Only {
     /// Whether an invocation that ended like this is meant.
     pub fn means(self, state: State, reason: Option<Reason>) -> bool {
         let never_started = match state {
-            State::Expired | State::Skipped => true,
-            State::Rejected => reason == Some(Reason::Agent(RejectCause::Busy)),
+            State::Expired | State::Skipped | State::Rejected => true,
             State::Cancelled => matches!(reason, Some(Reason::NeverSent | Reason::NotStarted)),
             State::Failed | State::TimedOut | State::Interrupted | State::Lost => false,
             State::Held | State::Queued | State::Sent | State::Accepted | State::Running | State::Succeeded => {
@@ -162,6 +161,8 @@ fn request(parent: &Command, target: Target) -> Request {
 
 #[cfg(test)]
 mod tests {
+    use plan::outcome::RejectCause;
+
     use super::*;
 
     #[test]
@@ -172,7 +173,7 @@ mod tests {
             (State::Running, None, [false, false]),
             (State::Failed, None, [true, false]),
             (State::Lost, Some(Reason::AgentGone), [true, false]),
-            (State::Rejected, Some(Reason::Agent(RejectCause::Policy)), [true, false]),
+            (State::Rejected, Some(Reason::Agent(RejectCause::Policy)), [false, true]),
             (State::Rejected, busy, [false, true]),
             (State::Expired, Some(Reason::Deadline), [false, true]),
             (State::Skipped, Some(Reason::Halted), [false, true]),
