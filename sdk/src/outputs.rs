@@ -259,8 +259,8 @@ pub fn one_line(text: &str, limit: usize) -> String {
     line
 }
 
-/// What stands before and after the first `by` in `text`: as `split_once`, whose search for text in text would
-/// be a fiftieth of a small component.
+/// What stands before and after the first `by` in `text`: as `split_once`, without its search for text in text,
+/// which made the docker plugin 9 KB (199 to 208) larger.
 ///
 /// ```
 /// use viworks_sdk::outputs::cut;
