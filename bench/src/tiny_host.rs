@@ -347,7 +347,7 @@ mod tests {
         let host = TinyHost::start(Flaw::None).await;
         let (operator, fleet) = assemble(&host).await;
         let first: Vec<AgentId> = fleet.ids.clone();
-        let found = broadcast::run(&operator, &fleet, 3, None).await.expect("ran");
+        let found = broadcast::run(&operator, &fleet, broadcast::Shape::Plain, 3, None).await.expect("ran");
         assert_eq!(found.faults, [""; 0]);
         assert_eq!((found.latency.count, found.operations), (2, 2 * AGENTS as u64));
         fleet.close().await.expect("closed");

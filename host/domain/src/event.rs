@@ -6,7 +6,8 @@ use plan::outcome::Stream;
 
 use crate::agent::AgentStatus;
 use crate::attempt::{Reason, State};
-use crate::command::{Counts, Status};
+use crate::command::Status;
+use crate::counts::Counts;
 use crate::time::Timestamp;
 
 /// One committed event.

@@ -5,6 +5,7 @@
 pub mod time;
 pub mod priority;
 pub mod attempt;
+pub mod counts;
 pub mod command;
 pub mod restore;
 pub mod deadline;

@@ -2,7 +2,7 @@
 //! what reads `queued` here, seen the end of what reads `running`, raised its epoch by a restore of its own.
 
 use crate::attempt::{Reason, State, Step};
-use crate::command::Counts;
+use crate::counts::Counts;
 use crate::time::Timestamp;
 
 /// The highest epoch there may be: every JSON reader keeps it whole.

@@ -14,7 +14,7 @@
 use std::time::Duration;
 
 use crate::attempt::{Reason, State};
-use crate::command::Counts;
+use crate::counts::Counts;
 use crate::deadline::Unreasonable;
 use crate::time::Timestamp;
 

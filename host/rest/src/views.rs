@@ -14,7 +14,7 @@ use api::system::AuditEntry;
 use domain::access::{Grant, Role};
 use domain::agent::{Agent, Facts};
 use domain::audit::Entry;
-use domain::command::Counts;
+use domain::counts::Counts;
 use domain::target::Candidate;
 use plan::effect::Effect;
 use ports::agents::JoinToken;

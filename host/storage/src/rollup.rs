@@ -2,7 +2,8 @@
 //! command on ten thousand agents costs no more per result than a command on one.
 
 use domain::attempt::{Reason, State};
-use domain::command::{Counts, NewInvocation, Status};
+use domain::command::{NewInvocation, Status};
+use domain::counts::Counts;
 use domain::rollout::Tally;
 use domain::time::Timestamp;
 use plan::outcome::RejectCause;

@@ -7,7 +7,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use domain::access::Grant;
 use domain::agent::Facts;
 use domain::attempt::State;
-use domain::command::Counts;
+use domain::counts::Counts;
 use plan::effect::Effect;
 use serde::{Deserialize, Serialize};
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use domain::agent::{Agent, Facts};
 use domain::attempt::{Reason, State};
-use domain::command::{Command, CommandView, Counts, Invocation, Status};
+use domain::command::{Command, CommandView, Invocation, Status};
+use domain::counts::Counts;
 use domain::priority::Priority;
 use domain::time::Timestamp;
 use domain::verb::VerbName;

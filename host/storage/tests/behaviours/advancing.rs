@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain::attempt::{Event, Reason, State};
-use domain::command::{Counts, Status};
+use domain::command::Status;
+use domain::counts::Counts;
 use domain::event::What;
 use plan::id::{AttemptKey, CommandId};
 use ports::commands::{Advance, Advanced};
