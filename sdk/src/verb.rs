@@ -46,8 +46,8 @@ pub trait Verb: Args + Described {
     /// What one machine is to do. Called once for each kind of machine among the targets.
     ///
     /// # Errors
-    /// [`Failure::issue`] when arguments that fit the schema cannot work together,
-    /// [`Failure::unsupported`] when the machine is not one the verb can serve.
+    /// [`Failure::issue`](crate::Failure::issue) when arguments that fit the schema cannot work together,
+    /// [`Failure::unsupported`](crate::Failure::unsupported) when the machine is not one the verb can serve.
     fn plan(&self, context: &Context) -> Result<Plan>;
 
     /// Reads what the machine answered.

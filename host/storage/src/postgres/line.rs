@@ -162,7 +162,7 @@ mod tests {
             server.sql("alter role viworks reset synchronous_commit").expect("reset");
             weaken(&server, &mut open, mark).await;
             assert_eq!(show(&mut open, "synchronous_commit").await, found, "as it was when it was opened");
-            let refused = line(&server).ready().await.err().expect("a new one is refused");
+            let refused = line(&server).ready().await.map(drop).expect_err("a new one is refused");
             assert!(matches!(refused, Failure::Weak("synchronous_commit")), "{refused:?}");
         }
     }

@@ -234,18 +234,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_is_opened_again_promises_what_the_first_one_did() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let options = Options::new(folder.path().join("kept.db"));
-        let strong = writing(&options);
-        let made = strong.clone().create_if_missing(true).connect().await.expect("opens");
-        made.close().await.expect("closes");
-        reconnect(&strong).await.map(drop).expect("strong enough");
-        for (weak, found) in [
-            (strong.clone().synchronous(SqliteSynchronous::Normal), "synchronous = 1"),
-            (strong.clone().journal_mode(SqliteJournalMode::Memory), "journal_mode = memory"),
-            (strong.clone().foreign_keys(false), "foreign_keys = 0"),
-        ] {
-            let refused = StoreError::from(reconnect(&weak).await.err().expect("too weak"));
+        type Weaken = fn(SqliteConnectOptions) -> SqliteConnectOptions;
+        let weakened: [(Weaken, &str); 3] = [
+            (|strong| strong.synchronous(SqliteSynchronous::Normal), "synchronous = 1"),
+            (|strong| strong.journal_mode(SqliteJournalMode::Memory), "journal_mode = memory"),
+            (|strong| strong.foreign_keys(false), "foreign_keys = 0"),
+        ];
+        // A file each: what is refused lets go of its file a moment later.
+        for (weaken, found) in weakened {
+            let folder = tempfile::tempdir().expect("a folder");
+            let strong = writing(&Options::new(folder.path().join("kept.db")));
+            let made = strong.clone().create_if_missing(true).connect().await.expect("opens");
+            made.close().await.expect("closes");
+            let again = reconnect(&strong).await.expect("strong enough");
+            again.close().await.expect("closes");
+            let refused = StoreError::from(reconnect(&weaken(strong)).await.map(drop).expect_err("too weak"));
             assert!(matches!(&refused, StoreError::Unavailable(why) if why.contains(found)), "{refused}");
         }
     }

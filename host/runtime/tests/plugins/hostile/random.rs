@@ -102,7 +102,8 @@ fn good_plugins_with_flipped_bits_are_good_or_refused() {
     let mut ran = 0;
     for seed in 0..rounds() {
         let (mut chance, mut bytes) = (Chance(seed), good.clone());
-        for _ in 0..=chance.below(4) {
+        // None now and then: what is as it was must come to run.
+        for _ in 0..chance.below(5) {
             let at = chance.below(bytes.len());
             match chance.below(4) {
                 0 => bytes[at] = u8::try_from(chance.below(256)).expect("a byte"),
