@@ -8,6 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use domain::attempt::State;
 use futures_util::{StreamExt as _, stream};
@@ -291,17 +292,25 @@ fn end_of(invocation: &Value) -> String {
     }
 }
 
+/// A command that is not over for so long is shown, before the wait for it is given up.
+const SAY_WHY_AFTER: Duration = Duration::from_secs(80);
+
 /// Waits until every command in the store is over; how many there are.
 ///
 /// # Panics
 /// When they do not end.
 pub async fn all_over(api: &Api) -> usize {
+    let begun = Instant::now();
     until("every stored command is over", async || {
         let (mut count, mut cursor) = (0, String::new());
         loop {
             let page = api.get(&format!("/api/v1/commands?limit=500{cursor}")).await.expect(200);
             let items = page["items"].as_array().expect("items");
-            if items.iter().any(|item| item["completed_at"].is_null()) {
+            if let Some(open) = items.iter().find(|item| item["completed_at"].is_null()) {
+                if begun.elapsed() > SAY_WHY_AFTER {
+                    let path = format!("/api/v1/commands/{}/invocations", open["id"].as_str().unwrap_or_default());
+                    tell(&format!("not over: {open}\n{}", api.get(&path).await.json));
+                }
                 return None;
             }
             count += items.len();

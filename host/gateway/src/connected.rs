@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use plan::id::{AgentId, AttemptKey};
 use ports::commands::{Due, Open};
@@ -17,6 +17,23 @@ const MAILBOX: usize = 256;
 #[derive(Default)]
 pub struct Connected {
     sessions: RwLock<HashMap<AgentId, Handle>>,
+    /// Sessions whose ends are not written down yet.
+    unwritten: Mutex<HashMap<(AgentId, u64), CancellationToken>>,
+}
+
+/// Held until a session's end is written down.
+pub struct Farewell {
+    connected: Arc<Connected>,
+    agent: AgentId,
+    epoch: u64,
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        if let Some(written) = self.connected.unwritten().remove(&(self.agent, self.epoch)) {
+            written.cancel();
+        }
+    }
 }
 
 /// Attempts of one agent that are to be ended: none is dropped, for there is at most one of a kind for each
@@ -129,6 +146,31 @@ impl Connected {
         Some(Registration { connected: self.clone(), agent, epoch, offers, wishes, overflow, retell, replaced, cut })
     }
 
+    /// To be taken at once when a session is registered, and held until its end is written down.
+    pub fn farewell(self: &Arc<Self>, agent: AgentId, epoch: u64) -> Farewell {
+        self.unwritten().insert((agent, epoch), CancellationToken::new());
+        Farewell { connected: self.clone(), agent, epoch }
+    }
+
+    /// Ends the sessions that `agent` has here, and waits until what they sent is written down: whoever looks
+    /// before that takes for never sent what is noted as sent a moment later, and then by nobody again.
+    pub async fn overtake(&self, agent: AgentId) {
+        if let Some(older) = self.handle(agent) {
+            older.replaced.cancel();
+        }
+        let ends: Vec<CancellationToken> = {
+            let unwritten = self.unwritten();
+            unwritten.iter().filter(|((of, _), _)| *of == agent).map(|(_, written)| written.clone()).collect()
+        };
+        for written in ends {
+            written.cancelled().await;
+        }
+    }
+
+    fn unwritten(&self) -> MutexGuard<'_, HashMap<(AgentId, u64), CancellationToken>> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How many sessions there are.
     pub fn count(&self) -> usize {
         self.sessions.read().unwrap_or_else(PoisonError::into_inner).len()
@@ -188,6 +230,24 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+
+    #[tokio::test]
+    async fn who_overtakes_a_session_waits_until_its_end_is_written_down() {
+        let connected = Arc::new(Connected::default());
+        let agent = AgentId(Uuid::from_u128(1));
+        connected.overtake(agent).await;
+        let farewell = connected.farewell(agent, 1);
+        let registration = connected.register(agent, 1).expect("the first");
+        let replaced = registration.replaced.clone();
+        let overtaking = connected.overtake(agent);
+        tokio::pin!(overtaking);
+        assert!(futures_util::poll!(&mut overtaking).is_pending(), "it is not written down yet");
+        assert!(replaced.is_cancelled(), "the older one is told at once");
+        drop(registration);
+        assert!(futures_util::poll!(&mut overtaking).is_pending(), "gone, and still not written down");
+        drop(farewell);
+        overtaking.await;
+    }
 
     #[test]
     fn a_wish_to_end_an_attempt_is_kept_however_many_there_are_and_once_however_often_it_comes() {

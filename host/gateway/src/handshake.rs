@@ -22,6 +22,8 @@ use crate::room::Gateway;
 /// Longest that an agent is kept waiting for its WELCOME while the store is away. Agents wait for a minute
 /// by themselves; one that is sent away comes back later, at worst a minute after the store is.
 const OPEN_WITHIN: Duration = Duration::from_secs(20);
+/// Longest wait for the end of the agent's older session.
+const OVERTAKE_WITHIN: Duration = Duration::from_secs(5);
 /// Longest text of a single fact.
 const MAX_FACT_BYTES: usize = 256;
 
@@ -111,6 +113,8 @@ async fn admit(gateway: &Gateway, cluster: Cluster, nonce: &[u8], hello: Hello) 
     let facts = facts(hello.facts)?;
     let unfinished: Vec<Unfinished> =
         hello.unfinished.iter().map(|held| Unfinished { key: held.attempt, started: held.started }).collect();
+    // A store that is away keeps an end from being written down; then what was sent stays possibly sent.
+    _ = tokio::time::timeout(OVERTAKE_WITHIN, gateway.connected.overtake(hello.agent_id)).await;
     let open = || gateway.presence.open(hello.agent_id, facts.clone(), &unfinished, &hello.unacknowledged);
     let opened = gateway.patience.until_stored("a session", open);
     match tokio::time::timeout(OPEN_WITHIN, opened).await {

@@ -42,6 +42,7 @@ enum Done {
 /// Runs one session to its end.
 pub async fn run(gateway: Arc<Gateway>, mut socket: WebSocket, greeted: Greeted, peer: SocketAddr) {
     let (agent, epoch) = (greeted.agent, greeted.opened.epoch);
+    let farewell = gateway.connected.farewell(agent, epoch);
     let Some(mut registration) = gateway.connected.register(agent, epoch) else {
         tracing::info!(%agent, epoch, "a newer session of the agent is open");
         replaced(&mut socket).await;
@@ -71,6 +72,7 @@ pub async fn run(gateway: Arc<Gateway>, mut socket: WebSocket, greeted: Greeted,
     if let Err(error) = gateway.presence.close(agent, epoch, sent).await {
         tracing::warn!(%agent, %error, "the session's end is not stored; what was sent stays possibly sent");
     }
+    drop(farewell);
     _ = tokio::time::timeout(Duration::from_secs(1), socket.close()).await;
 }
 
