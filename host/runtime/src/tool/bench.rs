@@ -4,13 +4,11 @@ use std::time::{Duration, Instant};
 
 use domain::verb::VerbName;
 use plan::manifest::Example;
-use ports::plugins::PlanError;
 
 use super::{Loaded, ToolError, on_deep_stack};
-use crate::abi::{CallContext, Cost};
+use crate::abi::Cost;
 use crate::compile::{Compile, Compiler};
 use crate::engine::Sandbox;
-use crate::execute;
 use crate::gates::{Gates, trial};
 use crate::tier::Consents;
 
@@ -67,22 +65,9 @@ impl Loaded {
     /// # Errors
     /// When the plugin has no such verb, or has no plan.
     pub fn time_example(&self, verb: &VerbName, example: &Example, rounds: usize) -> Result<Vec<Duration>, ToolError> {
-        let (found, context) = self.call(verb, &trial::profile())?;
-        on_deep_stack(|| {
-            let grants = &self.build.manifest.grants;
-            let mut times = Vec::with_capacity(rounds);
-            for _ in 0..rounds {
-                let context: CallContext = context.clone();
-                let begun = Instant::now();
-                let planned = execute::plan(self.gates.sandbox(), &self.build, found, context, grants, &example.args);
-                times.push(begun.elapsed());
-                if let Err(PlanError::Failed { message, .. }) = planned.answer {
-                    return Err(ToolError::Thread(message));
-                }
-            }
-            times.sort();
-            Ok(times)
-        })
+        let mut times = self.time_plans(verb, &trial::profile(), &example.args, rounds)?;
+        times.sort();
+        Ok(times)
     }
 
     /// How long it takes to make `rounds` instances, sorted.

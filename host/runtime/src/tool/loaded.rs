@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use domain::verb::{Profile, VerbName};
 use plan::manifest::Manifest;
 use plan::policy::Rules;
-use ports::plugins::{Interpretation, Outputs};
+use ports::plugins::{Interpretation, Outputs, PlanError};
 use serde_json::Value;
 
 use super::{Planned, ToolError, gates, on_deep_stack};
@@ -82,7 +82,7 @@ impl Loaded {
     /// on one thread and each in a fresh guest.
     ///
     /// # Errors
-    /// When the plugin has no such verb.
+    /// When the plugin has no such verb, or has no plan.
     pub fn time_plans(
         &self,
         verb: &VerbName,
@@ -97,10 +97,12 @@ impl Loaded {
                 let began = Instant::now();
                 let planned = execute::plan(self.gates.sandbox(), &self.build, verb, context.clone(), grant, args);
                 let took = began.elapsed();
-                drop(planned);
-                took
+                match planned.answer {
+                    Err(PlanError::Failed { message, .. }) => Err(ToolError::Thread(message)),
+                    Ok(_) | Err(_) => Ok(took),
+                }
             };
-            Ok((0..rounds).map(|_| once()).collect())
+            (0..rounds).map(|_| once()).collect()
         })
     }
 
