@@ -1,5 +1,11 @@
 //! Who did what, for the record. An entry is committed in the same transaction as its action: no
 //! audit, no action.
+//!
+//! Entries hang on chains ([`chain`]), so that whoever changes the store behind the host's back is
+//! found out ([`check`]).
+
+pub mod chain;
+pub mod check;
 
 use crate::time::Timestamp;
 
@@ -44,5 +50,10 @@ impl Level {
             Level::Info => "info",
             Level::Warn => "warn",
         }
+    }
+
+    /// Reads such a name.
+    pub fn parse(text: &str) -> Option<Level> {
+        [Level::Info, Level::Warn].into_iter().find(|level| level.as_str() == text)
     }
 }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use domain::audit::Entry;
+use domain::audit::chain::{Chain, Linked};
 use domain::event::Event;
-use plan::id::{ClusterId, CommandId};
+use domain::time::Timestamp;
+use plan::id::{ChainId, ClusterId, CommandId};
 
 use crate::error::StoreError;
 
@@ -23,7 +25,47 @@ pub trait Journal: Send + Sync {
     async fn audit(&self, entry: Entry) -> Result<(), StoreError>;
 
     /// Audit entries, newest first, those below `before`, with their numbers.
-    async fn audits(&self, before: Option<u64>, limit: u32) -> Result<Vec<(u64, Entry)>, StoreError>;
+    async fn audits(&self, before: Option<u64>, limit: u32) -> Result<Vec<(u64, Entry)>, StoreError> {
+        self.audits_where(&AuditFilter::default(), before, limit).await
+    }
+
+    /// The same of those that `filter` lets through.
+    async fn audits_where(
+        &self,
+        filter: &AuditFilter,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<(u64, Entry)>, StoreError>;
+}
+
+/// Which audit entries are wanted; an absent part lets everything through.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// By whom.
+    pub actor: Option<String>,
+    /// What was done.
+    pub action: Option<String>,
+    /// At this instant or later.
+    pub since: Option<Timestamp>,
+    /// Before this instant.
+    pub until: Option<Timestamp>,
+}
+
+/// The audit log as it hangs on its chains. Entries are put there by the transactions they belong to.
+#[async_trait]
+pub trait Trail: Send + Sync {
+    /// Every chain, in the order they began.
+    async fn chains(&self) -> Result<Vec<Chain>, StoreError>;
+
+    /// Entries of one chain after a place, in order.
+    async fn links(&self, chain: ChainId, after: u64, limit: u32) -> Result<Vec<Linked>, StoreError>;
+
+    /// Entries on no chain that there is, after a number, in the order of numbers.
+    async fn strays(&self, after: u64, limit: u32) -> Result<Vec<Linked>, StoreError>;
+
+    /// Drops entries older than `before`, chain by chain, each up to the last of its entries that is that
+    /// old, and leaves a sealed checkpoint where it cut; `audit` says so. Answers how many are gone.
+    async fn prune(&self, before: Timestamp, audit: Entry) -> Result<u64, StoreError>;
 }
 
 /// The installation and its store as a whole.

@@ -1,4 +1,6 @@
-//! The cluster's signing key, wherever it is kept. Never in the store.
+//! The host's keys, wherever they are kept. Never in the store.
+
+use std::fmt;
 
 use plan::envelope::{Envelope, SignedEnvelope};
 
@@ -24,4 +26,13 @@ pub trait Seal: Send + Sync {
     /// First 16 hex digits of SHA-256 of the public key's 32 bytes; part of every join token, so that an
     /// agent can tell a stranger's host before it trusts it.
     fn pin(&self) -> String;
+}
+
+/// The key that seals the audit log.
+pub trait Notary: fmt::Debug + Send + Sync {
+    /// The signature over `bytes`: Ed25519, base64url.
+    fn sign(&self, bytes: &[u8]) -> String;
+
+    /// The public half, by which anybody can check seals: base64url.
+    fn public_key(&self) -> String;
 }

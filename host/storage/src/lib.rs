@@ -22,4 +22,5 @@ mod staged;
 mod tally;
 mod terms;
 mod text;
+mod trail;
 mod versions;

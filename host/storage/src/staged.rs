@@ -11,6 +11,8 @@ use domain::event::{Event, What};
 use domain::time::Timestamp;
 use plan::id::AgentId;
 
+use crate::trail;
+
 /// Events and audit entries of the transaction under way.
 #[derive(Debug, Default)]
 pub(crate) struct Staged {
@@ -55,7 +57,7 @@ impl Staged {
 
     /// Adds an audit entry.
     pub fn audit(&mut self, entry: Entry) {
-        self.audits.push(entry);
+        self.audits.push(trail::settled(entry));
     }
 
     /// Where it stands.

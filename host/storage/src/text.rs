@@ -9,7 +9,8 @@ use domain::agent::Facts;
 use domain::attempt::State;
 use domain::counts::Counts;
 use plan::effect::Effect;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
 
 use crate::rollup::Tallied;
 
@@ -24,6 +25,34 @@ pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> String {
 /// Reads what [`json`] wrote.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+/// JSON text in one form: keys in order, no spaces, no NUL in strings; what is no JSON becomes a string. `jsonb`
+/// gives back another order than it was given, and this is the same for both.
+pub(crate) fn canonical(json: &str) -> String {
+    match serde_json::from_str(json) {
+        Ok(value) => self::json(&Ordered(&value)),
+        Err(_) => self::json(&json.replace('\0', "\u{fffd}")),
+    }
+}
+
+/// A value whose objects are written in the order of their keys, whatever map they are kept in.
+struct Ordered<'v>(&'v Value);
+
+impl Serialize for Ordered<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let plain = |text: &str| text.replace('\0', "\u{fffd}");
+        match self.0 {
+            Value::String(text) if text.contains('\0') => serializer.serialize_str(&plain(text)),
+            Value::Array(items) => serializer.collect_seq(items.iter().map(Ordered)),
+            Value::Object(members) => {
+                let ordered: BTreeMap<String, Ordered<'_>> =
+                    members.iter().map(|(key, value)| (plain(key), Ordered(value))).collect();
+                serializer.collect_map(ordered)
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => self.0.serialize(serializer),
+        }
+    }
 }
 
 /// Counts as a JSON object from state to number, states with none left out.

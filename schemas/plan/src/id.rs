@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Declares one UUID newtype; a macro only because the five must never drift apart.
+/// Declares one UUID newtype; a macro only because they must never drift apart.
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -53,6 +53,10 @@ uuid_id! {
 uuid_id! {
     /// One join token, by its public half.
     TokenId
+}
+uuid_id! {
+    /// One chain of audit entries: those of one start of one host.
+    ChainId
 }
 
 /// Text that is not a hyphenated UUID.

@@ -1,17 +1,15 @@
-//! The event log, the audit log, and who this installation is.
+//! The event log, what is asked of the audit log, and who this installation is.
 
-use std::borrow::Cow;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::agent::AgentStatus;
-use domain::audit::{Entry, Level};
+use domain::audit::Entry;
 use domain::event::{Event, What};
 use plan::id::{AgentId, ClusterId, CommandId};
 use ports::error::StoreError;
-use ports::journal::{Cluster, Installation, Journal};
+use ports::journal::{AuditFilter, Cluster, Installation, Journal};
 use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
@@ -20,7 +18,7 @@ use super::failure::Failure;
 use super::micros::micros;
 use super::read::Statement;
 use super::rows::{self, Cells};
-use super::{PostgresStore, plain};
+use super::PostgresStore;
 use crate::job::Job;
 use crate::staged::Staged;
 use crate::text;
@@ -28,36 +26,41 @@ use crate::text;
 /// Longest the store takes to say how it is.
 const READY_WITHIN: Duration = Duration::from_secs(1);
 
-/// Raises this node's batch number and the number of the last event, in one statement; says whether the
+/// Raises this node's batch number and the numbers of the last event and the last audit entry, in one statement; says whether the
 /// server syncs. See the writer's head for why the numbers come from here.
 pub(super) const MARK: &str = "with mark as (insert into nodes (id, batch, seen_at) values ($1, $2, now()) \
      on conflict (id) do update set batch = excluded.batch, seen_at = excluded.seen_at) \
-     update event_counter set last = last + $3 where only_row returning last, current_setting('fsync') <> 'off'";
+     update event_counter set last = last + $3, last_audit = last_audit + $4 where only_row \
+     returning last, last_audit, current_setting('fsync') <> 'off'";
 pub(super) const EVENTS: &str = "insert into events (seq, at, kind, command_id, agent_id, attempt, state, reason, status, \
      counts) select n.seq, n.at, n.kind, n.command_id, n.agent_id, n.attempt, n.state, n.reason, n.status, n.counts::jsonb \
      from unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::uuid[], $5::uuid[], $6::integer[], $7::text[], $8::text[], \
      $9::text[], $10::text[]) as n (seq, at, kind, command_id, agent_id, attempt, state, reason, status, counts)";
-pub(super) const AUDITS: &str = "insert into audit_logs (timestamp, level, category, action, actor, resource_type, resource_id, \
-     details, ip_address, user_agent, correlation_id) select n.timestamp, n.level, n.category, n.action, n.actor, \
-     n.resource_type, n.resource_id, n.details::jsonb, n.ip_address::inet, n.user_agent, n.correlation_id \
-     from unnest($1::timestamptz[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], \
-     $9::text[], $10::text[], $11::text[]) as n (timestamp, level, category, action, actor, resource_type, resource_id, \
-     details, ip_address, user_agent, correlation_id)";
 
-/// Marks the transaction as `batch` of `node` and takes numbers for `events`; answers the one before the
-/// first of them, and whether the server syncs what it commits: a reload may have ended that. From here
-/// to the commit no other host gets numbers.
-pub(super) async fn mark(tx: &mut PgConnection, node: Uuid, batch: i64, events: u64) -> Result<(u64, bool), Failure> {
-    let marked = sqlx::query_as(MARK).bind(node).bind(batch).bind(number(events));
-    let (last, syncs): (i64, bool) = marked.fetch_one(tx).await?;
-    Ok((u64::try_from(last).unwrap_or(0).saturating_sub(events), syncs))
+/// What a transaction got when it was marked.
+pub(super) struct Marked {
+    /// The number before that of its first event.
+    pub events: u64,
+    /// The number before that of its first audit entry.
+    pub audits: u64,
+    /// Whether the server syncs what it commits: a reload may have ended that.
+    pub syncs: bool,
 }
 
-/// Writes what was staged; output events are rows of `outputs` already, and a change of plugins is
+/// Marks the transaction as `batch` of `node` and takes numbers for what was staged. From here to the commit
+/// no other host gets numbers.
+pub(super) async fn mark(tx: &mut PgConnection, node: Uuid, batch: i64, staged: &Staged) -> Result<Marked, Failure> {
+    let (events, audits) = (staged.last(), staged.audits().len() as u64);
+    let marked = sqlx::query_as(MARK).bind(node).bind(batch).bind(number(events)).bind(number(audits));
+    let (last, last_audit, syncs): (i64, i64, bool) = marked.fetch_one(tx).await?;
+    let before = |last: i64, n: u64| u64::try_from(last).unwrap_or(0).saturating_sub(n);
+    Ok(Marked { events: before(last, events), audits: before(last_audit, audits), syncs })
+}
+
+/// Writes the events that were staged; output events are rows of `outputs` already, and a change of plugins is
 /// no business of a store.
 pub(super) async fn insert(tx: &mut PgConnection, staged: &Staged) -> Result<(), sqlx::Error> {
-    insert_events(tx, staged.events()).await?;
-    insert_audits(tx, staged.audits()).await
+    insert_events(tx, staged.events()).await
 }
 
 /// One event, spread over the columns.
@@ -114,32 +117,6 @@ async fn insert_events(tx: &mut PgConnection, events: &[Arc<Event>]) -> Result<(
         .bind(rows.iter().map(|(_, row)| row.reason).collect::<Vec<_>>())
         .bind(rows.iter().map(|(_, row)| row.status).collect::<Vec<_>>())
         .bind(rows.iter().map(|(_, row)| row.counts.as_deref()).collect::<Vec<_>>())
-        .execute(tx)
-        .await?;
-    Ok(())
-}
-
-async fn insert_audits(tx: &mut PgConnection, entries: &[Entry]) -> Result<(), sqlx::Error> {
-    if entries.is_empty() {
-        return Ok(());
-    }
-    let of = |read: fn(&Entry) -> Option<&str>| -> Vec<Option<Cow<'_, str>>> {
-        entries.iter().map(|entry| plain::text_if_any(read(entry))).collect()
-    };
-    // What is no address would keep the whole batch from the disk.
-    let address = |entry: &Entry| entry.ip_address.as_deref()?.parse::<IpAddr>().ok().map(|ip| ip.to_string());
-    sqlx::query(AUDITS)
-        .bind(entries.iter().map(|entry| micros(entry.at)).collect::<Vec<_>>())
-        .bind(entries.iter().map(|entry| entry.level.as_str()).collect::<Vec<_>>())
-        .bind(entries.iter().map(|entry| entry.category).collect::<Vec<_>>())
-        .bind(entries.iter().map(|entry| entry.action).collect::<Vec<_>>())
-        .bind(of(|entry| entry.actor.as_deref()))
-        .bind(entries.iter().map(|entry| entry.resource.as_ref().map(|(kind, _)| *kind)).collect::<Vec<_>>())
-        .bind(of(|entry| entry.resource.as_ref().map(|(_, id)| id.as_str())))
-        .bind(entries.iter().map(|entry| plain::json(entry.details.clone())).collect::<Vec<_>>())
-        .bind(entries.iter().map(address).collect::<Vec<_>>())
-        .bind(of(|entry| entry.user_agent.as_deref()))
-        .bind(of(|entry| entry.correlation_id.as_deref()))
         .execute(tx)
         .await?;
     Ok(())
@@ -203,42 +180,6 @@ pub(super) fn events_of_one(command: CommandId, after: u64, limit: u32) -> State
     Statement::new(text).bind(command.0).bind(number(after)).bind(i64::from(limit))
 }
 
-/// Audit entries, newest first.
-pub(super) fn audits_before(before: Option<u64>, limit: u32) -> Statement {
-    let text = "select id, timestamp, level, category, action, actor, resource_type, resource_id, details::text, \
-         host(ip_address), user_agent, correlation_id from audit_logs where id < $1 order by id desc limit $2";
-    Statement::new(text).bind(before.map_or(i64::MAX, number)).bind(i64::from(limit))
-}
-
-fn audit(row: &PgRow) -> Result<(u64, Entry), StoreError> {
-    let mut cells = Cells::new(row, "audit_logs");
-    let id = cells.numbered()?;
-    let known = |text: &str| text::word(text).ok_or_else(|| format!("`{text}` is one word too many"));
-    let at = cells.time()?;
-    let level = cells.read(|text| match text {
-        "info" => Ok(Level::Info),
-        "warn" => Ok(Level::Warn),
-        other => Err(format!("`{other}` is not a level")),
-    })?;
-    let (category, action) = (cells.read(known)?, cells.read(known)?);
-    let actor = cells.take()?;
-    let kind = cells.read_some(known)?;
-    let resource: Option<String> = cells.take()?;
-    let entry = Entry {
-        at,
-        level,
-        category,
-        action,
-        actor,
-        resource: kind.zip(resource),
-        details: cells.compact()?,
-        ip_address: cells.take()?,
-        user_agent: cells.take()?,
-        correlation_id: cells.take()?,
-    };
-    Ok((id, entry))
-}
-
 #[async_trait]
 impl Journal for PostgresStore {
     async fn events(&self, command: Option<CommandId>, after: u64, limit: u32) -> Result<Vec<Arc<Event>>, StoreError> {
@@ -267,8 +208,13 @@ impl Journal for PostgresStore {
         .await
     }
 
-    async fn audits(&self, before: Option<u64>, limit: u32) -> Result<Vec<(u64, Entry)>, StoreError> {
-        self.rows(audits_before(before, limit)).await?.iter().map(audit).collect()
+    async fn audits_where(
+        &self,
+        filter: &AuditFilter,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<(u64, Entry)>, StoreError> {
+        self.audit_page(filter, before, limit).await
     }
 }
 

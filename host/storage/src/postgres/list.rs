@@ -18,7 +18,7 @@ use super::{PostgresStore, rows};
 const SITE_ARMS: usize = 64;
 /// Ids and times of acceptance grow together, but for requests that overtook each other; this many
 /// rows around a boundary in time are looked at to find the boundary in ids.
-const OVERTAKING: u32 = 1024;
+pub(super) const OVERTAKING: u32 = 1024;
 
 /// One command.
 pub(super) async fn one(store: &PostgresStore, id: CommandId) -> Result<Option<CommandView>, StoreError> {

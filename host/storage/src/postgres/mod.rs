@@ -8,6 +8,7 @@
 
 mod advance;
 mod agents;
+mod audit;
 mod commands;
 mod cure;
 mod failure;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ports::error::StoreError;
+use ports::seal::Notary;
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -70,10 +72,12 @@ pub struct Options {
     pub statement_timeout: Duration,
     /// Open although the server may lose what it said was committed.
     pub allow_unsafe_durability: bool,
+    /// Seals the audit log. Without it the log is not sealed, and whoever verifies it finds that.
+    pub notary: Option<Arc<dyn Notary>>,
 }
 
 impl Options {
-    /// Twenty connections, two seconds to get one, ten seconds a statement, and nothing unsafe.
+    /// Twenty connections, two seconds to get one, ten seconds a statement, nothing unsafe, and no seals.
     pub fn new(url: impl Into<String>) -> Options {
         Options {
             url: url.into(),
@@ -81,6 +85,7 @@ impl Options {
             connect_timeout: Duration::from_secs(2),
             statement_timeout: Duration::from_secs(10),
             allow_unsafe_durability: false,
+            notary: None,
         }
     }
 }
@@ -88,12 +93,13 @@ impl Options {
 /// Without the URL, which may hold a password.
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Options { url: _, connections, connect_timeout, statement_timeout, allow_unsafe_durability } = self;
+        let Options { url: _, connections, connect_timeout, statement_timeout, allow_unsafe_durability, notary } = self;
         f.debug_struct("Options")
             .field("connections", connections)
             .field("connect_timeout", connect_timeout)
             .field("statement_timeout", statement_timeout)
             .field("allow_unsafe_durability", allow_unsafe_durability)
+            .field("notary", notary)
             .finish_non_exhaustive()
     }
 }
@@ -113,6 +119,8 @@ struct Shared {
     tally: Tally,
     /// This start of this host.
     node: Uuid,
+    /// Seals the audit log.
+    notary: Option<Arc<dyn Notary>>,
     /// Whether nothing is written while the server does not sync it.
     must_sync: bool,
 }

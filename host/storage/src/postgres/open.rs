@@ -138,7 +138,8 @@ pub async fn open(options: Options, live: Arc<dyn Live>) -> Result<(PostgresStor
 
     let line = Line::new(common, node, options.allow_unsafe_durability);
     let must_sync = !options.allow_unsafe_durability;
-    let shared = Arc::new(Shared { intake: Intake::new(), tally: Tally::default(), node, must_sync });
+    let (intake, notary) = (Intake::new(), options.notary);
+    let shared = Arc::new(Shared { intake, tally: Tally::default(), node, notary, must_sync });
     let read_within = options.connect_timeout + options.statement_timeout;
     let store = PostgresStore { shared: Arc::clone(&shared), readers, read_within };
     Ok((store, Writer::new(shared, live, line, options.statement_timeout)))

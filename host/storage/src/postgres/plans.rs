@@ -15,7 +15,7 @@ use servers::shared;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use tokio_util::sync::CancellationToken;
 
-use super::{Options, PostgresStore, advance, agents, commands, history, journal, open, output};
+use super::{Options, PostgresStore, advance, agents, audit, commands, history, journal, open, output};
 use crate::plans::{self, Deaf, GROWING, HISTORY, Plan};
 
 /// The writer's statements. Its session plans as those of the readers do.
@@ -33,7 +33,7 @@ const WRITTEN: [(&str, &str); 14] = [
     ("heard", agents::SEEN),
     ("number", journal::MARK),
     ("events", journal::EVENTS),
-    ("audit", journal::AUDITS),
+    ("audit", audit::AUDITS),
 ];
 
 /// How every statement is gone about, and by which server.

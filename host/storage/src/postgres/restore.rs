@@ -1,27 +1,32 @@
 //! A database that came out of a backup: what was not over is held, and the epoch rises.
 
 use std::str::FromStr as _;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use domain::attempt::{Reason, State};
+use domain::audit::chain::Cause;
 use domain::command::Status;
 use domain::event::What;
 use domain::restore;
 use domain::time::Timestamp;
-use plan::id::{ClusterId, CommandId};
+use plan::id::{ChainId, ClusterId, CommandId};
 use ports::error::StoreError;
 use ports::journal::Cluster;
 use ports::restore::{Adopt, EVENTS_SINCE, Held, Restored};
+use ports::seal::Notary;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use uuid::Uuid;
 
 use super::failure::Failure;
 use super::micros::micros;
 use super::open::{self, OpenError};
 use super::rows::{self, Cells};
-use super::{Options, journal};
+use super::{Options, audit, journal};
 use crate::staged::Staged;
 use crate::text;
+use crate::trail::Trail;
 
 /// How many hosts work with the database: each holds a lock on its id.
 const LIVING: &str = "select count(*) from pg_locks where locktype = 'advisory' and granted and objsubid = 2 \
@@ -30,6 +35,7 @@ const LIVING: &str = "select count(*) from pg_locks where locktype = 'advisory' 
 /// A restored database, open.
 pub struct RestoredPostgres {
     connection: PgConnection,
+    notary: Option<Arc<dyn Notary>>,
 }
 
 impl RestoredPostgres {
@@ -48,7 +54,7 @@ impl RestoredPostgres {
         let mut connection = connected.map_err(silent)?.map_err(database)?;
         open::check(&mut connection, &place, options.allow_unsafe_durability).await?;
         open::migrate(&mut connection, &place).await?;
-        Ok(RestoredPostgres { connection })
+        Ok(RestoredPostgres { connection, notary: options.notary.clone() })
     }
 }
 
@@ -59,7 +65,7 @@ impl Restored for RestoredPostgres {
     }
 
     async fn adopt(&mut self, adopt: Adopt) -> Result<Held, StoreError> {
-        Ok(adopt_rows(&mut self.connection, adopt).await?)
+        Ok(adopt_rows(&mut self.connection, adopt, self.notary.clone()).await?)
     }
 
     async fn close(self: Box<Self>) -> Result<(), StoreError> {
@@ -73,7 +79,11 @@ async fn cluster(connection: &mut PgConnection) -> Result<Cluster, Failure> {
     Ok(Cluster { id: ClusterId(id), epoch })
 }
 
-async fn adopt_rows(connection: &mut PgConnection, adopt: Adopt) -> Result<Held, Failure> {
+async fn adopt_rows(
+    connection: &mut PgConnection,
+    adopt: Adopt,
+    notary: Option<Arc<dyn Notary>>,
+) -> Result<Held, Failure> {
     let Adopt { epoch, at, audit } = adopt;
     let mut tx = connection.begin().await?;
     // A host that starts asks `meta` who it is before it does anything: it waits here, and learns the new epoch.
@@ -110,6 +120,15 @@ async fn adopt_rows(connection: &mut PgConnection, adopt: Adopt) -> Result<Held,
         .await?;
     staged.audit(audit);
     journal::insert(&mut tx, &staged).await?;
+    // A chain of its own says that a restore came in between: what the chains before had after the backup is gone.
+    let chain: Uuid = sqlx::query_scalar("select gen_random_uuid()").fetch_one(&mut *tx).await?;
+    let audits: i64 = sqlx::query_scalar(
+        "update event_counter set last_audit = last_audit + 1 where only_row returning last_audit - 1",
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    let trail = Trail::new(ChainId(chain), Cause::Restore, notary);
+    audit::insert(&mut tx, staged.audits(), u64::try_from(audits).unwrap_or(0), &trail).await?;
     tx.commit().await?;
     Ok(Held { commands, invocations })
 }

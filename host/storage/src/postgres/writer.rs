@@ -19,6 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use domain::audit::chain::Cause;
+use plan::id::ChainId;
 use ports::commands::Advanced;
 use ports::error::StoreError;
 use ports::live::Live;
@@ -28,9 +30,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
 use super::line::Line;
-use super::{Shared, advance, agents, commands, journal, output};
+use super::{Shared, advance, agents, audit, commands, journal, output};
 use crate::job::{Batch, Undo};
 use crate::staged::Staged;
+use crate::trail::{End, Trail};
 
 /// Set here, not taken from the server's settings: what is read after a lock must be the latest.
 const BEGIN: &str = "begin isolation level read committed";
@@ -50,6 +53,7 @@ pub struct Writer {
     line: Line,
     /// Longest that a transaction, and then its commit, may stay without an answer.
     within: Duration,
+    trail: Trail,
     /// Since when the server has been away.
     away_since: Option<Instant>,
 }
@@ -63,7 +67,8 @@ struct Answers {
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, live: Arc<dyn Live>, line: Line, statement_timeout: Duration) -> Writer {
-        Writer { shared, live, line, within: statement_timeout + Duration::from_secs(1), away_since: None }
+        let trail = Trail::new(ChainId(shared.node), Cause::Start, shared.notary.clone());
+        Writer { shared, live, line, within: statement_timeout + Duration::from_secs(1), trail, away_since: None }
     }
 
     /// Writes until `stop` is cancelled and everything queued before that is on disk, or the server is
@@ -80,6 +85,7 @@ impl Writer {
                 self.shared.intake.pause(Instant::now() + AWAY_PAUSE, &stop).await;
             }
         }
+        self.trail.close();
         if let Some(connection) = self.line.take()
             && let Err(error) = connection.close().await
         {
@@ -136,8 +142,9 @@ impl Writer {
             Ok(begun) => begun?,
             Err(_) => return Err(Failure::Silence(within)),
         };
-        let answers = match tokio::time::timeout(within, fill(&mut tx, batch, staged, apart, (&shared, number))).await {
-            Ok(Ok(answers)) => answers,
+        let this = (&*shared, number, &self.trail);
+        let (answers, end) = match tokio::time::timeout(within, fill(&mut tx, batch, staged, apart, this)).await {
+            Ok(Ok(filled)) => filled,
             Ok(Err(failure)) => {
                 // The answer is not needed: a connection that cannot roll back is of no more use.
                 let rolled_back = tokio::time::timeout(within, tx.rollback()).await;
@@ -149,12 +156,18 @@ impl Writer {
             Err(_) => return Err(Failure::Silence(within)),
         };
         let broken = match tokio::time::timeout(within, tx.commit()).await {
-            Ok(Ok(())) => return Ok(answers),
+            Ok(Ok(())) => {
+                self.trail.committed(end);
+                return Ok(answers);
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer for {} ms", within.as_millis()),
         };
         match self.line.was_committed(number).await {
-            Ok(true) => Ok(answers),
+            Ok(true) => {
+                self.trail.committed(end);
+                Ok(answers)
+            }
             Ok(false) => Err(Failure::Database(sqlx::Error::Protocol(format!("the commit failed: {broken}")))),
             Err(failure) => Err(Failure::Unknown(format!("{broken}; {}", StoreError::from(failure)))),
         }
@@ -182,6 +195,7 @@ impl Writer {
         let away = failure.is_lost() || matches!(failure, Failure::Unknown(_) | Failure::Weak(_));
         // What the schema refuses would be refused for ever, and everything else with it.
         let poisoned = failure.refused_row().is_some();
+        self.trail.forget();
         let error = StoreError::from(failure);
         let writes = batch.len();
         if !away {
@@ -206,8 +220,8 @@ async fn fill(
     batch: &mut Batch<PgConnection>,
     staged: &mut Staged,
     apart: bool,
-    (shared, number): (&Shared, i64),
-) -> Result<Answers, Failure> {
+    (shared, number, trail): (&Shared, i64, &Trail),
+) -> Result<(Answers, Option<End>), Failure> {
     let accepted = if apart {
         commands::insert_apart(tx, &batch.accepts).await?
     } else {
@@ -228,14 +242,15 @@ async fn fill(
             Err(Undo::Whole) => return Err(Failure::Overtaken),
         }
     }
-    let (base, syncs) = journal::mark(tx, shared.node, number, staged.last()).await?;
-    if !syncs && shared.must_sync {
+    let marked = journal::mark(tx, shared.node, number, staged).await?;
+    if !marked.syncs && shared.must_sync {
         return Err(Failure::Weak("fsync"));
     }
-    staged.settle(base);
-    output::insert(tx, &numbered, base).await?;
+    staged.settle(marked.events);
+    output::insert(tx, &numbered, marked.events).await?;
     journal::insert(tx, staged).await?;
-    Ok(Answers { accepted, advanced, chunks_refused: numbered.refused })
+    let end = audit::insert(tx, staged.audits(), marked.audits, trail).await?;
+    Ok((Answers { accepted, advanced, chunks_refused: numbered.refused }, end))
 }
 
 fn answer(batch: Batch<PgConnection>, answers: Answers) {

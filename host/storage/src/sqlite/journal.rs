@@ -1,15 +1,15 @@
-//! The event log, the audit log, and who this installation is.
+//! The event log, what is asked of the audit log, and who this installation is.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use domain::agent::AgentStatus;
-use domain::audit::{Entry, Level};
+use domain::audit::Entry;
 use domain::event::{Event, What};
 use plan::id::{AgentId, ClusterId, CommandId};
 use ports::error::StoreError;
-use ports::journal::{Cluster, Installation, Journal};
+use ports::journal::{AuditFilter, Cluster, Installation, Journal};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{SqliteConnection, SqlitePool};
 
@@ -30,13 +30,6 @@ pub(super) static STATUSES: Bulk =
     Bulk::new("insert into events (seq, at, kind, command_id, status, counts) values", "(?, ?, 'status', ?, ?, ?)", "");
 static SESSIONS: Bulk =
     Bulk::new("insert into events (seq, at, kind, agent_id, status) values", "(?, ?, 'agent', ?, ?)", "");
-pub(super) static AUDITS: Bulk = Bulk::new(
-    "insert into audit_logs (timestamp, level, category, action, actor, resource_type, resource_id, details, \
-     ip_address, user_agent, correlation_id) values",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    "",
-);
-
 pub(super) const EVENTS_OF_ALL: &str = "select seq, at, kind, command_id, agent_id, attempt, state, reason, status, counts \
      from events where seq > ? order by seq limit ?";
 /// Events and output of one command, merged by number.
@@ -49,7 +42,7 @@ pub(super) const EVENTS_OF_ONE: &str = "select * from (select seq, at, kind, com
          from outputs where command_id = ?1 and seq > ?2 order by seq limit ?3) \
      order by seq limit ?3";
 
-/// Writes what was staged; output events are rows of `outputs` already, and a change of plugins is
+/// Writes the events that were staged; output events are rows of `outputs` already, and a change of plugins is
 /// no business of a store.
 pub(super) async fn insert(tx: &mut SqliteConnection, staged: &Staged) -> Result<(), sqlx::Error> {
     let (mut states, mut statuses, mut sessions) = (Vec::new(), Vec::new(), Vec::new());
@@ -64,7 +57,6 @@ pub(super) async fn insert(tx: &mut SqliteConnection, staged: &Staged) -> Result
     STATES.execute(tx, &states, |event, values| put_event(event, values)).await?;
     STATUSES.execute(tx, &statuses, |event, values| put_event(event, values)).await?;
     SESSIONS.execute(tx, &sessions, |event, values| put_event(event, values)).await?;
-    AUDITS.execute(tx, staged.audits(), put_audit).await?;
     Ok(())
 }
 
@@ -81,22 +73,6 @@ fn put_event(event: &Event, values: &mut Values) {
         What::Agent { agent, status } => _ = values.put(agent.0).text(status.as_str()),
         What::Output { .. } | What::Plugins { .. } => {}
     }
-}
-
-fn put_audit(entry: &Entry, values: &mut Values) {
-    let Entry { at, level, category, action, actor, resource, details, ip_address, user_agent, correlation_id } = entry;
-    values
-        .put(at.0)
-        .text(level.as_str())
-        .text(category)
-        .text(action)
-        .text_if_any(actor.as_deref())
-        .text_if_any(resource.as_ref().map(|(kind, _)| *kind))
-        .text_if_any(resource.as_ref().map(|(_, id)| id.as_str()))
-        .text(details)
-        .text_if_any(ip_address.as_deref())
-        .text_if_any(user_agent.as_deref())
-        .text_if_any(correlation_id.as_deref());
 }
 
 /// No counter of ours reaches 2^63.
@@ -153,35 +129,6 @@ async fn events_of_one(
     Ok(query.bind(command.0).bind(number(after)).bind(limit).fetch_all(readers).await?)
 }
 
-fn audit(row: &SqliteRow) -> Result<(u64, Entry), StoreError> {
-    let mut cells = Cells::new(row, "audit_logs");
-    let id = cells.numbered()?;
-    let known = |text: &str| text::word(text).ok_or_else(|| format!("`{text}` is one word too many"));
-    let at = cells.time()?;
-    let level = cells.read(|text| match text {
-        "info" => Ok(Level::Info),
-        "warn" => Ok(Level::Warn),
-        other => Err(format!("`{other}` is not a level")),
-    })?;
-    let (category, action) = (cells.read(known)?, cells.read(known)?);
-    let actor = cells.take()?;
-    let kind = cells.read_some(known)?;
-    let resource: Option<String> = cells.take()?;
-    let entry = Entry {
-        at,
-        level,
-        category,
-        action,
-        actor,
-        resource: kind.zip(resource),
-        details: cells.take()?,
-        ip_address: cells.take()?,
-        user_agent: cells.take()?,
-        correlation_id: cells.take()?,
-    };
-    Ok((id, entry))
-}
-
 #[async_trait]
 impl Journal for SqliteStore {
     async fn events(&self, command: Option<CommandId>, after: u64, limit: u32) -> Result<Vec<Arc<Event>>, StoreError> {
@@ -206,14 +153,13 @@ impl Journal for SqliteStore {
         .await
     }
 
-    async fn audits(&self, before: Option<u64>, limit: u32) -> Result<Vec<(u64, Entry)>, StoreError> {
-        let query = sqlx::query(
-            "select id, timestamp, level, category, action, actor, resource_type, resource_id, details, ip_address, \
-             user_agent, correlation_id from audit_logs where id < ? order by id desc limit ?",
-        );
-        let query = query.bind(before.map_or(i64::MAX, number)).bind(limit);
-        let found = query.fetch_all(&self.readers).await.map_err(Failure::from)?;
-        found.iter().map(audit).collect()
+    async fn audits_where(
+        &self,
+        filter: &AuditFilter,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<(u64, Entry)>, StoreError> {
+        self.audit_page(filter, before, limit).await
     }
 }
 

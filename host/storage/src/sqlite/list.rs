@@ -8,7 +8,7 @@ use domain::command::{CommandView, Status};
 use domain::priority::Priority;
 use plan::id::CommandId;
 use ports::commands::{CommandFilter, Page};
-use sqlx::sqlite::SqliteArguments;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments as _, AssertSqlSafe, Encode, Sqlite, SqlitePool, Type};
 
 use super::failure::Failure;
@@ -19,7 +19,7 @@ use crate::text;
 const SITE_ARMS: usize = 64;
 /// Ids and times of acceptance grow together, but for requests that overtook each other; this many
 /// rows around a boundary in time are looked at to find the boundary in ids.
-const OVERTAKING: u32 = 1024;
+pub(super) const OVERTAKING: u32 = 1024;
 
 /// One command.
 pub(super) async fn one(readers: &SqlitePool, id: CommandId) -> Result<Option<CommandView>, Failure> {
@@ -37,8 +37,7 @@ pub(super) async fn page(
     if filter.sites.as_ref().is_some_and(Vec::is_empty) {
         return Ok(Vec::new());
     }
-    let sql = statement(filter, page);
-    let found = sqlx::query_with(AssertSqlSafe(sql.text), sql.arguments).fetch_all(readers).await?;
+    let found = statement(filter, page).fetch(readers).await?;
     Ok(commands::views(&found)?)
 }
 
@@ -65,12 +64,19 @@ pub(super) struct Sql {
 }
 
 impl Sql {
-    fn text(&mut self, text: &str) -> &mut Sql {
+    /// The rows it answers.
+    pub async fn fetch(self, readers: &SqlitePool) -> Result<Vec<SqliteRow>, Failure> {
+        Ok(sqlx::query_with(AssertSqlSafe(self.text), self.arguments).fetch_all(readers).await?)
+    }
+
+    /// Adds text.
+    pub fn text(&mut self, text: &str) -> &mut Sql {
         self.text.push_str(text);
         self
     }
 
-    fn bind<'t, T: Encode<'t, Sqlite> + Type<Sqlite>>(&mut self, value: T) -> &mut Sql {
+    /// Adds a parameter and the sign that stands for it.
+    pub fn bind<'t, T: Encode<'t, Sqlite> + Type<Sqlite>>(&mut self, value: T) -> &mut Sql {
         self.arguments.add(value).expect("numbers, text and bytes always encode");
         self.text("?")
     }

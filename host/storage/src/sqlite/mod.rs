@@ -5,6 +5,7 @@
 
 mod advance;
 mod agents;
+mod audit;
 mod bulk;
 mod commands;
 mod failure;
@@ -35,6 +36,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use ports::error::StoreError;
+use ports::seal::Notary;
 use sqlx::{SqliteConnection, SqlitePool};
 use tokio::sync::oneshot;
 
@@ -59,12 +61,14 @@ pub struct Options {
     pub readers: u32,
     /// Longest a statement waits for a lock that another program holds on the file.
     pub busy_timeout: Duration,
+    /// Seals the audit log. Without it the log is not sealed, and whoever verifies it finds that.
+    pub notary: Option<Arc<dyn Notary>>,
 }
 
 impl Options {
-    /// Four readers and five seconds.
+    /// Four readers, five seconds, and no seals.
     pub fn new(path: impl Into<PathBuf>) -> Options {
-        Options { path: path.into(), readers: 4, busy_timeout: Duration::from_secs(5) }
+        Options { path: path.into(), readers: 4, busy_timeout: Duration::from_secs(5), notary: None }
     }
 }
 
@@ -81,6 +85,8 @@ struct Shared {
     tally: Tally,
     /// The number of the last committed event.
     last_seq: AtomicU64,
+    /// Seals what is pruned.
+    notary: Option<Arc<dyn Notary>>,
     /// Held as long as anybody has the file open, so that no second host takes it for its own.
     _lock: Lock,
 }

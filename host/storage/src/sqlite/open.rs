@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use domain::audit::chain::Cause;
+use plan::id::ChainId;
 use ports::error::StoreError;
 use ports::live::Live;
 use sqlx::migrate::{MigrateError, Migrator};
@@ -16,6 +18,7 @@ use super::lock::Lock;
 use super::{Options, Shared, SqliteStore, Writer};
 use crate::intake::Intake;
 use crate::tally::Tally;
+use crate::trail::Trail;
 
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
 
@@ -113,6 +116,7 @@ pub async fn open(options: Options, live: Arc<dyn Live>) -> Result<(SqliteStore,
         .map_err(database)?;
     let last: i64 = sqlx::query_scalar(LAST_SEQ).fetch_one(&mut connection).await.map_err(database)?;
     let last = u64::try_from(last).unwrap_or(0);
+    let chain = fresh_chain(&mut connection).await.map_err(database)?;
 
     let readers = SqlitePoolOptions::new()
         .max_connections(options.readers.max(1))
@@ -125,9 +129,12 @@ pub async fn open(options: Options, live: Arc<dyn Live>) -> Result<(SqliteStore,
         .map_err(database)?;
 
     let intake = Intake::new();
-    let shared = Arc::new(Shared { intake, tally: Tally::default(), last_seq: AtomicU64::new(last), _lock: lock });
+    let notary = options.notary;
+    let trail = Trail::new(chain, Cause::Start, notary.clone());
+    let last_seq = AtomicU64::new(last);
+    let shared = Arc::new(Shared { intake, tally: Tally::default(), last_seq, notary, _lock: lock });
     let store = SqliteStore { shared: Arc::clone(&shared), readers };
-    Ok((store, Writer::new(shared, live, connection, writing, last)))
+    Ok((store, Writer::new(shared, live, connection, writing, last, trail)))
 }
 
 /// SQLite gives its `-wal` and `-shm` files the mode of the database, so this one decides for all.
@@ -190,6 +197,12 @@ async fn check(connection: &mut SqliteConnection, path: &Path) -> Result<(), Ope
         return Err(weak("foreign_keys", "0".to_owned(), "1"));
     }
     Ok(())
+}
+
+/// An id for a chain of audit entries, as good as random.
+pub(super) async fn fresh_chain(connection: &mut SqliteConnection) -> Result<ChainId, sqlx::Error> {
+    let bytes: Vec<u8> = sqlx::query_scalar("select randomblob(16)").fetch_one(connection).await?;
+    Ok(ChainId(uuid::Builder::from_random_bytes(bytes.try_into().unwrap_or_default()).into_uuid()))
 }
 
 pub(super) async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _, SqliteConnection};
 use tokio_util::sync::CancellationToken;
 
-use super::{Options, SqliteStore, advance, agents, commands, delivery, held, history, invocations, journal, list};
+use super::{Options, SqliteStore, advance, agents, audit, commands, delivery, held, history, invocations, journal, list};
 use super::{open, output, plugins};
 use crate::plans::{self, Deaf, GROWING, HISTORY, Plan};
 
@@ -37,7 +37,7 @@ fn statements(lists: Vec<(&'static str, String)>) -> Vec<(&'static str, String)>
         ("add output", &output::INSERT),
         ("heard", &agents::SEEN),
         ("events", &journal::STATES),
-        ("audit", &journal::AUDITS),
+        ("audit", &audit::AUDITS),
     ];
     let texts = [
         ("due", invocations::due()),
@@ -116,7 +116,7 @@ async fn explain(connection: &mut SqliteConnection, statements: &[(&'static str,
 async fn multiply(connection: &mut SqliteConnection) {
     for table in GROWING {
         let columns = texts(connection, format!("select name from pragma_table_info('{table}')")).await;
-        let counted = |column: &String| matches!((table, column.as_str()), ("audit_logs" | "invocations", "id"));
+        let counted = |column: &String| matches!((table, column.as_str()), ("invocations", "id"));
         let columns: Vec<String> = columns.into_iter().filter(|column| !counted(column)).collect();
         let copied = columns.iter().map(|column| {
             plans::replaced(table, column, "unhex(printf('%032x', n.n))").unwrap_or_else(|| format!("t.{column}"))

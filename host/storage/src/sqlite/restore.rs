@@ -1,9 +1,11 @@
 //! A file that came out of a backup: what was not over is held, and the epoch rises.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use domain::attempt::{Reason, State};
+use domain::audit::chain::Cause;
 use domain::command::Status;
 use domain::event::What;
 use domain::restore;
@@ -12,33 +14,40 @@ use plan::id::{ClusterId, CommandId};
 use ports::error::StoreError;
 use ports::journal::Cluster;
 use ports::restore::{Adopt, EVENTS_SINCE, Held, Restored};
+use ports::seal::Notary;
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
 use super::failure::Failure;
 use super::lock::Lock;
 use super::open::{self, OpenError};
 use super::rows::{self, Cells};
-use super::{Options, journal};
+use super::{Options, audit, journal};
 use crate::staged::Staged;
 use crate::text;
+use crate::trail::Trail;
 
 /// A restored file, open.
 pub struct RestoredSqlite {
     connection: SqliteConnection,
+    notary: Option<Arc<dyn Notary>>,
 }
 
 impl RestoredSqlite {
     /// Opens the file at `path`, which exists, and brings its schema up to date. Whoever holds the lock
-    /// of the store it is, or will be, is alone with it.
+    /// of the store it is, or will be, is alone with it. `notary` seals what the audit log says of it.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub async fn open(path: &Path, _lock: &Lock) -> Result<RestoredSqlite, OpenError> {
+    pub async fn open(
+        path: &Path,
+        _lock: &Lock,
+        notary: Option<Arc<dyn Notary>>,
+    ) -> Result<RestoredSqlite, OpenError> {
         let options = open::writing(&Options::new(path)).create_if_missing(false);
         let database = |source| OpenError::Database { path: path.to_owned(), source };
         let mut connection = options.connect().await.map_err(database)?;
         open::migrate(&mut connection, path).await?;
-        Ok(RestoredSqlite { connection })
+        Ok(RestoredSqlite { connection, notary })
     }
 }
 
@@ -49,7 +58,7 @@ impl Restored for RestoredSqlite {
     }
 
     async fn adopt(&mut self, adopt: Adopt) -> Result<Held, StoreError> {
-        Ok(adopt_rows(&mut self.connection, adopt).await?)
+        Ok(adopt_rows(&mut self.connection, adopt, self.notary.clone()).await?)
     }
 
     async fn close(self: Box<Self>) -> Result<(), StoreError> {
@@ -64,8 +73,14 @@ async fn cluster(connection: &mut SqliteConnection) -> Result<Cluster, Failure> 
     Ok(Cluster { id: ClusterId(id), epoch })
 }
 
-async fn adopt_rows(connection: &mut SqliteConnection, adopt: Adopt) -> Result<Held, Failure> {
+async fn adopt_rows(
+    connection: &mut SqliteConnection,
+    adopt: Adopt,
+    notary: Option<Arc<dyn Notary>>,
+) -> Result<Held, Failure> {
     let Adopt { epoch, at, audit } = adopt;
+    // A chain of its own says that a restore came in between: what the chains before had after the backup is gone.
+    let trail = Trail::new(open::fresh_chain(connection).await?, Cause::Restore, notary);
     let mut tx = connection.begin_with("begin immediate").await?;
     let before = cluster(&mut tx).await?;
     if epoch <= before.epoch {
@@ -88,6 +103,7 @@ async fn adopt_rows(connection: &mut SqliteConnection, adopt: Adopt) -> Result<H
         .await?;
     staged.audit(audit);
     journal::insert(&mut tx, &staged).await?;
+    audit::insert(&mut tx, staged.audits(), &trail).await?;
     tx.commit().await?;
     Ok(Held { commands, invocations })
 }

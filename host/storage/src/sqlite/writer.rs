@@ -15,10 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
 use super::output::Streams;
-use super::{Shared, advance, agents, commands, journal, open};
+use super::{Shared, advance, agents, audit, commands, journal, open};
 use crate::intake::Entry;
 use crate::job::{Batch, Job, Undo};
 use crate::staged::Staged;
+use crate::trail::Trail;
 
 /// Takes the lock on the file at once: a transaction that begins by reading could not get it later.
 const BEGIN: &str = "begin immediate";
@@ -32,6 +33,7 @@ pub struct Writer {
     writing: SqliteConnectOptions,
     last: u64,
     streams: Streams,
+    trail: Trail,
 }
 
 /// What callers are told after the commit.
@@ -48,8 +50,9 @@ impl Writer {
         connection: SqliteConnection,
         writing: SqliteConnectOptions,
         last: u64,
+        trail: Trail,
     ) -> Writer {
-        Writer { shared, live, connection: Some(connection), writing, last, streams: Streams::default() }
+        Writer { shared, live, connection: Some(connection), writing, last, streams: Streams::default(), trail }
     }
 
     /// Writes until `stop` is cancelled and everything queued before that is on disk.
@@ -57,6 +60,7 @@ impl Writer {
         while let Some(entries) = self.shared.intake.take(&stop).await {
             self.write(Batch::sort(entries)).await;
         }
+        self.trail.close();
         if let Some(connection) = self.connection.take()
             && let Err(error) = connection.close().await
         {
@@ -121,7 +125,9 @@ impl Writer {
             }
         }
         journal::insert(&mut tx, staged).await?;
+        let end = audit::insert(&mut tx, staged.audits(), &self.trail).await?;
         tx.commit().await?;
+        self.trail.committed(end);
         Ok(Answers { accepted, advanced, chunks_refused })
     }
 
@@ -130,6 +136,7 @@ impl Writer {
     fn give_up(&mut self, batch: Batch<SqliteConnection>, failure: Failure) {
         self.connection = None;
         self.streams = Streams::default();
+        self.trail.forget();
         let poisoned = failure.constraint().is_some();
         let error = StoreError::from(failure);
         tracing::error!(%error, writes = batch.len(), "a batch of writes failed and was rolled back");

@@ -4,6 +4,7 @@
 pub mod accepting;
 pub mod advancing;
 pub mod agents;
+pub mod audit;
 pub mod fixtures;
 pub mod groups;
 pub mod journal;
@@ -28,7 +29,7 @@ use ports::agents::Agents;
 use ports::commands::Commands;
 use ports::delivery::Delivery;
 use ports::groups::Groups;
-use ports::journal::{Installation, Journal};
+use ports::journal::{Installation, Journal, Trail};
 use ports::live::{Heard, Live, Subscription};
 use ports::plugin_life::PluginBook;
 use ports::replies::Replies;
@@ -45,6 +46,7 @@ pub trait Store:
     + Groups
     + Users
     + Journal
+    + Trail
     + Installation
     + PluginBook
     + Clone
@@ -182,10 +184,12 @@ macro_rules! behaviours {
             journal::audit_entries_read_back_newest_first,
             journal::the_installation_keeps_its_name,
             journal::a_store_that_works_says_so,
+            audit::entries_are_found_by_who_what_and_when,
             sharing::a_thousand_accepts_at_once_take_few_commits,
         }
         $crate::behaviours! { @wide $place;
             sharing::callers_in_a_loop_keep_sharing_commits,
+            audit::many_writers_make_one_chain,
         }
         $crate::behaviours! { @places $place;
             surviving::everything_is_there_again_after_reopening,
@@ -197,6 +201,11 @@ macro_rules! behaviours {
             restoring::what_was_not_over_is_held_and_what_was_over_stays,
             restoring::the_epoch_rises_and_is_recorded,
             restoring::nothing_that_may_be_used_up_is_good_again,
+            audit::every_entry_hangs_on_the_chain_of_its_host_under_its_seal,
+            audit::the_log_only_grows,
+            audit::pruning_leaves_a_checkpoint_that_holds,
+            audit::a_restore_begins_a_chain_that_says_so,
+            audit::every_change_behind_the_stores_back_is_found,
         }
     };
     (@each $place:ty; $($area:ident :: $name:ident),* $(,)?) => {

@@ -39,6 +39,15 @@ pub trait Place: Send + Sync + Sized + 'static {
 
     /// Runs a statement past the store and answers the text it gives, if it gives any.
     async fn sql(&self, statement: &'static str) -> Result<Option<String>, sqlx::Error>;
+
+    /// Runs statements past the store.
+    async fn many(&self, statements: &str);
+
+    /// Takes away what keeps the audit log from being changed.
+    const UNGUARD: &'static str;
+
+    /// Changes of an audit entry that need words of this database.
+    const EDITS: &'static [&'static str];
 }
 
 /// What a writer does until it is told to stop.

@@ -15,7 +15,7 @@ use ports::journal::Journal as _;
 use storage::postgres::PostgresStore;
 use tokio::task::JoinSet;
 
-use crate::behaviours::Ground;
+use crate::behaviours::{Ground, audit};
 use crate::behaviours::fixtures::*;
 use crate::behaviours::place::{self, CEILING, Place as _, Running};
 use crate::lab::{Database, breathe};
@@ -73,6 +73,29 @@ async fn followers_of_either_host_miss_nothing_while_both_write() {
         assert_eq!(seen, stored, "nothing missed, nothing twice");
     }
     assert_eq!(stores[0].last_seq().await, stores[1].last_seq().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_host_writes_an_audit_chain_of_its_own_and_numbers_are_shared() {
+    let Some(database) = Database::fresh() else { return };
+    let (stores, _running) = two(&database).await;
+    let web = enrol(&stores[0], "web-1", "eu").await;
+    let mut writers = JoinSet::new();
+    for store in &stores {
+        for _ in 0..8 {
+            let (store, web) = (store.clone(), web.clone());
+            writers.spawn(async move {
+                for _ in 0..20 {
+                    store.accept(command(&[&web])).await.expect("accepted");
+                }
+            });
+        }
+    }
+    writers.join_all().await;
+    let report = audit::check(&stores[1], &[]).await;
+    assert_eq!((report.faults.as_slice(), report.entries, report.heads.len()), (&[][..], 322, 2));
+    let audits = stores[0].audits(None, 500).await.expect("read");
+    assert!(audits.is_sorted_by(|(a, _), (b, _)| a == &(b + 1)), "numbered without gaps");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

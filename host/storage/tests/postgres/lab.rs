@@ -6,9 +6,10 @@ use std::time::Duration;
 use ports::live::Live;
 use ports::restore::Restored;
 use servers::shared;
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use storage::postgres::{Options, PostgresStore, RestoredPostgres, open};
 
+use crate::behaviours::audit::Key;
 use crate::behaviours::place::{Place, Writing};
 
 /// A database.
@@ -46,11 +47,27 @@ impl Place for Database {
         connection.close().await?;
         Ok(answer)
     }
+
+    async fn many(&self, statements: &str) {
+        let mut connection = PgConnection::connect(&self.url).await.expect("connects");
+        let text = AssertSqlSafe(format!("begin; set local synchronous_commit = off; {statements}; commit"));
+        sqlx::raw_sql(text).execute(&mut connection).await.expect("done");
+        connection.close().await.expect("closes");
+    }
+
+    const UNGUARD: &'static str = "drop trigger audit_logs_stay on audit_logs";
+
+    const EDITS: &'static [&'static str] = &[
+        "timestamp = timestamp + interval '1 microsecond'",
+        "details = details || '{\"x\":1}'",
+        "hash = sha256(hash)",
+        "ip_address = null, actor = 'x'",
+    ];
 }
 
 /// Few connections, for many tests share the server.
 pub fn options(url: &str) -> Options {
-    Options { connections: 4, ..Options::new(url) }
+    Options { connections: 4, notary: Some(Key::ours()), ..Options::new(url) }
 }
 
 /// Lets everybody else go first for a moment, between two of many things that are done again and again.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use ports::live::Live;
 use ports::restore::Restored;
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use storage::sqlite::{Lock, Options, RestoredSqlite, SqliteStore, open};
 use tempfile::TempDir;
 
+use crate::behaviours::audit::Key;
 use crate::behaviours::place::{Place, Writing};
 
 /// A database file.
@@ -36,13 +37,14 @@ impl Place for File {
     }
 
     async fn try_open(&self, live: Arc<dyn Live>) -> Result<(SqliteStore, Writing), String> {
-        let (store, writer) = open(Options::new(&self.path), live).await.map_err(|error| error.to_string())?;
+        let options = Options { notary: Some(Key::ours()), ..Options::new(&self.path) };
+        let (store, writer) = open(options, live).await.map_err(|error| error.to_string())?;
         Ok((store, Box::new(move |stop| Box::pin(writer.run(stop)))))
     }
 
     async fn restored(&self) -> Box<dyn Restored> {
         let lock = Lock::of(&self.path).expect("nobody has it");
-        Box::new(RestoredSqlite::open(&self.path, &lock).await.expect("opens"))
+        Box::new(RestoredSqlite::open(&self.path, &lock, Some(Key::ours())).await.expect("opens"))
     }
 
     async fn sql(&self, statement: &'static str) -> Result<Option<String>, sqlx::Error> {
@@ -51,4 +53,17 @@ impl Place for File {
         connection.close().await?;
         Ok(answer)
     }
+
+    async fn many(&self, statements: &str) {
+        let options = SqliteConnectOptions::new().filename(&self.path).synchronous(SqliteSynchronous::Off);
+        let mut connection = options.connect().await.expect("opens");
+        let text = AssertSqlSafe(format!("begin; {statements}; commit"));
+        sqlx::raw_sql(text).execute(&mut connection).await.expect("done");
+        connection.close().await.expect("closes");
+    }
+
+    const UNGUARD: &'static str = "drop trigger audit_logs_stay; drop trigger audit_logs_remain";
+
+    const EDITS: &'static [&'static str] =
+        &["timestamp = timestamp + 1", "details = details || ' '", "hash = randomblob(32)", "ip_address = null, actor = 'x'"];
 }
