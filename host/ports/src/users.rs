@@ -36,7 +36,7 @@ pub trait Users: Send + Sync {
     async fn add_refresh(&self, token: RefreshToken, audit: Entry) -> Result<(), StoreError>;
 
     /// Swaps a refresh token for its successor, in one transaction. A token used a second time ends
-    /// its whole family.
+    /// its whole family. Either is on record, under the name and the id of the user it was.
     async fn rotate(&self, old_sha256: &str, new: NewRefresh, at: Timestamp) -> Result<Rotated, StoreError>;
 
     /// Ends the family a refresh token belongs to. `false` when there is no such token.
@@ -82,6 +82,10 @@ pub struct NewRefresh {
     pub sha256: String,
     /// Useless from then on.
     pub expires_at: Timestamp,
+    /// What is recorded of the swap; whose token it is, is added.
+    pub audit: Entry,
+    /// What is recorded when the old token was used before; whose it is, is added.
+    pub alarm: Entry,
 }
 
 /// What came of a rotation.

@@ -10,6 +10,7 @@ use plan::id::ClusterId;
 use ports::clock::Clock;
 use ports::plugins::Plugins;
 use services::accounts::Accounts;
+use services::audit::Audit;
 use services::browse::Browse;
 use services::cancel::Cancel;
 use services::directory::Directory;
@@ -17,6 +18,7 @@ use services::enrol::Enrol;
 use services::follow_up::FollowUp;
 use services::groups::Groups;
 use services::plugins::PluginOrders;
+use services::refusals::Refusals;
 use services::release::Release;
 use services::replays::Replays;
 use services::submit::Submit;
@@ -51,6 +53,10 @@ pub struct Deps {
     pub enrol: Arc<Enrol>,
     /// Users.
     pub accounts: Arc<Accounts>,
+    /// The audit log.
+    pub audit: Arc<Audit>,
+    /// Puts on record what was refused.
+    pub refusals: Arc<Refusals>,
     /// Loaded verbs and plugins; read only here.
     pub plugins: Arc<dyn Plugins>,
     /// What operators want of plugins.

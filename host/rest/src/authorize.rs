@@ -97,6 +97,9 @@ impl<P: Needs> FromRequestParts<App> for Authorized<P> {
         })?;
         let user = app.sessions.user(&app.accounts, &claims, now).await?;
         let user = user.ok_or_else(|| Problem::new(Code::InvalidToken, TokenError::Invalid.to_string()))?;
+        if let Some(context) = parts.extensions.get::<Context>() {
+            _ = context.caller.set(user.name.clone());
+        }
         let caller = Caller { user: user.id, name: user.name.clone(), role: user.role, grants: user.grants.clone() };
         caller.may(P::PERMISSION)?;
         Ok(Authorized { caller, user, claims, origin, proof: PhantomData })

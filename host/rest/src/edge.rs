@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
+use serde_json::json;
 
 use crate::app::App;
 use crate::problem::{Code, Problem};
@@ -31,6 +32,11 @@ pub async fn edge(State(app): State<App>, mut request: Request, next: Next) -> R
             Err(panic) => Problem::internal(format!("handler panicked: {}", words(panic.as_ref()))).into_response(),
         },
     };
+    let status = response.status();
+    if is_change(&method) && matches!(status.as_u16(), 401 | 403 | 404) {
+        let code = response.extensions().get::<Problem>().map(|problem| problem.code);
+        record(&app, &context, format!("{method} {path}"), status, code).await;
+    }
     let response = finish(response, &context);
     let ms = u64::try_from(app.clock.now().since(started).as_millis()).unwrap_or(u64::MAX);
     let status = response.status().as_u16();
@@ -40,6 +46,26 @@ pub async fn edge(State(app): State<App>, mut request: Request, next: Next) -> R
         tracing::info!(%method, path, status, ms, request_id = context.id(), peer = context.origin.ip_address, "request");
     }
     response
+}
+
+fn is_change(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// Puts a refused change on record. What was not found is a refusal when somebody known asked for it: what
+/// is out of sight looks the same. Refused passwords are on record already.
+async fn record(app: &App, context: &Context, route: String, status: StatusCode, code: Option<Code>) {
+    let caller = context.caller.get().map(String::as_str);
+    let recorded = matches!(code, Some(Code::LoginRefused | Code::WrongPassword));
+    if recorded || (caller.is_none() && status == StatusCode::NOT_FOUND) {
+        return;
+    }
+    let mut entry = context.origin.entry(app.clock.now(), "auth.refused", caller);
+    entry.resource = Some(("route", route));
+    entry.details = json!({ "code": code.map(|code| code.row().name), "status": status.as_u16() }).to_string();
+    if let Err(error) = app.refusals.record(entry).await {
+        tracing::warn!(%error, request_id = context.id(), "a refusal is not on record");
+    }
 }
 
 fn words(panic: &(dyn std::any::Any + Send)) -> &str {
@@ -62,7 +88,7 @@ fn admit(hosts: &[String], origins: &[String], request: &Request) -> Result<(), 
         let detail = "this host does not go by that name; add it to the server's allowed hosts to change that";
         return Err(Problem::new(Code::HostNotAllowed, detail));
     }
-    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+    if !is_change(request.method()) {
         return Ok(());
     }
     if headers.contains_key(header::ORIGIN) {

@@ -1,6 +1,7 @@
 //! One request's context: its id, its trace, and where it came from.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 
 use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, HeaderName, header};
@@ -16,6 +17,8 @@ pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub struct Context {
     /// For services and the audit log. Its correlation id is the request's id.
     pub origin: Origin,
+    /// The name of who is asking, as soon as that is proven.
+    pub caller: Arc<OnceLock<String>>,
 }
 
 impl Context {
@@ -31,7 +34,7 @@ impl Context {
             user_agent: program.map(|text| text.chars().take(256).collect()),
             traceparent: single(headers, &TRACEPARENT).filter(|text| is_traceparent(text)).map(str::to_owned),
         };
-        Context { origin }
+        Context { origin, caller: Arc::default() }
     }
 
     /// The request's id.

@@ -114,7 +114,9 @@ routes! {
     POST "/api/v1/plugins/{name}/retry" ManagePlugins plugins::retry, [] "Try again what was quarantined, rolled back or refused";
     POST "/api/v1/plugins/{name}/approve" ManagePlugins plugins::approve, [] "Consent to what the waiting version asks for";
 
-    GET "/api/v1/audit" ReadAudit audit::list, ["limit", "cursor"] "The audit log, newest first";
+    GET "/api/v1/audit" ReadAudit audit::list, ["limit", "cursor", "actor", "action", "since", "until"] "The audit log, newest first";
+    GET "/api/v1/audit/verify" ReadAudit audit::verify, [] "Whether the audit log is as it was written";
+    GET "/api/v1/audit/export" ReadAudit audit::export, [] "The whole audit log as NDJSON, with its seals";
 
     GET "/health" Everyone system::health, [] "How every part of the host is";
     GET "/readyz" Everyone system::health, [] "Whether the host can take work";

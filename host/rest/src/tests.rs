@@ -3,6 +3,7 @@
 
 mod accounts;
 mod agents;
+mod audit;
 mod commands;
 mod delivery;
 mod edge;

@@ -1,6 +1,7 @@
 //! What callers are shown: domain types turned into DTOs, field by field, so that a new field below
 //! does not build until it is decided here.
 
+pub mod audit;
 pub mod command;
 pub mod delivery;
 pub mod group;
@@ -10,16 +11,13 @@ use std::collections::BTreeMap;
 
 use api::agent::{Agent as AgentBody, JoinToken as JoinTokenBody};
 use api::auth::{Grant as GrantBody, User as UserBody};
-use api::system::AuditEntry;
 use domain::access::{Grant, Role};
 use domain::agent::{Agent, Facts};
-use domain::audit::Entry;
 use domain::counts::Counts;
 use domain::target::Candidate;
 use plan::effect::Effect;
 use ports::agents::JoinToken;
 use ports::users::User;
-use serde_json::Value;
 
 use crate::instant;
 use crate::problem::{Code, Problem};
@@ -136,26 +134,6 @@ pub fn grants_of(grants: Vec<GrantBody>) -> Result<Vec<Grant>, Problem> {
         Ok(Grant { sites, verbs, effects: known })
     };
     grants.into_iter().enumerate().map(one).collect()
-}
-
-/// A line of the audit log.
-pub fn audit(id: u64, entry: Entry) -> AuditEntry {
-    let Entry { at, level, category, action, actor, resource, details, ip_address, user_agent, correlation_id } = entry;
-    let (resource_type, resource_id) = resource.map(|(kind, id)| (kind.to_owned(), id)).unzip();
-    AuditEntry {
-        id,
-        at: instant::text(at),
-        level: level.as_str().to_owned(),
-        category: category.to_owned(),
-        action: action.to_owned(),
-        actor,
-        resource_type,
-        resource_id,
-        details: serde_json::from_str(&details).unwrap_or(Value::Null),
-        ip_address,
-        user_agent,
-        correlation_id,
-    }
 }
 
 /// How many invocations are in each state.

@@ -19,6 +19,7 @@ use rest::passwords::Argon2Pool;
 use runtime::{CacheOptions, Compile, DefaultGrants, Signatures};
 use services::accounts::Accounts;
 use services::again::Again;
+use services::audit::Audit;
 use services::backlog::{Backlog, Bounds};
 use services::browse::Browse;
 use services::cancel::{Cancel, SettleUnowned};
@@ -34,6 +35,7 @@ use services::plugins::PluginOrders;
 use services::presence::Presence;
 use services::progress::Progress;
 use services::reap::Reap;
+use services::refusals::Refusals;
 use services::release::Release;
 use services::replays::Replays;
 use services::rollouts::{Begun, Rollouts};
@@ -48,7 +50,7 @@ use crate::bootstrap;
 use crate::clock::{RandomIds, WallClock};
 use crate::config::{self, Config};
 use crate::counted::Counted;
-use crate::keys::{self, ClusterKey};
+use crate::keys::{self, AuditKey, ClusterKey};
 use crate::store::{self, Rows, Writing};
 
 /// Passwords hashed at once, and waiting to be: argon2id is dear on purpose.
@@ -106,7 +108,8 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         in_all: config.command.max_waiting,
     }));
     let live = Arc::new(Counted { live: Arc::new(Local::default()), backlog: backlog.clone() });
-    let (rows, writing) = store::open(config, live.clone()).await?;
+    let notary = AuditKey::in_data(data)?;
+    let (rows, writing) = store::open(config, live.clone(), notary.clone()).await?;
 
     let clock: Arc<dyn Clock> = Arc::new(WallClock);
     let ids: Arc<dyn Ids> = Arc::new(RandomIds);
@@ -114,7 +117,16 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     let cluster = rows.whole.cluster(fresh).await.context("the store does not say who this installation is")?;
     let seal: Arc<dyn Seal> = Arc::new(ClusterKey::new(cluster_key, cluster, sha256_hex));
 
-    let Rows { commands, delivery, replies, agents: agent_rows, groups, users, journal, plugins: book, whole } = rows;
+    let Rows { commands, delivery, replies, agents: agent_rows, groups, users, journal, trail, plugins: book, whole } =
+        rows;
+    let refusals = Arc::new(Refusals::new(journal.clone()));
+    let audit = Arc::new(Audit {
+        journal: journal.clone(),
+        trail,
+        notary,
+        clock: clock.clone(),
+        verifying: Semaphore::new(1),
+    });
     let known = book.plugin_records().await.context("what is known of plugins cannot be read")?;
     let mut options = runtime_options(config, &clock, &ids)?;
     (options.records, options.book) = (known.clone(), Some(book.clone()));
@@ -176,6 +188,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         agents: agent_rows.clone(),
         directory: directory.clone(),
         link: link.clone(),
+        refusals: refusals.clone(),
         doubts: doubts.clone(),
         seal: seal.clone(),
         clock: clock.clone(),
@@ -183,7 +196,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     });
     let accounts = Arc::new(Accounts {
         users,
-        journal,
+        refusals: refusals.clone(),
         passwords: Arc::new(Argon2Pool::new(HASHERS, HASH_QUEUE)?),
         clock: clock.clone(),
         ids: ids.clone(),
@@ -270,6 +283,8 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         browse,
         enrol,
         accounts: accounts.clone(),
+        audit,
+        refusals,
         plugins: verbs,
         orders,
         tokens: Arc::new(tokens),

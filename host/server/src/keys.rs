@@ -1,17 +1,22 @@
-//! Keys on disk: the cluster's signing key and the token key, made at first start, 0600, never in
+//! Keys on disk: the cluster's signing key, the token key and the key of the audit log, made at first start, 0600, never in
 //! the store. A key that others can read is refused at start.
 
+use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::EncodePrivateKey as _;
 use plan::envelope::{Envelope, SignedEnvelope, epoch_parts, key_text, seal, sign};
 use ports::journal::Cluster;
-use ports::seal::Seal;
+use ports::seal::{Notary, Seal};
+
+/// The key that seals the audit log, in the data directory.
+pub const AUDIT_KEY: &str = "keys/audit.key";
 
 /// The cluster's signing key and who it signs for.
 pub struct ClusterKey {
@@ -54,6 +59,36 @@ impl Seal for ClusterKey {
 
     fn pin(&self) -> String {
         self.pin.clone()
+    }
+}
+
+/// The key that seals the audit log.
+pub struct AuditKey(SigningKey);
+
+impl AuditKey {
+    /// Reads the key in the data directory, or makes one.
+    ///
+    /// # Errors
+    /// See [`load_or_make`].
+    pub fn in_data(data: &Path) -> anyhow::Result<Arc<dyn Notary>> {
+        Ok(Arc::new(AuditKey(load_or_make(&data.join(AUDIT_KEY))?)))
+    }
+}
+
+impl fmt::Debug for AuditKey {
+    /// The public half only.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AuditKey({})", self.public_key())
+    }
+}
+
+impl Notary for AuditKey {
+    fn sign(&self, bytes: &[u8]) -> String {
+        sign(&self.0, &[bytes])
+    }
+
+    fn public_key(&self) -> String {
+        key_text(&self.0.verifying_key())
     }
 }
 

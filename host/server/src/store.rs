@@ -9,10 +9,11 @@ use ports::commands::Commands;
 use ports::delivery::Delivery;
 use ports::error::StoreError;
 use ports::groups::Groups;
-use ports::journal::{Installation, Journal};
+use ports::journal::{Installation, Journal, Trail};
 use ports::live::Live;
 use ports::plugin_life::PluginBook;
 use ports::replies::Replies;
+use ports::seal::Notary;
 use ports::users::Users;
 use storage::{postgres, sqlite};
 use tokio::task::JoinHandle;
@@ -41,6 +42,8 @@ pub struct Rows {
     pub users: Arc<dyn Users>,
     /// Events and the audit log.
     pub journal: Arc<dyn Journal>,
+    /// The audit log on its chains.
+    pub trail: Arc<dyn Trail>,
     /// What becomes of plugins.
     pub plugins: Arc<dyn PluginBook>,
     /// The whole.
@@ -50,7 +53,8 @@ pub struct Rows {
 impl Rows {
     fn of<S>(store: S) -> Rows
     where
-        S: Commands + Delivery + Replies + Agents + Groups + Users + Journal + PluginBook + Installation + 'static,
+        S: Commands + Delivery + Replies + Agents + Groups + Users + Journal + Trail + PluginBook + Installation,
+        S: 'static,
     {
         let store = Arc::new(store);
         Rows {
@@ -61,6 +65,7 @@ impl Rows {
             groups: store.clone(),
             users: store.clone(),
             journal: store.clone(),
+            trail: store.clone(),
             plugins: store.clone(),
             whole: store,
         }
@@ -79,18 +84,28 @@ pub struct Writing {
 ///
 /// # Errors
 /// What keeps it from being used, and how to mend it.
-pub async fn open(config: &Config, live: Arc<dyn Live>) -> anyhow::Result<(Rows, Writing)> {
+pub async fn open(
+    config: &Config,
+    live: Arc<dyn Live>,
+    notary: Arc<dyn Notary>,
+) -> anyhow::Result<(Rows, Writing)> {
     let stop = CancellationToken::new();
     let (rows, task) = match config.store()? {
         Store::Sqlite { path, readers, busy_timeout } => {
-            let options = sqlite::Options { path, readers, busy_timeout };
+            let options = sqlite::Options { path, readers, busy_timeout, notary: Some(notary) };
             let (store, writer) = sqlite::open(options, live).await.context("database.url")?;
             (Rows::of(store), start(writer.run(stop.clone())))
         }
         Store::Postgres { url, shown, connections, connect_timeout, statement_timeout, allow_unsafe_durability } => {
             let url = url.reveal().to_owned();
-            let options =
-                postgres::Options { url, connections, connect_timeout, statement_timeout, allow_unsafe_durability };
+            let options = postgres::Options {
+                url,
+                connections,
+                connect_timeout,
+                statement_timeout,
+                allow_unsafe_durability,
+                notary: Some(notary),
+            };
             let (store, writer) = postgres::open(options, live).await.context("database.url")?;
             tracing::info!(database = shown, "PostgreSQL is open");
             (Rows::of(store), start(writer.run(stop.clone())))

@@ -13,12 +13,12 @@ use domain::audit::{Entry, Level};
 use plan::id::UserId;
 use ports::clock::{Clock, Ids};
 use ports::error::StoreError;
-use ports::journal::Journal;
 use ports::passwords::{PasswordError, Passwords};
 use ports::users::{NewRefresh, RefreshToken, Rotated, User, Users};
 
 use crate::digest::sha256_hex;
 use crate::origin::Origin;
+use crate::refusals::Refusals;
 
 /// How long a refresh token is good for; each refresh starts it anew.
 pub const REFRESH_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -36,7 +36,7 @@ pub struct Accounts {
     /// Where users are kept.
     pub users: Arc<dyn Users>,
     /// Where refusals are recorded.
-    pub journal: Arc<dyn Journal>,
+    pub refusals: Arc<Refusals>,
     /// Hashes passwords.
     pub passwords: Arc<dyn Passwords>,
     /// Time.
@@ -124,7 +124,7 @@ impl Accounts {
         let right = self.passwords.verify(password, hash).await?;
         let Some(user) = user.filter(|_| right) else {
             let resource = is_user_name(name).then(|| ("user", name.to_owned()));
-            self.journal.audit(self.refusal("auth.login_refused", resource, origin)).await?;
+            self.refusals.record(self.refusal("auth.login_refused", resource, origin)).await?;
             return Err(AccountError::Refused);
         };
         let now = self.clock.now();
@@ -143,15 +143,19 @@ impl Accounts {
     pub async fn refresh(&self, token: &str, origin: &Origin) -> Result<Login, AccountError> {
         let now = self.clock.now();
         let refresh_token = self.refresh_token();
-        let new = NewRefresh { sha256: sha256_hex(refresh_token.as_bytes()), expires_at: now + REFRESH_LIFE };
+        let new = NewRefresh {
+            sha256: sha256_hex(refresh_token.as_bytes()),
+            expires_at: now + REFRESH_LIFE,
+            audit: origin.entry(now, "auth.refresh", None),
+            alarm: self.refusal("auth.refresh_reused", None, origin),
+        };
         match self.users.rotate(&sha256_hex(token.as_bytes()), new, now).await? {
             Rotated::Rotated(user) => Ok(Login { user: *user, refresh_token }),
-            Rotated::Refused => Err(AccountError::Refused),
-            Rotated::Reused(user) => {
-                let entry = self.refusal("auth.refresh_reused", Some(("user", user.to_string())), origin);
-                self.journal.audit(entry).await?;
+            Rotated::Refused => {
+                self.refusals.record(self.refusal("auth.refresh_refused", None, origin)).await?;
                 Err(AccountError::Refused)
             }
+            Rotated::Reused(_) => Err(AccountError::Refused),
         }
     }
 
@@ -229,7 +233,7 @@ impl Accounts {
         let user = self.users.user(caller.user).await?.ok_or(AccountError::Refused)?;
         if !self.passwords.verify(current, Some(&user.password_hash)).await? {
             let resource = Some(("user", user.name));
-            self.journal.audit(self.refusal("auth.password_refused", resource, origin)).await?;
+            self.refusals.record(self.refusal("auth.password_refused", resource, origin)).await?;
             return Err(AccountError::WrongPassword);
         }
         let hash = self.passwords.hash(new).await?;
@@ -237,20 +241,6 @@ impl Accounts {
         entry.resource = Some(("user", user.name));
         let changed = self.users.set_password(user.id, hash, entry).await?;
         if changed { Ok(()) } else { Err(AccountError::Refused) }
-    }
-
-    /// What was done and refused, newest first, entries below `before`.
-    ///
-    /// # Errors
-    /// [`AccountError::Forbidden`]; the store's.
-    pub async fn audit_log(
-        &self,
-        caller: &Caller,
-        before: Option<u64>,
-        limit: u32,
-    ) -> Result<Vec<(u64, Entry)>, AccountError> {
-        caller.may(Permission::ReadAudit)?;
-        Ok(self.journal.audits(before, limit).await?)
     }
 
     /// Makes the first admin when there is no user at all, with the given password or one nobody can

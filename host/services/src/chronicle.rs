@@ -6,14 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::event::{Event, What};
-use domain::plugin::Record;
+use domain::audit::Entry;
+use domain::plugin::{Passage, Record};
+use domain::time::Timestamp;
 use ports::clock::Clock;
 use ports::live::Live;
 use ports::plugin_life::{PluginBook, PluginLife};
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+
+use crate::origin::Origin;
 
 /// How soon a store that did not take it is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
+
+/// Most changes that one audit entry names; the history of plugins has all.
+const NAMED: usize = 20;
 
 /// The use case.
 pub struct Chronicle {
@@ -69,8 +77,9 @@ impl Chronicle {
             return true;
         }
         let last = passages.last().map_or(*written, |(number, _)| *number);
-        let rows = passages.into_iter().map(|(_, passage)| passage).collect();
-        match self.book.keep_plugins(changed.clone(), rows, None).await {
+        let rows: Vec<Passage> = passages.into_iter().map(|(_, passage)| passage).collect();
+        let audit = audit(&rows, self.clock.now());
+        match self.book.keep_plugins(changed.clone(), rows, audit).await {
             Ok(()) => {
                 *written = last;
                 known.extend(changed.into_iter().map(|record| (record.name.clone(), record)));
@@ -82,4 +91,20 @@ impl Chronicle {
             }
         }
     }
+}
+
+/// What the audit log says of changes that nobody ordered: a folder's contents, a fault, a deny list.
+fn audit(passages: &[Passage], now: Timestamp) -> Option<Entry> {
+    let first = passages.first()?;
+    let change = |passage: &Passage| -> Value {
+        let Passage { at: _, plugin, version, from, to, why: _, actor: _ } = passage;
+        let (version, digest) = version.clone().unzip();
+        json!({ "plugin": plugin, "version": version, "digest": digest, "from": from, "to": to })
+    };
+    let changes: Vec<Value> = passages.iter().take(NAMED).map(change).collect();
+    let mut audit = Origin::default().entry(now, "plugins.change", None);
+    let alone = passages.iter().all(|passage| passage.plugin == first.plugin);
+    audit.resource = alone.then(|| ("plugin", first.plugin.clone()));
+    audit.details = json!({ "changes": changes, "in_all": passages.len() }).to_string();
+    Some(audit)
 }

@@ -19,6 +19,7 @@ use crate::digest::sha256_hex;
 use crate::directory::Directory;
 use crate::doubt::Doubts;
 use crate::origin::Origin;
+use crate::refusals::Refusals;
 
 /// A token's life when nobody says.
 pub const TOKEN_TTL_DEFAULT: Duration = Duration::from_secs(3600);
@@ -35,6 +36,8 @@ pub struct Enrol {
     pub directory: Arc<Directory>,
     /// Connected agents.
     pub link: Arc<dyn Link>,
+    /// Where refused joins are recorded.
+    pub refusals: Arc<Refusals>,
     /// What may be stored although the store did not answer.
     pub doubts: Arc<Doubts>,
     /// The cluster's key, which agents pin.
@@ -141,11 +144,35 @@ impl Enrol {
         if found { Ok(()) } else { Err(EnrolError::NotFound) }
     }
 
-    /// Enrols the machine that brings `token` and proves that it holds `public_key`.
+    /// Enrols the machine that brings `token` and proves that it holds `public_key`. Who is refused is on
+    /// record, too.
     ///
     /// # Errors
     /// See [`EnrolError`]; the token is used up only when this succeeds.
     pub async fn join(
+        &self,
+        token: &str,
+        name: &str,
+        public_key: &str,
+        proof: &str,
+        origin: &Origin,
+    ) -> Result<Arc<Agent>, EnrolError> {
+        let joined = self.admit(token, name, public_key, proof, origin).await;
+        let code = match &joined {
+            Err(EnrolError::TokenRefused) => "token",
+            Err(EnrolError::ProofRefused) => "proof",
+            Err(EnrolError::NameTaken(_)) => "name",
+            _ => return joined,
+        };
+        let mut audit = origin.entry(self.clock.now(), "agents.join_refused", None);
+        audit.resource = is_agent_name(name).then(|| ("agent", name.to_owned()));
+        let token = split_token(token).map(|(id, _)| id.to_string());
+        audit.details = json!({ "refused": code, "token": token }).to_string();
+        self.refusals.record(audit).await?;
+        joined
+    }
+
+    async fn admit(
         &self,
         token: &str,
         name: &str,

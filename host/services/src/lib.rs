@@ -5,6 +5,8 @@
 
 pub mod digest;
 pub mod origin;
+pub mod audit;
+pub mod refusals;
 pub mod directory;
 pub mod doubt;
 pub mod backlog;

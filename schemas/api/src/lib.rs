@@ -14,3 +14,4 @@ pub mod command;
 pub mod delivery;
 pub mod plugin;
 pub mod system;
+pub mod audit;

@@ -37,7 +37,7 @@ pub struct AuditEntry {
     pub at: String,
     /// `info` for what was done, `warn` for what was refused.
     pub level: String,
-    /// `auth`, `agents`, `command`, `users`, `plugins` or `system`.
+    /// `auth`, `agents`, `command`, `groups`, `users`, `plugins`, `audit` or `system`.
     pub category: String,
     /// What was done, e.g. `command.submit`.
     pub action: String,

@@ -25,7 +25,7 @@ use ports::plugins::{
     Interpretation, Outputs, PlanError, PluginIdentity, PluginStatus, Plugins, ResolveError, Verb, VerbContract,
     Violation,
 };
-use ports::seal::Seal;
+use ports::seal::{Notary, Seal};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -140,6 +140,20 @@ impl Seal for Signer {
 
     fn pin(&self) -> String {
         "0123456789abcdef".to_owned()
+    }
+}
+
+/// The key that seals the audit log, in memory.
+#[derive(Debug)]
+pub struct Notar(pub SigningKey);
+
+impl Notary for Notar {
+    fn sign(&self, bytes: &[u8]) -> String {
+        envelope::sign(&self.0, &[bytes])
+    }
+
+    fn public_key(&self) -> String {
+        envelope::key_text(&self.0.verifying_key())
     }
 }
 

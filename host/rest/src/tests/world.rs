@@ -24,9 +24,11 @@ use ports::agents::{Agents, JoinToken, Joined, NewAgent};
 use ports::clock::{Clock, Ids};
 use ports::commands::{Advance, AttemptEnd, Chunk, Commands};
 use ports::journal::Journal;
+use ports::seal::Notary;
 use ports::users::{User, Users};
 use serde_json::{Value, json};
 use services::accounts::Accounts;
+use services::audit::Audit;
 use services::backlog::{Backlog, Bounds};
 use services::browse::Browse;
 use services::cancel::{Cancel, SettleUnowned};
@@ -36,16 +38,18 @@ use services::follow_up::FollowUp;
 use services::groups::Groups;
 use services::origin::Origin;
 use services::plugins::PluginOrders;
+use services::refusals::Refusals;
 use services::release::Release;
 use services::replays::Replays;
 use services::submit::Submit;
 use storage::sqlite::{self, SqliteStore};
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::machines::{CLUSTER, Counting, Hand, Quick, Shelf, Signer, Silent};
+use super::machines::{CLUSTER, Counting, Hand, Notar, Quick, Shelf, Signer, Silent};
 use crate::jwt::{Key, LIFE_MAX, Tokens};
 use crate::{Deps, Options};
 
@@ -108,7 +112,11 @@ impl World {
     pub async fn with(set: impl FnOnce(&mut Options)) -> World {
         let folder = tempfile::tempdir().expect("a folder");
         let live = Arc::new(Local::default());
-        let options = sqlite::Options::new(folder.path().join("viworks.db"));
+        let notary: Arc<dyn Notary> = Arc::new(Notar(SigningKey::from_bytes(&[4; 32])));
+        let options = sqlite::Options {
+            notary: Some(notary.clone()),
+            ..sqlite::Options::new(folder.path().join("viworks.db"))
+        };
         let (store, writer) = sqlite::open(options, live.clone()).await.expect("a store");
         let mut writers = JoinSet::new();
         writers.spawn(writer.run(CancellationToken::new()));
@@ -130,6 +138,7 @@ impl World {
         let tokens = Arc::new(Tokens::new(&Key::Ed25519(der), CLUSTER.to_string(), LIFE_MAX).expect("a key"));
         let ready = Arc::new(AtomicBool::new(true));
         let word = ready.clone();
+        let refusals = Arc::new(Refusals::new(at.clone()));
         let groups = Arc::new(Groups { groups: at.clone(), directory: directory.clone(), clock: clock.clone() });
         let submit = Arc::new(Submit {
             plugins: plugins.clone(),
@@ -169,15 +178,24 @@ impl World {
                 agents: at.clone(),
                 directory: directory.clone(),
                 link: Arc::new(Silent),
+                refusals: refusals.clone(),
                 doubts: Arc::default(),
                 seal,
                 clock: clock.clone(),
                 ids: ids.clone(),
             }),
             orders: Arc::new(PluginOrders { life: plugins.clone(), book: at.clone(), clock: clock.clone() }),
+            refusals: refusals.clone(),
+            audit: Arc::new(Audit {
+                journal: at.clone(),
+                trail: at.clone(),
+                notary,
+                clock: clock.clone(),
+                verifying: Semaphore::new(1),
+            }),
             accounts: Arc::new(Accounts {
                 users: at.clone(),
-                journal: at,
+                refusals,
                 passwords: Arc::new(Quick),
                 clock: clock.clone(),
                 ids,

@@ -10,6 +10,7 @@ use storage::sqlite::{Lock, RestoredSqlite};
 use super::refuse_unfinished;
 use crate::clock::WallClock;
 use crate::config::{Config, Store};
+use crate::keys::{AuditKey, private_dir};
 
 /// Holds what was not over and raises the epoch, in place.
 ///
@@ -17,18 +18,25 @@ use crate::config::{Config, Store};
 /// A host works with the store, or it is none; it is as it was then.
 pub async fn adopt(config: &Config, epoch: Option<u64>) -> anyhow::Result<Adopted> {
     refuse_unfinished(config)?;
+    private_dir(&config.data.dir.join("keys"))?;
+    let notary = AuditKey::in_data(&config.data.dir)?;
     match config.store()? {
         Store::Sqlite { path, .. } => {
             if !path.exists() {
                 bail!("{} is not there: put the restored file in its place first", path.display());
             }
             let lock = Lock::of(&path)?;
-            let store = RestoredSqlite::open(&path, &lock).await?;
+            let store = RestoredSqlite::open(&path, &lock, Some(notary)).await?;
             finish(Box::new(store), epoch).await
         }
         Store::Postgres { url, connect_timeout, allow_unsafe_durability, .. } => {
-            let options =
-                postgres::Options { connect_timeout, allow_unsafe_durability, ..postgres::Options::new(url.reveal()) };
+            let notary = Some(notary);
+            let options = postgres::Options {
+                connect_timeout,
+                allow_unsafe_durability,
+                notary,
+                ..postgres::Options::new(url.reveal())
+            };
             finish(Box::new(RestoredPostgres::open(&options).await?), epoch).await
         }
     }

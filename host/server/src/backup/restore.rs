@@ -10,10 +10,10 @@ use services::restore::{Adopted, adopt};
 use storage::sqlite::{Lock, RestoredSqlite, beside};
 
 use super::verify::{Verified, verify};
-use super::{DATABASE, KEYS, copy, create, file, ready};
+use super::{DATABASE, copy, create, file, keys_of, ready};
 use crate::clock::WallClock;
 use crate::config::Config;
-use crate::keys::{private_dir, write_private};
+use crate::keys::{AUDIT_KEY, AuditKey, private_dir, write_private};
 
 /// Files that SQLite keeps beside a database.
 const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
@@ -74,7 +74,7 @@ pub async fn restore(
     let lock = Lock::of(&database)?;
     let Verified { manifest, .. } = verify(&order.from).await?;
     let (stamp, _) = create::stamp(WallClock.now())?;
-    let way = InTheWay::find(data, &database, order)?;
+    let way = InTheWay::find(data, &database, order, manifest.schema)?;
     if !order.replace {
         way.refuse()?;
     }
@@ -88,7 +88,11 @@ pub async fn restore(
         bail!("{DATABASE} changed while it was copied");
     }
     between(Step::Copied)?;
-    let mut store = Box::new(RestoredSqlite::open(&draft, &lock).await?);
+    // The key that will be in place: the backup's, or, where that is older than seals, this directory's.
+    let sealed = keys_of(manifest.schema).any(|key| key == AUDIT_KEY);
+    private_dir(&data.join("keys"))?;
+    let notary = AuditKey::in_data(if sealed { &order.from } else { data })?;
+    let mut store = Box::new(RestoredSqlite::open(&draft, &lock, Some(notary)).await?);
     let from = format!("the backup made {}", manifest.created_at);
     let adopted = adopt(store.as_mut(), WallClock.now(), order.epoch, &from).await.context("nothing was restored")?;
     store.close().await?;
@@ -103,10 +107,13 @@ pub async fn restore(
     let aside = way.set_aside(data, &database, &stamp, between)?;
     between(Step::Aside)?;
     private_dir(&data.join("keys"))?;
-    for (key, step) in KEYS.into_iter().zip([Step::FirstKey, Step::Keys]) {
+    for (n, key) in keys_of(manifest.schema).enumerate() {
         write_private(&data.join(key), &std::fs::read(order.from.join(key))?)?;
-        between(step)?;
+        if n == 0 {
+            between(Step::FirstKey)?;
+        }
     }
+    between(Step::Keys)?;
     copy::rename(&ready(&database), &database)?;
     between(Step::InPlace)?;
     Ok(Done { aside, adopted })
@@ -126,10 +133,10 @@ struct InTheWay {
 }
 
 impl InTheWay {
-    fn find(data: &Path, database: &Path, order: &Order) -> anyhow::Result<InTheWay> {
+    fn find(data: &Path, database: &Path, order: &Order, schema: i64) -> anyhow::Result<InTheWay> {
         let database = places(database).filter(|path| path.exists()).collect();
         let mut keys = Vec::new();
-        for key in KEYS {
+        for key in keys_of(schema) {
             let there = data.join(key);
             if there.exists() && copy::digest(&there)? != copy::digest(&order.from.join(key))? {
                 keys.push(key);

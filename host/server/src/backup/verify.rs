@@ -10,7 +10,7 @@ use ports::journal::Cluster;
 use storage::sqlite::{Contents, inspect};
 
 use super::manifest::{GUARD, Listed, MANIFEST, Manifest};
-use super::{DATABASE, KEYS, copy};
+use super::{DATABASE, KEYS, copy, keys_of};
 
 /// A backup in which nothing is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +31,8 @@ pub async fn verify(folder: &Path) -> anyhow::Result<Verified> {
     for listed in &manifest.files {
         wrong.extend(fault(folder, listed));
     }
-    for needed in [DATABASE].iter().chain(&KEYS) {
-        if !manifest.files.iter().any(|listed| listed.path == *needed) {
+    for needed in [DATABASE].into_iter().chain(keys_of(manifest.schema)) {
+        if !manifest.files.iter().any(|listed| listed.path == needed) {
             wrong.push(format!("{needed} is not in the manifest"));
         }
     }

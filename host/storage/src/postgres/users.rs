@@ -17,6 +17,7 @@ use super::failure::Failure;
 use super::micros::micros;
 use super::read::Statement;
 use super::rows::{self, Cells};
+use crate::staged::Staged;
 
 /// A user and one of its grants; a user without grants is one row with none.
 const USERS: &str = "select u.id, u.name, u.password_hash, u.role, u.token_version, u.created_at, \
@@ -140,6 +141,7 @@ async fn end_family(connection: &mut PgConnection, family: &str, at: Timestamp) 
 
 async fn rotate(
     connection: &mut PgConnection,
+    staged: &mut Staged,
     old_sha256: &str,
     new: NewRefresh,
     at: Timestamp,
@@ -161,6 +163,7 @@ async fn rotate(
     }
     if used_at.is_some() {
         end_family(connection, &family, at).await?;
+        staged.audit(Entry { resource: Some(("user", user.to_string())), ..new.alarm });
         return Ok(Rotated::Reused(UserId(user)));
     }
     let Some(owner) = by_id(connection, user).await? else { return Ok(Rotated::Refused) };
@@ -169,7 +172,8 @@ async fn rotate(
         .bind(old_sha256)
         .execute(&mut *connection)
         .await?;
-    let NewRefresh { sha256, expires_at } = new;
+    let NewRefresh { sha256, expires_at, audit, alarm: _ } = new;
+    staged.audit(Entry { actor: Some(owner.name.clone()), ..audit });
     insert_refresh(connection, &RefreshToken { sha256, user: UserId(user), family, expires_at }).await?;
     Ok(Rotated::Rotated(Box::new(owner)))
 }
@@ -266,9 +270,9 @@ impl Users for PostgresStore {
 
     async fn rotate(&self, old_sha256: &str, new: NewRefresh, at: Timestamp) -> Result<Rotated, StoreError> {
         let old = old_sha256.to_owned();
-        self.cold(move |connection, _| {
+        self.cold(move |connection, staged| {
             let (old, new) = (old.clone(), new.clone());
-            Box::pin(async move { rotate(connection, &old, new, at).await })
+            Box::pin(async move { rotate(connection, staged, &old, new, at).await })
         })
         .await
     }

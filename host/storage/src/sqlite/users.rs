@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::SqliteStore;
 use super::failure::Failure;
 use super::rows::{self, Cells};
+use crate::staged::Staged;
 use crate::text;
 
 /// A user and one of its grants; a user without grants is one row with none.
@@ -132,6 +133,7 @@ async fn end_family(connection: &mut SqliteConnection, family: &str, at: Timesta
 
 async fn rotate(
     connection: &mut SqliteConnection,
+    staged: &mut Staged,
     old_sha256: &str,
     new: NewRefresh,
     at: Timestamp,
@@ -152,6 +154,7 @@ async fn rotate(
     }
     if used_at.is_some() {
         end_family(connection, &family, at).await?;
+        staged.audit(Entry { resource: Some(("user", user.to_string())), ..new.alarm });
         return Ok(Rotated::Reused(UserId(user)));
     }
     let Some(owner) = by_id(connection, user).await? else { return Ok(Rotated::Refused) };
@@ -160,7 +163,8 @@ async fn rotate(
         .bind(old_sha256)
         .execute(&mut *connection)
         .await?;
-    let NewRefresh { sha256, expires_at } = new;
+    let NewRefresh { sha256, expires_at, audit, alarm: _ } = new;
+    staged.audit(Entry { actor: Some(owner.name.clone()), ..audit });
     insert_refresh(connection, &RefreshToken { sha256, user: UserId(user), family, expires_at }).await?;
     Ok(Rotated::Rotated(Box::new(owner)))
 }
@@ -257,7 +261,8 @@ impl Users for SqliteStore {
 
     async fn rotate(&self, old_sha256: &str, new: NewRefresh, at: Timestamp) -> Result<Rotated, StoreError> {
         let old = old_sha256.to_owned();
-        self.cold(move |connection, _| Box::pin(async move { rotate(connection, &old, new, at).await })).await
+        self.cold(move |connection, staged| Box::pin(async move { rotate(connection, staged, &old, new, at).await }))
+            .await
     }
 
     async fn end_family(&self, sha256: &str, audit: Entry) -> Result<bool, StoreError> {

@@ -144,7 +144,12 @@ pub async fn nothing_that_may_be_used_up_is_good_again<P: Place>() {
     let (Ground { store, .. }, running) = place::open(&place).await;
     let joined = store.join(newcomer(unused.id, "web-2")).await.expect("answered");
     assert!(matches!(joined, Joined::TokenRefused(_)), "{joined:?}");
-    let next = NewRefresh { sha256: "bb".into(), expires_at: at(9_000) };
+    let next = NewRefresh {
+        sha256: "bb".into(),
+        expires_at: at(9_000),
+        audit: entry("auth.refresh"),
+        alarm: entry("auth.refresh_reused"),
+    };
     assert_eq!(store.rotate("aa", next, at(600)).await, Ok(Rotated::Refused));
     let agents = store.agents().await.expect("read");
     let agent = agents.iter().find(|agent| agent.id == web.id).expect("still enrolled");

@@ -22,7 +22,12 @@ async fn log_in<S: Store>(store: &S, user: UserId, sha256: &str) {
 }
 
 fn next(sha256: &str) -> NewRefresh {
-    NewRefresh { sha256: sha256.into(), expires_at: at(1000) }
+    NewRefresh {
+        sha256: sha256.into(),
+        expires_at: at(1000),
+        audit: entry("auth.refresh"),
+        alarm: entry("auth.refresh_reused"),
+    }
 }
 
 pub async fn a_user_reads_back_with_its_grants<S: Store>(Ground { store, .. }: Ground<S>) {

@@ -27,6 +27,7 @@ use super::*;
 use crate::backup::create::create;
 use crate::backup::refuse_unfinished;
 use crate::clock::RandomIds;
+use crate::backup::KEYS;
 use crate::keys::load_or_make;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000_000);
@@ -74,7 +75,7 @@ impl Home {
         let settled = async {
             let lock = Lock::of(&self.database()).expect("nobody has it");
             loop {
-                let alone = RestoredSqlite::open(&self.database(), &lock).await.expect("opens");
+                let alone = RestoredSqlite::open(&self.database(), &lock, None).await.expect("opens");
                 Box::new(alone).close().await.expect("closes");
                 if !beside(&self.database(), "-wal").exists() {
                     break;
@@ -212,7 +213,7 @@ async fn what_was_backed_up_comes_back_elsewhere_with_a_higher_epoch_and_holds_w
         .await;
     let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
     assert_eq!(mode(&backup), 0o700);
-    for file in [DATABASE, "keys/cluster.key", "keys/token.key", "manifest.json", "manifest.sha256"] {
+    for file in [DATABASE, "keys/cluster.key", "keys/token.key", "keys/audit.key", "manifest.json", "manifest.sha256"] {
         assert_eq!(mode(&backup.join(file)), 0o600, "{file}");
     }
 
@@ -238,7 +239,7 @@ async fn every_flipped_bit_every_cut_and_every_stray_file_is_found() {
     let (home, ..) = Home::lived_in().await;
     let backup = home.backup().await;
     verify(&backup).await.expect("whole");
-    let files = [DATABASE, "keys/cluster.key", "keys/token.key", "manifest.json", "manifest.sha256"];
+    let files = [DATABASE, "keys/cluster.key", "keys/token.key", "keys/audit.key", "manifest.json", "manifest.sha256"];
     let mut found = 0;
     for number in 0..300 {
         let path = backup.join(files[number % files.len()]);
