@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::agent::{self, AgentCommand};
+use crate::audit::{self, AuditCommand};
 use crate::catalog::{self, VerbCommand};
 use crate::client::Client;
 use crate::command::{self, CommandCommand};
@@ -83,6 +84,9 @@ pub enum Noun {
     /// Manage users
     #[command(subcommand)]
     User(UserCommand),
+    /// See who did what, and whether that record is whole
+    #[command(subcommand)]
+    Audit(AuditCommand),
 }
 
 /// What to do with plugins.
@@ -159,5 +163,6 @@ async fn online(arguments: Arguments) -> Result<Exit, Failure> {
         Noun::Plugin(PluginNoun::Order(command)) => stewardship::run(command, &client()?, &sink).await,
         Noun::Plugin(PluginNoun::Author(command)) => plugin::run(command, &sink).await,
         Noun::User(command) => user::run(command, &client()?, &sink).await,
+        Noun::Audit(command) => audit::run(command, client, &sink).await,
     }
 }

@@ -56,7 +56,7 @@ impl Backup {
                 let made = done(&backup(host, &["create", "--config", "host.toml", "backups"]));
                 let made = host.scratch().join(made.trim());
                 let said = done(&backup(host, &["verify", made.to_str().expect("text")]));
-                assert!(said.starts_with("whole: 3 files"), "{said}");
+                assert!(said.starts_with("whole: 4 files"), "{said}");
                 Backup::Folder(made)
             }
             Store::Postgres(url) => Backup::Dump(Dump::make(url)),
@@ -153,6 +153,8 @@ async fn a_restored_backup_runs_nothing_again_and_forgets_nothing(store: Store) 
     let unknown_waiting = opened();
     admin.exec("web-2", &unknown_waiting.args()).await;
 
+    let before = exported(&host, "before.ndjson").await;
+
     host.kill9();
     let said = made.restore(&host);
     assert!(said.contains("3 commands were not over: 3 invocations are held now"), "{said}");
@@ -194,9 +196,24 @@ async fn a_restored_backup_runs_nothing_again_and_forgets_nothing(store: Store) 
     let again = cli.run(&["command", "release", &running_id]).await;
     assert_eq!((again.code, again.stderr.contains("is held since a restore")), (Some(0), true), "{again:?}");
 
+    // The audit log is whole, and says that a restore gave up what came after the backup.
+    let after = exported(&host, "after.ndjson").await;
+    let whole = cli.run(&["audit", "verify", &after, "--since", &before]).await;
+    assert_eq!((whole.code, whole.stdout.contains("given up by a restore")), (Some(0), true), "{whole:?}");
+    let released = cli.run(&["audit", "tail", "--action", "command.release"]).await;
+    assert_eq!(released.stdout.matches("command.release").count(), 3, "{released:?}");
+
     if let Backup::Folder(_) = made {
         the_host_of_before_is_refused(&mut host, &mut agent).await;
     }
+}
+
+/// The audit log in a file.
+async fn exported(host: &TestHost, name: &str) -> String {
+    let file = host.scratch().join(name).display().to_string();
+    let export = Cli::login(host).await.run(&["audit", "export", &file]).await;
+    assert_eq!(export.code, Some(0), "{export:?}");
+    file
 }
 
 /// Puts back what the restore has set aside, and starts it.

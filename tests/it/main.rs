@@ -9,6 +9,7 @@ mod clocks;
 mod offline;
 mod again;
 mod groups;
+mod audit;
 mod crash;
 mod reload;
 mod plugin_life;

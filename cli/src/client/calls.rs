@@ -372,7 +372,7 @@ impl Client {
         self.send(&Ask::new(Method::POST, self.server.route(route, &[]))).await.map(drop)
     }
 
-    async fn list<T: DeserializeOwned>(
+    pub(super) async fn list<T: DeserializeOwned>(
         &self,
         route: &[&str],
         query: Vec<(&str, String)>,
