@@ -25,6 +25,7 @@ use services::submit::Submit;
 
 use crate::jwt::Tokens;
 use crate::limiter::Limiter;
+use crate::openapi::Kept;
 use crate::sessions::Sessions;
 
 /// Asks every part how it is: its name, and `ok` or what is wrong in words anybody may read.
@@ -128,6 +129,8 @@ pub struct Inner {
     pub guesses: Limiter<(String, String)>,
     /// Failed logins by address: ten times as many.
     pub guessers: Limiter<String>,
+    /// The door's description, as it was made last.
+    pub description: Kept,
 }
 
 impl App {
@@ -135,7 +138,8 @@ impl App {
     pub fn new(deps: Deps, options: Options) -> App {
         let guesses = Limiter::new(options.login_burst, options.login_refill, LIMITED_MAX);
         let guessers = Limiter::new(options.login_burst.saturating_mul(10), options.login_refill / 10, LIMITED_MAX);
-        App(Arc::new(Inner { deps, options, sessions: Sessions::default(), guesses, guessers }))
+        let (sessions, description) = (Sessions::default(), Kept::default());
+        App(Arc::new(Inner { deps, options, sessions, guesses, guessers, description }))
     }
 }
 

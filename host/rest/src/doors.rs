@@ -5,6 +5,7 @@ pub mod agents;
 pub mod audit;
 pub mod commands;
 pub mod delivery;
+pub mod description;
 pub mod groups;
 pub mod invocations;
 pub mod join_tokens;

@@ -12,6 +12,7 @@ mod instant;
 pub mod json;
 pub mod jwt;
 pub mod limiter;
+mod openapi;
 mod page;
 pub mod passwords;
 pub mod problem;

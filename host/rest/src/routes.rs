@@ -16,7 +16,8 @@ use crate::authorize::{
     OwnAccount, ReadAgents, ReadAudit, ReadCommands, ReadGroups, ReadPlugins, ReadVerbs, RunCommands,
 };
 use crate::doors::{
-    accounts, agents, audit, commands, delivery, groups, invocations, join_tokens, live, plugins, system, users, verbs,
+    accounts, agents, audit, commands, delivery, description, groups, invocations, join_tokens, live, plugins, system,
+    users, verbs,
 };
 use crate::query::Query;
 
@@ -122,6 +123,7 @@ routes! {
     GET "/readyz" Everyone system::health, [] "Whether the host can take work";
     GET "/livez" Everyone system::alive, [] "Whether the host runs";
     GET "/version" Everyone system::version, [] "Which host this is";
+    GET "/openapi.json" Everyone description::openapi, [] "This door as OpenAPI 3.1, with the verbs that are loaded";
 }
 
 fn mount<D, H, T>(method: MethodFilter, row: &'static Route, handler: H) -> MethodRouter<App>
@@ -149,7 +151,8 @@ mod tests {
     #[test]
     fn only_these_routes_need_no_token() {
         let open: Vec<&str> = TABLE.iter().filter(|row| row.access == Access::Public).map(|row| row.path).collect();
-        let expected = ["/api/v1/auth/login", "/api/v1/auth/refresh", "/health", "/readyz", "/livez", "/version"];
+        let expected =
+            ["/api/v1/auth/login", "/api/v1/auth/refresh", "/health", "/readyz", "/livez", "/version", "/openapi.json"];
         assert_eq!(open, expected);
     }
 

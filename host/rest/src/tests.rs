@@ -6,6 +6,7 @@ mod agents;
 mod audit;
 mod commands;
 mod delivery;
+mod description;
 mod edge;
 mod groups;
 mod live;

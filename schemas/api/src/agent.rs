@@ -71,6 +71,7 @@ pub struct NewJoinToken {
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
     /// How long it may be used, in seconds: 60 to 604,800; an hour when absent.
+    #[schema(minimum = 60, maximum = 604_800)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_s: Option<u64>,
 }

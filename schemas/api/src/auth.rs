@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::words;
+
 /// Body of `POST /auth/login`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -54,10 +56,13 @@ pub struct User {
 #[serde(deny_unknown_fields)]
 pub struct NewUser {
     /// 1 to 63 of `[a-z0-9._-]`.
+    #[schema(pattern = "^[a-z0-9][a-z0-9._-]{0,62}$")]
     pub name: String,
     /// 12 to 256 characters.
+    #[schema(min_length = 12, max_length = 256)]
     pub password: String,
     /// `viewer`, `operator` or `admin`.
+    #[schema(value_type = words::Role)]
     pub role: String,
     /// Absent: all sites and verbs, effects `read` and `change`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,6 +76,7 @@ pub struct ChangePassword {
     /// The password in force.
     pub current: String,
     /// 12 to 256 characters.
+    #[schema(min_length = 12, max_length = 256)]
     pub new: String,
 }
 
@@ -83,5 +89,6 @@ pub struct Grant {
     /// Verb patterns, e.g. `docker.*`.
     pub verbs: Vec<String>,
     /// `read`, `change`, `destroy`, `host`.
+    #[schema(value_type = Vec<words::Effect>)]
     pub effects: Vec<String>,
 }

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use crate::delivery::{RetryBody, RolloutBody};
 use crate::target::{TargetBody, TargetIn, TargetOut};
+use crate::words;
 
 /// Body of `POST /commands`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -18,24 +19,29 @@ pub struct NewCommand {
     pub verb: String,
     /// The verb's arguments; an empty object when absent.
     #[serde(default = "empty_object")]
+    #[schema(value_type = Object)]
     pub args: Value,
     /// Who it runs on.
     pub target: TargetBody,
     /// `critical`, `high`, `normal` or `low`; `normal` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<words::Priority>)]
     pub priority: Option<String>,
     /// Not to be started later than this after acceptance, in milliseconds; an hour when absent, 30
     /// days at most. 0: agents not connected now are not waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 2_592_000_000u64)]
     pub start_within_ms: Option<u64>,
     /// An attempt is killed after this long, in milliseconds; the verb's default when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_timeout_ms: Option<u64>,
     /// RFC 3339: nothing of it runs after this; within 31 days. No such end when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub finish_by: Option<String>,
     /// What happens when its agent loses the host: `continue` (when absent), or `kill_after`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<words::OnDisconnect>)]
     pub on_disconnect: Option<String>,
     /// With `kill_after`: how long the agent may be without a session, in milliseconds, a day at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::words;
+
 /// So many targets (`10`), or so many of a hundred (`"25%"`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
@@ -20,14 +22,17 @@ pub enum PortionBody {
 #[serde(deny_unknown_fields)]
 pub struct RetryBody {
     /// Attempts in all, 1 to 20.
+    #[schema(minimum = 1, maximum = 20)]
     pub max_attempts: u32,
     /// What is tried again besides what certainly had no effect: `failed`, `timed_out`, `interrupted`, `lost`.
     /// Absent: `interrupted` and `lost` for an idempotent verb, nothing for another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<words::RetryOn>>)]
     pub on: Option<Vec<String>>,
     /// Longest wait before the second attempt, in milliseconds, 1 to 3600000; it doubles with each. 5000 when
     /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 3_600_000)]
     pub backoff_ms: Option<u64>,
 }
 
@@ -40,12 +45,15 @@ pub struct RolloutBody {
     pub max_concurrency: Option<PortionBody>,
     /// `off` or `exponential`; not together with `waves`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<words::Ramp>)]
     pub ramp: Option<String>,
     /// So many in all by each wave, ascending, at most 20; what the last leaves out comes after it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 20)]
     pub waves: Vec<PortionBody>,
     /// From the end of one wave to the beginning of the next, in milliseconds, a day at most.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 86_400_000)]
     pub pause_ms: Option<u64>,
     /// Halts when more than so many failed, timed out, were interrupted, lost, or rejected.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,6 +63,7 @@ pub struct RolloutBody {
     pub max_unreached: Option<PortionBody>,
     /// What happens to what runs when it halts: `finish` (when absent) or `cancel`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<words::OnHalt>)]
     pub on_halt: Option<String>,
 }
 
@@ -63,6 +72,7 @@ pub struct RolloutBody {
 #[serde(deny_unknown_fields)]
 pub struct RetryCommand {
     /// `failed`: where it may have run and did not succeed. `never_started`: where it certainly never started.
+    #[schema(value_type = words::RetryOnly)]
     pub only: String,
 }
 

@@ -34,6 +34,7 @@ pub struct Group {
 #[serde(deny_unknown_fields)]
 pub struct NewGroup {
     /// 1 to 63 of `[a-z0-9._-]`, starting with a letter or digit; none of `all`, `and`, `or`, `not`, `in`.
+    #[schema(pattern = "^[a-z0-9][a-z0-9._-]{0,62}$")]
     pub name: String,
     /// Who is meant.
     pub expr: String,

@@ -5,6 +5,7 @@
 
 pub mod problem;
 pub mod page;
+pub mod words;
 pub mod auth;
 pub mod agent;
 pub mod group;

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::words;
+
 /// Who a command is for: `{"all": true}`, or lists and an expression combined with *and*. Inside a list
 /// any match counts, but all labels and all capabilities must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -31,6 +33,7 @@ pub struct TargetBody {
     pub container_engine: Vec<String>,
     /// `online`, `degraded`, `offline`, `maintenance`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<words::AgentStatus>)]
     pub status: Vec<String>,
     /// One line such as `site = eu-1 and not agent = web-*`; its grammar is in `docs/api.md`.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -44,6 +44,7 @@ pub struct Verb {
 pub struct PlanRequest {
     /// The arguments.
     #[serde(default)]
+    #[schema(value_type = Object)]
     pub args: Value,
     /// Who it would run on.
     pub target: TargetBody,

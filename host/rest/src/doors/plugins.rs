@@ -10,6 +10,7 @@ use domain::plugin::Order;
 
 use crate::app::App;
 use crate::authorize::{Authorized, ManagePlugins, ReadPlugins};
+use crate::body::Nothing;
 use crate::doors::In;
 use crate::page::Asked;
 use crate::problem::Problem;
@@ -41,27 +42,27 @@ pub async fn show(
 }
 
 /// `POST /plugins/{name}/enable`
-pub async fn enable(who: Authorized<ManagePlugins>, app: State<App>, name: In<String>) -> Answer {
+pub async fn enable(who: Authorized<ManagePlugins>, app: State<App>, name: In<String>, _: Nothing) -> Answer {
     give(who, app, name, Order::Enable).await
 }
 
 /// `POST /plugins/{name}/disable`
-pub async fn disable(who: Authorized<ManagePlugins>, app: State<App>, name: In<String>) -> Answer {
+pub async fn disable(who: Authorized<ManagePlugins>, app: State<App>, name: In<String>, _: Nothing) -> Answer {
     give(who, app, name, Order::Disable).await
 }
 
 /// `POST /plugins/{name}/rollback`
-pub async fn rollback(who: Authorized<ManagePlugins>, app: State<App>, name: In<String>) -> Answer {
+pub async fn rollback(who: Authorized<ManagePlugins>, app: State<App>, name: In<String>, _: Nothing) -> Answer {
     give(who, app, name, Order::Rollback).await
 }
 
 /// `POST /plugins/{name}/retry`
-pub async fn retry(who: Authorized<ManagePlugins>, app: State<App>, name: In<String>) -> Answer {
+pub async fn retry(who: Authorized<ManagePlugins>, app: State<App>, name: In<String>, _: Nothing) -> Answer {
     give(who, app, name, Order::Retry).await
 }
 
 /// `POST /plugins/{name}/approve`
-pub async fn approve(who: Authorized<ManagePlugins>, app: State<App>, name: In<String>) -> Answer {
+pub async fn approve(who: Authorized<ManagePlugins>, app: State<App>, name: In<String>, _: Nothing) -> Answer {
     give(who, app, name, Order::Approve).await
 }
 

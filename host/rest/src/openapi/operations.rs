@@ -1,0 +1,99 @@
+//! What each route takes and gives: one line a route. A new route needs its row in `routes` and its
+//! line here; a test names the rows that have none.
+
+use api::agent::{Agent, AgentPatch, JoinToken, MadeJoinToken, NewJoinToken, Telemetry};
+use api::auth::{ChangePassword, Login, NewUser, Refresh, Tokens, User};
+use api::command::{Accepted, CancelAnswer, Command, Invocation, NewCommand, ReleaseAnswer};
+use api::delivery::{Attempts, GroupsBody, RetryCommand, RollupBody};
+use api::group::{Group, GroupPatch, NewGroup};
+use api::plugin::{Plugin, PluginPassage};
+use api::system::{AuditEntry, Health, Version};
+use api::verb::{PlanPreview, PlanRequest, Verb};
+
+use super::shape::{Shape, op};
+
+/// The route's line, if it has one.
+#[rustfmt::skip] // A table reads best with one row a line.
+pub fn of(method: &str, path: &str) -> Option<Shape> {
+    let v1 = path.strip_prefix("/api/v1");
+    Some(match (method, v1.unwrap_or(path)) {
+        ("POST", "/auth/login") => op("login").takes::<Login>().gives::<Tokens>(200),
+        ("POST", "/auth/refresh") => op("refresh").takes::<Refresh>().gives::<Tokens>(200).refuses(&[401]),
+        ("POST", "/auth/logout") => op("logout").takes::<Refresh>().gives_none(204),
+        ("GET", "/me") => op("get_me").gives::<User>(200),
+        ("POST", "/me/password") => op("change_password").takes::<ChangePassword>().gives_none(204),
+
+        ("GET", "/users") => op("list_users").gives_page::<User>(),
+        ("POST", "/users") => op("create_user").takes::<NewUser>().gives::<User>(201).refuses(&[409]),
+        ("DELETE", "/users/{user}") => op("delete_user").gives_none(204).refuses(&[409]),
+
+        ("GET", "/agents") => op("list_agents").gives_page::<Agent>(),
+        ("GET", "/agents/{agent}") => op("get_agent").gives::<Agent>(200),
+        ("PATCH", "/agents/{agent}") => op("change_agent").takes::<AgentPatch>().gives::<Agent>(200).refuses(&[409]),
+        ("POST", "/agents/{agent}/revoke") => op("revoke_agent").takes_nothing().gives::<Agent>(200),
+        ("GET", "/agents/{agent}/telemetry") => op("get_agent_telemetry").gives::<Telemetry>(200),
+
+        ("GET", "/groups") => op("list_groups").gives_page::<Group>(),
+        ("POST", "/groups") => op("create_group").takes::<NewGroup>().gives::<Group>(201).refuses(&[409]),
+        ("GET", "/groups/{group}") => op("get_group").gives::<Group>(200),
+        ("PATCH", "/groups/{group}") => op("change_group").takes::<GroupPatch>().gives::<Group>(200).reads(&["If-Match"]).refuses(&[409, 412]),
+        ("DELETE", "/groups/{group}") => op("delete_group").gives_none(204).reads(&["If-Match"]).refuses(&[409, 412]),
+
+        ("GET", "/join-tokens") => op("list_join_tokens").gives_page::<JoinToken>(),
+        ("POST", "/join-tokens") => op("create_join_token").takes::<NewJoinToken>().gives::<MadeJoinToken>(201),
+        ("DELETE", "/join-tokens/{id}") => op("revoke_join_token").gives_none(204).refuses(&[409]),
+
+        ("GET", "/verbs") => op("list_verbs").gives_page::<Verb>(),
+        ("GET", "/verbs/{verb}") => op("get_verb").gives::<Verb>(200).refuses(&[409]),
+        ("POST", "/verbs/{verb}/plan") => op("plan_verb").takes::<PlanRequest>().gives::<PlanPreview>(200).refuses(&[409]),
+
+        ("POST", "/commands") => op("submit_command").takes::<NewCommand>().gives::<Accepted>(200).gives::<Accepted>(202).reads(&["Idempotency-Key", "Prefer"]).refuses(&[409]),
+        ("GET", "/commands") => op("list_commands").gives_page::<Command>(),
+        ("GET", "/commands/{id}") => op("get_command").gives::<Command>(200),
+        ("POST", "/commands/{id}/cancel") => op("cancel_command").takes_nothing().gives::<CancelAnswer>(200).gives::<CancelAnswer>(202),
+        ("POST", "/commands/{id}/release") => op("release_command").takes_nothing().gives::<ReleaseAnswer>(200).gives::<ReleaseAnswer>(202),
+        ("POST", "/commands/{id}/retry") => op("retry_command").takes::<RetryCommand>().gives::<Accepted>(202).reads(&["Idempotency-Key"]).refuses(&[409]),
+        ("GET", "/commands/{id}/rollup") => op("get_command_rollup").gives::<RollupBody>(200),
+        ("GET", "/commands/{id}/results") => op("group_command_results").gives::<GroupsBody>(200),
+        ("GET", "/commands/{id}/events") => op("follow_command").gives_raw("text/event-stream").reads(&["Last-Event-ID"]),
+        ("GET", "/commands/{id}/invocations") => op("list_invocations").gives_page::<Invocation>(),
+        ("GET", "/commands/{id}/invocations/{agent}") => op("get_invocation").gives::<Invocation>(200),
+        ("GET", "/commands/{id}/invocations/{agent}/attempts") => op("list_attempts").gives::<Attempts>(200),
+        ("GET", "/commands/{id}/invocations/{agent}/output") => op("get_output").gives_raw("application/octet-stream"),
+
+        ("GET", "/plugins") => op("list_plugins").gives_page::<Plugin>(),
+        ("GET", "/plugins/{name}") => op("get_plugin").gives::<Plugin>(200),
+        ("GET", "/plugins/{name}/history") => op("list_plugin_history").gives_page::<PluginPassage>(),
+        ("POST", "/plugins/{name}/enable") => op("enable_plugin").takes_nothing().gives::<Plugin>(200).refuses(&[409]),
+        ("POST", "/plugins/{name}/disable") => op("disable_plugin").takes_nothing().gives::<Plugin>(200).refuses(&[409]),
+        ("POST", "/plugins/{name}/rollback") => op("roll_back_plugin").takes_nothing().gives::<Plugin>(200).refuses(&[409]),
+        ("POST", "/plugins/{name}/retry") => op("retry_plugin").takes_nothing().gives::<Plugin>(200).refuses(&[409]),
+        ("POST", "/plugins/{name}/approve") => op("approve_plugin").takes_nothing().gives::<Plugin>(200).refuses(&[409]),
+
+        ("GET", "/audit") => op("list_audit").gives_page::<AuditEntry>(),
+
+        ("GET", "/health") => op("get_health").gives::<Health>(200).gives::<Health>(503),
+        ("GET", "/readyz") => op("get_readiness").gives::<Health>(200).gives::<Health>(503),
+        ("GET", "/livez") => op("get_liveness").gives::<Health>(200),
+        ("GET", "/version") => op("get_version").gives::<Version>(200),
+        ("GET", "/openapi.json") => op("get_openapi").gives_raw("application/json").gives_none(304).reads(&["If-None-Match"]),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::routes::TABLE;
+
+    #[test]
+    fn every_route_has_its_line() {
+        let missing: Vec<_> =
+            TABLE.iter().filter(|row| of(row.method, row.path).is_none()).map(|row| (row.method, row.path)).collect();
+        assert!(missing.is_empty(), "host/rest/src/openapi/operations.rs has no line for {missing:?}");
+        let names: HashSet<&str> = TABLE.iter().filter_map(|row| of(row.method, row.path)).map(|op| op.name).collect();
+        assert_eq!(names.len(), TABLE.len(), "two operations have one name");
+    }
+}

@@ -1,0 +1,102 @@
+//! Parameters by their names: one name means one thing on every route.
+
+use api::page::{DEFAULT_LIMIT, MAX_LIMIT};
+use domain::agent::AgentStatus;
+use domain::attempt::State;
+use domain::command::Status;
+use domain::priority::Priority;
+use serde_json::{Value, json};
+use services::replays::KEY_MAX;
+
+use super::shape::Shape;
+use crate::routes::Route;
+
+/// Everything besides the body that the route reads.
+pub fn of(route: &Route, shape: &Shape) -> Vec<Value> {
+    let names = route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let mut all: Vec<Value> = names.map(|name| in_path(route.path, name)).collect();
+    all.extend(route.query.iter().map(|name| in_query(route.path, name)));
+    all.extend(shape.headers.iter().map(|name| in_header(name)));
+    all
+}
+
+fn in_path(path: &str, name: &str) -> Value {
+    let (schema, description) = match name {
+        "id" => (json!({ "type": "string", "format": "uuid" }), "Its id."),
+        "agent" => (text(1, 63), "The agent's id or name."),
+        "user" => (text(1, 63), "The user's id or name."),
+        "group" => (text(1, 63), "The group's name."),
+        "verb" => (text(1, 128), "The verb's name, e.g. `docker.ps`."),
+        _ if path.contains("/plugins/") => (text(1, 128), "The plugin's name."),
+        _ => (text(1, 256), "What is meant."),
+    };
+    json!({ "in": "path", "name": name, "required": true, "schema": schema, "description": description })
+}
+
+fn in_query(path: &str, name: &str) -> Value {
+    let several = |items: Value| json!({ "type": "array", "items": items, "maxItems": 100 });
+    let (schema, description) = match name {
+        "limit" => {
+            let schema = json!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT });
+            (schema, "Most items of a page.")
+        }
+        "cursor" => (json!({ "type": "string" }), "`next_cursor` of the page before, as it was."),
+        "status" if path.ends_with("/agents") => {
+            (several(words(AgentStatus::ALL.map(AgentStatus::as_str))), "Only agents in one of these.")
+        }
+        "status" => (several(words(Status::ALL.map(Status::as_str))), "Only commands in one of these."),
+        "state" => (words(State::ALL.map(State::as_str)), "Only invocations in this state."),
+        "priority" => (words(Priority::ALL.map(Priority::as_str)), "Only commands of this priority."),
+        "site" => (several(json!({ "type": "string", "minLength": 1, "pattern": "^[^,]+$" })), "Only at one of these."),
+        "verb" => (json!({ "type": "string", "pattern": VERB }), "Only commands of this verb."),
+        "agent" => (text(1, 63), "Only commands with an invocation on this agent, by id or name."),
+        "since" => (instant(), "Not before this."),
+        "until" => (instant(), "Before this."),
+        "q" => (json!({ "type": "string" }), "Only what has this in its names."),
+        "by" => (json!({ "type": "string", "format": "json-pointer" }), "A value in the typed result."),
+        "stream" => (words(["stdout", "stderr"]), "Which stream; `stdout` when absent."),
+        "offset" => (json!({ "type": "integer", "minimum": 0 }), "Where to begin, in bytes."),
+        _ => (json!({ "type": "string" }), "Narrows the answer."),
+    };
+    // Several values stand apart or between commas.
+    let style = if schema["type"] == "array" { json!({ "style": "form", "explode": false }) } else { json!({}) };
+    let mut parameter = json!({ "in": "query", "name": name, "schema": schema, "description": description });
+    if let (Value::Object(parameter), Value::Object(style)) = (&mut parameter, style) {
+        parameter.extend(style);
+    }
+    parameter
+}
+
+fn in_header(name: &str) -> Value {
+    let (schema, description) = match name {
+        "Idempotency-Key" => (
+            json!({ "type": "string", "pattern": "^[!-~]+$", "minLength": 1, "maxLength": KEY_MAX }),
+            "Stands for this one intent of yours for 24 hours: sent again, it is answered again.",
+        ),
+        // Preferences that are not known are ignored (RFC 7240), and any tag is one that may not match.
+        "Prefer" => (
+            json!({ "type": "string" }),
+            "`wait=N`: answers when it is over, after N seconds at the latest; N is 0 to 60.",
+        ),
+        "If-Match" => (json!({ "type": "string", "pattern": TAG }), "Only as it was when it was read: its `ETag`."),
+        "If-None-Match" => (json!({ "type": "string" }), "The `ETag` of the one you have."),
+        "Last-Event-ID" => (json!({ "type": "integer", "minimum": 0 }), "The id of the last event that was seen."),
+        _ => (json!({ "type": "string" }), "See the description."),
+    };
+    json!({ "in": "header", "name": name, "schema": schema, "description": description })
+}
+
+const VERB: &str = "^[a-z][a-z0-9_-]*(\\.[a-z][a-z0-9_-]*)+$";
+const TAG: &str = "^(\\*|\"[0-9a-f]{1,64}\")$";
+
+fn text(min: u32, max: u32) -> Value {
+    json!({ "type": "string", "minLength": min, "maxLength": max })
+}
+
+fn instant() -> Value {
+    json!({ "type": "string", "format": "date-time" })
+}
+
+fn words<'a>(words: impl IntoIterator<Item = &'a str>) -> Value {
+    json!({ "type": "string", "enum": words.into_iter().collect::<Vec<_>>() })
+}
