@@ -1,10 +1,13 @@
 //! One agent's conversation after the handshake, without a socket: frames and wishes in, frames and
 //! work out. The pump does what it says; tests drive it with a hand-turned clock.
 //!
+//! What wants a lock that something it sent has is held back, so that it takes no place here while it would
+//! only wait at the agent.
+//!
 //! Invariant: an attempt is sent at most once by a session, and never after the session said that
 //! it was not sent.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,6 +136,19 @@ struct InFlight {
     gone: [u64; 2],
     /// Held until the agent says how it ended.
     slot: Option<Slot>,
+    /// Keys it holds at the agent until it ends, as far as this session sent it.
+    locks: Vec<String>,
+}
+
+impl InFlight {
+    fn new(stage: Stage, since: Timestamp, slot: Option<Slot>) -> InFlight {
+        InFlight { stage, since, command: None, collector: None, gone: [0; 2], slot, locks: Vec::new() }
+    }
+
+    /// Whether it takes one of the agent's places, and has its locks.
+    fn is_busy(&self) -> bool {
+        !matches!(self.stage, Stage::Ended | Stage::Finishing)
+    }
 }
 
 /// One agent's conversation.
@@ -146,6 +162,8 @@ pub struct Session {
     missed: bool,
     waiting: Waiting,
     in_flight: HashMap<AttemptKey, InFlight>,
+    /// What the agent was asked to end: a wish is heard again and again until it is fulfilled.
+    asked: HashSet<AttemptKey>,
     /// Results being stored.
     storing: usize,
     /// Results that wait for one of those.
@@ -166,8 +184,7 @@ impl Session {
         now: Timestamp,
     ) -> Session {
         let entry = |key, stage, slot| {
-            let collector = Some(Collector::default());
-            (key, InFlight { stage, since: now, command: None, collector, gone: [0; 2], slot })
+            (key, InFlight { collector: Some(Collector::default()), ..InFlight::new(stage, now, slot) })
         };
         let stage = |started| if started { Stage::Running } else { Stage::Accepted };
         let running = running.iter().map(|(key, started)| entry(*key, stage(*started), Some(slots.take_anyway())));
@@ -181,6 +198,7 @@ impl Session {
             missed: false,
             waiting: Waiting::in_store(),
             in_flight,
+            asked: HashSet::new(),
             storing: 0,
             parked: VecDeque::new(),
             out: VecDeque::new(),
@@ -208,7 +226,7 @@ impl Session {
                 for (open, why) in wishes {
                     if why == Settle::Cancel && open.is_restored() && !self.in_flight.contains_key(&open.key) {
                         // Only the agent knows whether it ever had this one. Its answer ends it.
-                        self.say(HostFrame::Cancel(frame::Cancel { attempt: open.key, grace_ms: None }));
+                        self.ask_to_end(open.key);
                     }
                     self.settle(open.key, why);
                 }
@@ -322,9 +340,7 @@ impl Session {
     }
 
     fn result(&mut self, key: AttemptKey, outcome: Outcome, now: Timestamp) {
-        let unknown =
-            InFlight { stage: Stage::Running, since: now, command: None, collector: None, gone: [0; 2], slot: None };
-        let attempt = self.in_flight.entry(key).or_insert(unknown);
+        let attempt = self.in_flight.entry(key).or_insert_with(|| InFlight::new(Stage::Running, now, None));
         if attempt.stage == Stage::Finishing {
             return;
         }
@@ -354,6 +370,7 @@ impl Session {
 
     fn stored(&mut self, key: AttemptKey) {
         self.in_flight.remove(&key);
+        self.asked.remove(&key);
         self.waiting.ended(key);
         self.say(HostFrame::ResultAck { attempt: key });
         self.storing = self.storing.saturating_sub(1);
@@ -381,7 +398,7 @@ impl Session {
         if let Some(attempt) = self.in_flight.get(&key) {
             match (attempt.stage, why) {
                 (Stage::Sent | Stage::Accepted | Stage::Running, Settle::Cancel) => {
-                    self.say(HostFrame::Cancel(frame::Cancel { attempt: key, grace_ms: None }));
+                    self.ask_to_end(key);
                 }
                 (Stage::Sent, Settle::StartDeadline) => {
                     self.out.push_back(Output::Advance(key, vec![Event::Send, Event::StartDeadline]));
@@ -401,18 +418,25 @@ impl Session {
         self.out.push_back(Output::Advance(key, vec![event]));
     }
 
+    fn ask_to_end(&mut self, key: AttemptKey) {
+        if self.asked.insert(key) {
+            self.say(HostFrame::Cancel(frame::Cancel { attempt: key, grace_ms: None }));
+        }
+    }
+
     /// Sends while there are slots; reads on when memory runs dry.
     fn dispatch(&mut self, now: Timestamp) {
         self.starved = false;
         if self.closed {
             return;
         }
-        while self.room() > 0 && !self.waiting.is_empty() {
+        while self.room() > 0 {
+            let Some(place) = self.waiting.next(&self.taken()) else { break };
             let Some(slot) = self.slots.take() else {
                 self.starved = true;
                 break;
             };
-            let Some(due) = self.waiting.pop() else { break };
+            let Some((due, locks)) = self.waiting.take(place) else { break };
             let key = due.key();
             let remaining = due.start_by.since(now);
             if remaining.is_zero() {
@@ -430,10 +454,8 @@ impl Session {
             }));
             let collector = Some(Collector::default());
             let command = Some(due.command);
-            self.in_flight.insert(
-                key,
-                InFlight { stage: Stage::Sent, since: now, command, collector, gone: [0; 2], slot: Some(slot) },
-            );
+            let sent = InFlight::new(Stage::Sent, now, Some(slot));
+            self.in_flight.insert(key, InFlight { command, collector, locks, ..sent });
         }
         if self.room() > 0 && self.waiting.begins_to_load() {
             self.out.push_back(Output::Load);
@@ -445,9 +467,14 @@ impl Session {
         if self.storing >= STORING_MAX {
             return 0;
         }
-        let is_busy = |attempt: &&InFlight| !matches!(attempt.stage, Stage::Ended | Stage::Finishing);
-        let busy = self.in_flight.values().filter(is_busy).count();
+        let busy = self.in_flight.values().filter(|attempt| attempt.is_busy()).count();
         self.max_concurrency.saturating_sub(busy)
+    }
+
+    /// Locks of what was sent and has not ended.
+    fn taken(&self) -> HashSet<&str> {
+        let busy = self.in_flight.values().filter(|attempt| attempt.is_busy());
+        busy.flat_map(|attempt| &attempt.locks).map(String::as_str).collect()
     }
 
     fn say(&mut self, frame: HostFrame) {

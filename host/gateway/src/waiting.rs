@@ -14,12 +14,24 @@ pub const QUEUE_MAX: usize = 256;
 const EARLY_MAX: usize = 1024;
 
 /// Place in the queue.
-type Order = (i64, CommandId, u32);
+pub type Order = (i64, CommandId, u32);
+
+/// What waits, with the locks it wants.
+struct Entry {
+    due: Due,
+    locks: Vec<String>,
+}
+
+impl Entry {
+    fn new(due: Due) -> Entry {
+        Entry { locks: due.envelope.locks(), due }
+    }
+}
 
 /// What waits.
 #[derive(Default)]
 pub struct Waiting {
-    queue: BTreeMap<Order, Due>,
+    queue: BTreeMap<Order, Entry>,
     /// The store may hold more than `queue` does.
     more: bool,
     /// It is being read.
@@ -56,7 +68,7 @@ impl Waiting {
             self.passed_over |= self.loading;
             return;
         }
-        self.queue.insert(order, due);
+        self.queue.insert(order, Entry::new(due));
         if self.queue.len() > QUEUE_MAX {
             self.queue.pop_last();
             self.more = true;
@@ -70,7 +82,7 @@ impl Waiting {
         let settled = std::mem::take(&mut self.settled);
         for due in due {
             if !has(due.key()) && !settled.contains(&due.key()) {
-                self.queue.entry(order(&due)).or_insert(due);
+                self.queue.entry(order(&due)).or_insert_with(|| Entry::new(due));
             }
         }
     }
@@ -85,7 +97,7 @@ impl Waiting {
     /// It is over, or somebody says that it is to be.
     pub fn settle(&mut self, key: AttemptKey) {
         let before = self.queue.len();
-        self.queue.retain(|_, due| due.key() != key);
+        self.queue.retain(|_, entry| entry.due.key() != key);
         if self.queue.len() == before {
             // Its offer may still be on its way here, and must then find it settled.
             self.early.push_back(key);
@@ -103,14 +115,22 @@ impl Waiting {
         }
     }
 
-    /// The next one.
-    pub fn pop(&mut self) -> Option<Due> {
-        self.queue.pop_first().map(|(_, due)| due)
+    /// Where the next one is that may go while these locks are `taken`. Nobody goes before another that
+    /// wants the same lock, so nothing waits for ever.
+    pub fn next(&self, taken: &HashSet<&str>) -> Option<Order> {
+        let mut wanted: HashSet<&str> = HashSet::new();
+        for (order, Entry { locks, .. }) in &self.queue {
+            if !locks.iter().any(|lock| taken.contains(lock.as_str()) || wanted.contains(lock.as_str())) {
+                return Some(*order);
+            }
+            wanted.extend(locks.iter().map(String::as_str));
+        }
+        None
     }
 
-    /// Whether nothing is in memory.
-    pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+    /// Takes out the one that is there, and the locks it wants.
+    pub fn take(&mut self, order: Order) -> Option<(Due, Vec<String>)> {
+        self.queue.remove(&order).map(|Entry { due, locks }| (due, locks))
     }
 
     /// How many are in memory.

@@ -101,6 +101,25 @@ impl SignedEnvelope {
         verify(key, &[COMMAND_CONTEXT, &bytes], &self.signature)?;
         serde_json::from_slice(&bytes).map_err(|_| EnvelopeError::Content)
     }
+
+    /// The lock keys its plan names. Nothing is checked: this is for whoever only orders what it sends, and
+    /// finds none in what cannot be read.
+    pub fn locks(&self) -> Vec<String> {
+        let bytes = URL_SAFE_NO_PAD.decode(&self.signed).unwrap_or_default();
+        serde_json::from_slice::<Locked>(&bytes).map(|envelope| envelope.plan.locks).unwrap_or_default()
+    }
+}
+
+/// As much of an envelope as [`SignedEnvelope::locks`] reads.
+#[derive(Deserialize)]
+struct Locked {
+    plan: Locks,
+}
+
+#[derive(Deserialize)]
+struct Locks {
+    #[serde(default)]
+    locks: Vec<String>,
 }
 
 /// Signs the concatenation of `parts`; base64url without padding.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::attempt::State;
 use domain::priority::Priority;
 use domain::verb::VerbName;
@@ -42,7 +43,14 @@ fn command(number: u128, priority: Priority) -> Arc<Command> {
 }
 
 fn due(number: u128, priority: Priority) -> Due {
-    let envelope = SignedEnvelope { signed: String::new(), signature: String::new() };
+    wanting(number, priority, "")
+}
+
+/// One whose plan wants this lock, if it is not empty.
+fn wanting(number: u128, priority: Priority, lock: &str) -> Due {
+    let locks: Vec<&str> = [lock].into_iter().filter(|lock| !lock.is_empty()).collect();
+    let signed = URL_SAFE_NO_PAD.encode(serde_json::json!({ "plan": { "locks": locks } }).to_string());
+    let envelope = SignedEnvelope { signed, signature: String::new() };
     let agent = plan::id::AgentId(Uuid::from_u128(1));
     let command = command(number, priority);
     let start_by = command.start_by;
@@ -105,6 +113,50 @@ fn output_of_an_attempt_that_ended_without_a_session_is_kept_with_its_result() {
 
 fn result(number: u128) -> Input {
     Input::Frame(AgentFrame::Result { attempt: key(number), outcome: Outcome::not_started(End::Exited) })
+}
+
+#[test]
+fn what_waits_for_a_lock_takes_no_place_of_what_wants_none() {
+    let mut session = ready(2);
+    for number in 1..=5 {
+        session.handle(Input::Offer(wanting(number, Priority::Normal, "compose:shop")), now());
+    }
+    session.handle(Input::Offer(wanting(6, Priority::Normal, "")), now());
+    session.handle(Input::Offer(wanting(7, Priority::Low, "compose:blog")), now());
+    assert_eq!(sent(&drain(&mut session)), [key(1), key(6)]);
+    session.handle(result(6), now());
+    assert_eq!(sent(&drain(&mut session)), [key(7)], "another lock is another matter");
+    session.handle(result(1), now());
+    assert_eq!(sent(&drain(&mut session)), [key(2)], "in order, as soon as the lock is given back");
+    session.handle(Input::Settle(vec![(open(3), Settle::Cancel)]), now());
+    session.handle(result(2), now());
+    assert_eq!(sent(&drain(&mut session)), [key(4)], "what was cancelled meanwhile holds up nobody");
+}
+
+#[test]
+fn nobody_overtakes_another_that_wants_the_same_lock() {
+    let mut session = ready(4);
+    session.handle(Input::Offer(wanting(1, Priority::Normal, "a")), now());
+    assert_eq!(sent(&drain(&mut session)), [key(1)]);
+    session.handle(Input::Offer(wanting(2, Priority::Normal, "a")), now());
+    session.handle(Input::Offer(wanting(3, Priority::Critical, "a")), now());
+    assert_eq!(sent(&drain(&mut session)), []);
+    session.handle(result(1), now());
+    assert_eq!(sent(&drain(&mut session)), [key(3)], "the more urgent one first, as everywhere");
+    session.handle(result(3), now());
+    assert_eq!(sent(&drain(&mut session)), [key(2)]);
+}
+
+#[test]
+fn a_wish_that_is_heard_again_and_again_is_told_to_the_agent_once() {
+    let mut session = ready(1);
+    session.handle(Input::Offer(due(1, Priority::Normal)), now());
+    drain(&mut session);
+    for _ in 0..3 {
+        session.handle(Input::Settle(vec![(open(1), Settle::Cancel)]), now());
+    }
+    let said = drain(&mut session);
+    assert!(matches!(said.as_slice(), [Output::Send(HostFrame::Cancel(_))]), "{said:?}");
 }
 
 #[test]
