@@ -31,14 +31,20 @@ async fn race(store: Store, cancels: usize) {
     for name in AGENTS {
         agents.push(TestAgent::start(&host, &admin, name).await);
     }
+    race_on(&host, [&admin, &admin], kind, cancels).await;
+}
+
+/// Submits by one and cancels by the other.
+async fn race_on(host: &TestHost, [admin, canceller]: [&Api; 2], kind: &str, cancels: usize) {
     let oracle = Arc::new(Oracle::new(host.scratch()));
     let mut racers = JoinSet::new();
     for number in 0..AT_ONCE {
         let mine = (number..cancels).step_by(AT_ONCE).count();
-        racers.spawn(submit_and_cancel(admin.clone(), AGENTS[number % AGENTS.len()], oracle.clone(), mine));
+        let apis = [admin.clone(), canceller.clone()];
+        racers.spawn(submit_and_cancel(apis, AGENTS[number % AGENTS.len()], oracle.clone(), mine));
     }
     let too_late: usize = racers.join_all().await.into_iter().sum();
-    let verdict = oracle.judge(&admin, Excuses::default()).await;
+    let verdict = oracle.judge(admin, Excuses::default()).await;
     tell(&format!("{cancels} cancels on {kind}, {too_late} of them after the end: {verdict}"));
     verdict.assert_true();
     let ended = |state: &str| verdict.states.get(state).copied().unwrap_or(0);
@@ -46,14 +52,19 @@ async fn race(store: Store, cancels: usize) {
 }
 
 /// How many had ended before their cancel came.
-async fn submit_and_cancel(api: Api, agent: &'static str, oracle: Arc<Oracle>, count: usize) -> usize {
+async fn submit_and_cancel(
+    [api, canceller]: [Api; 2],
+    agent: &'static str,
+    oracle: Arc<Oracle>,
+    count: usize,
+) -> usize {
     let mut too_late = 0;
     for _ in 0..count {
         let task = oracle.task(TAKES_MS[rand::random_range(0..TAKES_MS.len())]);
         let id = api.submit(&exec_body(agent, &task.args)).await;
         oracle.accepted(&id, agent, task);
         whenever(LATEST).await;
-        let answer = api.cancel(&id).await;
+        let answer = canceller.cancel(&id).await;
         assert!(matches!(answer.status, 200 | 202), "{answer:?}");
         too_late += usize::from(answer.status == 200);
     }
@@ -69,4 +80,51 @@ async fn cancels_at_random_instants_end_as_the_command_itself_says() {
 async fn cancels_at_random_instants_on_postgresql_end_as_the_command_itself_says() {
     let Some(store) = Store::postgres() else { return };
     race(store, times("VIWORKS_CANCELS", 150)).await;
+}
+
+#[tokio::test]
+async fn cancels_given_at_another_host_than_the_agents_is_at_arrive_and_end_as_the_command_itself_says() {
+    let Some(store) = Store::postgres() else { return };
+    let host = TestHost::start_on(store).await;
+    let admin = host.admin().await;
+    let mut agents = Vec::new();
+    for name in AGENTS {
+        agents.push(TestAgent::start(&host, &admin, name).await);
+    }
+    let mut other = host.beside();
+    other.launch().await;
+    let elsewhere = other.admin().await;
+    race_on(&host, [&admin, &elsewhere], "PostgreSQL by another host", times("VIWORKS_CANCELS", 200)).await;
+    assert!(!host.log().contains("session closed"), "no agent had to come back for it");
+    drop(agents);
+}
+
+#[tokio::test]
+async fn what_another_host_owns_is_never_called_unsent_or_late_by_a_host_that_does_not_know() {
+    let Some(store) = Store::postgres() else { return };
+    let host = TestHost::start_on(store).await;
+    let admin = host.admin().await;
+    let mut agent = TestAgent::join(&host, &admin, "web-1").await;
+    // It starts while the agent has no session, and hears of none.
+    let mut other = host.beside();
+    other.launch().await;
+    let elsewhere = other.admin().await;
+    agent.run();
+    agent.seen(&admin, "online").await;
+    let oracle = Oracle::new(host.scratch());
+    let mut ids = Vec::new();
+    for _ in 0..12 {
+        let task = oracle.task(300);
+        let mut body = exec_body("web-1", &task.args);
+        body["start_within_ms"] = serde_json::json!(1_000);
+        let id = admin.submit(&body).await;
+        oracle.accepted(&id, "web-1", task);
+        ids.push(id);
+    }
+    for id in ids.iter().skip(6) {
+        elsewhere.cancel(id).await;
+    }
+    let verdict = oracle.judge(&elsewhere, Excuses { expired: 12, ..Excuses::default() }).await;
+    tell(&format!("12 commands beside a host that knows of no session: {verdict}"));
+    verdict.assert_true();
 }

@@ -65,6 +65,21 @@ impl TestHost {
         host
     }
 
+    /// One more on the same store, with the same keys, that has not been started.
+    ///
+    /// # Panics
+    /// When the keys cannot be copied.
+    pub fn beside(&self) -> TestHost {
+        let other = TestHost::new_on(self.store.clone());
+        let keys = other.data().join("keys");
+        std::fs::create_dir_all(&keys).expect("a folder for keys");
+        for file in std::fs::read_dir(self.data().join("keys")).expect("keys").filter_map(Result::ok) {
+            std::fs::copy(file.path(), keys.join(file.file_name())).expect("a key is copied");
+        }
+        std::fs::copy(self.credential_file(), other.credential_file()).expect("the credential is copied");
+        other
+    }
+
     /// Lines of `[plugins]` it is started with from now on.
     pub fn set_plugins(&mut self, lines: &str) {
         lines.clone_into(&mut self.plugin_settings);

@@ -12,7 +12,7 @@ use domain::time::Timestamp;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use plan::id::{AgentId, AttemptKey};
-use ports::commands::{Advance, Due};
+use ports::commands::{Advance, Due, Word};
 use services::progress::Report;
 use wire::codec::{decode, encode};
 use wire::frame::{Fault, Goodbye, HostFrame};
@@ -61,6 +61,7 @@ pub async fn run(gateway: Arc<Gateway>, mut socket: WebSocket, greeted: Greeted,
     let mut pump = Pump {
         gateway: gateway.clone(),
         agent,
+        epoch,
         session,
         wishes: registration.wishes.clone(),
         work: FuturesUnordered::new(),
@@ -79,6 +80,7 @@ pub async fn run(gateway: Arc<Gateway>, mut socket: WebSocket, greeted: Greeted,
 struct Pump {
     gateway: Arc<Gateway>,
     agent: AgentId,
+    epoch: u64,
     session: Session,
     wishes: Arc<Wishes>,
     work: FuturesUnordered<Work>,
@@ -172,9 +174,9 @@ impl Pump {
                     self.work.push(self.finish(report));
                 }
                 Output::Load => {
-                    let (gateway, agent) = (self.gateway.clone(), self.agent);
+                    let (gateway, agent, epoch) = (self.gateway.clone(), self.agent, self.epoch);
                     self.work.push(Box::pin(async move {
-                        let read = || gateway.dispatch.due(agent, QUEUE_MAX as u32);
+                        let read = || gateway.dispatch.due(agent, epoch, QUEUE_MAX as u32);
                         let (due, more) = gateway.patience.until_stored("what waits for an agent", read).await;
                         Done::Loaded(due, more)
                     }));
@@ -215,10 +217,12 @@ impl Pump {
         })
     }
 
+    /// What the session says of what it sent and did not send.
     fn advance(&self, key: AttemptKey, events: Vec<Event>) -> Work {
         let (gateway, agent, at) = (self.gateway.clone(), self.agent, self.gateway.clock.now());
+        let word = Word::Session(self.epoch);
         Box::pin(async move {
-            let advance = Advance { key, agent, events, at, message: None, end: None };
+            let advance = Advance { key, agent, events, at, message: None, end: None, word };
             let store = || gateway.dispatch.commands.advance(advance.clone());
             gateway.patience.until_stored("an attempt's state", store).await;
             Done::Advanced

@@ -33,7 +33,7 @@ pub trait Commands: Send + Sync {
     /// Applies events to an attempt by [`domain::attempt::step`], in order, and says where it stands.
     /// Durable on return. An attempt that does not exist answers `None`. One that ended and is to be tried
     /// again ([`domain::retry::Retry::next`]) goes into history in the same transaction, and the next one
-    /// is `held(retry)`. An attempt in history is amended there.
+    /// is `held(retry)`. An attempt in history is amended there. Nothing is applied on a void [`Word`].
     async fn advance(&self, advance: Advance) -> Result<Option<Advanced>, StoreError>;
 
     /// As [`advance`](Self::advance), but nobody waits: it rides with the next commit and may be lost
@@ -179,6 +179,24 @@ pub struct Advance {
     pub message: Option<String>,
     /// With a terminal event: how it ended.
     pub end: Option<AttemptEnd>,
+    /// On whose word; where that is void, nothing is applied.
+    pub word: Word,
+}
+
+/// On whose word an attempt is moved. The store asks in the same transaction whether it still counts, so
+/// that no host writes down what another one knows better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// True whoever says it: what the agent reported, and what concerns no session.
+    Anyone,
+    /// Of the owner of this session, on what it sent and did not send: void when its agent has opened a
+    /// later one.
+    Session(u64),
+    /// Of nobody, on what was certainly never sent: void when a session of its agent may have sent it. What
+    /// is held was not, unless it came out of a backup.
+    NeverSent,
+    /// Of nobody, on what may have been sent: void while a host that lives owns a session of its agent.
+    NoSession,
 }
 
 /// How an attempt ended, as agent and verb say.

@@ -20,9 +20,14 @@ pub trait Delivery: Send + Sync {
 
     /// Tallies one command's invocations and does what [`domain::rollout::Rollout::decide`] says, in one
     /// transaction: lets some go, by agent id, or halts: skips what is held, writes the cause on the command
-    /// so that nothing more of it is sent, and with `on_halt: cancel` records on what was sent that a cancel
-    /// was asked for. Durable on return.
+    /// so that nothing more of it is sent, marks what still reads `queued`, and with `on_halt: cancel` records
+    /// on what was sent that a cancel was asked for. Durable on return.
     async fn roll(&self, command: CommandId, now: Timestamp) -> Result<Rolled, StoreError>;
+
+    /// Invocations that are not over and asked to end, by a cancel or by a halt before they were sent, and that
+    /// can be ended here: this host owns a session of their agent, or nobody does and nothing was sent. By
+    /// command and agent, those after `after`. Changes nothing.
+    async fn wished(&self, after: Option<(CommandId, AgentId)>, limit: u32) -> Result<Vec<Open>, StoreError>;
 
     /// How many invocations of each agent are not over; agents with none left out.
     async fn backlog(&self) -> Result<Vec<(AgentId, u64)>, StoreError>;

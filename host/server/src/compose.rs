@@ -40,6 +40,7 @@ use services::release::Release;
 use services::replays::Replays;
 use services::rollouts::{Begun, Rollouts};
 use services::submit::Submit;
+use services::wishes::Wishes;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -73,6 +74,8 @@ pub struct Host {
     pub again: Again,
     /// Lets targets go step by step.
     pub rollouts: Rollouts,
+    /// Brings wishes of other hosts to the sessions here.
+    pub wishes: Wishes,
     /// Users, for the first administrator.
     pub accounts: Arc<Accounts>,
     /// The operators' routes.
@@ -142,8 +145,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     let link = connected.clone();
 
     let browse = Arc::new(Browse { commands: commands.clone(), journal: journal.clone(), live: live.clone() });
-    let settle =
-        Arc::new(SettleUnowned { commands: commands.clone(), directory: directory.clone(), clock: clock.clone() });
+    let settle = Arc::new(SettleUnowned { commands: commands.clone(), clock: clock.clone() });
     let groups = Arc::new(Groups { groups, directory: directory.clone(), clock: clock.clone() });
     let submit = Arc::new(Submit {
         plugins: verbs.clone(),
@@ -170,6 +172,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         settle: settle.clone(),
         clock: clock.clone(),
     };
+    let wishes = Wishes { delivery: delivery.clone(), link: link.clone(), settle: settle.clone() };
     let cancel = Arc::new(Cancel {
         commands: commands.clone(),
         browse: browse.clone(),
@@ -300,6 +303,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         reap,
         again,
         rollouts,
+        wishes,
         accounts,
         api,
         agents,

@@ -33,6 +33,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         reap,
         again,
         rollouts,
+        wishes,
         accounts,
         api,
         agents,
@@ -52,6 +53,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     work.spawn(reap.run(stop_work.clone()));
     work.spawn(again.run(stop_work.clone()));
     work.spawn(rollouts.run(stop_work.clone()));
+    work.spawn(wishes.run(stop_work.clone()));
     bootstrap::first_admin(&accounts, &config.data.dir).await?;
 
     let doors = TaskTracker::new();

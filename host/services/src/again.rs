@@ -7,7 +7,7 @@ use std::time::Duration;
 use domain::attempt::{Event, State};
 use futures_util::future::try_join_all;
 use ports::clock::Clock;
-use ports::commands::{Advance, Commands};
+use ports::commands::{Advance, Commands, Word};
 use ports::delivery::Delivery;
 use ports::error::StoreError;
 use ports::link::Link;
@@ -58,7 +58,15 @@ impl Again {
             let whole = due.len() == STEP as usize;
             let advances = due.iter().map(|due| {
                 let (key, agent, events) = (due.key(), due.agent, vec![Event::Release]);
-                self.commands.advance(Advance { key, agent, events, at: now, message: None, end: None })
+                self.commands.advance(Advance {
+                    key,
+                    agent,
+                    events,
+                    at: now,
+                    message: None,
+                    end: None,
+                    word: Word::Anyone,
+                })
             });
             let moved = try_join_all(advances).await?;
             let offered: Vec<_> = due

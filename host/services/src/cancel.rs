@@ -6,16 +6,15 @@
 use std::sync::Arc;
 
 use domain::access::{Caller, Forbidden};
-use domain::attempt::{Event, State};
+use domain::attempt::Event;
 use domain::command::Status;
 use plan::id::{AgentId, CommandId};
 use ports::clock::Clock;
-use ports::commands::{Advance, Commands, Open};
+use ports::commands::{Advance, Advanced, Commands, Open, Word};
 use ports::error::StoreError;
 use ports::link::{Link, Settle};
 
 use crate::browse::{Browse, BrowseError};
-use crate::directory::Directory;
 use crate::origin::Origin;
 
 /// The use case.
@@ -90,37 +89,37 @@ impl Cancel {
     }
 }
 
-/// Settles attempts of agents that have no session here, by what is certain about them.
+/// Settles attempts of agents that have no session here, by what the store is certain of.
 pub struct SettleUnowned {
     /// Where commands are kept.
     pub commands: Arc<dyn Commands>,
-    /// Who there is.
-    pub directory: Arc<Directory>,
     /// Time.
     pub clock: Arc<dyn Clock>,
 }
 
 impl SettleUnowned {
-    /// Ends what was certainly never sent. What may have been sent is left for the agent's next
-    /// HELLO (a cancel) or becomes `lost` (a deadline), never `cancelled` or `expired`.
+    /// Ends what was certainly never sent. What may have been sent is left to the host that owns the agent's
+    /// session, which hears of it by [`crate::wishes`], or for the agent's next HELLO (a cancel), or becomes
+    /// `lost` (a deadline), never `cancelled` or `expired`.
     ///
     /// # Errors
     /// The store's.
     pub async fn run(&self, open: Open, why: Settle) -> Result<(), StoreError> {
-        // What is held was not sent, whatever else was; unless it came out of a backup.
-        let held = open.state == State::Held && !open.is_restored();
-        let maybe_sent = !held && self.directory.get(open.agent).is_none_or(|known| known.agent.maybe_sent);
-        let events = match (why, maybe_sent) {
-            // Its agent will say at its next HELLO; what it does not know is not sent again.
-            (Settle::Cancel | Settle::Halt, true) => return Ok(()),
-            (Settle::Halt, false) => vec![Event::Halt],
-            (Settle::Cancel, false) => vec![Event::CancelUnsent],
-            (Settle::StartDeadline, true) => vec![Event::Send, Event::StartDeadline],
-            (Settle::StartDeadline, false) => vec![Event::StartDeadline],
+        let event = match why {
+            Settle::Cancel => Event::CancelUnsent,
+            Settle::Halt => Event::Halt,
+            Settle::StartDeadline => Event::StartDeadline,
         };
-        let advance =
-            Advance { key: open.key, agent: open.agent, events, at: self.clock.now(), message: None, end: None };
-        self.commands.advance(advance).await?;
+        let stands = self.advance(open, vec![event], Word::NeverSent).await?;
+        let maybe_sent = stands.is_some_and(|stands| !stands.moved && !stands.state.is_terminal());
+        if why == Settle::StartDeadline && maybe_sent {
+            self.advance(open, vec![Event::Send, Event::StartDeadline], Word::NoSession).await?;
+        }
         Ok(())
+    }
+
+    async fn advance(&self, open: Open, events: Vec<Event>, word: Word) -> Result<Option<Advanced>, StoreError> {
+        let (key, agent, at) = (open.key, open.agent, self.clock.now());
+        self.commands.advance(Advance { key, agent, events, at, message: None, end: None, word }).await
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use domain::attempt::Event;
 use plan::id::AgentId;
 use ports::clock::Clock;
-use ports::commands::{Advance, Commands, Due};
+use ports::commands::{Advance, Commands, Due, Word};
 use ports::error::StoreError;
 use ports::plugins::Plugins;
 use ports::seal::Seal;
@@ -24,18 +24,20 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
-    /// What waits for `agent`, in queue order, at most `limit`, and whether there may be more.
+    /// What waits for `agent`, in queue order, at most `limit`, and whether there may be more. Asked for its
+    /// session `epoch`, whose word counts on what was not sent.
     ///
     /// # Errors
     /// The store's.
-    pub async fn due(&self, agent: AgentId, limit: u32) -> Result<(Vec<Due>, bool), StoreError> {
+    pub async fn due(&self, agent: AgentId, epoch: u64, limit: u32) -> Result<(Vec<Due>, bool), StoreError> {
+        let word = Word::Session(epoch);
         let rows = self.commands.due(agent, limit).await?;
         let more = rows.len() >= limit as usize;
         let mut due = Vec::with_capacity(rows.len());
         for row in rows {
             if row.halted {
                 let (key, at) = (row.key(), self.clock.now());
-                let advance = Advance { key, agent, events: vec![Event::Halt], at, message: None, end: None };
+                let advance = Advance { key, agent, events: vec![Event::Halt], at, message: None, end: None, word };
                 self.commands.advance(advance).await?;
                 continue;
             }
@@ -46,7 +48,7 @@ impl Dispatch {
                     let at = self.clock.now();
                     let message = Some(message);
                     let advance =
-                        Advance { key: row.key(), agent, events: vec![Event::Revoke], at, message, end: None };
+                        Advance { key: row.key(), agent, events: vec![Event::Revoke], at, message, end: None, word };
                     self.commands.advance(advance).await?;
                 }
             }
@@ -59,6 +61,9 @@ impl Dispatch {
         let Some(envelope) = self.seal.open(&due.envelope) else {
             return Some("its stored envelope was not signed by this cluster".to_owned());
         };
+        if envelope.verb != due.command.verb.as_str() || envelope.plugin_digest != due.command.plugin_digest {
+            return Some("its stored command names another verb or plugin than its envelope".to_owned());
+        }
         if envelope.agent_id != due.agent || envelope.command_id != due.command.id {
             return Some("its stored envelope belongs to another invocation".to_owned());
         }

@@ -21,6 +21,7 @@ pub mod enrol;
 pub mod progress;
 pub mod presence;
 pub mod dispatch;
+pub mod wishes;
 pub mod reap;
 pub mod release;
 pub mod again;

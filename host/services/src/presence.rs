@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use domain::agent::{Agent, Facts};
 use domain::attempt::{Event, State};
+use domain::time::Timestamp;
 use futures_util::future::try_join_all;
 use plan::id::{AgentId, AttemptKey};
 use plan::outcome::Stream;
 use ports::agents::Agents;
 use ports::clock::Clock;
-use ports::commands::{Advance, Commands};
+use ports::commands::{Advance, Commands, Word};
 use ports::error::StoreError;
 
 use crate::directory::Directory;
@@ -105,14 +106,15 @@ impl Presence {
             changed.maybe_sent = true;
             self.directory.put(changed);
         }
-        let mut opened = self.reconcile(agent, unfinished, unacknowledged).await?;
+        let mut opened = self.reconcile(agent, epoch, unfinished, unacknowledged).await?;
         opened.epoch = epoch;
         self.directory.opened(agent, epoch, now);
         Ok(Some(opened))
     }
 
     /// Ends a session. `sent` are attempts written to its socket and not acknowledged: they are
-    /// recorded as such before the store may again believe that what reads `queued` was never sent.
+    /// recorded as such before the store may again believe that what reads `queued` was never sent. When a
+    /// later session is open, at this host or another, that one has asked the agent, and nothing is recorded.
     ///
     /// # Errors
     /// The store's; what is not written now stays "possibly sent", which is true.
@@ -120,7 +122,7 @@ impl Presence {
         let now = self.clock.now();
         let latest = self.directory.closed(agent, epoch, now);
         for key in sent {
-            self.commands.advance(advance(key, agent, vec![Event::Send], now)).await?;
+            self.commands.advance(advance(key, agent, epoch, vec![Event::Send], now)).await?;
         }
         self.agents.close_session(agent, epoch, now, false).await?;
         if latest && let Some(known) = self.directory.get(agent) {
@@ -134,6 +136,7 @@ impl Presence {
     async fn reconcile(
         &self,
         agent: AgentId,
+        epoch: u64,
         unfinished: &[Unfinished],
         unacknowledged: &[AttemptKey],
     ) -> Result<Opened, StoreError> {
@@ -158,7 +161,7 @@ impl Presence {
             }
             let mut events = vec![Event::Send, Event::Acknowledge];
             events.extend(held.started.then_some(Event::Start));
-            advances.push(advance(held.key, agent, events, now));
+            advances.push(advance(held.key, agent, epoch, events, now));
             if known.is_some_and(|known| known.cancel_requested) {
                 opened.cancel.push(held.key);
             } else {
@@ -178,7 +181,7 @@ impl Presence {
                 events.push(Event::CancelUnsent);
             }
             if !events.is_empty() {
-                advances.push(advance(*key, agent, events, now));
+                advances.push(advance(*key, agent, epoch, events, now));
             }
         }
         // Together, so that a journal with thousands of attempts costs few commits.
@@ -244,6 +247,7 @@ impl Presence {
     }
 }
 
-fn advance(key: AttemptKey, agent: AgentId, events: Vec<Event>, at: domain::time::Timestamp) -> Advance {
-    Advance { key, agent, events, at, message: None, end: None }
+/// On the word of this session: void as soon as the agent has opened a later one, at whichever host.
+fn advance(key: AttemptKey, agent: AgentId, epoch: u64, events: Vec<Event>, at: Timestamp) -> Advance {
+    Advance { key, agent, events, at, message: None, end: None, word: Word::Session(epoch) }
 }

@@ -10,7 +10,7 @@ use domain::verb::Profile;
 use plan::id::{AgentId, AttemptKey};
 use plan::outcome::{End, Outcome, Stream, StreamEnd};
 use ports::clock::Clock;
-use ports::commands::{Advance, Advanced, AttemptEnd, Chunk, Commands};
+use ports::commands::{Advance, Advanced, AttemptEnd, Chunk, Commands, Word};
 use ports::error::StoreError;
 use ports::journal::Installation;
 use ports::plugins::{Interpretation, Outputs, Plugins};
@@ -58,7 +58,15 @@ pub struct Report {
 impl Progress {
     /// The agent has it in its journal, or started it, and said so at `at`. Nobody waits for the store.
     pub fn note(&self, key: AttemptKey, agent: AgentId, event: Event, at: Timestamp) {
-        self.commands.note(Advance { key, agent, events: vec![event], at, message: None, end: None });
+        self.commands.note(Advance {
+            key,
+            agent,
+            events: vec![event],
+            at,
+            message: None,
+            end: None,
+            word: Word::Anyone,
+        });
     }
 
     /// Bytes arrived.
@@ -95,7 +103,15 @@ impl Progress {
             summary: judged.as_ref().map(|j| j.summary.clone()).filter(|text| !text.is_empty()),
             parse_fault: judged.and_then(|j| j.parse_fault),
         };
-        Ok(Some(Advance { key: *key, agent: *agent, events: vec![event], at, message, end: Some(end) }))
+        Ok(Some(Advance {
+            key: *key,
+            agent: *agent,
+            events: vec![event],
+            at,
+            message,
+            end: Some(end),
+            word: Word::Anyone,
+        }))
     }
 
     /// Stores a judged end; durable on return, so that the agent may be told to forget it. `None`: there

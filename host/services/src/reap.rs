@@ -8,7 +8,7 @@ use domain::attempt::Event;
 use domain::time::Timestamp;
 use ports::agents::Agents;
 use ports::clock::Clock;
-use ports::commands::{Advance, Commands};
+use ports::commands::{Advance, Commands, Word};
 use ports::delivery::Delivery;
 use ports::error::StoreError;
 use ports::journal::Installation;
@@ -150,7 +150,15 @@ impl Reap {
                 continue;
             }
             let events = vec![Event::AgentGone];
-            let advance = Advance { key: open.key, agent: open.agent, events, at: now, message: None, end: None };
+            let advance = Advance {
+                key: open.key,
+                agent: open.agent,
+                events,
+                at: now,
+                message: None,
+                end: None,
+                word: Word::Anyone,
+            };
             self.commands.advance(advance).await?;
         }
         Ok(())

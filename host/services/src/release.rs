@@ -10,7 +10,7 @@ use domain::attempt::{Event, Reason, State};
 use domain::command::Status;
 use plan::id::{AgentId, CommandId};
 use ports::clock::Clock;
-use ports::commands::{Advance, Commands, Due};
+use ports::commands::{Advance, Commands, Due, Word};
 use ports::error::StoreError;
 use ports::link::Link;
 use ports::seal::Seal;
@@ -115,7 +115,7 @@ impl Release {
         self.commands.reseal(command, envelopes, audit).await?;
         let advances = due.iter().map(|due| {
             let (key, agent, events) = (due.key(), due.agent, vec![Event::Release]);
-            self.commands.advance(Advance { key, agent, events, at: now, message: None, end: None })
+            self.commands.advance(Advance { key, agent, events, at: now, message: None, end: None, word: Word::Anyone })
         });
         let moved = futures_util::future::try_join_all(advances).await?;
         let mut offered = Vec::with_capacity(due.len());

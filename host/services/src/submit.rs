@@ -18,7 +18,7 @@ use plan::envelope::{Envelope, RunLimits, SignedEnvelope};
 use plan::id::{AgentId, CommandId};
 use plan::step::Plan;
 use ports::clock::{Clock, Ids};
-use ports::commands::{Commands, Due, NewCommand};
+use ports::commands::{Advance, Commands, Due, NewCommand, Word};
 use ports::error::StoreError;
 use ports::link::Link;
 use ports::plugins::{PlanError, Plugins, ResolveError, Verb};
@@ -383,7 +383,8 @@ impl Submit {
         due.collect()
     }
 
-    /// With `start_within` 0, agents without a session are not waited for.
+    /// With `start_within` 0, agents without a session are not waited for. One that has a session at another
+    /// host is left to that one.
     async fn expire_unreachable(
         &self,
         included: &[Candidate],
@@ -397,7 +398,7 @@ impl Submit {
             let events = vec![domain::attempt::Event::Offline];
             let message = Some("the agent was not connected and the command asked not to wait".to_owned());
             let advance =
-                ports::commands::Advance { key, agent: candidate.agent.id, events, at: now, message, end: None };
+                Advance { key, agent: candidate.agent.id, events, at: now, message, end: None, word: Word::NeverSent };
             self.commands.advance(advance).await?;
             any = true;
         }

@@ -82,6 +82,7 @@ mod tests {
     use domain::attempt::Event;
     use plan::id::{AgentId, AttemptKey, CommandId};
     use plan::outcome::{End, Outcome};
+    use ports::commands::Word;
     use uuid::Uuid;
 
     use super::*;
@@ -89,7 +90,7 @@ mod tests {
     fn advance(at: i64, events: &[Event]) -> Advance {
         let key = AttemptKey { command: CommandId(Uuid::from_u128(1)), number: 1 };
         let agent = AgentId(Uuid::from_u128(2));
-        Advance { key, agent, events: events.to_vec(), at: Timestamp(at), message: None, end: None }
+        Advance { key, agent, events: events.to_vec(), at: Timestamp(at), message: None, end: None, word: Word::Anyone }
     }
 
     fn end() -> Option<AttemptEnd> {

@@ -8,6 +8,7 @@
 
 mod again;
 mod coverage;
+mod fence;
 mod fold;
 mod intake;
 mod job;

@@ -22,7 +22,7 @@ use plan::id::{AgentId, AttemptKey, CommandId};
 use plan::outcome::{End, Outcome, StepEnd, Stream, StreamEnd};
 use ports::agents::{Agents, JoinToken, Joined, NewAgent};
 use ports::clock::{Clock, Ids};
-use ports::commands::{Advance, AttemptEnd, Chunk, Commands};
+use ports::commands::{Advance, AttemptEnd, Chunk, Commands, Word};
 use ports::journal::Journal;
 use ports::seal::Notary;
 use ports::users::{User, Users};
@@ -133,7 +133,7 @@ impl World {
         let browse = Arc::new(Browse { commands: at.clone(), journal: at.clone(), live: live.clone() });
         let seal = Arc::new(Signer(SigningKey::from_bytes(&[9; 32])));
         let plugins = Arc::new(Shelf::default());
-        let settle = SettleUnowned { commands: at.clone(), directory: directory.clone(), clock: clock.clone() };
+        let settle = SettleUnowned { commands: at.clone(), clock: clock.clone() };
         let der = SigningKey::from_bytes(&[3; 32]).to_pkcs8_der().expect("encodes").as_bytes().to_vec();
         let tokens = Arc::new(Tokens::new(&Key::Ed25519(der), CLUSTER.to_string(), LIFE_MAX).expect("a key"));
         let ready = Arc::new(AtomicBool::new(true));
@@ -254,7 +254,7 @@ impl World {
     /// What an agent's session would write.
     pub async fn advance(&self, command: CommandId, agent: AgentId, events: Vec<Event>, end: Option<AttemptEnd>) {
         let key = AttemptKey { command, number: 1 };
-        let advance = Advance { key, agent, events, at: self.clock.now(), message: None, end };
+        let advance = Advance { key, agent, events, at: self.clock.now(), message: None, end, word: Word::Anyone };
         self.store.advance(advance).await.expect("advances").expect("an attempt");
     }
 

@@ -21,6 +21,7 @@ use super::output::{self, Numbered};
 use super::plain;
 use super::rows::{self, Cells};
 use crate::again::{Next, Retrying};
+use crate::fence::{Fences, Sessions};
 use crate::fold::Standing;
 use crate::intake::Entry;
 use crate::job::Reply;
@@ -52,6 +53,12 @@ pub(super) const ROLL_UP: &str = "update commands c set status = m.status, count
      from unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[]) \
      as m (id, status, counts, executed_at, completed_at) where c.id = m.id";
 
+/// What is known of agents' sessions. They are locked, so that none is opened before this transaction is
+/// over: whoever opens one then finds what is written here.
+pub(super) const FENCE: &str = "select a.id, a.session_epoch, a.maybe_sent, a.session_open and exists \
+     (select 1 from nodes n where n.id = a.node_id and n.seen_at >= now() - interval '90 seconds') \
+     from agents a where a.id = any($1::uuid[]) order by a.id for no key update of a";
+
 /// One invocation in this batch.
 struct Slot {
     command: CommandId,
@@ -68,6 +75,15 @@ struct Slot {
 impl Slot {
     fn key(&self) -> AttemptKey {
         AttemptKey { command: self.command, number: self.attempt }
+    }
+
+    /// Whether this advance comes on a word that does not count any more.
+    fn is_void(&self, advance: &Advance, fences: &Fences) -> bool {
+        fences.is_void(self.agent, advance.word, self.standing.state, self.standing.reason)
+    }
+
+    fn unmoved(&self) -> Advanced {
+        Advanced { state: self.standing.state, moved: false }
     }
 
     /// Where the invocation stands, and why: between two attempts it is held.
@@ -108,6 +124,7 @@ pub(super) async fn apply<'a>(
     wanted.sort_unstable();
     wanted.dedup();
     let (mut slots, mut parents) = standing(tx, &wanted).await?;
+    let fences = fences(tx, &Fences::asked(advances.iter().map(|(advance, _)| advance))).await?;
     let place: HashMap<(CommandId, AgentId), usize> =
         slots.iter().enumerate().map(|(at, slot)| ((slot.command, slot.agent), at)).collect();
 
@@ -115,6 +132,7 @@ pub(super) async fn apply<'a>(
     for (advance, _) in advances {
         let slot = place.get(&(advance.key.command, advance.agent)).map(|at| &mut slots[*at]);
         answers.push(match slot {
+            Some(slot) if slot.attempt == advance.key.number && slot.is_void(advance, &fences) => Some(slot.unmoved()),
             // A copy is folded in, for this transaction may have to be tried again.
             Some(slot) if slot.attempt == advance.key.number => Some(slot.standing.apply(&mut advance.clone())),
             Some(slot) if slot.attempt > advance.key.number => history::amend(tx, advance, staged).await?,
@@ -158,6 +176,21 @@ pub(super) async fn apply<'a>(
     history::follow(tx, &followed.collect::<Vec<_>>()).await?;
     write_parents(tx, &parents).await?;
     Ok((answers, numbered))
+}
+
+async fn fences(tx: &mut PgConnection, agents: &[AgentId]) -> Result<Fences, Failure> {
+    let mut fences = Fences::default();
+    if agents.is_empty() {
+        return Ok(fences);
+    }
+    let ids: Vec<Uuid> = agents.iter().map(|agent| agent.0).collect();
+    for row in &sqlx::query(FENCE).bind(ids).fetch_all(tx).await? {
+        let mut cells = Cells::new(row, "agents");
+        let agent = AgentId(cells.id()?);
+        let (epoch, maybe_sent, owned) = (cells.number()?, cells.take()?, cells.take()?);
+        fences.put(agent, Sessions { epoch, maybe_sent, owned });
+    }
+    Ok(fences)
 }
 
 /// Where `wanted` stand; it is sorted, and what does not exist is left out.

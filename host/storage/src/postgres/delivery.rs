@@ -7,7 +7,7 @@ use domain::attempt::Event;
 use domain::rollout::{Decision, OnHalt, Rollout, Share, Tally};
 use domain::time::Timestamp;
 use plan::id::{AgentId, AttemptKey, CommandId};
-use ports::commands::{Advance, Due, Group, Open};
+use ports::commands::{Advance, Due, Group, Open, Word};
 use ports::delivery::{Delivery, Rolled};
 use ports::error::StoreError;
 use sqlx::postgres::PgRow;
@@ -104,6 +104,20 @@ impl Delivery for PostgresStore {
         self.cold(move |connection, staged| Box::pin(roll(connection, staged, command, now))).await
     }
 
+    async fn wished(&self, after: Option<(CommandId, AgentId)>, limit: u32) -> Result<Vec<Open>, StoreError> {
+        let text = format!(
+            "select {} from invocations i join agents a on a.id = i.agent_id \
+             where {IS_OPEN} and (i.cancel_requested_at is not null or i.halted_at is not null) \
+             and (i.cancel_requested_at is not null or i.state = 'queued') \
+             and (case when a.session_open then a.node_id = $3 else not a.maybe_sent end) \
+             and (i.command_id, i.agent_id) > ($1, $2) order by i.command_id, i.agent_id limit $4",
+            rows::OPEN
+        );
+        let (command, agent) = after.map_or((Uuid::nil(), Uuid::nil()), |(command, agent)| (command.0, agent.0));
+        let statement = Statement::new(text).bind(command).bind(agent).bind(self.shared.node).bind(i64::from(limit));
+        self.rows(statement).await?.iter().map(rows::open).collect()
+    }
+
     async fn backlog(&self) -> Result<Vec<(AgentId, u64)>, StoreError> {
         let text = format!("select i.agent_id, count(*) from invocations i where {IS_OPEN} group by i.agent_id");
         let waiting = |row| {
@@ -143,6 +157,8 @@ async fn roll(
                 .await?;
             let keys: Vec<_> = held(tx, command, u32::MAX).await?.iter().map(|due| (due.key(), due.agent)).collect();
             advance_all(tx, staged, &keys, Event::Halt, now).await?;
+            let mark = "update invocations set halted_at = $2 where command_id = $1 and state = 'queued'";
+            sqlx::query(mark).bind(command.0).bind(micros(now)).execute(&mut *tx).await?;
             rolled.unsent = open(tx, command, "i.state = 'queued'").await?;
             if rollout.on_halt == OnHalt::Cancel {
                 let sent = format!("{IS_OPEN} and i.state <> 'queued'");
@@ -202,7 +218,10 @@ async fn advance_all(
     at: Timestamp,
 ) -> Result<(), Failure> {
     let advance = |(key, agent): &(AttemptKey, AgentId)| {
-        (Advance { key: *key, agent: *agent, events: vec![event], at, message: None, end: None }, None)
+        (
+            Advance { key: *key, agent: *agent, events: vec![event], at, message: None, end: None, word: Word::Anyone },
+            None,
+        )
     };
     let advances: Vec<_> = keys.iter().map(advance).collect();
     advance::apply(tx, &advances, &[], staged).await?;

@@ -19,11 +19,12 @@ use super::{Options, PostgresStore, advance, agents, audit, commands, history, j
 use crate::plans::{self, Deaf, GROWING, HISTORY, Plan};
 
 /// The writer's statements. Its session plans as those of the readers do.
-const WRITTEN: [(&str, &str); 14] = [
+const WRITTEN: [(&str, &str); 15] = [
     ("commands", commands::COMMANDS),
     ("sites", commands::SITES),
     ("invocations", commands::INVOCATIONS),
     ("standing", advance::STANDING),
+    ("sessions", advance::FENCE),
     ("move", advance::MOVE),
     ("roll up", advance::ROLL_UP),
     ("archive", history::ARCHIVE),
@@ -133,6 +134,7 @@ async fn answer(store: &PostgresStore, url: &str) -> Answer {
     session.ask("retries", store.retries(now, 10)).await;
     session.ask("rolling", store.rolling(None, 10)).await;
     session.ask("held", store.held(command, Reason::Rollout, None, 10)).await;
+    session.ask("wished", store.wished(None, 10)).await;
     session.ask("backlog", store.backlog()).await;
     session.ask("plugin waits", store.plugin_waiting("docker", None, 10)).await;
     session.ask("plugins in use", store.plugin_digests_in_use()).await;

@@ -22,6 +22,7 @@ use super::history::{self, Followed};
 use super::output::{self, Streams};
 use super::rows::{self, Cells};
 use crate::again::{Next, Retrying};
+use crate::fence::{Fences, Sessions};
 use crate::fold::Standing;
 use crate::intake::Entry;
 use crate::job::Reply;
@@ -55,6 +56,9 @@ pub(super) static ROLL_UP: Bulk = Bulk::new(
      from moved m where commands.rowid = m.id",
 );
 
+/// What is known of an agent's sessions. Nobody else writes here, so nobody else owns one.
+pub(super) const FENCE: &str = "select id, session_epoch, maybe_sent, session_open from agents where id = ?";
+
 /// One invocation in this batch.
 struct Slot {
     row: i64,
@@ -72,6 +76,15 @@ struct Slot {
 impl Slot {
     fn key(&self) -> AttemptKey {
         AttemptKey { command: self.command, number: self.attempt }
+    }
+
+    /// Whether this advance comes on a word that does not count any more.
+    fn is_void(&self, advance: &Advance, fences: &Fences) -> bool {
+        fences.is_void(self.agent, advance.word, self.standing.state, self.standing.reason)
+    }
+
+    fn unmoved(&self) -> Advanced {
+        Advanced { state: self.standing.state, moved: false }
     }
 
     /// Where the invocation stands, and why: between two attempts it is held.
@@ -114,6 +127,7 @@ pub(super) async fn apply(
     wanted.sort_unstable();
     wanted.dedup();
     let (mut slots, mut parents) = standing(tx, &wanted).await?;
+    let fences = fences(tx, &Fences::asked(advances.iter().map(|(advance, _)| advance))).await?;
     let place: HashMap<(CommandId, AgentId), usize> =
         slots.iter().enumerate().map(|(at, slot)| ((slot.command, slot.agent), at)).collect();
 
@@ -121,6 +135,7 @@ pub(super) async fn apply(
     for (advance, _) in advances {
         let slot = place.get(&(advance.key.command, advance.agent)).map(|at| &mut slots[*at]);
         answers.push(match slot {
+            Some(slot) if slot.attempt == advance.key.number && slot.is_void(advance, &fences) => Some(slot.unmoved()),
             Some(slot) if slot.attempt == advance.key.number => Some(slot.standing.apply(advance)),
             Some(slot) if slot.attempt > advance.key.number => history::amend(tx, advance, staged).await?,
             // An attempt beyond the latest does not exist.
@@ -164,6 +179,19 @@ pub(super) async fn apply(
     history::follow(tx, &followed.collect::<Vec<_>>()).await?;
     write_parents(tx, &parents).await?;
     Ok((answers, numbered.refused))
+}
+
+async fn fences(tx: &mut SqliteConnection, agents: &[AgentId]) -> Result<Fences, Failure> {
+    let mut fences = Fences::default();
+    for agent in agents {
+        if let Some(row) = sqlx::query(FENCE).bind(agent.0).fetch_optional(&mut *tx).await? {
+            let mut cells = Cells::new(&row, "agents");
+            cells.id()?;
+            let (epoch, maybe_sent, owned) = (cells.number()?, cells.take()?, cells.take()?);
+            fences.put(*agent, Sessions { epoch, maybe_sent, owned });
+        }
+    }
+    Ok(fences)
 }
 
 /// One element of what [`STANDING`] answers.

@@ -7,10 +7,11 @@ use domain::attempt::Event;
 use domain::rollout::{Decision, OnHalt, Rollout, Share, Tally};
 use domain::time::Timestamp;
 use plan::id::{AgentId, AttemptKey, CommandId};
-use ports::commands::{Advance, Due, Group, Open};
+use ports::commands::{Advance, Due, Group, Open, Word};
 use ports::delivery::{Delivery, Rolled};
 use ports::error::StoreError;
 use sqlx::{AssertSqlSafe, SqliteConnection};
+use uuid::Uuid;
 
 use super::failure::Failure;
 use super::output::Streams;
@@ -29,6 +30,12 @@ pub(super) const ROLLING: &str = "select distinct command_id from invocations in
 /// How much waits for each agent.
 pub(super) const BACKLOG: &str =
     "select agent_id, count(*) from invocations indexed by invocations_open where is_open group by agent_id";
+/// What is asked to end and can be ended.
+pub(super) const WISHED: &str = "select i.command_id, i.agent_id, i.attempt, i.state, i.reason, i.cancel_requested_at \
+     from invocations i indexed by invocations_wished cross join agents a on a.id = i.agent_id \
+     where i.is_open and (i.cancel_requested_at is not null or i.halted_at is not null) \
+     and (i.cancel_requested_at is not null or i.state = 'queued') and (a.session_open or not a.maybe_sent) \
+     and (i.command_id, i.agent_id) > (?, ?) order by i.command_id, i.agent_id limit ?";
 /// Names shown of a group.
 const NAMES: u32 = 20;
 
@@ -122,6 +129,15 @@ impl Delivery for SqliteStore {
         self.cold(move |connection, staged| Box::pin(roll(connection, staged, command, now))).await
     }
 
+    async fn wished(&self, after: Option<(CommandId, AgentId)>, limit: u32) -> Result<Vec<Open>, StoreError> {
+        // Nothing is below an empty blob.
+        let bytes = |id: Option<Uuid>| id.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
+        let (command, agent) = (after.map(|after| after.0.0), after.map(|after| after.1.0));
+        let query = sqlx::query(WISHED).bind(bytes(command)).bind(bytes(agent)).bind(limit);
+        let found = query.fetch_all(&self.readers).await.map_err(Failure::from)?;
+        found.iter().map(rows::open).collect()
+    }
+
     async fn backlog(&self) -> Result<Vec<(AgentId, u64)>, StoreError> {
         let found = sqlx::query(BACKLOG).fetch_all(&self.readers).await.map_err(Failure::from)?;
         let waiting = |row| {
@@ -161,6 +177,8 @@ async fn roll(
                 .await?;
             let keys: Vec<_> = held(tx, command, u32::MAX).await?.iter().map(|due| (due.key(), due.agent)).collect();
             advance_all(tx, staged, &keys, Event::Halt, now).await?;
+            let mark = "update invocations set halted_at = ? where command_id = ? and state = 'queued'";
+            sqlx::query(mark).bind(now.0).bind(command.0).execute(&mut *tx).await?;
             rolled.unsent = open(tx, command, "state = 'queued'").await?;
             if rollout.on_halt == OnHalt::Cancel {
                 sqlx::query(
@@ -215,7 +233,10 @@ async fn advance_all(
     at: Timestamp,
 ) -> Result<(), Failure> {
     let advance = |(key, agent): &(AttemptKey, AgentId)| {
-        (Advance { key: *key, agent: *agent, events: vec![event], at, message: None, end: None }, None)
+        (
+            Advance { key: *key, agent: *agent, events: vec![event], at, message: None, end: None, word: Word::Anyone },
+            None,
+        )
     };
     let mut advances: Vec<_> = keys.iter().map(advance).collect();
     advance::apply(tx, &mut advances, &[], &mut Streams::default(), staged).await?;

@@ -40,6 +40,7 @@ fn statements(lists: Vec<(&'static str, String)>) -> Vec<(&'static str, String)>
         ("audit", &audit::AUDITS),
     ];
     let texts = [
+        ("sessions", advance::FENCE.to_owned()),
         ("due", invocations::due()),
         ("open", invocations::open()),
         ("overdue", invocations::overdue()),
@@ -47,6 +48,7 @@ fn statements(lists: Vec<(&'static str, String)>) -> Vec<(&'static str, String)>
         ("retries", delivery::due_again()),
         ("rolling", delivery::ROLLING.to_owned()),
         ("held", held::held()),
+        ("wished", delivery::WISHED.to_owned()),
         ("backlog", delivery::BACKLOG.to_owned()),
         ("plugin waits", plugins::WAITING.to_owned()),
         ("plugins in use", plugins::IN_USE.to_owned()),

@@ -16,7 +16,7 @@ use plan::envelope::SignedEnvelope;
 use plan::id::{AgentId, AttemptKey, CommandId, TokenId, UserId};
 use plan::outcome::{End, Outcome, Stream};
 use ports::agents::{Agents, JoinToken, Joined, NewAgent};
-use ports::commands::{Advance, AttemptEnd, Chunk, NewCommand};
+use ports::commands::{Advance, AttemptEnd, Chunk, NewCommand, Word};
 use ports::users::User;
 use uuid::Uuid;
 
@@ -145,7 +145,15 @@ pub fn key(command: CommandId) -> AttemptKey {
 }
 
 pub fn advance(command: CommandId, agent: AgentId, seconds: i64, events: &[Event]) -> Advance {
-    Advance { key: key(command), agent, events: events.to_vec(), at: at(seconds), message: None, end: None }
+    Advance {
+        key: key(command),
+        agent,
+        events: events.to_vec(),
+        at: at(seconds),
+        message: None,
+        end: None,
+        word: Word::Anyone,
+    }
 }
 
 /// It ran to its end, and its result says so.

@@ -10,6 +10,7 @@ pub mod groups;
 pub mod journal;
 pub mod lists;
 pub mod output;
+pub mod owning;
 pub mod place;
 pub mod plugins;
 pub mod queues;
@@ -150,6 +151,11 @@ macro_rules! behaviours {
             retrying::the_last_attempt_settles_the_invocation,
             retrying::a_late_report_amends_its_own_attempt_only,
             retrying::what_was_asked_to_end_is_not_tried_again,
+            owning::an_older_session_has_no_word_on_what_was_sent,
+            owning::what_a_session_may_have_sent_is_nobodys_to_call_unsent,
+            owning::what_is_held_was_not_sent_whoever_has_a_session,
+            owning::a_wish_is_found_until_it_is_fulfilled_by_whoever_can,
+            owning::a_halt_is_found_by_whoever_may_have_sent_the_rest,
             rolling::what_a_rollout_holds_is_not_due_until_it_is_let_go,
             rolling::a_rollout_that_halts_skips_the_rest_and_says_why,
             rolling::a_rollup_counts_by_site_state_and_reason,

@@ -9,7 +9,7 @@ use domain::rollout::{Decision, Portion, Rollout};
 use domain::terms::Terms;
 use plan::id::{AgentId, CommandId};
 use ports::agents::Agents as _;
-use ports::commands::Commands as _;
+use ports::commands::{Advance, Commands as _, Word};
 use ports::delivery::Delivery as _;
 use ports::journal::Journal as _;
 use storage::postgres::PostgresStore;
@@ -222,6 +222,39 @@ async fn a_rollout_that_both_hosts_let_go_never_passes_its_slots_and_lets_nothin
     }
     // What is still running was not drained by its own host when the other said that nothing is held.
     assert!(most == SLOTS && held <= SLOTS, "{most} slots were held at once, {held} at the end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_older_session_sent_is_written_down_before_a_newer_one_looks_or_never() {
+    const ROUNDS: usize = 100;
+    let Some(database) = Database::fresh() else { return };
+    let ([one, other], _running) = two(&database).await;
+    let web = enrol(&one, "web-1", "eu").await;
+    let (mut before, mut never) = (0, 0);
+    for _ in 0..ROUNDS {
+        let epoch = one.open_session(web.id, &Facts::default(), at(1)).await.expect("stored").expect("known");
+        let new = command(&[&web]);
+        let id = new.command.id;
+        one.accept(new).await.expect("accepted");
+        // The older session ends at one host while the agent comes back at the other.
+        let word = Word::Session(epoch);
+        let sent = Advance { word, ..advance(id, web.id, 2, &[Happening::Send]) };
+        let ends = one.advance(sent);
+        let comes = async {
+            other.open_session(web.id, &Facts::default(), at(2)).await.expect("stored").expect("known");
+            other.open(web.id).await.expect("read").iter().find(|open| open.key.command == id).expect("open").state
+        };
+        let (said, seen) = tokio::join!(ends, comes);
+        let said = said.expect("stored").expect("there");
+        assert_eq!(seen, said.state, "who came back saw what the older one had written, and nothing came after");
+        if said.moved {
+            before += 1
+        } else {
+            never += 1
+        }
+        one.advance(finish(id, web.id, 3, true)).await.expect("stored");
+    }
+    assert_eq!(before + never, ROUNDS);
 }
 
 /// Agents whose session is open in the rows.
