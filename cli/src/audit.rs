@@ -181,7 +181,11 @@ fn counted(entries: u64, chains: usize, unchained: u64, pruned: u64) -> String {
 
 fn found(faults: impl Iterator<Item = String>, in_all: u64) -> String {
     let mut text: String = faults.map(|fault| escape::line(&fault) + "\n").collect();
-    text += &if in_all == 0 { "whole: everything is as it was written\n".to_owned() } else { format!("NOT whole: {in_all} faults\n") };
+    text += &if in_all == 0 {
+        "whole: everything is as it was written\n".to_owned()
+    } else {
+        format!("NOT whole: {in_all} faults\n")
+    };
     text
 }
 

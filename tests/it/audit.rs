@@ -34,7 +34,8 @@ async fn an_exported_log_is_verified_without_a_host_and_holds_the_next_one(store
     assert!(host.log().contains("audit log exported"));
 
     let tail = cli.run(&["audit", "tail", "-n", "3", "-o", "ndjson"]).await;
-    let actions: Vec<&str> = ["auth.refused", "audit.export"].into_iter().filter(|word| tail.stdout.contains(word)).collect();
+    let actions: Vec<&str> =
+        ["auth.refused", "audit.export"].into_iter().filter(|word| tail.stdout.contains(word)).collect();
     assert_eq!(actions, ["auth.refused", "audit.export"], "{tail:?}");
 
     host.kill9();
@@ -46,5 +47,9 @@ async fn an_exported_log_is_verified_without_a_host_and_holds_the_next_one(store
     let found = cli.run(&["audit", "verify", &edited, "--key", &key]).await;
     assert_eq!((found.code, found.stdout.contains("is not as it was written")), (Some(1), true), "{found:?}");
     let lost = cli.run(&["audit", "verify", &first, "--key", &key, "--since", &second]).await;
-    assert_eq!((lost.code, lost.stdout.contains("NOT whole")), (Some(1), true), "the older one lacks what came later: {lost:?}");
+    assert_eq!(
+        (lost.code, lost.stdout.contains("NOT whole")),
+        (Some(1), true),
+        "the older one lacks what came later: {lost:?}"
+    );
 }

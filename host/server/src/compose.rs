@@ -123,13 +123,8 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     let Rows { commands, delivery, replies, agents: agent_rows, groups, users, journal, trail, plugins: book, whole } =
         rows;
     let refusals = Arc::new(Refusals::new(journal.clone()));
-    let audit = Arc::new(Audit {
-        journal: journal.clone(),
-        trail,
-        notary,
-        clock: clock.clone(),
-        verifying: Semaphore::new(1),
-    });
+    let audit =
+        Arc::new(Audit { journal: journal.clone(), trail, notary, clock: clock.clone(), verifying: Semaphore::new(1) });
     let known = book.plugin_records().await.context("what is known of plugins cannot be read")?;
     let mut options = runtime_options(config, &clock, &ids)?;
     (options.records, options.book) = (known.clone(), Some(book.clone()));

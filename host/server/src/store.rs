@@ -84,11 +84,7 @@ pub struct Writing {
 ///
 /// # Errors
 /// What keeps it from being used, and how to mend it.
-pub async fn open(
-    config: &Config,
-    live: Arc<dyn Live>,
-    notary: Arc<dyn Notary>,
-) -> anyhow::Result<(Rows, Writing)> {
+pub async fn open(config: &Config, live: Arc<dyn Live>, notary: Arc<dyn Notary>) -> anyhow::Result<(Rows, Writing)> {
     let stop = CancellationToken::new();
     let (rows, task) = match config.store()? {
         Store::Sqlite { path, readers, busy_timeout } => {

@@ -148,11 +148,8 @@ impl Export {
         while let Some(chain) = self.chains.get(self.at.0) {
             let left = chain.head.position.saturating_sub(self.at.1).min(u64::from(PAGE));
             let limit = u32::try_from(left).unwrap_or(PAGE);
-            let mut page = if limit == 0 {
-                Vec::new()
-            } else {
-                self.trail.links(chain.genesis.chain, self.at.1, limit).await?
-            };
+            let mut page =
+                if limit == 0 { Vec::new() } else { self.trail.links(chain.genesis.chain, self.at.1, limit).await? };
             page.retain(|linked| linked.link.is_some_and(|link| link.position <= chain.head.position));
             let last = page.last().and_then(|linked| linked.link);
             match last {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::event::{Event, What};
 use domain::audit::Entry;
+use domain::event::{Event, What};
 use domain::plugin::{Passage, Record};
 use domain::time::Timestamp;
 use ports::clock::Clock;

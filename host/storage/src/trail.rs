@@ -116,7 +116,8 @@ fn tell(end: &End) {
 /// An entry in the one form that both databases give back as it was: what it hangs by must not change on
 /// the way.
 pub(crate) fn settled(entry: Entry) -> Entry {
-    let plain = |text: Option<String>| text.map(|text| if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text });
+    let plain =
+        |text: Option<String>| text.map(|text| if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text });
     let Entry { at, level, category, action, actor, resource, details, ip_address, user_agent, correlation_id } = entry;
     Entry {
         at,
@@ -143,7 +144,8 @@ struct Written {
 
 /// Links as a JSON array.
 pub(crate) fn links_text(links: &[Link]) -> String {
-    let written = |Link { chain, position, hash }: &Link| Written { chain: *chain, position: *position, hash: hash.to_string() };
+    let written =
+        |Link { chain, position, hash }: &Link| Written { chain: *chain, position: *position, hash: hash.to_string() };
     text::json(&links.iter().map(written).collect::<Vec<_>>())
 }
 

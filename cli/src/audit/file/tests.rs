@@ -44,8 +44,9 @@ fn export(lengths: &[u64]) -> (Vec<String>, Vec<Chain>) {
         let mut last = genesis.hash();
         for position in 1..=*length {
             id += 1;
-            let Entry { level, category, action, actor, resource, details, ip_address, user_agent, correlation_id, .. } =
-                entry(id);
+            let Entry {
+                level, category, action, actor, resource, details, ip_address, user_agent, correlation_id, ..
+            } = entry(id);
             last = hash(last, id, position, &entry(id));
             let (kind, of) = resource.unzip();
             let details: Value = serde_json::from_str(&details).expect("JSON");
@@ -121,7 +122,9 @@ fn no_value_no_line_and_no_order_of_lines_can_be_another() {
                 Value::String(text) if name.ends_with("at") => json!(text.replace('1', "2")),
                 Value::String(text) => json!(format!("{text}x")),
                 Value::Null => json!("x"),
-                Value::Array(items) if items.is_empty() => json!([link_text(&Link { chain: ChainId(uuid()), position: 1, hash: Hash([1; 32]) })]),
+                Value::Array(items) if items.is_empty() => {
+                    json!([link_text(&Link { chain: ChainId(uuid()), position: 1, hash: Hash([1; 32]) })])
+                }
                 _ => json!([]),
             };
             let mut changed = whole.clone();

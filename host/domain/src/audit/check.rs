@@ -239,7 +239,8 @@ impl<'k> Check<'k> {
             self.fault(Fault::Gone { at: Place { chain, position }, by: None });
         }
         let named = std::mem::take(&mut self.named);
-        let earlier: BTreeSet<ChainId> = named.iter().filter(|(_, by)| by.is_none()).map(|(link, _)| link.chain).collect();
+        let earlier: BTreeSet<ChainId> =
+            named.iter().filter(|(_, by)| by.is_none()).map(|(link, _)| link.chain).collect();
         let restored_since = self.restores.keys().any(|chain| !earlier.contains(chain));
         for (link, by) in named {
             if self.walks.contains_key(&link.chain) {

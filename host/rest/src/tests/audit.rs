@@ -44,7 +44,9 @@ async fn granted(world: &World, root: &str, row: &Route) -> Option<(String, Valu
             (fixed, json!({ "name": "ada", "password": PASSWORD, "role": "viewer" }), "users.create")
         }
         ("DELETE", "/api/v1/users/{user}") => (path("user", "eye"), Value::Null, "users.delete"),
-        ("PATCH", "/api/v1/agents/{agent}") => (path("agent", "web-1"), json!({ "maintenance": true }), "agents.change"),
+        ("PATCH", "/api/v1/agents/{agent}") => {
+            (path("agent", "web-1"), json!({ "maintenance": true }), "agents.change")
+        }
         ("POST", "/api/v1/agents/{agent}/revoke") => (path("agent", "web-1"), Value::Null, "agents.revoke"),
         ("POST", "/api/v1/groups") => (fixed, json!({ "name": "g", "expr": "site = eu" }), "groups.create"),
         ("PATCH", "/api/v1/groups/{group}") => {
@@ -116,7 +118,8 @@ async fn a_refused_change_is_on_record_with_who_asked_and_why() {
     world.call(&eu, "PATCH", &db, json!({ "maintenance": true })).await;
     world.call("", "POST", "/nowhere", json!({})).await.refused(404, "not_found");
     world.get(&eye, "/api/v1/audit").await.refused(403, "forbidden");
-    let refused: Vec<_> = world.store.audits(None, 500).await.expect("reads").into_iter().map(|(_, entry)| entry).collect();
+    let refused: Vec<_> =
+        world.store.audits(None, 500).await.expect("reads").into_iter().map(|(_, entry)| entry).collect();
     let refused: Vec<_> = refused.iter().rev().filter(|entry| entry.action == "auth.refused").collect();
     let told: Vec<(Option<&str>, &str)> = refused
         .iter()
@@ -159,7 +162,9 @@ async fn the_log_is_found_by_who_what_and_when() {
     world.submit(&op).await;
     let actions = async |query: &str| -> Vec<String> {
         let page = world.get(&root, &format!("/api/v1/audit?{query}")).await.expect(200).json();
-        let item = |item: &Value| format!("{} {}", item["actor"].as_str().unwrap_or("-"), item["action"].as_str().unwrap_or("-"));
+        let item = |item: &Value| {
+            format!("{} {}", item["actor"].as_str().unwrap_or("-"), item["action"].as_str().unwrap_or("-"))
+        };
         page["items"].as_array().expect("items").iter().map(item).collect()
     };
     assert_eq!(actions("action=command.submit").await, ["op command.submit", "root command.submit"]);
@@ -194,7 +199,10 @@ async fn the_log_verifies_and_leaves_as_one_line_an_entry() {
     let written = entries as usize + 1;
     assert_eq!(kinds, [vec!["export", "chain"], vec!["entry"; written], vec!["end"]].concat(), "with its own entry");
     assert_eq!(lines[0]["public_key"], report["public_key"]);
-    assert_eq!((&lines[written + 1]["action"], &lines[written + 2]["entries"]), (&json!("audit.export"), &json!(written)));
+    assert_eq!(
+        (&lines[written + 1]["action"], &lines[written + 2]["entries"]),
+        (&json!("audit.export"), &json!(written))
+    );
     for path in ["/api/v1/audit/verify", "/api/v1/audit/export"] {
         world.get(&world.login("op").await, path).await.refused(403, "forbidden");
     }

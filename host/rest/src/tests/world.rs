@@ -113,10 +113,8 @@ impl World {
         let folder = tempfile::tempdir().expect("a folder");
         let live = Arc::new(Local::default());
         let notary: Arc<dyn Notary> = Arc::new(Notar(SigningKey::from_bytes(&[4; 32])));
-        let options = sqlite::Options {
-            notary: Some(notary.clone()),
-            ..sqlite::Options::new(folder.path().join("viworks.db"))
-        };
+        let options =
+            sqlite::Options { notary: Some(notary.clone()), ..sqlite::Options::new(folder.path().join("viworks.db")) };
         let (store, writer) = sqlite::open(options, live.clone()).await.expect("a store");
         let mut writers = JoinSet::new();
         writers.spawn(writer.run(CancellationToken::new()));

@@ -94,7 +94,8 @@ async fn begin(tx: &mut PgConnection, trail: &Trail, at: Timestamp) -> Result<En
     let unchained: i64 =
         sqlx::query_scalar("select count(*) from audit_logs where chain is null").fetch_one(&mut *tx).await?;
     let unchained = u64::try_from(unchained).unwrap_or(0);
-    let genesis = Genesis { chain: trail.chain, begun_at: at, cause: trail.cause, unchained, after: open_ends(&chains) };
+    let genesis =
+        Genesis { chain: trail.chain, begun_at: at, cause: trail.cause, unchained, after: open_ends(&chains) };
     Ok(End { position: 0, hash: genesis.hash(), genesis })
 }
 

@@ -14,11 +14,11 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
+use super::PostgresStore;
 use super::failure::Failure;
 use super::micros::micros;
 use super::read::Statement;
 use super::rows::{self, Cells};
-use super::PostgresStore;
 use crate::job::Job;
 use crate::staged::Staged;
 use crate::text;

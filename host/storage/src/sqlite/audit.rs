@@ -15,8 +15,8 @@ use super::bulk::{Bulk, Values};
 use super::failure::Failure;
 use super::list::{OVERTAKING, Sql};
 use super::rows::Cells;
-use crate::trail::{self, End, Stretch, Trail};
 use crate::text;
+use crate::trail::{self, End, Stretch, Trail};
 
 pub(super) static AUDITS: Bulk = Bulk::new(
     "insert into audit_logs (id, timestamp, level, category, action, actor, resource_type, resource_id, details, \
@@ -71,7 +71,8 @@ async fn begin(tx: &mut SqliteConnection, trail: &Trail, at: Timestamp) -> Resul
     let unchained: i64 =
         sqlx::query_scalar("select count(*) from audit_logs where chain is null").fetch_one(&mut *tx).await?;
     let unchained = u64::try_from(unchained).unwrap_or(0);
-    let genesis = Genesis { chain: trail.chain, begun_at: at, cause: trail.cause, unchained, after: open_ends(&chains) };
+    let genesis =
+        Genesis { chain: trail.chain, begun_at: at, cause: trail.cause, unchained, after: open_ends(&chains) };
     Ok(End { position: 0, hash: genesis.hash(), genesis })
 }
 
@@ -218,7 +219,8 @@ impl ports::journal::Trail for SqliteStore {
     async fn strays(&self, after: u64, limit: u32) -> Result<Vec<Linked>, StoreError> {
         let mut sql = Sql::default();
         sql.text(&format!("select {ENTRY} from audit_logs a where a.id > ")).bind(number(after));
-        sql.text(" and not exists (select 1 from audit_chains c where c.id = a.chain) order by a.id limit ").bind(limit);
+        sql.text(" and not exists (select 1 from audit_chains c where c.id = a.chain) order by a.id limit ")
+            .bind(limit);
         sql.fetch(&self.readers).await?.iter().map(entry).collect()
     }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _, SqliteConnection};
 use tokio_util::sync::CancellationToken;
 
-use super::{Options, SqliteStore, advance, agents, audit, commands, delivery, held, history, invocations, journal, list};
+use super::{
+    Options, SqliteStore, advance, agents, audit, commands, delivery, held, history, invocations, journal, list,
+};
 use super::{open, output, plugins};
 use crate::plans::{self, Deaf, GROWING, HISTORY, Plan};
 

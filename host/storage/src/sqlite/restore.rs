@@ -38,11 +38,7 @@ impl RestoredSqlite {
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub async fn open(
-        path: &Path,
-        _lock: &Lock,
-        notary: Option<Arc<dyn Notary>>,
-    ) -> Result<RestoredSqlite, OpenError> {
+    pub async fn open(path: &Path, _lock: &Lock, notary: Option<Arc<dyn Notary>>) -> Result<RestoredSqlite, OpenError> {
         let options = open::writing(&Options::new(path)).create_if_missing(false);
         let database = |source| OpenError::Database { path: path.to_owned(), source };
         let mut connection = options.connect().await.map_err(database)?;

@@ -70,7 +70,8 @@ async fn ends(store: &impl Trail) -> Vec<Link> {
 async fn live<S: Store>(store: &S, n: usize) {
     let web = enrol(store, &format!("web-{n}"), "eu").await;
     store.accept(command(&[&web])).await.expect("accepted");
-    let bare = Entry { actor: None, resource: None, ip_address: None, correlation_id: None, ..entry("auth.login_refused") };
+    let bare =
+        Entry { actor: None, resource: None, ip_address: None, correlation_id: None, ..entry("auth.login_refused") };
     let odd = Entry {
         details: "{ \"zz\": 1, \"a\": {\"y\": \"\\u0000\", \"x\": [1, 2]}, \"é\": null }".into(),
         ip_address: Some("2001:DB8::1".into()),
@@ -328,7 +329,8 @@ fn change<P: Place>(dice: &mut Dice, entries: usize, chains: usize) -> (&'static
             // The two change places, hashes and all, or contents alone; a row that is swapped with itself is removed.
             let (from, to) = (row, other);
             let moved = if dice.below(2) == 0 { "chain, position, hash" } else { "chain, position" };
-            let set: Vec<String> = moved.split(", ").map(|name| format!("{name} = (select {name} from kept_logs where id = ")).collect();
+            let set: Vec<String> =
+                moved.split(", ").map(|name| format!("{name} = (select {name} from kept_logs where id = ")).collect();
             let set = |id: &str| set.iter().map(|begin| format!("{begin}{id})")).collect::<Vec<_>>().join(", ");
             let swapped = format!(
                 "delete from audit_logs where {from} = {to} and id = {from}; \
@@ -354,7 +356,8 @@ fn change<P: Place>(dice: &mut Dice, entries: usize, chains: usize) -> (&'static
                  delete from audit_logs where not exists (select 1 from then_chains c where c.id = audit_logs.chain \
                  and c.position >= audit_logs.position)";
             let whole = "delete from audit_logs; delete from audit_chains";
-            let one = format!("delete from audit_logs where chain = {chain}; delete from audit_chains where id = {chain}");
+            let one =
+                format!("delete from audit_logs where chain = {chain}; delete from audit_chains where id = {chain}");
             ("turned back", [back, whole, &one][dice.below(3)].to_owned())
         }
     }

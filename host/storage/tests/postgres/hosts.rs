@@ -15,9 +15,9 @@ use ports::journal::Journal as _;
 use storage::postgres::PostgresStore;
 use tokio::task::JoinSet;
 
-use crate::behaviours::{Ground, audit};
 use crate::behaviours::fixtures::*;
 use crate::behaviours::place::{self, CEILING, Place as _, Running};
+use crate::behaviours::{Ground, audit};
 use crate::lab::{Database, breathe};
 
 async fn two(database: &Database) -> ([PostgresStore; 2], [Running; 2]) {

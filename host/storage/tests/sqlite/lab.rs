@@ -64,6 +64,10 @@ impl Place for File {
 
     const UNGUARD: &'static str = "drop trigger audit_logs_stay; drop trigger audit_logs_remain";
 
-    const EDITS: &'static [&'static str] =
-        &["timestamp = timestamp + 1", "details = details || ' '", "hash = randomblob(32)", "ip_address = null, actor = 'x'"];
+    const EDITS: &'static [&'static str] = &[
+        "timestamp = timestamp + 1",
+        "details = details || ' '",
+        "hash = randomblob(32)",
+        "ip_address = null, actor = 'x'",
+    ];
 }

@@ -24,10 +24,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::backup::KEYS;
 use crate::backup::create::create;
 use crate::backup::refuse_unfinished;
 use crate::clock::RandomIds;
-use crate::backup::KEYS;
 use crate::keys::load_or_make;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000_000);
