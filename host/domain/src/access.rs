@@ -1,4 +1,5 @@
-//! Who may do what: three roles, one permission table, and grants that narrow where a role reaches.
+//! Who may do what: three roles, one permission table, grants that narrow where a role reaches, and keys that
+//! narrow what their owner may.
 //!
 //! Invariant: a permission that no row of [`Permission::least_role`] names cannot exist, and an
 //! empty list in a grant is nobody and nothing.
@@ -6,7 +7,7 @@
 use std::fmt;
 
 use plan::effect::Effect;
-use plan::id::UserId;
+use plan::id::{KeyId, UserId};
 
 use crate::verb::VerbName;
 
@@ -49,8 +50,10 @@ impl fmt::Display for Role {
 /// Everything a route may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Permission {
-    /// See oneself, change one's password, log out.
+    /// See oneself and one's API keys, and revoke those.
     OwnAccount,
+    /// Change one's password, log out, make API keys: for users who logged in, and nobody else.
+    OwnLogin,
     /// See agents and their telemetry.
     ReadAgents,
     /// Change an agent's site, labels and maintenance.
@@ -82,8 +85,9 @@ pub enum Permission {
 
 impl Permission {
     /// All permissions.
-    pub const ALL: [Permission; 14] = [
+    pub const ALL: [Permission; 15] = [
         Permission::OwnAccount,
+        Permission::OwnLogin,
         Permission::ReadAgents,
         Permission::ManageAgents,
         Permission::EnrolAgents,
@@ -103,6 +107,7 @@ impl Permission {
     pub fn least_role(self) -> Role {
         match self {
             Permission::OwnAccount
+            | Permission::OwnLogin
             | Permission::ReadAgents
             | Permission::ReadGroups
             | Permission::ReadVerbs
@@ -119,10 +124,17 @@ impl Permission {
         }
     }
 
+    /// Whether only a user who logged in has it, whatever the role: a key that makes keys would outlive its own
+    /// revocation.
+    pub fn takes_a_login(self) -> bool {
+        self == Permission::OwnLogin
+    }
+
     /// The name used in audit and problems.
     pub fn as_str(self) -> &'static str {
         match self {
             Permission::OwnAccount => "own_account",
+            Permission::OwnLogin => "own_login",
             Permission::ReadAgents => "read_agents",
             Permission::ManageAgents => "manage_agents",
             Permission::EnrolAgents => "enrol_agents",
@@ -157,22 +169,56 @@ impl Grant {
         Grant { sites: vec!["*".into()], verbs: vec!["*".into()], effects: vec![Effect::Read, Effect::Change] }
     }
 
+    /// All there is: what an admin holds.
+    pub fn all() -> Grant {
+        Grant { effects: Effect::ALL.to_vec(), ..Grant::ordinary() }
+    }
+
     fn covers_site(&self, site: &str) -> bool {
         self.sites.iter().any(|pattern| matches(pattern, site))
+    }
+}
+
+/// What a caller's authority is looked up by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Principal {
+    /// A user who logged in.
+    User(UserId),
+    /// An API key, which can never do more than its owner.
+    Key {
+        /// The key.
+        key: KeyId,
+        /// Whose it is.
+        owner: UserId,
+    },
+    /// Somebody another issuer vouches for; nothing is stored of them.
+    Guest,
+}
+
+impl Principal {
+    /// The user who is answerable.
+    pub fn user(self) -> Option<UserId> {
+        match self {
+            Principal::User(user) | Principal::Key { key: _, owner: user } => Some(user),
+            Principal::Guest => None,
+        }
     }
 }
 
 /// Who is asking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// The user.
-    pub user: UserId,
-    /// Its name.
+    /// What they are known by.
+    pub principal: Principal,
+    /// The user's name; a guest's begins with `oidc:`, which no user's can.
     pub name: String,
     /// Its role.
     pub role: Role,
-    /// Its grants; empty means nothing, see [`Grant::ordinary`] for the usual one.
+    /// Its grants; empty means nothing, see [`Grant::ordinary`] for the usual one. An admin holds every grant
+    /// whatever stands here.
     pub grants: Vec<Grant>,
+    /// A key's own grants: what is not covered here as well may not be done. Absent = no narrower than `grants`.
+    pub within: Option<Vec<Grant>>,
 }
 
 /// Why a caller may not.
@@ -185,6 +231,12 @@ pub enum Forbidden {
         role: Role,
         /// The least that has it.
         needs: Role,
+        /// What was asked for.
+        permission: Permission,
+    },
+    /// The caller did not log in.
+    #[error("{permission} takes a login with name and password, not a key or another issuer's token", permission = permission.as_str())]
+    Login {
         /// What was asked for.
         permission: Permission,
     },
@@ -201,23 +253,57 @@ pub enum Forbidden {
 }
 
 impl Caller {
+    /// A user.
+    pub fn user(user: UserId, name: &str, role: Role, grants: &[Grant]) -> Caller {
+        let principal = Principal::User(user);
+        Caller { principal, name: name.to_owned(), role, grants: grants.to_vec(), within: None }
+    }
+
+    /// The same user by a key of theirs: at most the key's role, and within its grants if it has any.
+    pub fn by_key(self, key: KeyId, role: Role, within: Option<Vec<Grant>>) -> Caller {
+        let principal = match self.principal.user() {
+            Some(owner) => Principal::Key { key, owner },
+            None => self.principal,
+        };
+        let grants = self.held();
+        Caller { principal, role: role.min(self.role), grants, within, ..self }
+    }
+
     /// Whether the role has `permission`.
     ///
     /// # Errors
-    /// [`Forbidden::Role`].
+    /// [`Forbidden::Role`], [`Forbidden::Login`].
     pub fn may(&self, permission: Permission) -> Result<(), Forbidden> {
         let needs = permission.least_role();
-        if self.role >= needs { Ok(()) } else { Err(Forbidden::Role { role: self.role, needs, permission }) }
+        if self.role < needs {
+            return Err(Forbidden::Role { role: self.role, needs, permission });
+        }
+        match self.principal {
+            Principal::Key { .. } | Principal::Guest if permission.takes_a_login() => {
+                Err(Forbidden::Login { permission })
+            }
+            Principal::User(_) | Principal::Key { .. } | Principal::Guest => Ok(()),
+        }
+    }
+
+    /// What it may do at all, in the order of [`Permission::ALL`].
+    pub fn permissions(&self) -> impl Iterator<Item = Permission> + '_ {
+        Permission::ALL.into_iter().filter(|permission| self.may(*permission).is_ok())
+    }
+
+    /// Its grants as they are in force: an admin holds every grant.
+    pub fn held(&self) -> Vec<Grant> {
+        if self.role == Role::Admin { vec![Grant::all()] } else { self.grants.clone() }
     }
 
     /// Whether anything at `site` exists for this caller. What is out of sight looks like 404.
     pub fn sees_site(&self, site: &str) -> bool {
-        self.role == Role::Admin || self.grants.iter().any(|grant| grant.covers_site(site))
+        self.is_covered(|grant| grant.covers_site(site))
     }
 
     /// Whether this caller sees every site.
     pub fn sees_all_sites(&self) -> bool {
-        self.role == Role::Admin || self.grants.iter().any(|grant| grant.sites.iter().any(|site| site == "*"))
+        self.is_covered(|grant| grant.sites.iter().any(|site| site == "*"))
     }
 
     /// Whether `verb` with `effect` may run at `site`.
@@ -226,16 +312,18 @@ impl Caller {
     /// Which of role and grants says no.
     pub fn may_run(&self, verb: &VerbName, effect: Effect, site: &str) -> Result<(), Forbidden> {
         self.may(Permission::RunCommands)?;
-        let covered = self.grants.iter().any(|grant| {
+        let covered = self.is_covered(|grant| {
             grant.covers_site(site)
                 && grant.effects.contains(&effect)
                 && grant.verbs.iter().any(|pattern| matches(pattern, verb.as_str()))
         });
-        if self.role == Role::Admin || covered {
-            Ok(())
-        } else {
-            Err(Forbidden::Effect { verb: verb.to_string(), effect, site: site.to_owned() })
-        }
+        if covered { Ok(()) } else { Err(Forbidden::Effect { verb: verb.to_string(), effect, site: site.to_owned() }) }
+    }
+
+    /// Whether one of its grants covers it, and if it is a key with grants of its own, one of those does too.
+    fn is_covered(&self, covers: impl Fn(&Grant) -> bool) -> bool {
+        (self.role == Role::Admin || self.grants.iter().any(&covers))
+            && self.within.as_ref().is_none_or(|within| within.iter().any(&covers))
     }
 }
 
@@ -257,7 +345,7 @@ mod tests {
     use super::*;
 
     fn caller(role: Role, grants: Vec<Grant>) -> Caller {
-        Caller { user: UserId(Uuid::from_u128(1)), name: "ada".into(), role, grants }
+        Caller::user(UserId(Uuid::from_u128(1)), "ada", role, &grants)
     }
 
     fn verb(name: &str) -> VerbName {
@@ -293,5 +381,34 @@ mod tests {
         assert!(caller.may_run(&verb("docker.ps"), Effect::Read, "us-1").is_err());
         assert!(caller.may_run(&verb("compose.ps"), Effect::Read, "eu-1").is_err());
         assert!(caller.sees_site("eu-9") && !caller.sees_site("us-1") && !caller.sees_all_sites());
+    }
+
+    #[test]
+    fn a_key_does_no_more_than_its_owner_and_no_more_than_itself() {
+        let key = KeyId(Uuid::from_u128(9));
+        let (docker_ps, exec) = (verb("docker.ps"), verb("exec.run"));
+        let eu = Grant { sites: vec!["eu".into()], ..Grant::ordinary() };
+        let wide = caller(Role::Operator, vec![eu.clone()]).by_key(key, Role::Admin, Some(vec![Grant::all()]));
+        assert_eq!(wide.role, Role::Operator, "never above its owner, also when that one was demoted since");
+        assert!(wide.may_run(&docker_ps, Effect::Read, "eu").is_ok());
+        assert!(wide.may_run(&exec, Effect::Host, "eu").is_err() && !wide.sees_site("us") && !wide.sees_all_sites());
+
+        let narrow = caller(Role::Admin, vec![]).by_key(key, Role::Operator, Some(vec![eu]));
+        assert!(narrow.may_run(&docker_ps, Effect::Read, "eu").is_ok() && narrow.may(Permission::ManageUsers).is_err());
+        assert!(narrow.may_run(&docker_ps, Effect::Read, "us").is_err() && !narrow.sees_site("us"));
+        let whole = caller(Role::Admin, vec![]).by_key(key, Role::Admin, None);
+        assert!(whole.may_run(&exec, Effect::Host, "us").is_ok() && whole.may(Permission::ManageUsers).is_ok());
+        let bounded = caller(Role::Admin, vec![]).by_key(key, Role::Admin, Some(vec![]));
+        assert!(bounded.may_run(&docker_ps, Effect::Read, "eu").is_err() && !bounded.sees_site("eu"));
+    }
+
+    #[test]
+    fn what_takes_a_login_is_not_done_with_a_key() {
+        let admin = caller(Role::Admin, vec![]);
+        assert_eq!(admin.permissions().count(), Permission::ALL.len());
+        let key = admin.by_key(KeyId(Uuid::from_u128(9)), Role::Admin, None);
+        for permission in Permission::ALL {
+            assert_eq!(key.may(permission).is_err(), permission.takes_a_login(), "{}", permission.as_str());
+        }
     }
 }

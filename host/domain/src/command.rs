@@ -6,6 +6,7 @@ use plan::envelope::SignedEnvelope;
 use plan::id::{AgentId, AttemptKey, CommandId};
 use plan::outcome::Outcome;
 
+use crate::access::Principal;
 use crate::attempt::{Reason, State};
 use crate::counts::Counts;
 use crate::priority::Priority;
@@ -34,6 +35,8 @@ pub struct Command {
     pub priority: Priority,
     /// Name of the user who asked.
     pub submitter: String,
+    /// What their authority is looked up by when it is sent; absent where an earlier version stored it.
+    pub principal: Option<Principal>,
     /// When it was accepted.
     pub created_at: Timestamp,
     /// Nothing of its first attempts starts after this.

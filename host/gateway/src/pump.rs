@@ -57,7 +57,9 @@ pub async fn run(gateway: Arc<Gateway>, mut socket: WebSocket, greeted: Greeted,
     let now = gateway.clock.now();
     let (options, opened) = (&gateway.options, &greeted.opened);
     let (slots, at_once) = (gateway.slots.clone(), options.agent_concurrency);
-    let session = Session::new(slots, at_once, options.heartbeat, &opened.run, &opened.send, now);
+    let dispatch = gateway.dispatch.clone();
+    let gate = Arc::new(move |due: &Due| dispatch.verdict(due));
+    let session = Session::new(slots, gate, at_once, options.heartbeat, &opened.run, &opened.send, now);
     let mut pump = Pump {
         gateway: gateway.clone(),
         agent,
@@ -169,6 +171,14 @@ impl Pump {
                     }));
                 }
                 Output::Advance(key, events) => self.work.push(self.advance(key, events)),
+                Output::Reject(key, why) => {
+                    let (gateway, agent, word) = (self.gateway.clone(), self.agent, Word::Session(self.epoch));
+                    self.work.push(Box::pin(async move {
+                        let store = || gateway.dispatch.reject(key, agent, word, why.clone());
+                        gateway.patience.until_stored("a refusal to send", store).await;
+                        Done::Advanced
+                    }));
+                }
                 Output::Finish { key, command, outcome, kept } => {
                     let report = Report { key, agent: self.agent, command, outcome, kept };
                     self.work.push(self.finish(report));

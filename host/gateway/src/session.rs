@@ -7,8 +7,9 @@
 //! Invariant: an attempt is sent at most once by a session, and never after the session said that
 //! it was not sent.
 
+mod exchange;
+
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,16 +20,16 @@ use domain::command::Command;
 use domain::time::{Timestamp, millis};
 use plan::id::AttemptKey;
 use plan::outcome::{Outcome, Stream};
-use ports::commands::{Due, Open};
+use ports::commands::Due;
 use ports::link::Settle;
-use services::progress::Kept;
+use services::standing::Verdict;
 use wire::frame::{self, AgentFrame, Fault, HostFrame};
 use wire::limits::{MAX_HELLO_ATTEMPTS, MAX_OUTPUT_CHUNK_BYTES, MISSED_HEARTBEATS};
-use wire::sample::Sample;
 
 use crate::collector::Collector;
 use crate::slots::{Slot, Slots};
 use crate::waiting::Waiting;
+pub use exchange::{Input, Output};
 
 /// Most results of one agent on their way to the store at once. While the store is away this bounds what
 /// a session holds: nothing more is sent to the agent, and further results wait without their output,
@@ -37,83 +38,6 @@ pub const STORING_MAX: usize = 64;
 
 /// The store is told to let go of output when there is this much more of it.
 const LET_GO_BYTES: u64 = 128 * 1024;
-
-/// What the session hears.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "an input lives for one call; a box for every frame would cost more")]
-pub enum Input {
-    /// The agent said something.
-    Frame(AgentFrame),
-    /// A freshly accepted invocation.
-    Offer(Due),
-    /// Offers were lost for want of room: the store knows them.
-    Overflow,
-    /// The store may have lost notes, and may hold commands it seemed to refuse.
-    Retell,
-    /// The answer to [`Output::Load`].
-    Loaded {
-        /// In queue order.
-        due: Vec<Due>,
-        /// Whether the store may hold more.
-        more: bool,
-    },
-    /// Attempts are to be ended; nothing is sent before all of these are heard.
-    Settle(Vec<(Open, Settle)>),
-    /// The host may have a slot again.
-    Freed,
-    /// An attempt's end is committed (or was no attempt of this agent).
-    Stored(AttemptKey),
-}
-
-/// What the session wants done, in order.
-#[derive(Debug)]
-pub enum Output {
-    /// Say this to the agent.
-    Send(HostFrame),
-    /// Tell the store lazily what the agent said, and when it did.
-    Note(AttemptKey, Event, Timestamp),
-    /// Tell the store durably.
-    Advance(AttemptKey, Vec<Event>),
-    /// Store these bytes.
-    Append {
-        /// Which attempt.
-        key: AttemptKey,
-        /// Which stream.
-        stream: Stream,
-        /// Where the first byte stands.
-        offset: u64,
-        /// The bytes.
-        data: Vec<u8>,
-    },
-    /// The agent does not keep these bytes; neither needs the store.
-    LetGo {
-        /// Which attempt.
-        key: AttemptKey,
-        /// Which stream.
-        stream: Stream,
-        /// From, and up to.
-        gone: Range<u64>,
-    },
-    /// Judge and store an attempt's end, then answer [`Input::Stored`].
-    Finish {
-        /// Which attempt.
-        key: AttemptKey,
-        /// The intent, if this session sent it.
-        command: Option<Arc<Command>>,
-        /// How it ended.
-        outcome: Outcome,
-        /// All its output, if this session saw it.
-        kept: Option<Kept>,
-    },
-    /// Read what waits from the store, then answer [`Input::Loaded`].
-    Load,
-    /// Keep this sample.
-    Sample(Sample),
-    /// The agent missed a heartbeat.
-    Missed,
-    /// The conversation is over.
-    Close(Fault),
-}
 
 /// How far an attempt is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,9 +75,13 @@ impl InFlight {
     }
 }
 
+/// Asked of each command right before it is sent: whether its submitter may still have it run.
+pub type Gate = Arc<dyn Fn(&Due) -> Verdict + Send + Sync>;
+
 /// One agent's conversation.
 pub struct Session {
     slots: Arc<Slots>,
+    gate: Gate,
     /// Something waits for a slot of the host's.
     starved: bool,
     max_concurrency: usize,
@@ -177,6 +105,7 @@ impl Session {
     /// started, `ended` those whose results it was asked for. It begins by reading the store.
     pub fn new(
         slots: Arc<Slots>,
+        gate: Gate,
         max_concurrency: u32,
         heartbeat: Duration,
         running: &[(AttemptKey, bool)],
@@ -191,6 +120,7 @@ impl Session {
         let in_flight = running.chain(ended.iter().map(|key| entry(*key, Stage::Ended, None))).collect();
         let mut session = Session {
             slots,
+            gate,
             starved: false,
             max_concurrency: max_concurrency as usize,
             heartbeat,
@@ -442,6 +372,18 @@ impl Session {
             if remaining.is_zero() {
                 self.out.push_back(Output::Advance(key, vec![Event::StartDeadline]));
                 continue;
+            }
+            match (self.gate)(&due) {
+                Verdict::May => {}
+                Verdict::MayNot(why) => {
+                    self.out.push_back(Output::Reject(key, why));
+                    continue;
+                }
+                // Whoever reads it from the store finds out first.
+                Verdict::Unknown => {
+                    self.waiting.look_again();
+                    continue;
+                }
             }
             let terms = &due.command.terms;
             self.say(HostFrame::Command(frame::Command {

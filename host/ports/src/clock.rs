@@ -1,7 +1,7 @@
 //! Time and chance, so that tests can hold both.
 
 use domain::time::Timestamp;
-use plan::id::{AgentId, CommandId, TokenId, UserId};
+use plan::id::{AgentId, CommandId, KeyId, TokenId, UserId};
 
 /// Says what time it is.
 pub trait Clock: Send + Sync {
@@ -19,6 +19,8 @@ pub trait Ids: Send + Sync {
     fn user(&self) -> UserId;
     /// A fresh join token id.
     fn token(&self) -> TokenId;
+    /// A fresh API key's id.
+    fn key(&self) -> KeyId;
     /// 32 bytes nobody can guess.
     fn secret(&self) -> [u8; 32];
 }

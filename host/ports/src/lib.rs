@@ -13,6 +13,7 @@ pub mod delivery;
 pub mod agents;
 pub mod groups;
 pub mod users;
+pub mod api_keys;
 pub mod passwords;
 pub mod journal;
 pub mod live;

@@ -1,7 +1,9 @@
 //! Rows of users and their refresh tokens.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
-use domain::access::{Grant, Role};
+use domain::access::{Caller, Grant, Role};
 use domain::audit::Entry;
 use domain::time::Timestamp;
 use plan::id::UserId;
@@ -26,8 +28,12 @@ pub trait Users: Send + Sync {
     /// Stores a new user. [`StoreError::Conflict`] when the name is taken.
     async fn create(&self, user: User, audit: Entry) -> Result<(), StoreError>;
 
-    /// Sets a password hash and raises `token_version`, which ends every token of before.
-    async fn set_password(&self, id: UserId, password_hash: String, audit: Entry) -> Result<bool, StoreError>;
+    /// Changes a user; as they are then, `None` when there is none. [`StoreError::Conflict`] when nobody would
+    /// be an admin afterwards.
+    async fn change_user(&self, id: UserId, change: UserChange, audit: Entry) -> Result<Option<User>, StoreError>;
+
+    /// By id, if the login whose refresh tokens are of `family` is theirs and has not ended.
+    async fn logged_in(&self, id: UserId, family: &str) -> Result<Option<User>, StoreError>;
 
     /// Deletes a user. [`StoreError::Conflict`] when it is the last admin.
     async fn delete(&self, id: UserId, audit: Entry) -> Result<bool, StoreError>;
@@ -35,13 +41,19 @@ pub trait Users: Send + Sync {
     /// Stores a refresh token, together with the audit entry of the login.
     async fn add_refresh(&self, token: RefreshToken, audit: Entry) -> Result<(), StoreError>;
 
-    /// Swaps a refresh token for its successor, in one transaction. A token used a second time ends
-    /// its whole family. Either is on record, under the name and the id of the user it was.
+    /// Swaps a refresh token for its successor, in one transaction. One that was used at most
+    /// [`REPLAY_GRACE`] ago and whose successor nobody has used is given another: the answer may have been
+    /// lost. Any other second use ends the whole family. Either is on
+    /// record, under the name and the id of the user it was.
     async fn rotate(&self, old_sha256: &str, new: NewRefresh, at: Timestamp) -> Result<Rotated, StoreError>;
 
-    /// Ends the family a refresh token belongs to. `false` when there is no such token.
+    /// Ends a family, named by itself or by the digest of one of its tokens. `false` when there is none that
+    /// goes on.
     async fn end_family(&self, sha256: &str, audit: Entry) -> Result<bool, StoreError>;
 }
+
+/// How long after its use a refresh token may be used once more, should its answer have been lost.
+pub const REPLAY_GRACE: Duration = Duration::from_secs(30);
 
 /// One person or program that may log in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +72,33 @@ pub struct User {
     pub token_version: u64,
     /// When it was made.
     pub created_at: Timestamp,
+}
+
+impl User {
+    /// Who is asking when they have logged in.
+    pub fn caller(&self) -> Caller {
+        Caller::user(self.id, &self.name, self.role, &self.grants)
+    }
+}
+
+/// What becomes of a user; what is absent stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserChange {
+    /// Another role.
+    pub role: Option<Role>,
+    /// Other grants, in place of all.
+    pub grants: Option<Vec<Grant>>,
+    /// Another password, as its hash. Ends every login.
+    pub password_hash: Option<String>,
+    /// Ends every login: `token_version` rises and no refresh token is good any more.
+    pub end_logins: bool,
+}
+
+impl UserChange {
+    /// Whether every login of before ends.
+    pub fn ends_logins(&self) -> bool {
+        self.end_logins || self.password_hash.is_some()
+    }
 }
 
 /// A refresh token as stored.
@@ -91,10 +130,10 @@ pub struct NewRefresh {
 /// What came of a rotation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rotated {
-    /// The old token is used up, the new one stored.
-    Rotated(Box<User>),
+    /// The old token is used up, the new one stored; who that is, and the family.
+    Rotated(Box<User>, String),
     /// No such token, expired, or its family was ended.
     Refused,
-    /// It had been used before: stolen or replayed. Its family is ended now.
+    /// It had been used before: stolen, or replayed too late. Its family is ended now.
     Reused(UserId),
 }

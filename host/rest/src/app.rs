@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use plan::id::ClusterId;
+use plan::id::{ClusterId, UserId};
 use ports::clock::Clock;
 use ports::plugins::Plugins;
 use services::accounts::Accounts;
+use services::api_keys::KeyRing;
 use services::audit::Audit;
 use services::browse::Browse;
 use services::cancel::Cancel;
@@ -21,12 +22,14 @@ use services::plugins::PluginOrders;
 use services::refusals::Refusals;
 use services::release::Release;
 use services::replays::Replays;
+use services::standing::Standing;
 use services::submit::Submit;
 
+use crate::external::External;
 use crate::jwt::Tokens;
 use crate::limiter::Limiter;
 use crate::openapi::Kept;
-use crate::sessions::Sessions;
+use crate::sessions::{Judges, Sessions};
 
 /// Asks every part how it is: its name, and `ok` or what is wrong in words anybody may read.
 pub type Readiness = Arc<dyn Fn() -> BoxFuture<'static, BTreeMap<String, String>> + Send + Sync>;
@@ -58,6 +61,12 @@ pub struct Deps {
     pub audit: Arc<Audit>,
     /// Puts on record what was refused.
     pub refusals: Arc<Refusals>,
+    /// API keys.
+    pub keys: Arc<KeyRing>,
+    /// What submitters of waiting commands may; told when users or keys change.
+    pub standing: Arc<Standing>,
+    /// Another issuer whose tokens count, too.
+    pub external: Option<Arc<dyn External>>,
     /// Loaded verbs and plugins; read only here.
     pub plugins: Arc<dyn Plugins>,
     /// What operators want of plugins.
@@ -105,7 +114,8 @@ impl Options {
             login_burst: 10,
             login_refill: Duration::from_secs(6),
             heartbeat: Duration::from_secs(15),
-            recheck: Duration::from_secs(5),
+            // With what a session believes, a revoked reader is gone within 4 s.
+            recheck: Duration::from_secs(2),
         }
     }
 }
@@ -123,7 +133,7 @@ pub struct Inner {
     pub deps: Deps,
     /// What an operator set.
     pub options: Options,
-    /// Who the tokens seen lately belong to.
+    /// Who the tokens and keys seen lately belong to.
     pub sessions: Sessions,
     /// Failed logins by address and name.
     pub guesses: Limiter<(String, String)>,
@@ -140,6 +150,18 @@ impl App {
         let guessers = Limiter::new(options.login_burst.saturating_mul(10), options.login_refill / 10, LIMITED_MAX);
         let (sessions, description) = (Sessions::default(), Kept::default());
         App(Arc::new(Inner { deps, options, sessions, guesses, guessers, description }))
+    }
+
+    /// Those who can tell whose a bearer token is.
+    pub fn judges(&self) -> Judges<'_> {
+        let Deps { tokens, accounts, keys, external, .. } = &self.deps;
+        Judges { tokens, accounts, keys, external: external.as_deref() }
+    }
+
+    /// Forgets what is remembered of a user whose row, logins or keys just changed.
+    pub fn changed(&self, user: UserId) {
+        self.sessions.forget(user);
+        self.standing.changed();
     }
 }
 

@@ -8,13 +8,13 @@ use axum::extract::FromRequestParts;
 use axum::http::header;
 use axum::http::request::Parts;
 use domain::access::{Caller, Permission};
-use ports::users::User;
 use services::origin::Origin;
 
 use crate::app::App;
-use crate::jwt::{Claims, TokenError};
+use crate::jwt::TokenError;
 use crate::problem::{Code, Problem};
 use crate::request::{Context, single};
+use crate::sessions::{self, Known, Proof};
 
 /// Who may use a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ macro_rules! permissions {
 }
 
 permissions! {
-    OwnAccount ReadAgents ManageAgents EnrolAgents ReadGroups ManageGroups ReadVerbs RunCommands ReadCommands ReadPlugins ManagePlugins
+    OwnAccount OwnLogin ReadAgents ManageAgents EnrolAgents ReadGroups ManageGroups ReadVerbs RunCommands ReadCommands ReadPlugins ManagePlugins
     ManageUsers ReadAudit
 }
 
@@ -71,10 +71,10 @@ permissions! {
 pub struct Authorized<P> {
     /// Who is asking.
     pub caller: Caller,
-    /// Their row.
-    pub user: Arc<User>,
-    /// What their token says.
-    pub claims: Claims,
+    /// All that is known of them.
+    pub known: Arc<Known>,
+    /// What they came with.
+    pub token: Proof,
     /// Where the request comes from.
     pub origin: Origin,
     /// Private, so that only the extractor below can make one.
@@ -86,23 +86,46 @@ impl<P: Needs> FromRequestParts<App> for Authorized<P> {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let origin = origin(parts)?;
-        let token = bearer(parts)?;
+        let bearer = bearer(parts)?;
         let now = app.clock.now();
-        let claims = app.tokens.read(token, now).map_err(|error| {
+        let token = sessions::read(bearer, &app.judges(), now).await.map_err(|error| {
             let code = match error {
                 TokenError::Expired => Code::TokenExpired,
                 TokenError::Invalid => Code::InvalidToken,
             };
             Problem::new(code, error.to_string())
         })?;
-        let user = app.sessions.user(&app.accounts, &claims, now).await?;
-        let user = user.ok_or_else(|| Problem::new(Code::InvalidToken, TokenError::Invalid.to_string()))?;
+        let known = app.sessions.known(&token, &app.judges(), now).await?;
+        let known = known.ok_or_else(|| Problem::new(Code::InvalidToken, TokenError::Invalid.to_string()))?;
         if let Some(context) = parts.extensions.get::<Context>() {
-            _ = context.caller.set(user.name.clone());
+            _ = context.caller.set(known.caller.name.clone());
         }
-        let caller = Caller { user: user.id, name: user.name.clone(), role: user.role, grants: user.grants.clone() };
-        caller.may(P::PERMISSION)?;
-        Ok(Authorized { caller, user, claims, origin, proof: PhantomData })
+        known.caller.may(P::PERMISSION)?;
+        Ok(Authorized { caller: known.caller.clone(), known, token, origin, proof: PhantomData })
+    }
+}
+
+impl<P: Needs> Authorized<P> {
+    /// Looks again whether they may, for what goes on for long; `false` when they may no longer. Their grants
+    /// are as they are now.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn again(&mut self, app: &App) -> Result<bool, Problem> {
+        let now = app.clock.now();
+        let over = match &self.token {
+            Proof::Login(claims) => claims.expires_at,
+            Proof::Guest(guest) => guest.expires_at,
+            Proof::Key(_) => self.known.expires_at,
+        };
+        match app.sessions.known(&self.token, &app.judges(), now).await? {
+            Some(known) if now < over && known.caller.may(P::PERMISSION).is_ok() => {
+                self.caller = known.caller.clone();
+                self.known = known;
+                Ok(true)
+            }
+            Some(_) | None => Ok(false),
+        }
     }
 }
 

@@ -1,24 +1,26 @@
 //! Access tokens: signed by one key with one algorithm, read strictly.
 //!
-//! The header is read by us and only picks among our keys: it can neither choose an algorithm nor
-//! bring or name a key from elsewhere. Every claim is required, typed, and known. The library does
+//! The header is read by us and only picks among our keys, the one in use and those it lately took the
+//! place of: it can neither choose an algorithm nor bring or name a key from elsewhere. Every claim is required, typed, and known. The library does
 //! the signature and nothing else; time is our clock's.
 //! Source: RFC 7515, RFC 7519, RFC 8725 (best practices), RFC 9068 (`at+jwt`).
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::time::Timestamp;
-use ed25519_dalek::SigningKey;
-use ed25519_dalek::pkcs8::DecodePrivateKey;
 use jsonwebtoken::crypto;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use plan::id::UserId;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+mod ring;
+
+use ring::Ring;
+pub use ring::{Key, Retired};
 
 /// Who access tokens are for.
 pub const AUDIENCE: &str = "viworks-api";
@@ -32,14 +34,6 @@ pub const LEEWAY: Duration = Duration::from_secs(30);
 const VERIFIED_MAX: usize = 10_000;
 /// Longest token that is looked at.
 const MAX_BYTES: usize = 2048;
-
-/// What to sign with.
-pub enum Key {
-    /// EdDSA, the default: an Ed25519 private key as PKCS#8 DER.
-    Ed25519(Vec<u8>),
-    /// HS256: at least 32 bytes nobody can guess.
-    Hs256(Vec<u8>),
-}
 
 /// A key that nobody can sign with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,10 +51,7 @@ pub enum KeyError {
 
 /// Makes and reads access tokens.
 pub struct Tokens {
-    algorithm: Algorithm,
-    signing: EncodingKey,
-    verifying: DecodingKey,
-    kid: String,
+    ring: RwLock<Arc<Ring>>,
     issuer: String,
     life: Duration,
     verified: Verified,
@@ -94,6 +85,8 @@ pub struct Claims {
     pub version: u64,
     /// The token itself.
     pub id: String,
+    /// The login it belongs to; it ends with that.
+    pub login: String,
     /// Useless from then on.
     pub expires_at: Timestamp,
 }
@@ -127,6 +120,7 @@ struct Body {
     nbf: i64,
     iat: i64,
     jti: String,
+    sid: String,
     ver: u64,
 }
 
@@ -139,23 +133,27 @@ impl Tokens {
         if life.as_secs() == 0 || life > LIFE_MAX {
             return Err(KeyError::Life(life.as_secs()));
         }
-        let (algorithm, signing, verifying, kid) = match key {
-            Key::Ed25519(der) => {
-                let public = SigningKey::from_pkcs8_der(der).map_err(|_| KeyError::NotEd25519)?.verifying_key();
-                let verifying = DecodingKey::from_ed_der(public.as_bytes());
-                (Algorithm::EdDSA, EncodingKey::from_ed_der(der), verifying, digest(public.as_bytes()))
-            }
-            Key::Hs256(secret) if secret.len() < 32 => return Err(KeyError::Short(secret.len())),
-            Key::Hs256(secret) => {
-                let (signing, verifying) = (EncodingKey::from_secret(secret), DecodingKey::from_secret(secret));
-                (Algorithm::HS256, signing, verifying, digest(&Sha256::digest(secret)))
-            }
-        };
-        let tokens =
-            Tokens { algorithm, signing, verifying, kid, issuer: issuer.into(), life, verified: Verified::default() };
-        // The library reads the key when it signs; better now than at the first login.
-        tokens.sign("").map_err(|_| KeyError::NotEd25519)?;
-        Ok(tokens)
+        let ring = RwLock::new(Arc::new(Ring::new(key, Vec::new())?));
+        Ok(Tokens { ring, issuer: issuer.into(), life, verified: Verified::default() })
+    }
+
+    /// Signs with another key from now on. Tokens of the retired ones stay good until each is over.
+    ///
+    /// # Errors
+    /// A key nobody can sign with; then nothing changes.
+    pub fn turn(&self, key: &Key, retired: Vec<Retired>) -> Result<(), KeyError> {
+        let ring = Arc::new(Ring::new(key, retired)?);
+        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = ring;
+        Ok(())
+    }
+
+    /// The public keys that tokens may be checked with, as a JWK Set (RFC 7517). Of a secret nothing is shown.
+    pub fn jwks(&self, now: Timestamp) -> serde_json::Value {
+        self.ring().jwks(now)
+    }
+
+    fn ring(&self) -> Arc<Ring> {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How long a token is good.
@@ -163,11 +161,11 @@ impl Tokens {
         self.life
     }
 
-    /// A token for `user`, as of `version`.
+    /// A token for `user`, as of `version`, of the login called `login`.
     ///
     /// # Errors
     /// The signer's word; none that is known with a key that [`Tokens::new`] took.
-    pub fn issue(&self, user: UserId, version: u64, now: Timestamp) -> Result<String, String> {
+    pub fn issue(&self, user: UserId, version: u64, login: &str, now: Timestamp) -> Result<String, String> {
         let second = now.as_millis().div_euclid(1000);
         let life = i64::try_from(self.life.as_secs()).expect("a life is at most 600 s");
         let body = Body {
@@ -178,14 +176,16 @@ impl Tokens {
             nbf: second,
             iat: second,
             jti: format!("{:032x}", rand::random::<u128>()),
+            sid: login.to_owned(),
             ver: version,
         };
-        let header = Header { alg: self.algorithm_name().to_owned(), kid: self.kid.clone(), typ: TYPE.to_owned() };
+        let ring = self.ring();
+        let header = Header { alg: ring.algorithm_name().to_owned(), kid: ring.kid.clone(), typ: TYPE.to_owned() };
         let part = |json: Result<Vec<u8>, serde_json::Error>| json.map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
         let header = part(serde_json::to_vec(&header)).map_err(|error| error.to_string())?;
         let body = part(serde_json::to_vec(&body)).map_err(|error| error.to_string())?;
         let message = format!("{header}.{body}");
-        let signature = self.sign(&message).map_err(|error| error.to_string())?;
+        let signature = ring.sign(&message).map_err(|error| error.to_string())?;
         Ok(format!("{message}.{signature}"))
     }
 
@@ -201,12 +201,14 @@ impl Tokens {
         let (message, signature) = token.rsplit_once('.').ok_or_else(invalid)?;
         let (header, body) = message.split_once('.').filter(|(_, body)| !body.contains('.')).ok_or_else(invalid)?;
         let header: Header = open(header)?;
-        if header.alg != self.algorithm_name() || header.kid != self.kid || header.typ != TYPE {
+        let ring = self.ring();
+        if header.alg != ring.algorithm_name() || header.typ != TYPE {
             return Err(TokenError::Invalid);
         }
+        let key = ring.verifying(&header.kid, now).ok_or_else(invalid)?;
         let whole = Sha256::digest(token).into();
         if !self.verified.has(&whole) {
-            match crypto::verify(signature, message.as_bytes(), &self.verifying, self.algorithm) {
+            match crypto::verify(signature, message.as_bytes(), key, ring.algorithm) {
                 Ok(true) => self.verified.add(whole),
                 Ok(false) | Err(_) => return Err(TokenError::Invalid),
             }
@@ -215,28 +217,21 @@ impl Tokens {
     }
 
     fn judge(&self, body: Body, now: Timestamp) -> Result<Claims, TokenError> {
-        let Body { iss, aud, sub, exp, nbf, iat, jti, ver } = body;
+        let Body { iss, aud, sub, exp, nbf, iat, jti, sid, ver } = body;
         let at = |second: i64| Timestamp::from_millis(second.saturating_mul(1000));
         let latest = now + LEEWAY;
         let in_time = at(nbf) <= latest && at(iat) <= latest && iat <= exp;
         let short = at(exp).since(at(iat)) <= self.life;
         let user = sub.parse().map_err(|_| TokenError::Invalid)?;
-        if iss != self.issuer || aud != AUDIENCE || !in_time || !short || jti.is_empty() || jti.len() > 64 {
+        let named = [&jti, &sid].iter().all(|name| (1..=64).contains(&name.len()));
+        if iss != self.issuer || aud != AUDIENCE || !in_time || !short || !named {
             return Err(TokenError::Invalid);
         }
         let expires_at = at(exp);
         if expires_at + LEEWAY <= now {
             return Err(TokenError::Expired);
         }
-        Ok(Claims { user, version: ver, id: jti, expires_at })
-    }
-
-    fn sign(&self, message: &str) -> jsonwebtoken::errors::Result<String> {
-        crypto::sign(message.as_bytes(), &self.signing, self.algorithm)
-    }
-
-    fn algorithm_name(&self) -> &'static str {
-        if self.algorithm == Algorithm::HS256 { "HS256" } else { "EdDSA" }
+        Ok(Claims { user, version: ver, id: jti, login: sid, expires_at })
     }
 }
 
@@ -246,10 +241,5 @@ fn open<T: serde::de::DeserializeOwned>(part: &str) -> Result<T, TokenError> {
     serde_json::from_slice(&bytes).map_err(|_| TokenError::Invalid)
 }
 
-/// A key's name: 16 hex digits of its SHA-256. Of a secret, the digest of the digest.
-fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

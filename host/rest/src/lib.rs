@@ -8,11 +8,14 @@ pub mod authorize;
 pub mod body;
 mod doors;
 mod edge;
+pub mod external;
 mod instant;
 pub mod json;
 pub mod jwt;
 pub mod limiter;
 mod openapi;
+#[cfg(feature = "oidc")]
+pub mod oidc;
 mod page;
 pub mod passwords;
 pub mod problem;
@@ -63,7 +66,7 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
     (!listed.is_empty()).then(|| {
         CorsLayer::new()
             .allow_origin(AllowOrigin::list(listed))
-            .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+            .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
             .allow_headers(sent)
             .expose_headers(exposed)
     })

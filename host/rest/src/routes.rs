@@ -13,10 +13,11 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use crate::app::App;
 use crate::authorize::{
     Access, BeginsWith, Door, EnrolAgents, Everyone, ManageAgents, ManageGroups, ManagePlugins, ManageUsers,
-    OwnAccount, ReadAgents, ReadAudit, ReadCommands, ReadGroups, ReadPlugins, ReadVerbs, RunCommands,
+    OwnAccount, OwnLogin, ReadAgents, ReadAudit, ReadCommands, ReadGroups, ReadPlugins, ReadVerbs, RunCommands,
 };
 use crate::doors::{
-    accounts, agents, audit, commands, delivery, description, groups, invocations, join_tokens, live, plugins, system,
+    accounts, agents, api_keys, audit, commands, delivery, description, groups, invocations, join_tokens, live,
+    plugins, system,
     users, verbs,
 };
 use crate::query::Query;
@@ -24,7 +25,7 @@ use crate::query::Query;
 /// One route.
 #[derive(Clone, Copy, Debug)]
 pub struct Route {
-    /// `GET`, `POST`, `PATCH` or `DELETE`.
+    /// `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
     pub method: &'static str,
     /// Its path, with `{names}`.
     pub path: &'static str,
@@ -63,13 +64,22 @@ macro_rules! routes {
 routes! {
     POST "/api/v1/auth/login" Everyone accounts::login, [] "Log in with name and password";
     POST "/api/v1/auth/refresh" Everyone accounts::refresh, [] "Swap a refresh token for new tokens";
-    POST "/api/v1/auth/logout" OwnAccount accounts::logout, [] "End this login";
-    GET "/api/v1/me" OwnAccount accounts::me, [] "Who you are";
-    POST "/api/v1/me/password" OwnAccount accounts::change_password, [] "Change your password, which ends every login";
+    POST "/api/v1/auth/logout" OwnLogin accounts::logout, [] "End this login";
+    GET "/api/v1/me" OwnAccount accounts::me, [] "Who you are and what you may do";
+    POST "/api/v1/me/password" OwnLogin accounts::change_password, [] "Change your password, which ends every login";
 
     GET "/api/v1/users" ManageUsers users::list, ["limit", "cursor"] "Users, by name";
     POST "/api/v1/users" ManageUsers users::create, [] "Make a user";
+    GET "/api/v1/users/{user}" ManageUsers users::show, [] "One user, by id or name";
+    PATCH "/api/v1/users/{user}" ManageUsers users::change, [] "Change a user's role, grants or password, or end their logins";
     DELETE "/api/v1/users/{user}" ManageUsers users::delete, [] "Delete a user, by id or name";
+    GET "/api/v1/grants" ManageUsers users::all_grants, ["limit", "cursor"] "Everybody's grants, by user name";
+    GET "/api/v1/grants/{user}" ManageUsers users::grants, [] "A user's grants";
+    PUT "/api/v1/grants/{user}" ManageUsers users::set_grants, [] "Give a user these grants in place of all others";
+
+    GET "/api/v1/api-keys" OwnAccount api_keys::list, ["limit", "cursor"] "Your API keys, for admins everybody's; newest first";
+    POST "/api/v1/api-keys" OwnLogin api_keys::create, [] "Make an API key of yours; its secret is shown once";
+    DELETE "/api/v1/api-keys/{id}" OwnAccount api_keys::revoke, [] "Revoke an API key, for ever";
 
     GET "/api/v1/agents" ReadAgents agents::list, ["limit", "cursor", "status", "site", "q"] "Agents in your sight, by name";
     GET "/api/v1/agents/{agent}" ReadAgents agents::show, [] "One agent, by id or name";
@@ -122,6 +132,7 @@ routes! {
     GET "/health" Everyone system::health, [] "How every part of the host is";
     GET "/readyz" Everyone system::health, [] "Whether the host can take work";
     GET "/livez" Everyone system::alive, [] "Whether the host runs";
+    GET "/.well-known/jwks.json" Everyone system::jwks, [] "The keys that access tokens may be checked with";
     GET "/version" Everyone system::version, [] "Which host this is";
     GET "/openapi.json" Everyone description::openapi, [] "This door as OpenAPI 3.1, with the verbs that are loaded";
 }
@@ -151,8 +162,9 @@ mod tests {
     #[test]
     fn only_these_routes_need_no_token() {
         let open: Vec<&str> = TABLE.iter().filter(|row| row.access == Access::Public).map(|row| row.path).collect();
-        let expected =
-            ["/api/v1/auth/login", "/api/v1/auth/refresh", "/health", "/readyz", "/livez", "/version", "/openapi.json"];
+        let login = ["/api/v1/auth/login", "/api/v1/auth/refresh"];
+        let system = ["/health", "/readyz", "/livez", "/.well-known/jwks.json", "/version", "/openapi.json"];
+        let expected: Vec<&str> = login.into_iter().chain(system).collect();
         assert_eq!(open, expected);
     }
 

@@ -1,90 +1,167 @@
-//! Who a token belongs to, remembered for two seconds: long enough to spare the store, short enough
-//! that a deleted user, a changed password or a new role takes hold at once.
+//! Who a bearer token belongs to, remembered for two seconds: long enough to spare the store, short enough
+//! that a deleted user, a changed password, a new role, a logout or a revoked key takes hold at once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use domain::access::Caller;
 use domain::time::Timestamp;
-use plan::id::UserId;
+use plan::id::{KeyId, UserId};
+use ports::api_keys::ApiKey;
 use ports::users::User;
-use services::accounts::{AccountError, Accounts};
+use services::accounts::Accounts;
+use services::api_keys::{KeyRing, is_key};
+use services::digest::sha256_hex;
 
-use crate::jwt::Claims;
+use crate::external::{External, Guest};
+use crate::jwt::{Claims, TokenError, Tokens};
+use crate::problem::Problem;
 
-/// How long a user row is believed.
+/// How long what the store said is believed.
 pub const BELIEVED: Duration = Duration::from_secs(2);
-/// Most users and most ended tokens remembered.
+/// Most logins and keys remembered.
 const CAPACITY: usize = 10_000;
 
-/// Users by id, and tokens that were logged out before they were over.
-#[derive(Default)]
-pub struct Sessions {
-    inner: Mutex<Inner>,
+/// What a bearer token was found to be, before anybody looked whether it still counts.
+#[derive(Clone, Debug)]
+pub enum Proof {
+    /// An access token of ours.
+    Login(Claims),
+    /// An API key, by the digest of its text.
+    Key(String),
+    /// A token of another issuer.
+    Guest(Guest),
 }
 
+/// Somebody who proved who they are.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Who is asking.
+    pub caller: Caller,
+    /// Their row, unless they are a guest.
+    pub user: Option<Arc<User>>,
+    /// The key they came with.
+    pub key: Option<Arc<ApiKey>>,
+    /// They are nobody from then on.
+    pub expires_at: Timestamp,
+}
+
+/// Those who can tell.
+pub struct Judges<'a> {
+    /// Access tokens.
+    pub tokens: &'a Tokens,
+    /// Logins.
+    pub accounts: &'a Accounts,
+    /// API keys.
+    pub keys: &'a KeyRing,
+    /// Other issuers.
+    pub external: Option<&'a dyn External>,
+}
+
+/// Logins and keys as the store knew them a moment ago.
 #[derive(Default)]
-struct Inner {
-    users: HashMap<UserId, (Timestamp, Arc<User>)>,
-    ended: HashMap<String, Timestamp>,
+pub struct Sessions {
+    known: Mutex<HashMap<Session, (Timestamp, Arc<Known>)>>,
+}
+
+/// What is remembered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Session {
+    Login(UserId, String),
+    Key(String),
+}
+
+/// Reads a bearer token. Nothing of the store is asked.
+///
+/// # Errors
+/// Why it is none, as far as its holder may know.
+pub async fn read(token: &str, judges: &Judges<'_>, now: Timestamp) -> Result<Proof, TokenError> {
+    if is_key(token) {
+        return Ok(Proof::Key(sha256_hex(token.as_bytes())));
+    }
+    match (judges.tokens.read(token, now), judges.external) {
+        (Ok(claims), _) => Ok(Proof::Login(claims)),
+        (Err(TokenError::Invalid), Some(external)) => external.read(token, now).await.map(Proof::Guest),
+        (Err(error), _) => Err(error),
+    }
 }
 
 impl Sessions {
-    /// The user behind good claims; `None` when the token was ended, the user is gone, or its tokens
-    /// of before are void.
+    /// Who is behind a proof now; `None` when it does not count any more.
     ///
     /// # Errors
     /// The store's: nobody is let in on a memory older than [`BELIEVED`].
-    pub async fn user(
+    pub async fn known(
         &self,
-        accounts: &Accounts,
-        claims: &Claims,
+        proof: &Proof,
+        judges: &Judges<'_>,
         now: Timestamp,
-    ) -> Result<Option<Arc<User>>, AccountError> {
-        let known = {
-            let inner = self.lock();
-            if inner.ended.contains_key(&claims.id) {
-                return Ok(None);
+    ) -> Result<Option<Arc<Known>>, Problem> {
+        let session = match proof {
+            Proof::Guest(guest) => {
+                let known = Known { caller: guest.caller(), user: None, key: None, expires_at: guest.expires_at };
+                return Ok(Some(Arc::new(known)).filter(|_| now < guest.expires_at + crate::jwt::LEEWAY));
             }
-            let fresh = |(read, _): &&(Timestamp, Arc<User>)| *read <= now && now.since(*read) < BELIEVED;
-            inner.users.get(&claims.user).filter(fresh).map(|(_, user)| user.clone())
+            Proof::Login(claims) => Session::Login(claims.user, claims.login.clone()),
+            Proof::Key(sha256) => Session::Key(sha256.clone()),
         };
-        let user = match known {
-            Some(user) => user,
+        let fresh = |(read, _): &&(Timestamp, Arc<Known>)| *read <= now && now.since(*read) < BELIEVED;
+        let remembered = self.lock().get(&session).filter(fresh).map(|(_, known)| known.clone());
+        let known = match remembered {
+            Some(known) => known,
             None => {
-                let Some(user) = accounts.identify(claims.user).await?.map(Arc::new) else { return Ok(None) };
-                let mut inner = self.lock();
-                if inner.users.len() >= CAPACITY {
-                    inner.users.clear();
+                let Some(known) = look(proof, judges).await?.map(Arc::new) else {
+                    self.lock().remove(&session);
+                    return Ok(None);
+                };
+                let mut sessions = self.lock();
+                if sessions.len() >= CAPACITY {
+                    sessions.clear();
                 }
-                inner.users.insert(claims.user, (now, user.clone()));
-                user
+                sessions.insert(session, (now, known.clone()));
+                known
             }
         };
-        Ok(Some(user).filter(|user| user.token_version == claims.version))
+        let counts = match proof {
+            // What is over by the clock was refused when the token was read, with its leeway.
+            Proof::Login(claims) => known.user.as_ref().is_some_and(|user| user.token_version == claims.version),
+            Proof::Key(_) => now < known.expires_at,
+            Proof::Guest(_) => true,
+        };
+        Ok(Some(known).filter(|_| counts))
     }
 
-    /// Forgets a user whose row just changed.
+    /// Forgets a user whose row, logins or keys just changed.
     pub fn forget(&self, user: UserId) {
-        self.lock().users.remove(&user);
+        self.lock().retain(|_, (_, known)| known.caller.principal.user() != Some(user));
     }
 
-    /// Refuses one token for as long as it would be good. The memory is this host's own: another
-    /// host, or this one after a restart, still takes it for the rest of its ten minutes.
-    pub fn end(&self, token: String, expires_at: Timestamp, now: Timestamp) {
-        let mut inner = self.lock();
-        if inner.ended.len() >= CAPACITY {
-            inner.ended.retain(|_, over| *over + crate::jwt::LEEWAY > now);
-        }
-        if inner.ended.len() >= CAPACITY
-            && let Some(soonest) = inner.ended.iter().min_by_key(|(_, over)| **over).map(|(token, _)| token.clone())
-        {
-            inner.ended.remove(&soonest);
-        }
-        inner.ended.insert(token, expires_at);
+    fn lock(&self) -> MutexGuard<'_, HashMap<Session, (Timestamp, Arc<Known>)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+async fn look(proof: &Proof, judges: &Judges<'_>) -> Result<Option<Known>, Problem> {
+    Ok(match proof {
+        Proof::Login(claims) => {
+            let user = judges.accounts.identify(claims.user, &claims.login).await?.map(Arc::new);
+            user.map(|user| {
+                let expires_at = claims.expires_at;
+                Known { caller: user.caller(), user: Some(user), key: None, expires_at }
+            })
+        }
+        Proof::Key(sha256) => judges.keys.recognise(sha256).await?.map(|(key, owner)| {
+            let expires_at = key.expires_at;
+            Known { caller: key.caller(&owner), user: Some(Arc::new(owner)), key: Some(Arc::new(key)), expires_at }
+        }),
+        Proof::Guest(_) => None,
+    })
+}
+
+impl Known {
+    /// The key's id, if they came with one.
+    pub fn key_id(&self) -> Option<KeyId> {
+        self.key.as_ref().map(|key| key.id)
     }
 }

@@ -3,13 +3,17 @@
 
 mod accounts;
 mod agents;
+mod api_keys;
 mod audit;
 mod commands;
 mod delivery;
 mod description;
 mod edge;
+mod forged;
+mod grants;
 mod groups;
 mod live;
 mod machines;
+mod matrix;
 mod permissions;
 mod world;

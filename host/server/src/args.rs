@@ -27,6 +27,9 @@ pub enum Action {
     /// Make, check and restore backups
     #[command(subcommand)]
     Backup(BackupAction),
+    /// Change the keys in the data directory
+    #[command(subcommand)]
+    Keys(KeysAction),
     /// Compile one plugin from standard input; the host runs this in a child it can kill.
     #[command(hide = true)]
     CompileWorker,
@@ -68,6 +71,13 @@ pub struct Place {
     /// Where keys and the embedded store are kept.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+}
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub enum KeysAction {
+    /// Sign access tokens with a fresh key, also while the host runs; nobody is logged out.
+    RotateTokenKey(Place),
 }
 
 /// What to do with backups.

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use domain::time::Timestamp;
-use plan::id::{AgentId, CommandId, TokenId, UserId};
+use plan::id::{AgentId, CommandId, KeyId, TokenId, UserId};
 use ports::clock::{Clock, Ids};
 use uuid::Uuid;
 
@@ -45,6 +45,10 @@ impl Ids for RandomIds {
 
     fn token(&self) -> TokenId {
         TokenId(Self::uuid())
+    }
+
+    fn key(&self) -> KeyId {
+        KeyId(Self::uuid())
     }
 
     fn secret(&self) -> [u8; 32] {

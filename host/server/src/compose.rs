@@ -14,11 +14,11 @@ use plan::id::ClusterId;
 use ports::clock::{Clock, Ids};
 use ports::journal::Installation;
 use ports::seal::Seal;
-use rest::jwt::{Key, Tokens};
 use rest::passwords::Argon2Pool;
 use runtime::{CacheOptions, Compile, DefaultGrants, Signatures};
 use services::accounts::Accounts;
 use services::again::Again;
+use services::api_keys::KeyRing;
 use services::audit::Audit;
 use services::backlog::{Backlog, Bounds};
 use services::browse::Browse;
@@ -39,6 +39,7 @@ use services::refusals::Refusals;
 use services::release::Release;
 use services::replays::Replays;
 use services::rollouts::{Begun, Rollouts};
+use services::standing::{Known, Standing};
 use services::submit::Submit;
 use services::wishes::Wishes;
 use tokio::net::TcpListener;
@@ -53,6 +54,7 @@ use crate::config::{self, Config};
 use crate::counted::Counted;
 use crate::keys::{self, AuditKey, ClusterKey};
 use crate::store::{self, Rows, Writing};
+use crate::token_keys;
 
 /// Passwords hashed at once, and waiting to be: argon2id is dear on purpose.
 const HASHERS: usize = 2;
@@ -76,6 +78,12 @@ pub struct Host {
     pub rollouts: Rollouts,
     /// Brings wishes of other hosts to the sessions here.
     pub wishes: Wishes,
+    /// Follows what submitters of waiting commands may.
+    pub standing: Arc<Standing>,
+    /// Follows the token key.
+    pub follow_keys: token_keys::Follow,
+    /// API keys: writes down when they were used.
+    pub key_ring: Arc<KeyRing>,
     /// Users, for the first administrator.
     pub accounts: Arc<Accounts>,
     /// The operators' routes.
@@ -104,7 +112,6 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     keys::private_dir(&key_dir)?;
     bootstrap::remove_listening(data);
     let cluster_key = keys::load_or_make(&key_dir.join("cluster.key"))?;
-    let token_key = keys::load_or_make(&key_dir.join("token.key"))?;
 
     let backlog = Arc::new(Backlog::new(Bounds {
         per_agent: config.command.max_waiting_per_agent,
@@ -120,8 +127,19 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     let cluster = rows.whole.cluster(fresh).await.context("the store does not say who this installation is")?;
     let seal: Arc<dyn Seal> = Arc::new(ClusterKey::new(cluster_key, cluster, sha256_hex));
 
-    let Rows { commands, delivery, replies, agents: agent_rows, groups, users, journal, trail, plugins: book, whole } =
-        rows;
+    let Rows {
+        commands,
+        delivery,
+        replies,
+        agents: agent_rows,
+        groups,
+        users,
+        api_keys,
+        journal,
+        trail,
+        plugins: book,
+        whole,
+    } = rows;
     let refusals = Arc::new(Refusals::new(journal.clone()));
     let audit =
         Arc::new(Audit { journal: journal.clone(), trail, notary, clock: clock.clone(), verifying: Semaphore::new(1) });
@@ -142,7 +160,15 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     let browse = Arc::new(Browse { commands: commands.clone(), journal: journal.clone(), live: live.clone() });
     let settle = Arc::new(SettleUnowned { commands: commands.clone(), clock: clock.clone() });
     let groups = Arc::new(Groups { groups, directory: directory.clone(), clock: clock.clone() });
+    let standing = Arc::new(Standing {
+        users: users.clone(),
+        keys: api_keys.clone(),
+        clock: clock.clone(),
+        known: Known::default(),
+    });
+    let key_ring = Arc::new(KeyRing { keys: api_keys, clock: clock.clone(), ids: ids.clone(), used: Arc::default() });
     let submit = Arc::new(Submit {
+        standing: standing.clone(),
         plugins: verbs.clone(),
         directory: directory.clone(),
         groups: groups.clone(),
@@ -251,6 +277,8 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
             commands: commands.clone(),
             plugins: verbs.clone(),
             seal: seal.clone(),
+            standing: standing.clone(),
+            directory: directory.clone(),
             clock: clock.clone(),
         }),
         enrol: enrol.clone(),
@@ -264,8 +292,8 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     });
     let agents = gateway::router::router(gateway);
 
-    let life = Duration::from_secs(config.security.access_token_s);
-    let tokens = Tokens::new(&Key::Ed25519(keys::pkcs8(&token_key)?), cluster.id.to_string(), life)?;
+    let tokens = Arc::new(token_keys::tokens(config, cluster.id.to_string())?);
+    let follow_keys = token_keys::Follow { tokens: tokens.clone(), config: config.clone() };
     let mut options = rest::Options::new(env!("CARGO_PKG_VERSION"), cluster.id);
     options.agents_url = Some(join_url);
     options.hosts.clone_from(&config.server.allowed_hosts);
@@ -283,9 +311,12 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         accounts: accounts.clone(),
         audit,
         refusals,
+        keys: key_ring.clone(),
+        standing: standing.clone(),
+        external: external(config)?,
         plugins: verbs,
         orders,
-        tokens: Arc::new(tokens),
+        tokens,
         clock,
         readiness: readiness(whole.clone(), leave.clone()),
     };
@@ -299,6 +330,9 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         again,
         rollouts,
         wishes,
+        standing,
+        follow_keys,
+        key_ring,
         accounts,
         api,
         agents,
@@ -351,6 +385,19 @@ fn readiness(whole: Arc<dyn Installation>, leave: CancellationToken) -> rest::Re
             ])
         })
     })
+}
+
+/// Another issuer whose tokens count.
+#[cfg(feature = "oidc")]
+fn external(config: &Config) -> anyhow::Result<Option<Arc<dyn rest::external::External>>> {
+    let Some(oidc) = &config.auth.oidc else { return Ok(None) };
+    let issuer = rest::oidc::Oidc::new(oidc.options()).context("auth.oidc")?;
+    Ok(Some(Arc::new(issuer)))
+}
+
+#[cfg(not(feature = "oidc"))]
+fn external(_: &Config) -> anyhow::Result<Option<Arc<dyn rest::external::External>>> {
+    Ok(None)
 }
 
 async fn listen(key: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {

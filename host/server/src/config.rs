@@ -2,6 +2,7 @@
 //! flags. Parsed once; nobody else reads the environment. Every error names the place it comes from:
 //! file and line, or the variable.
 
+mod auth;
 mod database;
 mod host;
 mod secret;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use auth::{Algorithm, Auth, Oidc};
 pub use database::{Database, Store};
 pub use host::{Data, LogFormat, Logging, Security, Server};
 pub use secret::Secret;
@@ -33,6 +35,8 @@ pub struct Config {
     pub plugins: Plugins,
     /// Who may ask and how.
     pub security: Security,
+    /// Whose tokens count.
+    pub auth: Auth,
     /// Agents and their sessions.
     pub agent_management: AgentManagement,
     /// Commands.
@@ -109,6 +113,7 @@ impl Config {
 
     fn check(&self) -> Result<(), Wrong> {
         host::check(self)?;
+        auth::check(self)?;
         self.database.store(&self.data.dir)?;
         work::check(self)
     }

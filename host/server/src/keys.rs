@@ -111,10 +111,7 @@ pub fn private_dir(dir: &Path) -> anyhow::Result<()> {
 /// Not readable, readable by others, or not 32 bytes.
 pub fn load_or_make(path: &Path) -> anyhow::Result<SigningKey> {
     if path.exists() {
-        let mode = fs::metadata(path)?.mode();
-        if mode & 0o077 != 0 {
-            bail!("{} is open to others (mode {:o}); run: chmod 600 {}", path.display(), mode & 0o777, path.display());
-        }
+        closed_to_others(path)?;
         let bytes = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
         let Ok(seed) = <[u8; 32]>::try_from(bytes.as_slice()) else {
             bail!("{} is not a key: {} bytes instead of 32", path.display(), bytes.len());
@@ -124,6 +121,18 @@ pub fn load_or_make(path: &Path) -> anyhow::Result<SigningKey> {
     let seed: [u8; 32] = rand::random();
     write_private(path, &seed)?;
     Ok(SigningKey::from_bytes(&seed))
+}
+
+/// Refuses a file that others than its owner may read.
+///
+/// # Errors
+/// It is one, or cannot be looked at.
+pub fn closed_to_others(path: &Path) -> anyhow::Result<()> {
+    let mode = fs::metadata(path).with_context(|| format!("{} cannot be read", path.display()))?.mode();
+    if mode & 0o077 != 0 {
+        bail!("{} is open to others (mode {:o}); run: chmod 600 {}", path.display(), mode & 0o777, path.display());
+    }
+    Ok(())
 }
 
 /// Writes a file that only its owner can read, whole or not at all.

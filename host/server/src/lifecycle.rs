@@ -34,6 +34,9 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         again,
         rollouts,
         wishes,
+        standing,
+        follow_keys,
+        key_ring,
         accounts,
         api,
         agents,
@@ -54,6 +57,9 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     work.spawn(again.run(stop_work.clone()));
     work.spawn(rollouts.run(stop_work.clone()));
     work.spawn(wishes.run(stop_work.clone()));
+    work.spawn(standing.run(stop_work.clone()));
+    work.spawn(follow_keys.run(stop_work.clone()));
+    work.spawn(key_ring.run(stop_work.clone()));
     bootstrap::first_admin(&accounts, &config.data.dir).await?;
 
     let doors = TaskTracker::new();

@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use server::args::{Action, Args, ConfigAction};
-use server::{backup, lifecycle, observe};
+use ports::clock::Clock as _;
+use server::args::{Action, Args, ConfigAction, KeysAction};
+use server::clock::WallClock;
+use server::{backup, lifecycle, observe, token_keys};
 
 fn main() -> ExitCode {
     match Args::parse().action {
@@ -16,6 +18,16 @@ fn main() -> ExitCode {
             }
             Err(error) => fail(&error.into()),
         },
+        Action::Keys(KeysAction::RotateTokenKey(place)) => {
+            let rotated = place.configuration().map_err(anyhow::Error::from);
+            match rotated.and_then(|config| token_keys::rotate(&config, WallClock.now())) {
+                Ok(text) => {
+                    print!("{text}");
+                    ExitCode::SUCCESS
+                }
+                Err(error) => fail(&error),
+            }
+        }
         Action::Backup(action) => {
             let done = tokio::runtime::Builder::new_current_thread().enable_all().build();
             match done.map_err(anyhow::Error::from).and_then(|threads| threads.block_on(backup::run(action))) {

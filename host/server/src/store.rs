@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ports::agents::Agents;
+use ports::api_keys::ApiKeys;
 use ports::commands::Commands;
 use ports::delivery::Delivery;
 use ports::error::StoreError;
@@ -40,6 +41,8 @@ pub struct Rows {
     pub groups: Arc<dyn Groups>,
     /// Users and logins.
     pub users: Arc<dyn Users>,
+    /// API keys.
+    pub api_keys: Arc<dyn ApiKeys>,
     /// Events and the audit log.
     pub journal: Arc<dyn Journal>,
     /// The audit log on its chains.
@@ -53,8 +56,18 @@ pub struct Rows {
 impl Rows {
     fn of<S>(store: S) -> Rows
     where
-        S: Commands + Delivery + Replies + Agents + Groups + Users + Journal + Trail + PluginBook + Installation,
-        S: 'static,
+        S: Commands
+            + Delivery
+            + Replies
+            + Agents
+            + Groups
+            + Users
+            + ApiKeys
+            + Journal
+            + Trail
+            + PluginBook
+            + Installation
+            + 'static,
     {
         let store = Arc::new(store);
         Rows {
@@ -64,6 +77,7 @@ impl Rows {
             agents: store.clone(),
             groups: store.clone(),
             users: store.clone(),
+            api_keys: store.clone(),
             journal: store.clone(),
             trail: store.clone(),
             plugins: store.clone(),

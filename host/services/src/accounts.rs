@@ -14,9 +14,10 @@ use plan::id::UserId;
 use ports::clock::{Clock, Ids};
 use ports::error::StoreError;
 use ports::passwords::{PasswordError, Passwords};
-use ports::users::{NewRefresh, RefreshToken, Rotated, User, Users};
+use ports::users::{NewRefresh, RefreshToken, Rotated, User, UserChange, Users};
 
 use crate::digest::sha256_hex;
+use crate::grants::{self, BadGrant};
 use crate::origin::Origin;
 use crate::refusals::Refusals;
 
@@ -28,8 +29,6 @@ pub const PASSWORD_MIN: usize = 12;
 pub const PASSWORD_MAX: usize = 256;
 /// What every refresh token begins with, so that a leaked one can be recognised.
 pub const REFRESH_PREFIX: &str = "vwr_";
-/// Most grants of one user, and most patterns of one list of a grant.
-pub const GRANTS_MAX: usize = 64;
 
 /// The use cases.
 pub struct Accounts {
@@ -50,6 +49,8 @@ pub struct Accounts {
 pub struct Login {
     /// The user.
     pub user: User,
+    /// What names this login: it lives and ends with the refresh tokens of this family.
+    pub family: String,
     /// Good for one refresh. A secret.
     pub refresh_token: String,
 }
@@ -65,6 +66,19 @@ pub struct NewUser {
     pub role: Role,
     /// Absent: [`Grant::ordinary`].
     pub grants: Option<Vec<Grant>>,
+}
+
+/// What an admin wants of a user; what is absent stays.
+#[derive(Clone, Debug, Default)]
+pub struct UserWish {
+    /// Another role.
+    pub role: Option<Role>,
+    /// Other grants, in place of all.
+    pub grants: Option<Vec<Grant>>,
+    /// Another password, which ends every login.
+    pub password: Option<String>,
+    /// Ends every login.
+    pub end_logins: bool,
 }
 
 /// Name and password of the first admin, to be shown once.
@@ -130,13 +144,14 @@ impl Accounts {
         let now = self.clock.now();
         let refresh_token = self.refresh_token();
         let sha256 = sha256_hex(refresh_token.as_bytes());
-        let token = RefreshToken { family: sha256.clone(), sha256, user: user.id, expires_at: now + REFRESH_LIFE };
+        let family = sha256.clone();
+        let token = RefreshToken { family: family.clone(), sha256, user: user.id, expires_at: now + REFRESH_LIFE };
         self.users.add_refresh(token, origin.entry(now, "auth.login", Some(&user.name))).await?;
-        Ok(Login { user, refresh_token })
+        Ok(Login { user, family, refresh_token })
     }
 
-    /// Swaps a refresh token for its successor. One used before is stolen or replayed: its whole
-    /// family ends, and the audit log says so.
+    /// Swaps a refresh token for its successor. One used before may be used once more when its answer was
+    /// lost, see [`Users::rotate`]; else it is stolen: its whole family ends, and the audit log says so.
     ///
     /// # Errors
     /// [`AccountError::Refused`]; the store's.
@@ -150,7 +165,7 @@ impl Accounts {
             alarm: self.refusal("auth.refresh_reused", None, origin),
         };
         match self.users.rotate(&sha256_hex(token.as_bytes()), new, now).await? {
-            Rotated::Rotated(user) => Ok(Login { user: *user, refresh_token }),
+            Rotated::Rotated(user, family) => Ok(Login { user: *user, family, refresh_token }),
             Rotated::Refused => {
                 self.refusals.record(self.refusal("auth.refresh_refused", None, origin)).await?;
                 Err(AccountError::Refused)
@@ -159,21 +174,31 @@ impl Accounts {
         }
     }
 
-    /// Ends the login a refresh token belongs to. `false` when there is no such token.
+    /// Ends a login: the caller's own, whose family is given, and that of the refresh token, should it be another.
     ///
     /// # Errors
     /// The store's.
-    pub async fn logout(&self, caller: &Caller, token: &str, origin: &Origin) -> Result<bool, AccountError> {
-        let entry = origin.entry(self.clock.now(), "auth.logout", Some(&caller.name));
-        Ok(self.users.end_family(&sha256_hex(token.as_bytes()), entry).await?)
+    pub async fn logout(
+        &self,
+        caller: &Caller,
+        family: &str,
+        token: &str,
+        origin: &Origin,
+    ) -> Result<(), AccountError> {
+        caller.may(Permission::OwnLogin)?;
+        for sha256 in [family, &sha256_hex(token.as_bytes())] {
+            let entry = origin.entry(self.clock.now(), "auth.logout", Some(&caller.name));
+            self.users.end_family(sha256, entry).await?;
+        }
+        Ok(())
     }
 
-    /// The user a token names, as they are now.
+    /// The user of a login, as they are now, if it goes on.
     ///
     /// # Errors
     /// The store's.
-    pub async fn identify(&self, id: UserId) -> Result<Option<User>, AccountError> {
-        Ok(self.users.user(id).await?)
+    pub async fn identify(&self, id: UserId, family: &str) -> Result<Option<User>, AccountError> {
+        Ok(self.users.logged_in(id, family).await?)
     }
 
     /// All users, by name.
@@ -195,24 +220,79 @@ impl Accounts {
         self.store(new, Some(&caller.name), origin).await
     }
 
+    /// One user, by id or name.
+    ///
+    /// # Errors
+    /// [`AccountError::NotFound`], [`AccountError::Forbidden`]; the store's.
+    pub async fn show(&self, caller: &Caller, user: &str) -> Result<User, AccountError> {
+        caller.may(Permission::ManageUsers)?;
+        self.found(user).await
+    }
+
+    /// Changes a user, by id or name. Who they are and what they may is read anew by every host within seconds.
+    ///
+    /// # Errors
+    /// [`AccountError::NotFound`], [`AccountError::LastAdmin`], [`AccountError::Invalid`],
+    /// [`AccountError::Forbidden`]; the hasher's; the store's.
+    pub async fn change(
+        &self,
+        caller: &Caller,
+        user: &str,
+        wish: UserWish,
+        origin: &Origin,
+    ) -> Result<User, AccountError> {
+        caller.may(Permission::ManageUsers)?;
+        let UserWish { role, grants, password, end_logins } = wish;
+        if let Some(grants) = &grants {
+            grants::check(grants)?;
+        }
+        if let Some(password) = &password {
+            check_password("/password", password)?;
+        }
+        let found = self.found(user).await?;
+        let mut entry = origin.entry(self.clock.now(), "users.change", Some(&caller.name));
+        entry.resource = Some(("user", found.name.clone()));
+        entry.details = serde_json::json!({
+            "role": role.map(Role::as_str),
+            "grants": grants.as_ref().map(Vec::len),
+            "password": password.is_some(),
+            "end_logins": end_logins,
+        })
+        .to_string();
+        let password_hash = match password {
+            Some(password) => Some(self.passwords.hash(&password).await?),
+            None => None,
+        };
+        let change = UserChange { role, grants, password_hash, end_logins };
+        match self.users.change_user(found.id, change, entry).await {
+            Ok(Some(user)) => Ok(user),
+            Ok(None) => Err(AccountError::NotFound(found.name)),
+            Err(StoreError::Conflict(_)) => Err(AccountError::LastAdmin(found.name)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn found(&self, user: &str) -> Result<User, AccountError> {
+        let found = match user.parse::<UserId>() {
+            Ok(id) => self.users.user(id).await?,
+            Err(_) if is_user_name(user) => self.users.user_named(user).await?,
+            Err(_) => None,
+        };
+        found.ok_or_else(|| AccountError::NotFound(user.chars().take(64).collect()))
+    }
+
     /// Deletes a user, by id or name. Every token they hold is void at once.
     ///
     /// # Errors
     /// [`AccountError::NotFound`], [`AccountError::LastAdmin`], [`AccountError::Forbidden`]; the store's.
     pub async fn delete(&self, caller: &Caller, user: &str, origin: &Origin) -> Result<UserId, AccountError> {
         caller.may(Permission::ManageUsers)?;
-        let not_found = || AccountError::NotFound(user.chars().take(64).collect());
-        let found = match user.parse::<UserId>() {
-            Ok(id) => self.users.user(id).await?,
-            Err(_) if is_user_name(user) => self.users.user_named(user).await?,
-            Err(_) => None,
-        };
-        let found = found.ok_or_else(not_found)?;
+        let found = self.found(user).await?;
         let mut entry = origin.entry(self.clock.now(), "users.delete", Some(&caller.name));
         entry.resource = Some(("user", found.name.clone()));
         match self.users.delete(found.id, entry).await {
             Ok(true) => Ok(found.id),
-            Ok(false) => Err(not_found()),
+            Ok(false) => Err(AccountError::NotFound(found.name)),
             Err(StoreError::Conflict(_)) => Err(AccountError::LastAdmin(found.name)),
             Err(error) => Err(error.into()),
         }
@@ -229,8 +309,10 @@ impl Accounts {
         new: &str,
         origin: &Origin,
     ) -> Result<(), AccountError> {
+        caller.may(Permission::OwnLogin)?;
         check_password("/new", new)?;
-        let user = self.users.user(caller.user).await?.ok_or(AccountError::Refused)?;
+        let id = caller.principal.user().ok_or(AccountError::Refused)?;
+        let user = self.users.user(id).await?.ok_or(AccountError::Refused)?;
         if !self.passwords.verify(current, Some(&user.password_hash)).await? {
             let resource = Some(("user", user.name));
             self.refusals.record(self.refusal("auth.password_refused", resource, origin)).await?;
@@ -239,8 +321,8 @@ impl Accounts {
         let hash = self.passwords.hash(new).await?;
         let mut entry = origin.entry(self.clock.now(), "auth.password_changed", Some(&caller.name));
         entry.resource = Some(("user", user.name));
-        let changed = self.users.set_password(user.id, hash, entry).await?;
-        if changed { Ok(()) } else { Err(AccountError::Refused) }
+        let change = UserChange { password_hash: Some(hash), ..UserChange::default() };
+        self.users.change_user(user.id, change, entry).await?.map(drop).ok_or(AccountError::Refused)
     }
 
     /// Makes the first admin when there is no user at all, with the given password or one nobody can
@@ -276,7 +358,7 @@ impl Accounts {
         }
         check_password("/password", &password)?;
         let grants = grants.unwrap_or_else(|| vec![Grant::ordinary()]);
-        check_grants(&grants)?;
+        grants::check(&grants)?;
         let password_hash = self.passwords.hash(&password).await?;
         let created_at = self.clock.now();
         let id = self.ids.user();
@@ -310,6 +392,12 @@ pub fn is_user_name(text: &str) -> bool {
         && text.parse::<UserId>().is_err()
 }
 
+impl From<BadGrant> for AccountError {
+    fn from(BadGrant { pointer, message }: BadGrant) -> AccountError {
+        AccountError::Invalid { pointer, message }
+    }
+}
+
 fn invalid(pointer: impl Into<String>, message: impl Into<String>) -> AccountError {
     AccountError::Invalid { pointer: pointer.into(), message: message.into() }
 }
@@ -321,31 +409,6 @@ fn check_password(pointer: &str, password: &str) -> Result<(), AccountError> {
     } else {
         Err(invalid(pointer, format!("{length} characters; a password has {PASSWORD_MIN} to {PASSWORD_MAX}")))
     }
-}
-
-/// Grants are matched at every submission, so their patterns are kept short and simple.
-fn check_grants(grants: &[Grant]) -> Result<(), AccountError> {
-    if grants.len() > GRANTS_MAX {
-        return Err(invalid("/grants", format!("{} grants; at most {GRANTS_MAX}", grants.len())));
-    }
-    for (index, grant) in grants.iter().enumerate() {
-        for (list, patterns) in [("sites", &grant.sites), ("verbs", &grant.verbs)] {
-            let at = format!("/grants/{index}/{list}");
-            if patterns.len() > GRANTS_MAX {
-                return Err(invalid(at, format!("{} patterns; at most {GRANTS_MAX}", patterns.len())));
-            }
-            if let Some(bad) = patterns.iter().position(|pattern| !is_pattern(pattern)) {
-                let rule = "a pattern is 1 to 64 of letters, digits, . _ / - and at most four *";
-                return Err(invalid(format!("{at}/{bad}"), rule));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn is_pattern(text: &str) -> bool {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'/' | b'-' | b'*');
-    (1..=64).contains(&text.len()) && text.bytes().all(allowed) && text.matches('*').count() <= 4
 }
 
 #[cfg(test)]
@@ -367,17 +430,6 @@ mod tests {
         for (length, fits) in [(0, false), (11, false), (12, true), (256, true), (257, false)] {
             assert_eq!(check_password("/password", &"ö".repeat(length)).is_ok(), fits, "{length}");
         }
-    }
-
-    #[test]
-    fn a_grant_holds_short_patterns_only() {
-        let grant = |site: &str| Grant { sites: vec!["eu".into(), site.into()], verbs: vec![], effects: vec![] };
-        assert_eq!(check_grants(&[Grant::ordinary(), grant("eu-*/a")]), Ok(()));
-        for bad in ["", "a b", "*****", "a\n", &"a".repeat(65)] {
-            let error = check_grants(&[grant(bad)]).expect_err(bad);
-            assert!(matches!(error, AccountError::Invalid { pointer, .. } if pointer == "/grants/0/sites/1"), "{bad}");
-        }
-        assert!(check_grants(&vec![Grant::ordinary(); GRANTS_MAX + 1]).is_err());
     }
 
     #[test]

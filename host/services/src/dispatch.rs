@@ -1,15 +1,19 @@
 //! Reads what waits for an agent, and leaves out what may no longer be sent: plans that the
-//! operator's grant has stopped covering, and envelopes somebody changed in the store.
+//! operator's grant has stopped covering, envelopes somebody changed in the store, and commands whose submitter
+//! may no longer have them run.
 
 use std::sync::Arc;
 
 use domain::attempt::Event;
-use plan::id::AgentId;
+use plan::id::{AgentId, AttemptKey};
 use ports::clock::Clock;
 use ports::commands::{Advance, Commands, Due, Word};
 use ports::error::StoreError;
 use ports::plugins::Plugins;
 use ports::seal::Seal;
+
+use crate::directory::Directory;
+use crate::standing::{Standing, Verdict};
 
 /// The use case.
 pub struct Dispatch {
@@ -19,6 +23,10 @@ pub struct Dispatch {
     pub plugins: Arc<dyn Plugins>,
     /// Opens envelopes.
     pub seal: Arc<dyn Seal>,
+    /// What submitters may.
+    pub standing: Arc<Standing>,
+    /// At which site an agent is now.
+    pub directory: Arc<Directory>,
     /// Time.
     pub clock: Arc<dyn Clock>,
 }
@@ -32,6 +40,7 @@ impl Dispatch {
     pub async fn due(&self, agent: AgentId, epoch: u64, limit: u32) -> Result<(Vec<Due>, bool), StoreError> {
         let word = Word::Session(epoch);
         let rows = self.commands.due(agent, limit).await?;
+        self.standing.learn(rows.iter().map(|row| &*row.command)).await?;
         let more = rows.len() >= limit as usize;
         let mut due = Vec::with_capacity(rows.len());
         for row in rows {
@@ -43,17 +52,38 @@ impl Dispatch {
             }
             match self.objection(&row) {
                 None => due.push(row),
-                Some(message) => {
-                    tracing::warn!(command = %row.command.id, %agent, message, "not sent");
-                    let at = self.clock.now();
-                    let message = Some(message);
-                    let advance =
-                        Advance { key: row.key(), agent, events: vec![Event::Revoke], at, message, end: None, word };
-                    self.commands.advance(advance).await?;
-                }
+                Some(message) => self.reject(row.key(), agent, word, message).await?,
             }
         }
         Ok((due, more))
+    }
+
+    /// Ends an invocation that must not be sent.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn reject(
+        &self,
+        key: AttemptKey,
+        agent: AgentId,
+        word: Word,
+        message: String,
+    ) -> Result<(), StoreError> {
+        tracing::warn!(command = %key.command, %agent, message, "not sent");
+        let (at, message) = (self.clock.now(), Some(message));
+        self.commands.advance(Advance { key, agent, events: vec![Event::Revoke], at, message, end: None, word }).await?;
+        Ok(())
+    }
+
+    /// Whether its submitter may still have it run, asked right before it is sent. Never waits.
+    pub fn verdict(&self, due: &Due) -> Verdict {
+        let Some(effect) = due.envelope.claimed_effect() else {
+            return Verdict::MayNot("its stored envelope cannot be read".to_owned());
+        };
+        match self.directory.get(due.agent) {
+            Some(known) => self.standing.verdict(&due.command, effect, &known.agent.site),
+            None => Verdict::MayNot("its agent is not known here".to_owned()),
+        }
     }
 
     /// Why a stored invocation must not be sent, if it must not.

@@ -33,6 +33,7 @@ use crate::groups::{DrawError, Groups};
 use crate::origin::Origin;
 use crate::replays::First;
 use crate::rollouts::Begun;
+use crate::standing::Standing;
 
 /// The use case.
 pub struct Submit {
@@ -52,6 +53,8 @@ pub struct Submit {
     pub backlog: Arc<Backlog>,
     /// Told of rollouts.
     pub begun: Arc<Begun>,
+    /// Told who submits.
+    pub standing: Arc<Standing>,
     /// Signs envelopes.
     pub seal: Arc<dyn Seal>,
     /// Time.
@@ -213,6 +216,7 @@ impl Submit {
             }
             return Err(error.into());
         }
+        self.standing.note(caller);
         if due.len() > first {
             due.truncate(first);
             self.begun.tell(command.id);
@@ -337,6 +341,7 @@ impl Submit {
             target: with_meanings(&request.target_json, &planned.groups),
             priority: request.priority,
             submitter: caller.name.clone(),
+            principal: Some(caller.principal),
             created_at: now,
             start_by: terms.start_by(now),
             run_timeout_ms: millis(run_timeout),

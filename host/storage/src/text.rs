@@ -4,13 +4,15 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use domain::access::Grant;
+use domain::access::{Grant, Principal};
 use domain::agent::Facts;
 use domain::attempt::State;
 use domain::counts::Counts;
 use plan::effect::Effect;
+use plan::id::{KeyId, UserId};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::rollup::Tallied;
 
@@ -102,7 +104,40 @@ pub(crate) fn parse_tallied(text: &str) -> Result<Tallied, String> {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Actor<'a> {
     /// The user's name.
-    pub name: std::borrow::Cow<'a, str>,
+    name: std::borrow::Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    user: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    guest: bool,
+}
+
+impl<'a> Actor<'a> {
+    /// Somebody as they were when they asked.
+    pub fn of(name: &'a str, principal: Option<Principal>) -> Actor<'a> {
+        let key = match principal {
+            Some(Principal::Key { key, owner: _ }) => Some(key.0),
+            Some(Principal::User(_) | Principal::Guest) | None => None,
+        };
+        let user = principal.and_then(Principal::user).map(|user| user.0);
+        Actor { name: name.into(), user, key, guest: principal == Some(Principal::Guest) }
+    }
+
+    fn principal(&self) -> Option<Principal> {
+        match (self.user, self.key) {
+            (Some(owner), Some(key)) => Some(Principal::Key { key: KeyId(key), owner: UserId(owner) }),
+            (Some(user), None) => Some(Principal::User(UserId(user))),
+            (None, _) => self.guest.then_some(Principal::Guest),
+        }
+    }
+}
+
+/// Reads who asked: the name, and what their authority is looked up by.
+pub(crate) fn submitter(actor: &str) -> Result<(String, Option<Principal>), String> {
+    let actor: Actor<'_> = parse(actor)?;
+    let principal = actor.principal();
+    Ok((actor.name.into_owned(), principal))
 }
 
 /// The facts that have no column of their own, in the form of the `connection_info` column.
@@ -165,6 +200,34 @@ pub(crate) fn parse_grant(sites: &str, verbs: &str, effects: &str) -> Result<Gra
     })
 }
 
+/// One grant in the form of the column `grants` of API keys.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    sites: Vec<String>,
+    verbs: Vec<String>,
+    effects: Vec<String>,
+}
+
+/// Grants as a JSON array of objects.
+pub(crate) fn grants_text(grants: &[Grant]) -> String {
+    let written = grants.iter().map(|Grant { sites, verbs, effects }| Written {
+        sites: sites.clone(),
+        verbs: verbs.clone(),
+        effects: effects.iter().map(|effect| effect.as_str().to_owned()).collect(),
+    });
+    json(&written.collect::<Vec<_>>())
+}
+
+/// Reads what [`grants_text`] wrote.
+pub(crate) fn parse_grants(text: &str) -> Result<Vec<Grant>, String> {
+    let written: Vec<Written> = parse(text)?;
+    let effect = |name: &String| Effect::parse(name).ok_or_else(|| format!("`{name}` is not an effect"));
+    let read = |Written { sites, verbs, effects }: Written| {
+        Ok(Grant { sites, verbs, effects: effects.iter().map(effect).collect::<Result<_, String>>()? })
+    };
+    written.into_iter().map(read).collect()
+}
+
 /// Most different words [`word`] keeps.
 const WORDS: usize = 4096;
 
@@ -205,6 +268,20 @@ mod tests {
         let [sites, verbs, effects] = grant_texts(&grant);
         assert_eq!(parse_grant(&sites, &verbs, &effects), Ok(grant));
         assert!(parse_grant("[]", "[]", r#"["all"]"#).is_err());
+        for grants in [vec![], vec![Grant::ordinary(), Grant::all()]] {
+            assert_eq!(parse_grants(&grants_text(&grants)), Ok(grants));
+        }
+    }
+
+    #[test]
+    fn who_asked_reads_back_as_written() {
+        let (user, key) = (UserId(Uuid::from_u128(1)), KeyId(Uuid::from_u128(2)));
+        let of_key = Principal::Key { key, owner: user };
+        for principal in [None, Some(Principal::User(user)), Some(of_key), Some(Principal::Guest)] {
+            let written = json(&Actor::of("ada", principal));
+            assert_eq!(submitter(&written), Ok(("ada".to_owned(), principal)), "{written}");
+        }
+        assert_eq!(json(&Actor::of("ada", None)), r#"{"name":"ada"}"#, "as earlier versions wrote it");
     }
 
     #[test]

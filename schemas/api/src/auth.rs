@@ -36,7 +36,7 @@ pub struct Tokens {
     pub refresh_token: String,
 }
 
-/// A user. Body of `GET /me` and items of `GET /users`.
+/// A user. Items of `GET /users`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct User {
     /// Its id.

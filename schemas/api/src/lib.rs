@@ -7,6 +7,7 @@ pub mod problem;
 pub mod page;
 pub mod words;
 pub mod auth;
+pub mod access;
 pub mod agent;
 pub mod group;
 pub mod target;

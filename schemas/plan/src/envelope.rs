@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
+use crate::effect::Effect;
 use crate::id::{AgentId, ClusterId, CommandId};
 use crate::step::Plan;
 
@@ -120,6 +121,23 @@ struct Locked {
 struct Locks {
     #[serde(default)]
     locks: Vec<String>,
+}
+
+impl SignedEnvelope {
+    /// The effect of the plan as it is written, whoever signed it: enough to ask whether somebody may still have
+    /// it, never to let it run. `None` when this is no envelope.
+    pub fn claimed_effect(&self) -> Option<Effect> {
+        #[derive(Deserialize)]
+        struct Claimed {
+            plan: ClaimedPlan,
+        }
+        #[derive(Deserialize)]
+        struct ClaimedPlan {
+            effect: Effect,
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(&self.signed).ok()?;
+        serde_json::from_slice(&bytes).ok().map(|Claimed { plan: ClaimedPlan { effect } }| effect)
+    }
 }
 
 /// Signs the concatenation of `parts`; base64url without padding.

@@ -59,6 +59,11 @@ uuid_id! {
     ChainId
 }
 
+uuid_id! {
+    /// One API key, by its public half.
+    KeyId
+}
+
 /// Text that is not a hyphenated UUID.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not an id (expected a UUID such as 0193f2a4-7c1e-7abc-8def-0123456789ab)")]

@@ -10,11 +10,15 @@ use domain::verb::VerbName;
 use plan::envelope::SignedEnvelope;
 use plan::id::CommandId;
 use plan::outcome::{End, Outcome};
+use ports::commands::Open;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use uuid::Uuid;
 
+mod gate;
+
 use super::*;
+use gate::{begun, ready};
 
 fn now() -> Timestamp {
     Timestamp::from_millis(1_700_000_000_000)
@@ -31,6 +35,7 @@ fn command(number: u128, priority: Priority) -> Arc<Command> {
         target: "{}".into(),
         priority,
         submitter: "ada".into(),
+        principal: None,
         created_at: now(),
         start_by: now() + Duration::from_secs(60),
         run_timeout_ms: 1000,
@@ -66,14 +71,6 @@ fn open(number: u128) -> Open {
     Open { key: key(number), agent, state: State::Queued, reason: None, cancel_requested: true }
 }
 
-/// A session that has read an empty store.
-fn ready(concurrency: u32) -> Session {
-    let mut session = Session::new(Slots::new(usize::MAX), concurrency, Duration::from_secs(15), &[], &[], now());
-    assert!(matches!(session.poll(), Some(Output::Load)));
-    session.handle(Input::Loaded { due: vec![], more: false }, now());
-    session
-}
-
 fn drain(session: &mut Session) -> Vec<Output> {
     std::iter::from_fn(|| session.poll()).collect()
 }
@@ -93,7 +90,7 @@ fn output(number: u128, data: &[u8]) -> Input {
 
 #[test]
 fn output_of_an_attempt_that_ended_without_a_session_is_kept_with_its_result() {
-    let mut session = Session::new(Slots::new(usize::MAX), 1, Duration::from_secs(15), &[], &[key(7)], now());
+    let mut session = begun(1, &[key(7)]);
     assert!(matches!(session.poll(), Some(Output::Load)));
     session.handle(Input::Loaded { due: vec![due(7, Priority::Normal), due(8, Priority::Normal)], more: false }, now());
     assert_eq!(sent(&drain(&mut session)), [key(8)], "it is not sent again, and takes no slot");
@@ -189,7 +186,7 @@ fn a_result_is_acknowledged_only_after_it_is_stored() {
 #[test]
 fn while_the_store_is_away_a_session_holds_a_bounded_number_of_results_and_takes_no_new_work() {
     let ended: Vec<AttemptKey> = (1..=MAX_HELLO_ATTEMPTS as u128 + STORING_MAX as u128).map(key).collect();
-    let mut session = Session::new(Slots::new(usize::MAX), 4, Duration::from_secs(15), &[], &ended, now());
+    let mut session = begun(4, &ended);
     session.handle(Input::Loaded { due: vec![], more: false }, now());
     drain(&mut session);
     for attempt in &ended {
@@ -307,7 +304,7 @@ fn what_a_halt_finds_unsent_is_not_sent_though_room_is_made_in_the_same_moment()
 
 #[test]
 fn a_cancel_during_a_read_of_the_store_is_not_undone_by_its_answer() {
-    let mut session = Session::new(Slots::new(usize::MAX), 1, Duration::from_secs(15), &[], &[], now());
+    let mut session = begun(1, &[]);
     assert!(matches!(session.poll(), Some(Output::Load)));
     session.handle(Input::Settle(vec![(open(1), Settle::Cancel)]), now());
     session.handle(Input::Loaded { due: vec![due(1, Priority::Normal)], more: false }, now());
@@ -316,7 +313,7 @@ fn a_cancel_during_a_read_of_the_store_is_not_undone_by_its_answer() {
 
 #[test]
 fn an_offer_during_a_read_of_the_store_is_read_again() {
-    let mut session = Session::new(Slots::new(usize::MAX), 1, Duration::from_secs(15), &[], &[], now());
+    let mut session = begun(1, &[]);
     assert!(matches!(session.poll(), Some(Output::Load)));
     session.handle(Input::Offer(due(1, Priority::Normal)), now());
     session.handle(Input::Loaded { due: vec![], more: false }, now());
@@ -415,8 +412,7 @@ fn random_walks_never_send_twice_nor_contradict_themselves() {
 
 fn walk(seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut session =
-        Session::new(Slots::new(usize::MAX), rng.random_range(1..4), Duration::from_secs(15), &[], &[], now());
+    let mut session = begun(rng.random_range(1..4), &[]);
     let mut store: BTreeMap<u128, Due> = BTreeMap::new();
     let mut settled: BTreeSet<u128> = BTreeSet::new();
     let mut models: BTreeMap<AttemptKey, Model> = BTreeMap::new();

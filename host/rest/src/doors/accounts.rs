@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use api::auth::{ChangePassword, Login as LoginBody, Refresh, Tokens as TokensBody, User as UserBody};
+use api::access::Me as MeBody;
+use api::auth::{ChangePassword, Login as LoginBody, Refresh, Tokens as TokensBody};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -10,9 +11,10 @@ use domain::time::Timestamp;
 use services::accounts::{AccountError, Login};
 
 use crate::app::App;
-use crate::authorize::{Anyone, Authorized, OwnAccount};
+use crate::authorize::{Anyone, Authorized, OwnAccount, OwnLogin};
 use crate::body::Strict;
 use crate::problem::{Code, Problem};
+use crate::sessions::Proof;
 use crate::views;
 
 /// Longest name and password that are looked at, in bytes.
@@ -46,24 +48,26 @@ pub async fn refresh(
 
 /// `POST /auth/logout`
 pub async fn logout(
-    who: Authorized<OwnAccount>,
+    who: Authorized<OwnLogin>,
     State(app): State<App>,
     Strict(Refresh { refresh_token }): Strict<Refresh>,
 ) -> Result<StatusCode, Problem> {
     bounded("/refresh_token", &refresh_token, NAME_MAX)?;
-    app.accounts.logout(&who.caller, &refresh_token, &who.origin).await?;
-    app.sessions.end(who.claims.id, who.claims.expires_at, app.clock.now());
+    // Whoever may this came with an access token.
+    let Proof::Login(claims) = &who.token else { return Err(Problem::internal("a login without a token")) };
+    app.accounts.logout(&who.caller, &claims.login, &refresh_token, &who.origin).await?;
+    app.changed(claims.user);
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `GET /me`
-pub async fn me(who: Authorized<OwnAccount>) -> Json<UserBody> {
-    Json(views::user(&who.user))
+pub async fn me(who: Authorized<OwnAccount>) -> Json<MeBody> {
+    Json(views::access::me(&who.known))
 }
 
 /// `POST /me/password`
 pub async fn change_password(
-    who: Authorized<OwnAccount>,
+    who: Authorized<OwnLogin>,
     State(app): State<App>,
     Strict(ChangePassword { current, new }): Strict<ChangePassword>,
 ) -> Result<StatusCode, Problem> {
@@ -71,7 +75,9 @@ pub async fn change_password(
     let guess = Guess::take(&app, who.origin.ip_address.as_deref(), &who.caller.name)?;
     let changed = app.accounts.change_password(&who.caller, &current, &new, &who.origin).await;
     guess.settle(&app, changed.as_ref().err());
-    app.sessions.forget(who.caller.user);
+    if let Some(user) = who.caller.principal.user() {
+        app.changed(user);
+    }
     changed?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -82,9 +88,9 @@ fn bounded(pointer: &str, text: &str, max: usize) -> Result<(), Problem> {
 }
 
 fn tokens(app: &App, login: Login) -> Result<Json<TokensBody>, Problem> {
-    let Login { user, refresh_token } = login;
+    let Login { user, family, refresh_token } = login;
     let now: Timestamp = app.clock.now();
-    let access_token = app.tokens.issue(user.id, user.token_version, now).map_err(Problem::internal)?;
+    let access_token = app.tokens.issue(user.id, user.token_version, &family, now).map_err(Problem::internal)?;
     let expires_in = app.tokens.life().as_secs();
     Ok(Json(TokensBody { access_token, token_type: "Bearer".to_owned(), expires_in, refresh_token }))
 }

@@ -157,11 +157,17 @@ impl Follower {
         Ok(())
     }
 
-    /// Whether the token is still good.
+    /// Whether the reader still may. What they see is looked at anew when their grants have changed.
     async fn still_may(&mut self) -> Result<bool, Problem> {
-        let now = self.app.clock.now();
-        let user = self.app.sessions.user(&self.app.accounts, &self.who.claims, now).await?;
-        Ok(now < self.who.claims.expires_at && user.is_some())
+        let before = self.who.caller.clone();
+        if !self.who.again(&self.app).await? {
+            return Ok(false);
+        }
+        if before != self.who.caller {
+            self.sight.clear();
+            self.app.browse.command(&self.who.caller, self.command).await?;
+        }
+        Ok(true)
     }
 
     async fn take(&mut self, event: &Event) -> Result<(), Problem> {

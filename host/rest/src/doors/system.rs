@@ -32,3 +32,8 @@ pub async fn version(_: Anyone, State(app): State<App>) -> Json<Version> {
         cluster_id: app.options.cluster.to_string(),
     })
 }
+
+/// `GET /.well-known/jwks.json`
+pub async fn jwks(_: Anyone, State(app): State<App>) -> Json<serde_json::Value> {
+    Json(app.tokens.jwks(app.clock.now()))
+}

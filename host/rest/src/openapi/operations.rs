@@ -1,6 +1,7 @@
 //! What each route takes and gives: one line a route. A new route needs its row in `routes` and its
 //! line here; a test names the rows that have none.
 
+use api::access::{ApiKey, Grants, MadeApiKey, Me, NewApiKey, NewGrants, UserPatch};
 use api::agent::{Agent, AgentPatch, JoinToken, MadeJoinToken, NewJoinToken, Telemetry};
 use api::auth::{ChangePassword, Login, NewUser, Refresh, Tokens, User};
 use api::command::{Accepted, CancelAnswer, Command, Invocation, NewCommand, ReleaseAnswer};
@@ -20,12 +21,22 @@ pub fn of(method: &str, path: &str) -> Option<Shape> {
         ("POST", "/auth/login") => op("login").takes::<Login>().gives::<Tokens>(200),
         ("POST", "/auth/refresh") => op("refresh").takes::<Refresh>().gives::<Tokens>(200).refuses(&[401]),
         ("POST", "/auth/logout") => op("logout").takes::<Refresh>().gives_none(204),
-        ("GET", "/me") => op("get_me").gives::<User>(200),
+        ("GET", "/me") => op("get_me").gives::<Me>(200),
         ("POST", "/me/password") => op("change_password").takes::<ChangePassword>().gives_none(204),
 
         ("GET", "/users") => op("list_users").gives_page::<User>(),
         ("POST", "/users") => op("create_user").takes::<NewUser>().gives::<User>(201).refuses(&[409]),
+        ("GET", "/users/{user}") => op("get_user").gives::<User>(200),
+        ("PATCH", "/users/{user}") => op("change_user").takes::<UserPatch>().gives::<User>(200).refuses(&[409]),
         ("DELETE", "/users/{user}") => op("delete_user").gives_none(204).refuses(&[409]),
+
+        ("GET", "/grants") => op("list_grants").gives_page::<Grants>(),
+        ("GET", "/grants/{user}") => op("get_grants").gives::<Grants>(200),
+        ("PUT", "/grants/{user}") => op("set_grants").takes::<NewGrants>().gives::<Grants>(200),
+
+        ("GET", "/api-keys") => op("list_api_keys").gives_page::<ApiKey>(),
+        ("POST", "/api-keys") => op("create_api_key").takes::<NewApiKey>().gives::<MadeApiKey>(201).refuses(&[409]),
+        ("DELETE", "/api-keys/{id}") => op("revoke_api_key").gives_none(204),
 
         ("GET", "/agents") => op("list_agents").gives_page::<Agent>(),
         ("GET", "/agents/{agent}") => op("get_agent").gives::<Agent>(200),
@@ -75,6 +86,7 @@ pub fn of(method: &str, path: &str) -> Option<Shape> {
         ("GET", "/health") => op("get_health").gives::<Health>(200).gives::<Health>(503),
         ("GET", "/readyz") => op("get_readiness").gives::<Health>(200).gives::<Health>(503),
         ("GET", "/livez") => op("get_liveness").gives::<Health>(200),
+        ("GET", "/.well-known/jwks.json") => op("get_token_keys").gives_raw("application/json"),
         ("GET", "/version") => op("get_version").gives::<Version>(200),
         ("GET", "/openapi.json") => op("get_openapi").gives_raw("application/json").gives_none(304).reads(&["If-None-Match"]),
         _ => return None,

@@ -111,7 +111,7 @@ codes! {
     InvalidToken = 401 "invalid_token" Authentication "The token is not good";
     TokenExpired = 401 "token_expired" Authentication "The token is over";
     LoginRefused = 401 "login_refused" Authentication "Logging in failed";
-    Forbidden = 403 "forbidden" Authorization "Your role does not allow this";
+    Forbidden = 403 "forbidden" Authorization "Your role, or the way you came in, does not allow this";
     EffectNotGranted = 403 "effect_not_granted" Authorization "No grant of yours covers this";
     HostNotAllowed = 403 "host_not_allowed" Connection "The request is addressed to another host";
     OriginNotAllowed = 403 "origin_not_allowed" Connection "The request comes from a page that is not trusted";
@@ -121,6 +121,7 @@ codes! {
     NameTaken = 409 "name_taken" Validation "The name is taken";
     GroupInUse = 409 "group_in_use" Validation "Other groups name this group";
     LastAdmin = 409 "last_admin" Validation "The last admin cannot go";
+    TooManyKeys = 409 "too_many_keys" Validation "You have as many API keys as you may";
     RequestUnderWay = 409 "request_under_way" Validation "The same request is being answered at this moment";
     VerbUnavailable = 409 "verb_unavailable" CommandExecution "The verb's plugin is not active";
     PluginState = 409 "plugin_state" Validation "The order makes no sense as the plugin stands";

@@ -7,6 +7,7 @@ use ports::error::StoreError;
 use ports::passwords::PasswordError;
 use ports::plugins::{PlanError, ResolveError};
 use services::accounts::AccountError;
+use services::api_keys::KeyError;
 use services::browse::BrowseError;
 use services::cancel::CancelError;
 use services::enrol::EnrolError;
@@ -38,7 +39,7 @@ impl From<StoreError> for Problem {
 impl From<Forbidden> for Problem {
     fn from(error: Forbidden) -> Problem {
         let code = match &error {
-            Forbidden::Role { .. } => Code::Forbidden,
+            Forbidden::Role { .. } | Forbidden::Login { .. } => Code::Forbidden,
             Forbidden::Effect { .. } => Code::EffectNotGranted,
         };
         Problem::new(code, error.to_string())
@@ -70,6 +71,19 @@ impl From<AccountError> for Problem {
             AccountError::Forbidden(error) => error.into(),
             AccountError::Password(error) => error.into(),
             AccountError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<KeyError> for Problem {
+    fn from(error: KeyError) -> Problem {
+        let detail = error.to_string();
+        match error {
+            KeyError::Invalid { pointer, message } => Problem::at(Code::InvalidBody, pointer, message),
+            KeyError::Full => Problem::new(Code::TooManyKeys, detail),
+            KeyError::NotFound => Problem::not_found("API key"),
+            KeyError::Forbidden(error) => error.into(),
+            KeyError::Store(error) => error.into(),
         }
     }
 }

@@ -62,12 +62,31 @@ async fn a_refresh_token_is_good_once_and_its_second_use_ends_the_login() {
     let body = |reply: &serde_json::Value| json!({ "refresh_token": reply["refresh_token"] });
     let second = world.call("", "POST", REFRESH, body(&first)).await.expect(200).json();
     assert_ne!(first["refresh_token"], second["refresh_token"]);
-    world.get(second["access_token"].as_str().expect("a token"), "/api/v1/me").await.expect(200);
+    let access = second["access_token"].as_str().expect("a token");
+    world.get(access, "/api/v1/me").await.expect(200);
+    world.clock.forward(Duration::from_secs(31));
     world.call("", "POST", REFRESH, body(&first)).await.refused(401, "login_refused");
     assert_eq!(world.audited().await.last(), Some(&"auth.refresh_reused"));
     world.call("", "POST", REFRESH, body(&second)).await.refused(401, "login_refused");
+    world.get(access, "/api/v1/me").await.refused(401, "invalid_token");
     let access = json!({ "refresh_token": second["access_token"] });
     world.call("", "POST", REFRESH, access).await.refused(422, "invalid_body");
+}
+
+#[tokio::test]
+async fn an_answer_to_a_refresh_that_was_lost_does_not_end_the_login() {
+    let world = World::new().await;
+    let first = world.call("", "POST", LOGIN, json!({ "name": "op", "password": PASSWORD })).await.expect(200).json();
+    let body = |reply: &serde_json::Value| json!({ "refresh_token": reply["refresh_token"] });
+    let lost = world.call("", "POST", REFRESH, body(&first)).await.expect(200).json();
+    world.clock.forward(Duration::from_secs(30));
+    let again = world.call("", "POST", REFRESH, body(&first)).await.expect(200).json();
+    assert_ne!(lost["refresh_token"], again["refresh_token"]);
+    world.get(again["access_token"].as_str().expect("a token"), "/api/v1/me").await.expect(200);
+    let third = world.call("", "POST", REFRESH, body(&again)).await.expect(200).json();
+    // Whoever comes with the lost one now is not who went on.
+    world.call("", "POST", REFRESH, body(&lost)).await.refused(401, "login_refused");
+    world.call("", "POST", REFRESH, body(&third)).await.refused(401, "login_refused");
 }
 
 #[tokio::test]
@@ -80,7 +99,7 @@ async fn a_refresh_token_is_no_access_token() {
 
 #[tokio::test]
 async fn logging_out_ends_both_tokens_and_no_other_login() {
-    let world = World::new().await;
+    let mut world = World::new().await;
     let other = world.login("op").await;
     let login = world.call("", "POST", LOGIN, json!({ "name": "op", "password": PASSWORD })).await.expect(200).json();
     let token = login["access_token"].as_str().expect("a token");
@@ -88,6 +107,10 @@ async fn logging_out_ends_both_tokens_and_no_other_login() {
     world.call(token, "POST", "/api/v1/auth/logout", body.clone()).await.expect(204);
     world.get(token, "/api/v1/me").await.refused(401, "invalid_token");
     world.call("", "POST", REFRESH, body).await.refused(401, "login_refused");
+    world.get(&other, "/api/v1/me").await.expect(200);
+    // It is written down: a host that starts now knows of it.
+    world.restart();
+    world.get(token, "/api/v1/me").await.refused(401, "invalid_token");
     world.get(&other, "/api/v1/me").await.expect(200);
 }
 

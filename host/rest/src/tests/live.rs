@@ -155,3 +155,24 @@ async fn a_stream_ends_when_its_reader_may_no_longer() {
     world.call(&root, "DELETE", "/api/v1/users/op", serde_json::json!({})).await.expect(204);
     only_comments_to_the_end(frames).await;
 }
+
+#[tokio::test]
+async fn a_stream_ends_with_its_login_and_with_its_key() {
+    let world = World::with(hasty).await;
+    let op = world.login("op").await;
+    let made = world.call(&op, "POST", "/api/v1/api-keys", serde_json::json!({})).await.expect(201).json();
+    let (key, id) = (made["key"].as_str().expect("a key"), made["id"].as_str().expect("an id"));
+    let command = world.submit(&op).await;
+    let mut streams = Vec::new();
+    for token in [&*op, key] {
+        let response = world.open(with(token, "GET", &path(command)).body(Body::empty()).expect("a request")).await;
+        let mut frames = response.into_body().into_data_stream();
+        assert!(frames.next().await.is_some());
+        streams.push(frames);
+    }
+    world.call(&op, "DELETE", &format!("/api/v1/api-keys/{id}"), serde_json::json!({})).await.expect(204);
+    only_comments_to_the_end(streams.pop().expect("the key's")).await;
+    let body = serde_json::json!({ "refresh_token": "vwr_another" });
+    world.call(&op, "POST", "/api/v1/auth/logout", body).await.expect(204);
+    only_comments_to_the_end(streams.pop().expect("the login's")).await;
+}

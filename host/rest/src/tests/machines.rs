@@ -12,7 +12,7 @@ use domain::verb::{CancelBehaviour, Profile, VerbName, VerbTraits};
 use ed25519_dalek::SigningKey;
 use plan::effect::Effect;
 use plan::envelope::{self, Envelope, SignedEnvelope};
-use plan::id::{AgentId, ClusterId, CommandId, TokenId, UserId};
+use plan::id::{AgentId, ClusterId, CommandId, KeyId, TokenId, UserId};
 use plan::policy::Rules;
 use plan::step::{Plan, Step};
 use ports::clock::{Clock, Ids};
@@ -79,6 +79,10 @@ impl Ids for Counting {
 
     fn token(&self) -> TokenId {
         TokenId(self.next())
+    }
+
+    fn key(&self) -> KeyId {
+        KeyId(self.next())
     }
 
     fn secret(&self) -> [u8; 32] {

@@ -28,6 +28,7 @@ use ports::seal::Notary;
 use ports::users::{User, Users};
 use serde_json::{Value, json};
 use services::accounts::Accounts;
+use services::api_keys::KeyRing;
 use services::audit::Audit;
 use services::backlog::{Backlog, Bounds};
 use services::browse::Browse;
@@ -41,6 +42,7 @@ use services::plugins::PluginOrders;
 use services::refusals::Refusals;
 use services::release::Release;
 use services::replays::Replays;
+use services::standing::{Known, Standing};
 use services::submit::Submit;
 use storage::sqlite::{self, SqliteStore};
 use tempfile::TempDir;
@@ -67,7 +69,11 @@ pub struct World {
     pub bus: Arc<Local>,
     pub web: AgentId,
     pub db: AgentId,
+    pub standing: Arc<Standing>,
+    pub keys: Arc<KeyRing>,
+    pub tokens: Arc<Tokens>,
     router: Router,
+    again: Box<dyn Fn() -> Router + Send + Sync>,
     /// Owns the store's writer; both go when the world does.
     _writer: JoinSet<()>,
     _folder: TempDir,
@@ -138,7 +144,10 @@ impl World {
         let word = ready.clone();
         let refusals = Arc::new(Refusals::new(at.clone()));
         let groups = Arc::new(Groups { groups: at.clone(), directory: directory.clone(), clock: clock.clone() });
+        let standing =
+            Arc::new(Standing { users: at.clone(), keys: at.clone(), clock: clock.clone(), known: Known::default() });
         let submit = Arc::new(Submit {
+            standing: standing.clone(),
             plugins: plugins.clone(),
             directory: directory.clone(),
             groups: groups.clone(),
@@ -191,6 +200,9 @@ impl World {
                 clock: clock.clone(),
                 verifying: Semaphore::new(1),
             }),
+            keys: Arc::new(KeyRing { keys: at.clone(), clock: clock.clone(), ids: ids.clone(), used: Arc::default() }),
+            standing,
+            external: None,
             accounts: Arc::new(Accounts {
                 users: at.clone(),
                 refusals,
@@ -208,8 +220,30 @@ impl World {
         };
         let mut options = Options::new("0.1.0", CLUSTER);
         set(&mut options);
-        let router = crate::router(deps, options);
-        World { store, clock, directory, ready, bus: live, web, db, router, _writer: writers, _folder: folder }
+        let (standing, keys, tokens) = (deps.standing.clone(), deps.keys.clone(), deps.tokens.clone());
+        let again = Box::new(move || crate::router(deps.clone(), options.clone()));
+        let router = again();
+        World {
+            store,
+            clock,
+            directory,
+            ready,
+            bus: live,
+            web,
+            db,
+            standing,
+            keys,
+            tokens,
+            router,
+            again,
+            _writer: writers,
+            _folder: folder,
+        }
+    }
+
+    /// Forgets all that the door has in memory, as a start of the host does.
+    pub fn restart(&mut self) {
+        self.router = (self.again)();
     }
 
     /// Sends a request from a peer on loopback, as it is.

@@ -40,6 +40,7 @@ pub fn command(view: CommandView) -> CommandBody {
         target,
         priority,
         submitter,
+        principal: _,
         created_at,
         start_by,
         run_timeout_ms,

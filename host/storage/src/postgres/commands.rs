@@ -30,13 +30,13 @@ pub(super) const COMMANDS: &str = "insert into commands (id, correlation_id, ver
      run_timeout_ms, counts, plugin, plugin_version, plugin_digest, actor, traceparent, summary, target, args, agent_targets, \
      max_retries, parent_id, terms) \
      select n.id, n.correlation_id, n.verb, n.status, n.priority, n.created_at, n.start_by, n.run_timeout_ms, \
-     n.counts::jsonb, n.plugin, n.plugin_version, n.plugin_digest, jsonb_build_object('name', n.submitter), n.traceparent, \
+     n.counts::jsonb, n.plugin, n.plugin_version, n.plugin_digest, n.actor::jsonb, n.traceparent, \
      n.summary, n.target::jsonb, n.args::jsonb, array(select jsonb_array_elements_text(n.agent_targets::jsonb)), \
      n.max_retries, n.parent_id, n.terms::jsonb \
      from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], \
      $8::bigint[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], \
      $17::text[], $18::text[], $19::integer[], $20::uuid[], $21::text[]) as n (id, correlation_id, verb, status, priority, created_at, start_by, run_timeout_ms, \
-     counts, plugin, plugin_version, plugin_digest, submitter, traceparent, summary, target, args, agent_targets, max_retries, \
+     counts, plugin, plugin_version, plugin_digest, actor, traceparent, summary, target, args, agent_targets, max_retries, \
      parent_id, terms)";
 pub(super) const SITES: &str =
     "insert into command_sites (site, command_id) select * from unnest($1::text[], $2::uuid[])";
@@ -123,6 +123,7 @@ async fn insert_rows(tx: &mut PgConnection, new: &[&NewCommand]) -> Result<(), s
         let names: Vec<&str> = new.invocations.iter().map(|invocation| invocation.agent_name.as_str()).collect();
         text::json(&names)
     };
+    let actor = |command: &Command| text::json(&text::Actor::of(&command.submitter, command.principal));
     sqlx::query(COMMANDS)
         .bind(new.iter().map(|new| new.command.id.0).collect::<Vec<_>>())
         .bind(of(|command| &command.correlation_id))
@@ -136,7 +137,7 @@ async fn insert_rows(tx: &mut PgConnection, new: &[&NewCommand]) -> Result<(), s
         .bind(of(|command| &command.plugin))
         .bind(of(|command| &command.plugin_version))
         .bind(of(|command| &command.plugin_digest))
-        .bind(of(|command| &command.submitter))
+        .bind(new.iter().map(|new| actor(&new.command)).collect::<Vec<_>>())
         .bind(new.iter().map(|new| new.command.traceparent.as_deref()).collect::<Vec<_>>())
         .bind(of(|command| &command.summary))
         .bind(of(|command| &command.target))

@@ -8,6 +8,7 @@
 
 mod advance;
 mod agents;
+mod api_keys;
 mod audit;
 mod commands;
 mod cure;
@@ -32,6 +33,7 @@ mod replies;
 mod restore;
 mod rows;
 mod tokens;
+mod logins;
 mod users;
 mod writer;
 

@@ -179,13 +179,15 @@ pub(super) fn stream(cells: &mut Cells<'_>) -> Result<Stream, StoreError> {
 }
 
 /// Columns of [`command`], of `commands c`.
-pub(super) const COMMAND: &str = "c.id, c.correlation_id, c.verb, c.priority, c.created_at, c.start_by, \
-     c.run_timeout_ms, c.parent_id, c.plugin, c.plugin_version, c.plugin_digest, c.actor ->> 'name', c.traceparent, c.summary, \
+pub(super) const COMMAND: &str = "c.id, c.actor::text, c.correlation_id, c.verb, c.priority, c.created_at, c.start_by, \
+     c.run_timeout_ms, c.parent_id, c.plugin, c.plugin_version, c.plugin_digest, c.traceparent, c.summary, \
      c.target::text, c.terms::text, c.args::text";
 
 pub(super) fn command(cells: &mut Cells<'_>) -> Result<Command, StoreError> {
+    let id = CommandId(cells.id()?);
+    let (submitter, principal) = cells.read(text::submitter)?;
     Ok(Command {
-        id: CommandId(cells.id()?),
+        id,
         correlation_id: cells.take()?,
         verb: cells.read(word("verb", VerbName::parse))?,
         priority: cells.read(word("priority", Priority::parse))?,
@@ -196,7 +198,8 @@ pub(super) fn command(cells: &mut Cells<'_>) -> Result<Command, StoreError> {
         plugin: cells.take()?,
         plugin_version: cells.take()?,
         plugin_digest: cells.take()?,
-        submitter: cells.take()?,
+        submitter,
+        principal,
         traceparent: cells.take()?,
         summary: cells.take()?,
         target: cells.compact()?,

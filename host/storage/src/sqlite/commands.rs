@@ -109,6 +109,7 @@ async fn insert_rows(tx: &mut SqliteConnection, new: &[&NewCommand]) -> Result<(
                 target,
                 priority,
                 submitter,
+                principal,
                 created_at,
                 start_by,
                 run_timeout_ms,
@@ -135,7 +136,7 @@ async fn insert_rows(tx: &mut SqliteConnection, new: &[&NewCommand]) -> Result<(
                 .text(plugin.as_str())
                 .text(plugin_version.as_str())
                 .text(plugin_digest.as_str())
-                .put(text::json(&text::Actor { name: submitter.into() }))
+                .put(text::json(&text::Actor::of(submitter, *principal)))
                 .text_if_any(traceparent.as_deref())
                 .text(summary.as_str())
                 .text(target.as_str())

@@ -5,6 +5,7 @@
 
 mod advance;
 mod agents;
+mod api_keys;
 mod audit;
 mod bulk;
 mod commands;
@@ -17,6 +18,7 @@ mod invocations;
 mod journal;
 mod list;
 mod lock;
+mod logins;
 mod open;
 mod output;
 #[cfg(test)]

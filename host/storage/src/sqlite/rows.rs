@@ -161,13 +161,15 @@ pub(super) fn stream(cells: &mut Cells<'_>) -> Result<Stream, StoreError> {
 }
 
 /// Columns of [`command`], of `commands c`.
-pub(super) const COMMAND: &str = "c.id, c.correlation_id, c.verb, c.priority, c.created_at, c.start_by, \
-     c.run_timeout_ms, c.parent_id, c.plugin, c.plugin_version, c.plugin_digest, c.actor, c.traceparent, c.summary, c.target, c.terms, \
+pub(super) const COMMAND: &str = "c.id, c.actor, c.correlation_id, c.verb, c.priority, c.created_at, c.start_by, \
+     c.run_timeout_ms, c.parent_id, c.plugin, c.plugin_version, c.plugin_digest, c.traceparent, c.summary, c.target, c.terms, \
      c.args";
 
 pub(super) fn command(cells: &mut Cells<'_>) -> Result<Command, StoreError> {
+    let id = CommandId(cells.id()?);
+    let (submitter, principal) = cells.read(text::submitter)?;
     Ok(Command {
-        id: CommandId(cells.id()?),
+        id,
         correlation_id: cells.take()?,
         verb: cells.read(word("verb", VerbName::parse))?,
         priority: cells.read(word("priority", Priority::parse))?,
@@ -178,7 +180,8 @@ pub(super) fn command(cells: &mut Cells<'_>) -> Result<Command, StoreError> {
         plugin: cells.take()?,
         plugin_version: cells.take()?,
         plugin_digest: cells.take()?,
-        submitter: cells.read(|text| text::parse::<text::Actor<'_>>(text).map(|actor| actor.name.into_owned()))?,
+        submitter,
+        principal,
         traceparent: cells.take()?,
         summary: cells.take()?,
         target: cells.take()?,

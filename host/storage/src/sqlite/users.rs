@@ -1,4 +1,4 @@
-//! Users, their grants and their refresh tokens.
+//! Users and their grants. Their refresh tokens are in `logins`.
 
 use async_trait::async_trait;
 use domain::access::{Grant, Role};
@@ -6,23 +6,23 @@ use domain::audit::Entry;
 use domain::time::Timestamp;
 use plan::id::UserId;
 use ports::error::StoreError;
-use ports::users::{NewRefresh, RefreshToken, Rotated, User, Users};
+use ports::users::{NewRefresh, RefreshToken, Rotated, User, UserChange, Users};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 use uuid::Uuid;
 
-use super::SqliteStore;
 use super::failure::Failure;
 use super::rows::{self, Cells};
+use super::{SqliteStore, logins};
 use crate::staged::Staged;
 use crate::text;
 
 /// A user and one of its grants; a user without grants is one row with none.
-const USERS: &str = "select u.id, u.name, u.password_hash, u.role, u.token_version, u.created_at, \
+pub(super) const USERS: &str = "select u.id, u.name, u.password_hash, u.role, u.token_version, u.created_at, \
      g.sites, g.verbs, g.effects from users u left join grants g on g.user_id = u.id";
 
 /// Rows of [`USERS`] back into users; rows of one user follow each other.
-fn users(found: &[SqliteRow]) -> Result<Vec<User>, StoreError> {
+pub(super) fn users(found: &[SqliteRow]) -> Result<Vec<User>, StoreError> {
     let mut users: Vec<User> = Vec::new();
     for row in found {
         let mut cells = Cells::new(row, "users");
@@ -94,41 +94,61 @@ async fn insert_grant(
     Ok(())
 }
 
+/// Refuses what would leave nobody to manage users.
+async fn keep_an_admin(connection: &mut SqliteConnection, user: &User) -> Result<(), Failure> {
+    if user.role != Role::Admin {
+        return Ok(());
+    }
+    let admins: i64 = sqlx::query_scalar("select count(*) from users where role = ?")
+        .bind(Role::Admin.as_str())
+        .fetch_one(connection)
+        .await?;
+    if admins <= 1 {
+        let what = format!("`{}` is the last admin; make another one first", user.name);
+        return Err(StoreError::Conflict(what).into());
+    }
+    Ok(())
+}
+
 async fn delete(connection: &mut SqliteConnection, id: UserId) -> Result<bool, Failure> {
     let Some(user) = by_id(connection, id.0).await? else { return Ok(false) };
-    if user.role == Role::Admin {
-        let admins: i64 = sqlx::query_scalar("select count(*) from users where role = ?")
-            .bind(Role::Admin.as_str())
-            .fetch_one(&mut *connection)
-            .await?;
-        if admins <= 1 {
-            let what = format!("`{}` is the last admin; make another one first", user.name);
-            return Err(StoreError::Conflict(what).into());
+    keep_an_admin(connection, &user).await?;
+    let deleted = sqlx::query("delete from users where id = ?").bind(id.0).execute(connection).await?;
+    Ok(deleted.rows_affected() > 0)
+}
+
+async fn change(
+    connection: &mut SqliteConnection,
+    id: UserId,
+    wanted: UserChange,
+    at: Timestamp,
+) -> Result<Option<User>, Failure> {
+    let Some(user) = by_id(connection, id.0).await? else { return Ok(None) };
+    if wanted.role.is_some_and(|role| role != Role::Admin) {
+        keep_an_admin(connection, &user).await?;
+    }
+    let ends_logins = wanted.ends_logins();
+    let UserChange { role, grants, password_hash, end_logins: _ } = wanted;
+    sqlx::query(
+        "update users set role = coalesce(?, role), password_hash = coalesce(?, password_hash), \
+         token_version = token_version + ? where id = ?",
+    )
+    .bind(role.map(Role::as_str))
+    .bind(password_hash)
+    .bind(i64::from(ends_logins))
+    .bind(id.0)
+    .execute(&mut *connection)
+    .await?;
+    if ends_logins {
+        logins::end_all(connection, id, at).await?;
+    }
+    if let Some(grants) = grants {
+        sqlx::query("delete from grants where user_id = ?").bind(id.0).execute(&mut *connection).await?;
+        for (position, grant) in (0_i64..).zip(&grants) {
+            insert_grant(connection, id.0, position, grant).await?;
         }
     }
-    sqlx::query("delete from users where id = ?").bind(id.0).execute(connection).await?;
-    Ok(true)
-}
-
-async fn insert_refresh(connection: &mut SqliteConnection, token: &RefreshToken) -> Result<(), sqlx::Error> {
-    let RefreshToken { sha256, user, family, expires_at } = token;
-    sqlx::query("insert into refresh_tokens (sha256, user_id, family, expires_at) values (?, ?, ?, ?)")
-        .bind(sha256)
-        .bind(user.0)
-        .bind(family)
-        .bind(expires_at.0)
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-async fn end_family(connection: &mut SqliteConnection, family: &str, at: Timestamp) -> Result<(), sqlx::Error> {
-    sqlx::query("update refresh_tokens set ended_at = coalesce(ended_at, ?) where family = ?")
-        .bind(at.0)
-        .bind(family)
-        .execute(connection)
-        .await?;
-    Ok(())
+    by_id(connection, id.0).await
 }
 
 async fn rotate(
@@ -138,35 +158,13 @@ async fn rotate(
     new: NewRefresh,
     at: Timestamp,
 ) -> Result<Rotated, Failure> {
-    let row = sqlx::query(
-        "select sha256, user_id, family, expires_at, used_at, ended_at from refresh_tokens where sha256 = ?",
-    )
-    .bind(old_sha256)
-    .fetch_optional(&mut *connection)
-    .await?;
-    let Some(row) = row else { return Ok(Rotated::Refused) };
-    let mut cells = Cells::new(&row, "refresh_tokens");
-    cells.name()?;
-    let (user, family): (Uuid, String) = (cells.take()?, cells.take()?);
-    let (expires_at, used_at, ended_at) = (cells.time()?, cells.time_if_any()?, cells.time_if_any()?);
-    if ended_at.is_some() || expires_at <= at {
-        return Ok(Rotated::Refused);
-    }
-    if used_at.is_some() {
-        end_family(connection, &family, at).await?;
-        staged.audit(Entry { resource: Some(("user", user.to_string())), ..new.alarm });
-        return Ok(Rotated::Reused(UserId(user)));
-    }
+    let (user, family) = match logins::rotate(connection, staged, old_sha256, &new, at).await? {
+        Ok(owner) => owner,
+        Err(refused) => return Ok(refused),
+    };
     let Some(owner) = by_id(connection, user).await? else { return Ok(Rotated::Refused) };
-    sqlx::query("update refresh_tokens set used_at = ? where sha256 = ?")
-        .bind(at.0)
-        .bind(old_sha256)
-        .execute(&mut *connection)
-        .await?;
-    let NewRefresh { sha256, expires_at, audit, alarm: _ } = new;
-    staged.audit(Entry { actor: Some(owner.name.clone()), ..audit });
-    insert_refresh(connection, &RefreshToken { sha256, user: UserId(user), family, expires_at }).await?;
-    Ok(Rotated::Rotated(Box::new(owner)))
+    staged.audit(Entry { actor: Some(owner.name.clone()), ..new.audit });
+    Ok(Rotated::Rotated(Box::new(owner), family))
 }
 
 #[async_trait]
@@ -206,28 +204,23 @@ impl Users for SqliteStore {
         .await
     }
 
-    async fn set_password(&self, id: UserId, password_hash: String, audit: Entry) -> Result<bool, StoreError> {
+    async fn change_user(&self, id: UserId, wanted: UserChange, audit: Entry) -> Result<Option<User>, StoreError> {
         self.cold(move |connection, staged| {
             Box::pin(async move {
-                let set =
-                    sqlx::query("update users set password_hash = ?, token_version = token_version + 1 where id = ?")
-                        .bind(password_hash)
-                        .bind(id.0)
-                        .execute(&mut *connection)
-                        .await?;
-                if set.rows_affected() == 0 {
-                    return Ok(false);
+                let changed = change(connection, id, wanted, audit.at).await?;
+                if changed.is_some() {
+                    staged.audit(audit);
                 }
-                sqlx::query("update refresh_tokens set ended_at = coalesce(ended_at, ?) where user_id = ?")
-                    .bind(audit.at.0)
-                    .bind(id.0)
-                    .execute(connection)
-                    .await?;
-                staged.audit(audit);
-                Ok(true)
+                Ok(changed)
             })
         })
         .await
+    }
+
+    async fn logged_in(&self, id: UserId, family: &str) -> Result<Option<User>, StoreError> {
+        let sql = format!("{USERS} where u.id = ? and {} order by g.position", logins::LIVE);
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(id.0).bind(family);
+        Ok(users(&query.fetch_all(&self.readers).await.map_err(Failure::from)?)?.pop())
     }
 
     async fn delete(&self, id: UserId, audit: Entry) -> Result<bool, StoreError> {
@@ -251,7 +244,7 @@ impl Users for SqliteStore {
                     .bind(audit.at.0)
                     .execute(&mut *connection)
                     .await?;
-                insert_refresh(connection, &token).await?;
+                logins::insert(connection, &token).await?;
                 staged.audit(audit);
                 Ok(())
             })
@@ -269,12 +262,17 @@ impl Users for SqliteStore {
         let sha256 = sha256.to_owned();
         self.cold(move |connection, staged| {
             Box::pin(async move {
-                let family: Option<String> = sqlx::query_scalar("select family from refresh_tokens where sha256 = ?")
-                    .bind(sha256)
-                    .fetch_optional(&mut *connection)
-                    .await?;
-                let Some(family) = family else { return Ok(false) };
-                end_family(connection, &family, audit.at).await?;
+                let ended = sqlx::query(
+                    "update refresh_tokens set ended_at = ?1 where ended_at is null and family in (?2, \
+                     coalesce((select family from refresh_tokens where sha256 = ?2), ?2))",
+                )
+                .bind(audit.at.0)
+                .bind(sha256)
+                .execute(connection)
+                .await?;
+                if ended.rows_affected() == 0 {
+                    return Ok(false);
+                }
                 staged.audit(audit);
                 Ok(true)
             })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use domain::access::{Grant, Role};
+use domain::access::{Grant, Principal, Role};
 use domain::attempt::Event;
 use domain::audit::{Entry, Level};
 use domain::command::{Command, NewInvocation};
@@ -13,7 +13,7 @@ use domain::terms::Terms;
 use domain::time::Timestamp;
 use domain::verb::VerbName;
 use plan::envelope::SignedEnvelope;
-use plan::id::{AgentId, AttemptKey, CommandId, TokenId, UserId};
+use plan::id::{AgentId, AttemptKey, CommandId, KeyId, TokenId, UserId};
 use plan::outcome::{End, Outcome, Stream};
 use ports::agents::{Agents, JoinToken, Joined, NewAgent};
 use ports::commands::{Advance, AttemptEnd, Chunk, NewCommand, Word};
@@ -108,6 +108,7 @@ pub fn command(machines: &[&Machine]) -> NewCommand {
         target: r#"{"all":true}"#.into(),
         priority: Priority::Normal,
         submitter: "ada \"the first\"".into(),
+        principal: Some(Principal::Key { key: KeyId(uuid()), owner: UserId(uuid()) }),
         created_at: NOON,
         start_by: at(3600),
         run_timeout_ms: 60_000,

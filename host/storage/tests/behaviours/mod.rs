@@ -4,6 +4,7 @@
 pub mod accepting;
 pub mod advancing;
 pub mod agents;
+pub mod api_keys;
 pub mod audit;
 pub mod fixtures;
 pub mod groups;
@@ -27,6 +28,7 @@ use async_trait::async_trait;
 use domain::event::Event;
 use plan::id::CommandId;
 use ports::agents::Agents;
+use ports::api_keys::ApiKeys;
 use ports::commands::Commands;
 use ports::delivery::Delivery;
 use ports::groups::Groups;
@@ -46,6 +48,7 @@ pub trait Store:
     + Agents
     + Groups
     + Users
+    + ApiKeys
     + Journal
     + Trail
     + Installation
@@ -177,9 +180,15 @@ macro_rules! behaviours {
             users::a_name_belongs_to_one_user,
             users::the_last_admin_stays,
             users::a_refresh_token_rotates_once_and_reuse_ends_the_family,
-            users::of_many_rotations_at_once_one_wins,
+            users::an_admin_is_demoted_as_long_as_another_stays,
+            users::a_change_of_a_user_is_stored_whole,
+            users::a_lost_answer_may_be_asked_for_again_for_half_a_minute,
+            users::of_many_rotations_at_once_none_ends_the_login,
             users::a_new_password_ends_what_was_before,
             users::logging_out_ends_the_family,
+            api_keys::a_key_reads_back_is_used_and_revoked,
+            api_keys::a_key_goes_with_its_owner,
+            api_keys::of_many_keys_made_at_once_only_so_many_are_stored,
             plugins::a_plugin_reads_back_as_it_was_kept,
             plugins::the_history_of_a_plugin_is_its_own_and_newest_first,
             plugins::what_waits_for_a_plugin_is_what_is_not_over,

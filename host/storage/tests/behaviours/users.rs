@@ -1,10 +1,12 @@
 //! Users and refresh tokens.
 
+use std::time::Duration;
+
 use domain::access::{Grant, Role};
 use plan::effect::Effect;
 use plan::id::UserId;
 use ports::error::StoreError;
-use ports::users::{NewRefresh, RefreshToken, Rotated, User};
+use ports::users::{NewRefresh, REPLAY_GRACE, RefreshToken, Rotated, User, UserChange};
 use tokio::task::JoinSet;
 
 use super::fixtures::*;
@@ -68,22 +70,91 @@ pub async fn the_last_admin_stays<S: Store>(Ground { store, .. }: Ground<S>) {
     assert_eq!(store.count().await, Ok(1));
 }
 
+pub async fn an_admin_is_demoted_as_long_as_another_stays<S: Store>(Ground { store, .. }: Ground<S>) {
+    let (ada, grace) = (create(&store, "ada", Role::Admin).await, create(&store, "grace", Role::Admin).await);
+    let demoted = || UserChange { role: Some(Role::Operator), ..UserChange::default() };
+    // One is demoted while the other is deleted: one has to stay.
+    let (one, two) = tokio::join!(
+        store.change_user(ada.id, demoted(), entry("users.change")),
+        store.delete(grace.id, entry("users.delete"))
+    );
+    let outcome = (one.is_ok(), two.is_ok());
+    assert!(outcome == (true, false) || outcome == (false, true), "{one:?} {two:?}");
+    let admins = store.users().await.expect("read").into_iter().filter(|user| user.role == Role::Admin);
+    assert_eq!(admins.count(), 1);
+    let fresh = create(&store, "eve", Role::Admin).await;
+    let (one, two) = tokio::join!(
+        store.change_user(if outcome.0 { grace.id } else { ada.id }, demoted(), entry("users.change")),
+        store.change_user(fresh.id, demoted(), entry("users.change"))
+    );
+    assert_ne!(one.is_ok(), two.is_ok(), "{one:?} {two:?}");
+}
+
+pub async fn a_change_of_a_user_is_stored_whole<S: Store>(Ground { store, .. }: Ground<S>) {
+    let ada = create(&store, "ada", Role::Viewer).await;
+    log_in(&store, ada.id, "a1").await;
+    let narrow = Grant { sites: vec!["eu".into()], ..Grant::ordinary() };
+    let change = UserChange {
+        role: Some(Role::Operator),
+        grants: Some(vec![narrow.clone(), Grant::ordinary()]),
+        ..UserChange::default()
+    };
+    let changed = store.change_user(ada.id, change, entry("users.change")).await.expect("stored").expect("there");
+    let expected = User { role: Role::Operator, grants: vec![narrow, Grant::ordinary()], ..ada.clone() };
+    assert_eq!((&changed, store.user(ada.id).await), (&expected, Ok(Some(expected.clone()))));
+    assert_eq!(store.logged_in(ada.id, "a1").await, Ok(Some(expected)), "its login goes on");
+    let none = UserChange { grants: Some(vec![]), end_logins: true, ..UserChange::default() };
+    let changed = store.change_user(ada.id, none, entry("users.change")).await.expect("stored").expect("there");
+    assert_eq!((changed.grants, changed.token_version), (vec![], ada.token_version + 1));
+    assert_eq!(store.logged_in(ada.id, "a1").await, Ok(None));
+    let nobody = store.change_user(UserId(uuid()), UserChange::default(), entry("users.change")).await;
+    assert_eq!(nobody, Ok(None));
+}
+
 pub async fn a_refresh_token_rotates_once_and_reuse_ends_the_family<S: Store>(Ground { store, .. }: Ground<S>) {
     let ada = create(&store, "ada", Role::Admin).await;
     log_in(&store, ada.id, "a1").await;
     log_in(&store, ada.id, "b1").await;
-    assert_eq!(store.rotate("a1", next("a2"), at(1)).await, Ok(Rotated::Rotated(Box::new(ada.clone()))));
-    assert_eq!(store.rotate("a2", next("a3"), at(2)).await, Ok(Rotated::Rotated(Box::new(ada.clone()))));
+    let of = |family: &str| Ok(Rotated::Rotated(Box::new(ada.clone()), family.to_owned()));
+    assert_eq!(store.rotate("a1", next("a2"), at(1)).await, of("a1"));
+    assert_eq!(store.rotate("a2", next("a3"), at(2)).await, of("a1"));
+    assert_eq!(store.logged_in(ada.id, "a1").await, Ok(Some(ada.clone())));
+    // Its successor has been used, so no answer was lost.
     assert_eq!(store.rotate("a1", next("a4"), at(3)).await, Ok(Rotated::Reused(ada.id)));
     for dead in ["a1", "a2", "a3", "a4", "unknown"] {
         assert_eq!(store.rotate(dead, next("a5"), at(4)).await, Ok(Rotated::Refused), "{dead}");
     }
+    assert_eq!(store.logged_in(ada.id, "a1").await, Ok(None));
     // Another login of the same user is another family.
-    assert_eq!(store.rotate("b1", next("b2"), at(5)).await, Ok(Rotated::Rotated(Box::new(ada))));
+    assert_eq!(store.rotate("b1", next("b2"), at(5)).await, of("b1"));
     assert_eq!(store.rotate("b2", next("b3"), at(1000)).await, Ok(Rotated::Refused), "expired");
+    assert_eq!(store.logged_in(UserId(uuid()), "b1").await, Ok(None), "somebody else's login");
 }
 
-pub async fn of_many_rotations_at_once_one_wins<S: Store>(Ground { store, .. }: Ground<S>) {
+pub async fn a_lost_answer_may_be_asked_for_again_for_half_a_minute<S: Store>(Ground { store, .. }: Ground<S>) {
+    let ada = create(&store, "ada", Role::Admin).await;
+    let rotated = |answer: &Rotated| matches!(answer, Rotated::Rotated(..));
+    let swap = async |old: &str, new: &str, after: Duration| {
+        store.rotate(old, next(new), at(0) + after).await.expect("answered")
+    };
+    let (grace, moment) = (REPLAY_GRACE, Duration::from_micros(1));
+    log_in(&store, ada.id, "a1").await;
+    assert!(rotated(&swap("a1", "a2", Duration::ZERO).await));
+    assert!(rotated(&swap("a1", "a3", moment).await), "the answer with a2 was lost");
+    assert!(rotated(&swap("a1", "a4", grace).await), "and the next one as well, at the last moment");
+    assert!(rotated(&swap("a4", "a5", grace + moment).await));
+    assert_eq!(store.logged_in(ada.id, "a1").await, Ok(Some(ada.clone())));
+    // Both had a2 and a5 in hand: one of them is a thief.
+    assert_eq!(swap("a2", "a6", grace + moment * 2).await, Rotated::Reused(ada.id));
+    assert_eq!(swap("a5", "a7", grace + moment * 3).await, Rotated::Refused);
+
+    log_in(&store, ada.id, "b1").await;
+    assert!(rotated(&swap("b1", "b2", Duration::ZERO).await));
+    assert_eq!(swap("b1", "b3", grace + moment).await, Rotated::Reused(ada.id), "a moment too late");
+    assert_eq!(swap("b2", "b4", grace + moment).await, Rotated::Refused);
+}
+
+pub async fn of_many_rotations_at_once_none_ends_the_login<S: Store>(Ground { store, .. }: Ground<S>) {
     let ada = create(&store, "ada", Role::Admin).await;
     log_in(&store, ada.id, "a1").await;
     let mut racers = JoinSet::new();
@@ -92,19 +163,25 @@ pub async fn of_many_rotations_at_once_one_wins<S: Store>(Ground { store, .. }: 
         racers.spawn(async move { store.rotate("a1", next(&format!("n{n}")), at(1)).await.expect("answered") });
     }
     let answers = racers.join_all().await;
-    assert_eq!(answers.iter().filter(|answer| matches!(answer, Rotated::Rotated(_))).count(), 1);
-    assert_eq!(answers.iter().filter(|answer| **answer == Rotated::Reused(ada.id)).count(), 1);
-    assert_eq!(answers.iter().filter(|answer| **answer == Rotated::Refused).count(), 8);
+    assert_eq!(answers.iter().filter(|answer| matches!(answer, Rotated::Rotated(..))).count(), 10);
+    // Only one of what they were given is good, and whoever comes with another ends it all.
+    let mut good = 0;
+    for n in 0..10 {
+        let answer = store.rotate(&format!("n{n}"), next(&format!("m{n}")), at(2)).await.expect("answered");
+        good += usize::from(matches!(answer, Rotated::Rotated(..)));
+    }
+    assert!(good <= 1, "{good}");
+    assert_eq!(store.logged_in(ada.id, "a1").await, Ok(None));
 }
 
 pub async fn a_new_password_ends_what_was_before<S: Store>(Ground { store, .. }: Ground<S>) {
     let ada = create(&store, "ada", Role::Admin).await;
     log_in(&store, ada.id, "a1").await;
-    assert_eq!(store.set_password(ada.id, "new".into(), entry("user.password")).await, Ok(true));
-    let changed = store.user(ada.id).await.expect("read").expect("there");
+    let change = UserChange { password_hash: Some("new".into()), ..UserChange::default() };
+    let changed = store.change_user(ada.id, change, entry("user.password")).await.expect("stored").expect("there");
     assert_eq!((changed.password_hash.as_str(), changed.token_version), ("new", ada.token_version + 1));
+    assert_eq!(store.user(ada.id).await, Ok(Some(changed)));
     assert_eq!(store.rotate("a1", next("a2"), at(1)).await, Ok(Rotated::Refused));
-    assert_eq!(store.set_password(UserId(uuid()), "new".into(), entry("user.password")).await, Ok(false));
 }
 
 pub async fn logging_out_ends_the_family<S: Store>(Ground { store, .. }: Ground<S>) {
@@ -113,5 +190,13 @@ pub async fn logging_out_ends_the_family<S: Store>(Ground { store, .. }: Ground<
     store.rotate("a1", next("a2"), at(1)).await.expect("rotated");
     assert_eq!(store.end_family("a2", entry("auth.logout")).await, Ok(true));
     assert_eq!(store.rotate("a2", next("a3"), at(2)).await, Ok(Rotated::Refused));
-    assert_eq!(store.end_family("unknown", entry("auth.logout")).await, Ok(false));
+    assert_eq!(store.logged_in(ada.id, "a1").await, Ok(None));
+    for over in ["a2", "a1", "unknown"] {
+        assert_eq!(store.end_family(over, entry("auth.logout")).await, Ok(false), "{over}");
+    }
+    // A login is older than its first token when it goes on for long: it is named by its family all the same.
+    let later = RefreshToken { sha256: "b9".into(), user: ada.id, family: "b1".into(), expires_at: at(1000) };
+    store.add_refresh(later, entry("auth.login")).await.expect("stored");
+    assert_eq!(store.end_family("b1", entry("auth.logout")).await, Ok(true));
+    assert_eq!(store.rotate("b9", next("b10"), at(2)).await, Ok(Rotated::Refused));
 }

@@ -178,6 +178,7 @@ async fn accept(store: &SqliteStore) -> CommandId {
         target: "{}".into(),
         priority: Priority::Normal,
         submitter: "ada".into(),
+        principal: None,
         created_at: NOW,
         start_by: NOW,
         run_timeout_ms: 1000,
