@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::agent::{self, AgentCommand};
+use crate::api_key::{self, ApiKeyCommand};
 use crate::audit::{self, AuditCommand};
 use crate::catalog::{self, VerbCommand};
 use crate::client::Client;
@@ -81,12 +82,15 @@ pub enum Noun {
     /// Build, check, see and steer plugins
     #[command(subcommand)]
     Plugin(PluginNoun),
-    /// Manage users
+    /// Manage users and what they may do
     #[command(subcommand)]
     User(UserCommand),
     /// See who did what, and whether that record is whole
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Make and revoke keys with which programs come
+    #[command(subcommand)]
+    ApiKey(ApiKeyCommand),
 }
 
 /// What to do with plugins.
@@ -164,5 +168,6 @@ async fn online(arguments: Arguments) -> Result<Exit, Failure> {
         Noun::Plugin(PluginNoun::Author(command)) => plugin::run(command, &sink).await,
         Noun::User(command) => user::run(command, &client()?, &sink).await,
         Noun::Audit(command) => audit::run(command, client, &sink).await,
+        Noun::ApiKey(command) => api_key::run(command, &client()?, &sink).await,
     }
 }

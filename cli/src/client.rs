@@ -3,6 +3,7 @@
 //!
 //! Invariant: knows nothing of terminals, files or flags. Where tokens live is the [`Vault`]'s affair.
 
+mod access;
 mod audit;
 mod calls;
 mod error;

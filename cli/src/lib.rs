@@ -3,6 +3,7 @@
 //! Invariant: standard output is data and standard error is chatter, so every command can be piped.
 
 pub mod agent;
+pub mod api_key;
 pub mod audit;
 pub mod app;
 pub mod catalog;

@@ -1,7 +1,7 @@
 //! The routes, one method each.
 
 use api::agent::{Agent, JoinToken, MadeJoinToken, NewJoinToken};
-use api::auth::{Login, NewUser, Refresh, Tokens, User};
+use api::auth::{Login, Refresh, Tokens};
 use api::command::{Accepted, CancelAnswer, Command, Invocation, NewCommand, ReleaseAnswer};
 use api::delivery::{Attempts, GroupsBody, RetryCommand, RollupBody};
 use api::group::{Group, GroupPatch, NewGroup};
@@ -70,22 +70,6 @@ impl Client {
     pub async fn logout(&self, refresh_token: String) -> Result<(), ClientError> {
         let ask = Ask::new(Method::POST, self.server.route(&["auth", "logout"], &[])).json(&Refresh { refresh_token });
         self.send(&ask).await.map(drop)
-    }
-
-    /// `GET /users`, all of them.
-    ///
-    /// # Errors
-    /// 403 unless an admin asks.
-    pub async fn users(&self) -> Result<Page<User>, ClientError> {
-        self.list(&["users"], Vec::new(), usize::MAX).await
-    }
-
-    /// `POST /users`.
-    ///
-    /// # Errors
-    /// 403 unless an admin asks; 409 when the name is taken.
-    pub async fn create_user(&self, user: &NewUser) -> Result<User, ClientError> {
-        self.post(&["users"], user).await
     }
 
     /// `GET /agents`, all that pass the query.
@@ -360,11 +344,15 @@ impl Client {
         self.get(&["commands", id, "invocations", agent, "attempts"]).await
     }
 
-    async fn get<T: DeserializeOwned>(&self, route: &[&str]) -> Result<T, ClientError> {
+    pub(super) async fn get<T: DeserializeOwned>(&self, route: &[&str]) -> Result<T, ClientError> {
         self.fetch(&Ask::new(Method::GET, self.server.route(route, &[]))).await
     }
 
-    async fn post<T: DeserializeOwned>(&self, route: &[&str], body: &impl Serialize) -> Result<T, ClientError> {
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        route: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
         self.fetch(&Ask::new(Method::POST, self.server.route(route, &[])).json(body)).await
     }
 

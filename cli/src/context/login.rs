@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::choose::server;
 use super::{Choice, Context, ContextVault, Store, is_name};
-use crate::client::{Client, ClientError, Held, Nobody, ServerUrl, Vault};
+use crate::client::{Client, ClientError, FixedToken, Held, Nobody, ServerUrl, Vault};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Sink;
@@ -33,6 +33,9 @@ pub struct LoginOptions {
     /// Read user name and password from this JSON file, {"name": …, "password": …}
     #[arg(long, value_name = "FILE")]
     pub credential: Option<PathBuf>,
+    /// Come with the API key in this file (- is standard input) instead of a password
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["user", "password_file", "credential"])]
+    pub api_key_file: Option<PathBuf>,
 }
 
 /// Logs in and keeps the tokens in a context, which becomes the current one.
@@ -48,13 +51,18 @@ pub async fn login(options: LoginOptions, store: &Store, sink: &Sink) -> Result<
     if url.is_exposed() {
         sink.say(&format!("warning: {url} is plain HTTP: whoever is on the way can read the password"))?;
     }
-    let credential = credential(&options)?;
-    let tokens = Client::new(url.clone(), Arc::new(Nobody))?.login(&credential).await?;
-    let held = Held::from_tokens(tokens, Utc::now());
+    let (user, held) = match &options.api_key_file {
+        Some(file) => with_key(&url, file).await?,
+        None => {
+            let credential = credential(&options)?;
+            let tokens = Client::new(url.clone(), Arc::new(Nobody))?.login(&credential).await?;
+            (credential.name, Held::from_tokens(tokens, Utc::now()))
+        }
+    };
     store.edit(|contexts| {
         let mut context = Context {
             url: url.to_string(),
-            user: credential.name.clone(),
+            user: user.clone(),
             access_token: None,
             refresh_token: None,
             expires_at: None,
@@ -64,7 +72,7 @@ pub async fn login(options: LoginOptions, store: &Store, sink: &Sink) -> Result<
         contexts.current = Some(name.clone());
         Ok::<(), Failure>(())
     })?;
-    sink.say(&format!("logged in to {url} as {}; `{name}` is the current context", credential.name))?;
+    sink.say(&format!("logged in to {url} as {user}; `{name}` is the current context"))?;
     Ok(Exit::Ok)
 }
 
@@ -96,6 +104,13 @@ pub async fn logout(choice: &Choice, store: &Store, sink: &Sink) -> Result<Exit,
         ))?,
     }
     Ok(Exit::Ok)
+}
+
+/// Whose key it is, and the key as a token that needs no renewal.
+async fn with_key(url: &ServerUrl, file: &Path) -> Result<(String, Held), Failure> {
+    let key = read_text(file)?.trim().to_owned();
+    let me = Client::new(url.clone(), Arc::new(FixedToken(key.clone())))?.me().await?;
+    Ok((me.name, Held { access_token: key, refresh_token: None, expires_at: None }))
 }
 
 fn credential(options: &LoginOptions) -> Result<Login, Failure> {
