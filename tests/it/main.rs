@@ -18,6 +18,7 @@ mod signatures;
 mod plugin_tools;
 mod refusals;
 mod agents_door;
+mod access;
 mod command_line;
 mod operating;
 mod docs_plugins;
