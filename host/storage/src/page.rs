@@ -66,6 +66,9 @@ const GROUPS: [(&str, &[(&str, &str)]); 4] = [
             ("list by verb", "for a verb"),
             ("list by priority", "for a priority that is not the usual one"),
             ("list by time", "between two instants"),
+            ("audit entries by actor", "a page of the audit log, newest first"),
+            ("audit entries by action", "for an action"),
+            ("audit entries by time", "between two instants"),
         ],
     ),
 ];

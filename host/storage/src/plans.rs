@@ -20,7 +20,7 @@ use plan::id::{AttemptKey, CommandId};
 use ports::agents::Agents;
 use ports::commands::{Advance, CommandFilter, Commands, NewCommand, Page};
 use ports::delivery::Delivery;
-use ports::journal::Installation;
+use ports::journal::{AuditFilter, Installation};
 use ports::live::{Heard, Live, Subscription};
 
 use fixtures::{Machine, advance, at, chunk, command, enrol, finish, with};
@@ -142,6 +142,16 @@ pub(crate) fn lists(machine: &Machine, before: CommandId) -> Vec<(&'static str, 
         ("list by time", CommandFilter { since: Some(at(0)), until: Some(at(60)), ..any() }),
     ];
     filters.map(|(name, filter)| (name, filter, Page { before: Some(before), limit: 50 })).into()
+}
+
+/// Pages of the audit log, by each filter.
+pub(crate) fn audits() -> [(&'static str, AuditFilter); 3] {
+    let any = AuditFilter::default;
+    [
+        ("audit entries by actor", AuditFilter { actor: Some("ada".into()), ..any() }),
+        ("audit entries by action", AuditFilter { action: Some("command.submit".into()), ..any() }),
+        ("audit entries by time", AuditFilter { since: Some(at(0)), until: Some(at(60)), ..any() }),
+    ]
 }
 
 /// What a copied row has where it may not be as in the original; `None` = the column is copied.

@@ -136,6 +136,9 @@ pub struct Check<'k> {
     report: Report,
 }
 
+/// What is said of a hash: which it is, and by whom.
+type Named = (Hash, Option<ChainId>);
+
 /// How far one chain was followed.
 struct Walk {
     genesis: Hash,
@@ -143,7 +146,7 @@ struct Walk {
     hash: Hash,
     last_id: u64,
     /// Places at which others say what the hash is.
-    named: BTreeMap<u64, Vec<(Hash, Option<ChainId>)>>,
+    named: BTreeMap<u64, Vec<Named>>,
 }
 
 impl<'k> Check<'k> {
@@ -180,7 +183,7 @@ impl<'k> Check<'k> {
             self.restores.insert(id, chain.genesis.after.clone());
         }
         let genesis = chain.genesis.hash();
-        let mut named: BTreeMap<u64, Vec<(Hash, Option<ChainId>)>> = BTreeMap::new();
+        let mut named: BTreeMap<u64, Vec<Named>> = BTreeMap::new();
         for (link, by) in self.named.iter().filter(|(link, _)| link.chain == id) {
             named.entry(link.position).or_default().push((link.hash, *by));
         }
@@ -276,9 +279,9 @@ impl<'k> Check<'k> {
             self.fault(Fault::Seal { at });
         }
         // What is named beyond the end: cut off, unless a restore began from here.
-        let beyond: Vec<(u64, Vec<(Hash, Option<ChainId>)>)> = match self.walks.get_mut(&id) {
-            Some(walk) => walk.named.split_off(&(reached + 1)).into_iter().collect(),
-            None => Vec::new(),
+        let beyond = match self.walks.get_mut(&id) {
+            Some(walk) => walk.named.split_off(&(reached + 1)),
+            None => BTreeMap::new(),
         };
         let restored = self.restored_from(chain);
         for (place, names) in beyond {
@@ -336,7 +339,7 @@ impl Walk {
     fn compare(&mut self, chain: ChainId) -> Vec<Fault> {
         let at = Place { chain, position: self.position };
         let names = self.named.remove(&self.position).unwrap_or_default();
-        let other = |(hash, _): &(Hash, Option<ChainId>)| *hash != self.hash;
+        let other = |(hash, _): &Named| *hash != self.hash;
         names.into_iter().filter(other).map(|(_, by)| Fault::Rewritten { at, by }).collect()
     }
 }

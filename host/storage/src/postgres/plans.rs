@@ -145,6 +145,10 @@ async fn answer(store: &PostgresStore, url: &str) -> Answer {
         session.ask(name, store.commands(&filter, &page)).await;
     }
 
+    for (name, filter) in plans::audits() {
+        session.ask(name, store.audits_where(&filter, Some(7), 50)).await;
+    }
+
     let young = session.plans().await;
     multiply(&mut connection).await;
     plans::present(store, &machines).await;

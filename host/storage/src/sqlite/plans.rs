@@ -82,7 +82,8 @@ async fn answer(store: &SqliteStore, options: &Options) -> Answer {
     let (machines, command) = plans::past(store).await;
     let lists = plans::lists(&machines[0], command);
     let lists = lists.iter().map(|(name, filter, page)| (*name, list::statement(filter, page).text)).collect();
-    let statements = statements(lists);
+    let audits = plans::audits().map(|(name, filter)| (name, audit::page(&filter, Some(7), 50).text));
+    let statements = [statements(lists), audits.into()].concat();
 
     let mut connection = open::writing(options).connect().await.expect("opens");
     let young = explain(&mut connection, &statements).await;
