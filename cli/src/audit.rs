@@ -121,7 +121,10 @@ async fn tail(options: TailOptions, client: &Client, sink: &Sink) -> Result<Exit
     page.next_cursor = None;
     let mut last = page.items.last().map_or(0, |entry| entry.id);
     sink.list(&page, "nothing is on record")?;
-    while follow {
+    if !follow {
+        return Ok(Exit::Ok);
+    }
+    loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let mut page = client.audit(query.clone(), MORE_AT_ONCE).await?;
         page.items.retain(|entry| entry.id > last);
@@ -132,7 +135,6 @@ async fn tail(options: TailOptions, client: &Client, sink: &Sink) -> Result<Exit
             sink.list(&page, "")?;
         }
     }
-    Ok(Exit::Ok)
 }
 
 /// What the host found in its log.
