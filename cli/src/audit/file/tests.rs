@@ -25,7 +25,7 @@ fn entry(n: u64) -> Entry {
         level: Level::Info,
         category: "command",
         action: "command.submit",
-        actor: (n % 2 == 0).then(|| "ada".to_owned()),
+        actor: n.is_multiple_of(2).then(|| "ada".to_owned()),
         resource: Some(("command", format!("c-{n}"))),
         details: format!("{{\"n\":{n}}}"),
         ip_address: Some("192.0.2.1".to_owned()),
