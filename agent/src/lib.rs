@@ -18,6 +18,7 @@ pub mod journal;
 pub mod log;
 pub mod machine;
 pub mod policy;
+pub mod verdict;
 pub mod run;
 pub mod socket;
 pub mod spool;

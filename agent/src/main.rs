@@ -10,6 +10,7 @@ use agent::join::{JoinOptions, join};
 use agent::policy::Policy;
 use agent::supervisor::failure::SuperviseError;
 use agent::supervisor::server::{LINGER, SuperviseOptions, supervise};
+use agent::verdict::{Verdict, describe, judge};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use nix::sys::stat::{Mode, umask};
@@ -84,10 +85,13 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum PolicyCommand {
-    /// Check a policy file and say what it allows.
+    /// Check a policy file and say what it allows, or what it says to a plan and by which of its lines.
     Check {
         /// The file.
         file: PathBuf,
+        /// A plan as JSON, as in a signed envelope; exits with 1 when it is denied.
+        #[arg(long)]
+        plan: Option<PathBuf>,
     },
 }
 
@@ -132,9 +136,16 @@ fn perform(command: Command) -> anyhow::Result<()> {
             runtime.shutdown_background();
             result
         }
-        Command::Policy(PolicyCommand::Check { file }) => {
+        Command::Policy(PolicyCommand::Check { file, plan: None }) => {
             print!("{}", describe(&Policy::load(&file)?));
             Ok(())
+        }
+        Command::Policy(PolicyCommand::Check { file, plan: Some(path) }) => {
+            let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let plan = serde_json::from_str(&text).with_context(|| format!("{} is no plan", path.display()))?;
+            let Verdict { is_allowed, text } = judge(&Policy::load(&file)?, &plan);
+            print!("{text}");
+            if is_allowed { Ok(()) } else { Err(anyhow::anyhow!("the policy denies this plan")) }
         }
         Command::Supervise { data, linger_ms } => {
             log_to_stderr();
@@ -186,20 +197,4 @@ fn log_to_stderr() {
         .with_max_level(level)
         .with_writer(std::io::stderr)
         .init();
-}
-
-fn describe(policy: &Policy) -> String {
-    let list = |items: Vec<&str>| if items.is_empty() { "none".to_owned() } else { items.join(", ") };
-    let mut text = format!(
-        "effects: {}\nattempts at once: {}\n",
-        list(policy.rules.effects.iter().map(|effect| effect.as_str()).collect()),
-        policy.max_concurrency
-    );
-    if policy.rules.programs.is_empty() {
-        text.push_str("programs: none\n");
-    }
-    for rule in &policy.rules.programs {
-        text.push_str(&format!("program {}: {}\n", rule.program, policy.file(&rule.program).unwrap_or("?")));
-    }
-    text
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use agent::config::Config;
 use agent::policy::Policy;
+use agent::verdict::{describe, judge};
 
 use crate::support::{plan, step};
 
@@ -152,4 +153,36 @@ fn settings_are_checked_as_strictly() {
     let config = Config::load(&files.write("agent.toml", text, 0o600)).expect("good");
     assert_eq!(config.capabilities, Some(vec!["a".to_owned(), "b".to_owned()]));
     assert_eq!((config.labels.get("site").map(String::as_str), config.spool.stream_bytes), (Some("eu-1"), 5));
+}
+
+#[test]
+fn a_policy_says_in_words_what_it_allows_and_by_which_line_it_decides() {
+    let files = Files::new();
+    let text = "effects = [\"read\"]\n[programs.uname]\npath = \"/usr/bin/uname\"\nargs = [[\"-a\"], [\"-r\", \"**\"], []]\n\
+                env = [\"LC_*\"]\n[programs.sleep]\npath = \"/bin/sleep\"\nmax_timeout_ms = 50\nstdin = true\ncwd = [\"/srv\"]\n";
+    let policy = Policy::load(&files.write("policy.toml", text, 0o600)).expect("good");
+    let said = describe(&policy);
+    for line in [
+        "effects: read\n",
+        "  arguments: `-a`, `-r` `**`, no arguments\n  variables: LC_*\n  directories: the agent's own\n  standard input: no\n",
+        "  arguments: any arguments\n  variables: none\n  directories: /srv\n  standard input: yes\n  longest run: 50 ms\n",
+    ] {
+        assert!(said.contains(line), "{said}");
+    }
+    let good = judge(&policy, &plan(vec![step("uname", &["-a"])]));
+    assert!(good.is_allowed);
+    let expected = "effect read: allowed (effects: read)\n\
+                    step 1, `uname -a`: allowed by [programs.uname], runs /usr/bin/uname\nallowed\n";
+    assert_eq!(good.text, expected);
+    let bad = judge(&policy, &plan(vec![step("uname", &["-a"]), step("uname", &["-n"]), step("rm", &["-rf"])]));
+    assert!(!bad.is_allowed);
+    for line in [
+        "step 1, `uname -a`: allowed by",
+        "step 2, `uname -n`: denied at /steps/1/args: these arguments are not among those allowed for `uname`",
+        "  [programs.uname] accepts `-a`, `-r` `**`, no arguments\n",
+        "step 3, `rm -rf`: denied at /steps/2/program: program `rm` is not in the list of allowed programs\ndenied\n",
+    ] {
+        assert!(bad.text.contains(line), "{}", bad.text);
+    }
+    assert!(judge(&policy, &plan(vec![step("/../x", &[])])).text.starts_with("no plan: /steps/0/program"));
 }
