@@ -209,6 +209,7 @@ async fn converse(house: Arc<House>, mut socket: WebSocket) -> Option<()> {
         cluster_id: house.cluster,
         cluster_epoch: 1,
         epoch_signature: None,
+        keys: Vec::new(),
         versions: vec![1],
     };
     say(&mut socket, &HostFrame::Challenge(challenge)).await?;

@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 
 use plan::id::AttemptKey;
+use plan::keyring::Keyring;
 
 use crate::journal::record::{Record, Settled};
-use crate::journal::{Journal, KEEP_FINISHED, KEEP_FINISHED_MS, KEEP_TOMBSTONE_MS};
+use crate::journal::{Journal, KEEP_FINISHED, KEEP_FINISHED_MS, KEEP_TOMBSTONE_MS, newer};
 use crate::log::LogError;
 
 /// What time it is, according to whom. An attempt is forgotten only when both agree that its validity
@@ -38,11 +39,14 @@ struct Fate {
 impl Journal {
     /// Rewrites the file; answers which attempts are remembered no more.
     pub(super) fn compact(&mut self, now: Clocks) -> Result<Vec<AttemptKey>, LogError> {
-        let (fates, highest_epoch) = self.fates()?;
+        let (fates, highest_epoch, ring) = self.fates()?;
         let whole_since = oldest_kept_whole(&fates, now);
         let mut rewrite = self.log.rewrite()?;
         if highest_epoch > 0 {
             rewrite.push(&Record::Epoch { highest: highest_epoch }.encode())?;
+        }
+        if let Some(ring) = ring {
+            rewrite.push(&Record::Keys { ring }.encode())?;
         }
         let mut finished = HashMap::new();
         let mut purged = Vec::new();
@@ -76,6 +80,7 @@ impl Journal {
                 | Record::Starting { .. }
                 | Record::Started { .. }
                 | Record::Acked { .. }
+                | Record::Keys { .. }
                 | Record::Epoch { .. } => {}
             }
             Ok(())
@@ -86,9 +91,9 @@ impl Journal {
         Ok(purged)
     }
 
-    fn fates(&self) -> Result<(HashMap<AttemptKey, Fate>, u64), LogError> {
+    fn fates(&self) -> Result<(HashMap<AttemptKey, Fate>, u64, Option<Keyring>), LogError> {
         let mut fates: HashMap<AttemptKey, Fate> = HashMap::new();
-        let mut highest_epoch = 0;
+        let (mut highest_epoch, mut ring) = (0, None);
         self.log.scan(&mut |_, payload| {
             match Record::decode(payload) {
                 Ok(Record::Result(settled)) => {
@@ -100,11 +105,12 @@ impl Journal {
                     fates.insert(settled.attempt, Fate { has_result: true, acked: true, at_ms: settled.at_ms });
                 }
                 Ok(Record::Epoch { highest }) => highest_epoch = highest_epoch.max(highest),
+                Ok(Record::Keys { ring: followed }) => ring = newer(ring.take(), followed),
                 Ok(Record::Accepted(_) | Record::Starting { .. } | Record::Started { .. }) | Err(_) => {}
             }
             Ok(())
         })?;
-        Ok((fates, highest_epoch))
+        Ok((fates, highest_epoch, ring))
     }
 }
 

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use plan::id::AttemptKey;
+use plan::keyring::Keyring;
 use plan::outcome::Outcome;
 
 pub use crate::journal::compact::Clocks;
@@ -31,6 +32,8 @@ const COMPACT_AT_BYTES: u64 = 4 << 20;
 pub struct Recovered {
     /// The highest cluster epoch seen.
     pub highest_epoch: u64,
+    /// The cluster's keys, if any but the one that was pinned when joining was followed.
+    pub ring: Option<Keyring>,
     /// Attempts without a result, in the order they were accepted.
     pub unfinished: Vec<Unfinished>,
     /// Results the host has not acknowledged, oldest first.
@@ -81,6 +84,11 @@ pub struct Journal {
     compact_at: u64,
 }
 
+/// Of two states of the cluster's keys the one that was followed further.
+fn newer(known: Option<Keyring>, ring: Keyring) -> Option<Keyring> {
+    Some(known.filter(|known| known.version() > ring.version()).unwrap_or(ring))
+}
+
 /// An attempt's life as read so far.
 #[derive(Debug)]
 enum Life {
@@ -94,6 +102,7 @@ enum Life {
 pub struct Replay {
     lives: BTreeMap<AttemptKey, Life>,
     highest_epoch: u64,
+    ring: Option<Keyring>,
     order: u64,
 }
 
@@ -103,6 +112,7 @@ impl Replay {
         self.order += 1;
         match record {
             Record::Epoch { highest } => self.highest_epoch = self.highest_epoch.max(highest),
+            Record::Keys { ring } => self.ring = newer(self.ring.take(), ring),
             Record::Accepted(accepted) => {
                 let key = accepted.attempt;
                 let unfinished = Box::new(Unfinished { accepted, supervisor: None, pid: None });
@@ -135,7 +145,7 @@ impl Replay {
 
     /// What all of them came to.
     pub fn finish(self) -> Recovered {
-        let mut recovered = Recovered { highest_epoch: self.highest_epoch, ..Recovered::default() };
+        let mut recovered = Recovered { highest_epoch: self.highest_epoch, ring: self.ring, ..Recovered::default() };
         let (mut unfinished, mut unacknowledged) = (Vec::new(), Vec::new());
         for (key, life) in self.lives {
             match life {

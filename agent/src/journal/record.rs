@@ -2,6 +2,7 @@
 
 use plan::envelope::SignedEnvelope;
 use plan::id::AttemptKey;
+use plan::keyring::Keyring;
 use plan::outcome::Outcome;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,11 @@ pub enum Record {
     Finished(Settled),
     /// What is left of an old finished attempt, so that a replayed frame finds it.
     Tombstone(Settled),
+    /// The cluster's keys, as far as they were followed.
+    Keys {
+        /// All that count.
+        ring: Keyring,
+    },
     /// The highest cluster epoch a signed envelope has named.
     Epoch {
         /// The epoch.

@@ -55,7 +55,7 @@ impl Machine {
         let host_ms = self.host_ms(now).unwrap_or(now.wall_ms);
         let full = self.full();
         let bench = Bench {
-            cluster_key: &self.setup.cluster_key,
+            keys: &self.ring,
             cluster_id: self.setup.cluster_id,
             agent_id: self.setup.agent_id,
             highest_epoch: self.highest_epoch,

@@ -3,9 +3,9 @@
 //!
 //! Invariant: pure; nothing is remembered here.
 
-use ed25519_dalek::VerifyingKey;
 use plan::envelope::Envelope;
 use plan::id::{AgentId, ClusterId};
+use plan::keyring::Keyring;
 use plan::outcome::RejectCause;
 use wire::frame::Command;
 
@@ -32,7 +32,7 @@ pub(super) enum Verdict {
 /// What the checks compare with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bench<'a> {
-    pub cluster_key: &'a VerifyingKey,
+    pub keys: &'a Keyring,
     pub cluster_id: ClusterId,
     pub agent_id: AgentId,
     pub highest_epoch: u64,
@@ -45,7 +45,7 @@ pub(super) struct Bench<'a> {
 
 /// Judges `command`.
 pub(super) fn examine(command: &Command, bench: Bench<'_>) -> Verdict {
-    let envelope = match command.envelope.open(bench.cluster_key) {
+    let envelope = match bench.keys.open(&command.envelope) {
         Ok(envelope) => Box::new(envelope),
         Err(error) => return Verdict::Forged(error.to_string()),
     };

@@ -25,6 +25,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use plan::id::{AgentId, AttemptKey, ClusterId};
+use plan::keyring::Keyring;
 use plan::outcome::Outcome;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
@@ -52,7 +53,7 @@ pub struct Setup {
     pub agent_id: AgentId,
     /// The installation it belongs to.
     pub cluster_id: ClusterId,
-    /// The key commands are signed with.
+    /// The key commands were signed with when it joined.
     pub cluster_key: VerifyingKey,
     /// Its own key.
     pub key: SigningKey,
@@ -137,6 +138,8 @@ enum After {
 #[derive(Debug)]
 pub struct Machine {
     setup: Setup,
+    /// The key that was pinned, and those that followed it.
+    ring: Keyring,
     highest_epoch: u64,
     active: Actives,
     /// Attempts in phase `Waiting`, by arrival.
@@ -163,6 +166,7 @@ impl Machine {
     pub fn new(setup: Setup, recovered: Recovered, now: Now) -> Machine {
         let rng = SmallRng::seed_from_u64(setup.seed);
         let mut machine = Machine {
+            ring: recovered.ring.clone().unwrap_or_else(|| Keyring::pinned(setup.cluster_key)),
             setup,
             highest_epoch: recovered.highest_epoch,
             active: BTreeMap::new(),

@@ -42,7 +42,7 @@ impl Machine {
         let attempt = accepted.attempt;
         let order = self.arrival();
         let same_boot = accepted.boot_id == self.setup.boot_id && accepted.received_mono_ms <= now.mono_ms;
-        let mut active = match accepted.envelope.open(&self.setup.cluster_key) {
+        let mut active = match self.ring.open(&accepted.envelope) {
             Ok(envelope) => {
                 let start_by = match same_boot {
                     true => StartBy::Mono(accepted.start_by_mono_ms),

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use plan::envelope::{epoch_parts, hello_parts, sign, verify};
 use plan::id::AttemptKey;
+use plan::keyring::TurnError;
 use rand::RngExt as _;
 use wire::codec::decode;
 use wire::facts::Facts;
@@ -216,6 +217,19 @@ impl Machine {
                 format!("cluster {} is not {}, which was joined", challenge.cluster_id, self.setup.cluster_id);
             return self.fail(fail("other_cluster", message));
         }
+        match self.ring.after(self.setup.cluster_id, &challenge.keys) {
+            Ok(ring) if ring == self.ring => {}
+            Ok(ring) => {
+                tracing::info!(
+                    version = ring.version(),
+                    "the cluster's key is another now, signed by the one before it"
+                );
+                self.ring = ring.clone();
+                self.write(Record::Keys { ring }, After::Nothing);
+            }
+            Err(error @ TurnError::Older { .. }) => return self.fail(fail("stale_key", error.to_string())),
+            Err(error) => return self.fail(fail("key_chain", error.to_string())),
+        }
         if challenge.cluster_epoch < self.highest_epoch {
             let message =
                 format!("epoch {} is older than {}, seen before", challenge.cluster_epoch, self.highest_epoch);
@@ -225,7 +239,7 @@ impl Machine {
             && challenge.cluster_epoch > self.highest_epoch
         {
             let said = epoch_parts(challenge.cluster_id, challenge.cluster_epoch);
-            if let Err(error) = verify(&self.setup.cluster_key, &[&said], proof) {
+            if let Err(error) = verify(self.ring.current(), &[&said], proof) {
                 return self.fail(fail("epoch_signature", format!("the epoch is not proven: {error}")));
             }
             self.highest_epoch = challenge.cluster_epoch;

@@ -4,10 +4,12 @@
 mod facts;
 mod guard;
 mod join;
+mod hostile;
 mod journal;
 mod live;
 mod played;
 mod policy;
+mod rotation;
 mod session;
 mod supervisor;
 mod support;

@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use plan::envelope::{hello_parts, seal, verify};
 use plan::id::AttemptKey;
+use plan::keyring::Turn;
 use plan::outcome::{Outcome, Stream};
 use plan::step::Plan;
 use tokio::net::{TcpListener, TcpStream};
@@ -38,6 +39,8 @@ pub struct Bed {
     pub dir: tempfile::TempDir,
     pub listener: TcpListener,
     pub agent: Option<Child>,
+    /// How the host says its key came to be.
+    pub turns: Vec<Turn>,
 }
 
 impl Bed {
@@ -58,7 +61,7 @@ impl Bed {
         identity.store(&data).expect("stores");
         std::fs::write(data.join("policy.toml"), POLICY).expect("writes");
         std::fs::set_permissions(data.join("policy.toml"), std::fs::Permissions::from_mode(0o600)).expect("sets");
-        let mut bed = Bed { dir, listener, agent: None };
+        let mut bed = Bed { dir, listener, agent: None, turns: Vec::new() };
         bed.start();
         bed
     }
@@ -113,6 +116,7 @@ impl Bed {
             cluster_id: cluster_id(),
             cluster_epoch: epoch,
             epoch_signature: proof,
+            keys: self.turns.clone(),
             versions: vec![1, 2],
         };
         socket.send(Message::text(encode(&HostFrame::Challenge(challenge)))).await.expect("sends");

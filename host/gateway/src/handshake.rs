@@ -74,6 +74,7 @@ async fn ask(socket: &mut WebSocket, seal: &dyn Seal, nonce: &[u8]) -> Result<Op
         cluster_id: cluster.id,
         cluster_epoch: cluster.epoch,
         epoch_signature: Some(seal.prove_epoch()),
+        keys: seal.turns(),
         versions: vec![PROTOCOL_VERSION],
     };
     if !send(socket, &HostFrame::Challenge(challenge)).await {

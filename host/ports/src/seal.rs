@@ -3,6 +3,7 @@
 use std::fmt;
 
 use plan::envelope::{Envelope, SignedEnvelope};
+use plan::keyring::Turn;
 
 use crate::journal::Cluster;
 
@@ -19,6 +20,11 @@ pub trait Seal: Send + Sync {
 
     /// The cluster's signature over its id and epoch ([`plan::envelope::epoch_parts`]): base64url.
     fn prove_epoch(&self) -> String;
+
+    /// How the key came to be the one it is, from its first on; agents that pinned an older one follow them.
+    fn turns(&self) -> Vec<Turn> {
+        Vec::new()
+    }
 
     /// The public key agents pin: base64url.
     fn public_key(&self) -> String;

@@ -78,6 +78,9 @@ pub struct Place {
 pub enum KeysAction {
     /// Sign access tokens with a fresh key, also while the host runs; nobody is logged out.
     RotateTokenKey(Place),
+    /// Give the cluster a new signing key that the present one signs. Restart the host then: agents follow at
+    /// their next session, and what was signed before stays good until its own time is over.
+    Rotate(Place),
 }
 
 /// What to do with backups.

@@ -50,9 +50,10 @@ use tokio_util::task::TaskTracker;
 use crate::backup;
 use crate::bootstrap;
 use crate::clock::{RandomIds, WallClock};
+use crate::cluster_key::{ClusterKey, KeyFile};
 use crate::config::{self, Config};
 use crate::counted::Counted;
-use crate::keys::{self, AuditKey, ClusterKey};
+use crate::keys::{self, AuditKey};
 use crate::store::{self, Rows, Writing};
 use crate::token_keys;
 
@@ -111,7 +112,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     let key_dir = data.join("keys");
     keys::private_dir(&key_dir)?;
     bootstrap::remove_listening(data);
-    let cluster_key = keys::load_or_make(&key_dir.join("cluster.key"))?;
+    let cluster_key = KeyFile::load_or_make(&key_dir.join("cluster.key"))?;
 
     let backlog = Arc::new(Backlog::new(Bounds {
         per_agent: config.command.max_waiting_per_agent,
@@ -125,7 +126,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     let ids: Arc<dyn Ids> = Arc::new(RandomIds);
     let fresh = ClusterId(ids.command().0);
     let cluster = rows.whole.cluster(fresh).await.context("the store does not say who this installation is")?;
-    let seal: Arc<dyn Seal> = Arc::new(ClusterKey::new(cluster_key, cluster, sha256_hex));
+    let seal: Arc<dyn Seal> = Arc::new(ClusterKey::new(cluster_key, cluster, sha256_hex)?);
 
     let Rows {
         commands,

@@ -11,56 +11,11 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::EncodePrivateKey as _;
-use plan::envelope::{Envelope, SignedEnvelope, epoch_parts, key_text, seal, sign};
-use ports::journal::Cluster;
-use ports::seal::{Notary, Seal};
+use plan::envelope::{key_text, sign};
+use ports::seal::Notary;
 
 /// The key that seals the audit log, in the data directory.
 pub const AUDIT_KEY: &str = "keys/audit.key";
-
-/// The cluster's signing key and who it signs for.
-pub struct ClusterKey {
-    key: SigningKey,
-    cluster: Cluster,
-    pin: String,
-    epoch_proof: String,
-}
-
-impl ClusterKey {
-    /// `pin` is the first 16 hex digits of SHA-256 of the public key.
-    pub fn new(key: SigningKey, cluster: Cluster, sha256: fn(&[u8]) -> String) -> ClusterKey {
-        let pin = sha256(key.verifying_key().as_bytes()).chars().take(16).collect();
-        let epoch_proof = sign(&key, &[&epoch_parts(cluster.id, cluster.epoch)]);
-        ClusterKey { key, cluster, pin, epoch_proof }
-    }
-}
-
-impl Seal for ClusterKey {
-    fn cluster(&self) -> Cluster {
-        self.cluster
-    }
-
-    fn seal(&self, envelope: &Envelope) -> SignedEnvelope {
-        seal(envelope, &self.key)
-    }
-
-    fn open(&self, envelope: &SignedEnvelope) -> Option<Envelope> {
-        let opened = envelope.open(&self.key.verifying_key()).ok()?;
-        (opened.cluster_id == self.cluster.id).then_some(opened)
-    }
-
-    fn prove_epoch(&self) -> String {
-        self.epoch_proof.clone()
-    }
-
-    fn public_key(&self) -> String {
-        key_text(&self.key.verifying_key())
-    }
-
-    fn pin(&self) -> String {
-        self.pin.clone()
-    }
-}
 
 /// The key that seals the audit log.
 pub struct AuditKey(SigningKey);
@@ -111,8 +66,7 @@ pub fn private_dir(dir: &Path) -> anyhow::Result<()> {
 /// Not readable, readable by others, or not 32 bytes.
 pub fn load_or_make(path: &Path) -> anyhow::Result<SigningKey> {
     if path.exists() {
-        closed_to_others(path)?;
-        let bytes = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+        let bytes = read_private(path)?;
         let Ok(seed) = <[u8; 32]>::try_from(bytes.as_slice()) else {
             bail!("{} is not a key: {} bytes instead of 32", path.display(), bytes.len());
         };
@@ -121,6 +75,15 @@ pub fn load_or_make(path: &Path) -> anyhow::Result<SigningKey> {
     let seed: [u8; 32] = rand::random();
     write_private(path, &seed)?;
     Ok(SigningKey::from_bytes(&seed))
+}
+
+/// Reads a file that only its owner can read.
+///
+/// # Errors
+/// Others can, or nobody.
+pub fn read_private(path: &Path) -> anyhow::Result<Vec<u8>> {
+    closed_to_others(path)?;
+    fs::read(path).with_context(|| format!("{} cannot be read", path.display()))
 }
 
 /// Refuses a file that others than its owner may read.

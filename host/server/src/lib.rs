@@ -5,6 +5,7 @@ pub mod clock;
 pub mod config;
 pub mod keys;
 pub mod token_keys;
+pub mod cluster_key;
 pub mod observe;
 pub mod listen;
 pub mod store;

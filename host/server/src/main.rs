@@ -6,7 +6,7 @@ use clap::Parser as _;
 use ports::clock::Clock as _;
 use server::args::{Action, Args, ConfigAction, KeysAction};
 use server::clock::WallClock;
-use server::{backup, lifecycle, observe, token_keys};
+use server::{backup, cluster_key, lifecycle, observe, token_keys};
 
 fn main() -> ExitCode {
     match Args::parse().action {
@@ -18,26 +18,15 @@ fn main() -> ExitCode {
             }
             Err(error) => fail(&error.into()),
         },
-        Action::Keys(KeysAction::RotateTokenKey(place)) => {
-            let rotated = place.configuration().map_err(anyhow::Error::from);
-            match rotated.and_then(|config| token_keys::rotate(&config, WallClock.now())) {
-                Ok(text) => {
-                    print!("{text}");
-                    ExitCode::SUCCESS
-                }
-                Err(error) => fail(&error),
-            }
-        }
-        Action::Backup(action) => {
-            let done = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            match done.map_err(anyhow::Error::from).and_then(|threads| threads.block_on(backup::run(action))) {
-                Ok(text) => {
-                    print!("{text}");
-                    ExitCode::SUCCESS
-                }
-                Err(error) => fail(&error),
-            }
-        }
+        Action::Backup(action) => chore(backup::run(action)),
+        Action::Keys(KeysAction::Rotate(place)) => chore(async move {
+            let config = place.configuration()?;
+            cluster_key::rotate(&config).await
+        }),
+        Action::Keys(KeysAction::RotateTokenKey(place)) => chore(async move {
+            let config = place.configuration()?;
+            token_keys::rotate(&config, WallClock.now())
+        }),
         Action::Serve(flags) => {
             let started = flags.configuration().map_err(anyhow::Error::from).and_then(|config| {
                 observe::start(&config.logging)?;
@@ -49,6 +38,18 @@ fn main() -> ExitCode {
             });
             started.unwrap_or_else(|error| fail(&error))
         }
+    }
+}
+
+/// Does it and prints what came of it.
+fn chore(work: impl Future<Output = anyhow::Result<String>>) -> ExitCode {
+    let threads = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match threads.map_err(anyhow::Error::from).and_then(|threads| threads.block_on(work)) {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error),
     }
 }
 

@@ -80,6 +80,9 @@ pub enum EnvelopeError {
     /// The signature is not the pinned key's over these bytes.
     #[error("signature does not match the pinned cluster key")]
     Signature,
+    /// A former cluster key signed it, and for longer than that key was good.
+    #[error("signed by a former cluster key, for longer than that key was good")]
+    Retired,
     /// The bytes are signed but are no envelope this version knows.
     #[error("signed bytes are not a command envelope")]
     Content,

@@ -12,6 +12,8 @@ pub mod outcome;
 pub mod policy;
 #[cfg(not(target_family = "wasm"))]
 pub mod envelope;
+#[cfg(not(target_family = "wasm"))]
+pub mod keyring;
 pub mod manifest;
 pub mod packed;
 #[cfg(not(target_family = "wasm"))]

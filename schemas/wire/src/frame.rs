@@ -13,6 +13,7 @@
 
 use plan::envelope::SignedEnvelope;
 use plan::id::{AgentId, AttemptKey, ClusterId};
+use plan::keyring::Turn;
 use plan::outcome::{Outcome, Stream};
 use serde::{Deserialize, Serialize};
 
@@ -97,6 +98,9 @@ pub struct Challenge {
     /// The cluster's signature over both: from then on the agent refuses a lower epoch. base64url without padding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch_signature: Option<String>,
+    /// How the cluster's key came to be the one it is, from its first on: whoever pinned an older one follows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<Turn>,
     /// Protocol versions the host speaks, ascending.
     pub versions: Vec<u32>,
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use ed25519_dalek::SigningKey;
 use plan::envelope::{Envelope, epoch_parts, hello_parts, join_parts, key_text, sign};
+use plan::keyring::{Keyring, Turn};
 use serde_json::Value;
 use wire::codec::{decode, encode};
 use wire::frame::{AgentFrame, HostFrame};
@@ -96,6 +97,11 @@ fn the_vectors_are_signed_over_the_bytes_the_page_names() {
     let HostFrame::Challenge(challenge) = host("CHALLENGE") else { panic!("no CHALLENGE") };
     let epoch = epoch_parts(challenge.cluster_id, challenge.cluster_epoch);
     assert_eq!(challenge.epoch_signature, Some(sign(&key, &[&epoch])));
+    let former = SigningKey::from_bytes(&[6; 32]);
+    let turn = Turn::new(challenge.cluster_id, &former, &key.verifying_key(), 2, 1_700_000_000_000);
+    assert_eq!(challenge.keys, [turn]);
+    let ring = Keyring::pinned(former.verifying_key()).after(challenge.cluster_id, &challenge.keys).expect("followed");
+    assert_eq!(ring.current(), &key.verifying_key());
     let nonce: Vec<u8> = (0..32).collect();
     let hello: AgentFrame = decode(&example("HELLO").to_string()).expect("a frame of the agent");
     let AgentFrame::Hello(hello) = hello else { panic!("no HELLO") };

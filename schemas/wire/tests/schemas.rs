@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use plan::effect::Effect;
 use plan::envelope::{Envelope, RunLimits, SignedEnvelope};
+use plan::keyring::Turn;
 use plan::outcome::{End, Outcome, RejectCause, StepEnd, Stream, StreamEnd};
 use plan::step::{Plan, Step};
 use serde::Serialize;
@@ -140,6 +141,7 @@ fn frames_of_the_host_are_as_their_schemas_say() {
             cluster_id: id(),
             cluster_epoch: 1,
             epoch_signature: Some("A".repeat(86)),
+            keys: vec![Turn { version: 2, key: "A".repeat(43), at_ms: 1, signature: "A".repeat(86) }],
             versions: vec![1],
         }),
     );

@@ -358,6 +358,7 @@ impl World {
                 cluster_id: cluster_id(),
                 cluster_epoch: 1,
                 epoch_signature: None,
+                keys: Vec::new(),
                 versions: vec![1],
             };
             self.line = Some(Line { down: VecDeque::from([HostFrame::Challenge(challenge)]), ..Line::default() });

@@ -68,6 +68,7 @@ impl Host {
             cluster_id: cluster_id(),
             cluster_epoch: 1,
             epoch_signature: None,
+            keys: Vec::new(),
             versions: vec![1],
         })
     }
