@@ -4,6 +4,10 @@
 #[path = "../../host/runtime/tests/plugins/guest.rs"]
 mod guest;
 
+#[expect(dead_code, reason = "the store's own tests store more")]
+#[path = "../../host/storage/tests/behaviours/fixtures.rs"]
+mod fixtures;
+
 mod main_job;
 mod clocks;
 mod offline;
@@ -17,6 +21,8 @@ mod hostile_plugins;
 mod signatures;
 mod plugin_tools;
 mod refusals;
+mod forged_store;
+mod key_rotation;
 mod agents_door;
 mod access;
 mod command_line;

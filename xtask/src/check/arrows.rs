@@ -33,6 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tests", &[ANY]),
     ("servers", &[]),
     ("bench", &[ANY]),
+    ("targets", &[ANY]),
     ("xtask", &[ANY]),
 ];
 
