@@ -36,10 +36,17 @@ struct Fate {
     at_ms: i64,
 }
 
+/// What the file holds besides lives.
+struct Held {
+    fates: HashMap<AttemptKey, Fate>,
+    highest_epoch: u64,
+    ring: Option<Keyring>,
+}
+
 impl Journal {
     /// Rewrites the file; answers which attempts are remembered no more.
     pub(super) fn compact(&mut self, now: Clocks) -> Result<Vec<AttemptKey>, LogError> {
-        let (fates, highest_epoch, ring) = self.fates()?;
+        let Held { fates, highest_epoch, ring } = self.held()?;
         let whole_since = oldest_kept_whole(&fates, now);
         let mut rewrite = self.log.rewrite()?;
         if highest_epoch > 0 {
@@ -91,7 +98,7 @@ impl Journal {
         Ok(purged)
     }
 
-    fn fates(&self) -> Result<(HashMap<AttemptKey, Fate>, u64, Option<Keyring>), LogError> {
+    fn held(&self) -> Result<Held, LogError> {
         let mut fates: HashMap<AttemptKey, Fate> = HashMap::new();
         let (mut highest_epoch, mut ring) = (0, None);
         self.log.scan(&mut |_, payload| {
@@ -110,7 +117,7 @@ impl Journal {
             }
             Ok(())
         })?;
-        Ok((fates, highest_epoch, ring))
+        Ok(Held { fates, highest_epoch, ring })
     }
 }
 

@@ -104,7 +104,7 @@ impl Line {
                 let root: Vec<&str> = root.split('/').filter(|part| !part.is_empty()).collect();
                 parts.starts_with(&root)
             };
-            self.cwd.iter().any(|root| below(root))
+            self.cwd.iter().any(below)
         };
         let time = match (self.max_timeout_ms, step.timeout_ms) {
             (Some(limit), Some(asked)) => asked <= limit,
