@@ -132,12 +132,6 @@ impl Waiting {
     pub fn take(&mut self, order: Order) -> Option<(Due, Vec<String>)> {
         self.queue.remove(&order).map(|Entry { due, locks }| (due, locks))
     }
-
-    /// How many are in memory.
-    #[cfg(test)]
-    pub fn len(&self) -> usize {
-        self.queue.len()
-    }
 }
 
 fn order(due: &Due) -> Order {
