@@ -27,6 +27,7 @@ mod agents_door;
 mod access;
 mod command_line;
 mod operating;
+mod openapi;
 mod docs_plugins;
 mod store_away;
 mod backup;

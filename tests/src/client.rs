@@ -70,6 +70,14 @@ impl Api {
         self.with_token(tokens["access_token"].as_str().expect("an access token"))
     }
 
+    /// Its token.
+    ///
+    /// # Panics
+    /// When it is nobody.
+    pub fn token(&self) -> &str {
+        self.token.as_deref().expect("somebody who logged in")
+    }
+
     /// A request with the token.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));

@@ -6,6 +6,7 @@
 
 pub mod wait;
 pub mod programs;
+pub mod python;
 pub mod process;
 pub mod client;
 pub mod events;

@@ -62,6 +62,9 @@ pub fn run() -> anyhow::Result<ExitCode> {
     for package in toolchain::test_packages()? {
         say(format_args!("skipped: tests that need {package}, which is not installed"));
     }
+    for package in toolchain::python_packages(&target_dir()?)? {
+        say(format_args!("skipped: tests that need {package}, which is not installed"));
+    }
     part("what tests need", &mut parts);
 
     // Everything at once: chosen crates alone would resolve to other features, and be built a second time.

@@ -24,6 +24,13 @@ const TEST_PACKAGES: &[(&str, &str)] = &[
     ("minisign", "minisign"),
 ];
 
+/// Python packages that tests need, and the programs that they bring. The same rule holds for them.
+const PYTHON_PACKAGES: [(&str, &str); 3] = [
+    ("openapi-spec-validator==0.9.0", "openapi-spec-validator"),
+    ("openapi-python-client==0.29.1", "openapi-python-client"),
+    ("schemathesis==4.32.5", "st"),
+];
+
 /// A compiler for plugins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wasm {
@@ -121,6 +128,36 @@ pub fn test_packages() -> anyhow::Result<Vec<&'static str>> {
     let left: Vec<&str> = missing().collect();
     if !left.is_empty() && std::env::var("CI").is_ok_and(|value| value == "true") {
         bail!("tests need {}, and CI is true: install them", left.join(" "));
+    }
+    Ok(left)
+}
+
+/// Installs the Python programs that tests need into `target/python`. Answers with those that are missing.
+///
+/// # Errors
+/// With `CI=true`, when anything is missing.
+pub fn python_packages(target: &Path) -> anyhow::Result<Vec<&'static str>> {
+    let place = target.join("python");
+    let missing = || PYTHON_PACKAGES.iter().filter(|(_, program)| !place.join("bin").join(program).is_file());
+    if missing().next().is_none() {
+        return Ok(Vec::new());
+    }
+    let install = || {
+        let make = || {
+            let python = find("python3").context("no python3 on this machine")?;
+            run(Command::new(python).args(["-m", "venv"]).arg(&place))
+        };
+        make().or_else(|_| apt_install(&["python3-venv"]).and_then(|()| make()))?;
+        let packages = PYTHON_PACKAGES.iter().map(|(package, _)| package);
+        let mut pip = Command::new(place.join("bin/python3"));
+        run(pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages))
+    };
+    if let Err(error) = install() {
+        eprintln!("{error:#}");
+    }
+    let left: Vec<&str> = missing().map(|(package, _)| *package).collect();
+    if !left.is_empty() && std::env::var("CI").is_ok_and(|value| value == "true") {
+        bail!("tests need the Python packages {}, and CI is true: install python3 with its venv", left.join(" "));
     }
     Ok(left)
 }

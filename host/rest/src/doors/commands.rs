@@ -156,9 +156,10 @@ pub async fn list(
 ) -> Result<Json<Page<CommandBody>>, Problem> {
     let asked = Asked::read(&query, "commands")?;
     let sites = query.several("site", "a site", |text| (!text.is_empty()).then(|| text.to_owned()))?;
-    let agent = match query.one("agent")? {
+    let named = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let agent = match query.parsed("agent", "an agent's id or name", named)? {
         None => None,
-        Some(text) => match agent_in_sight(&app, &who.caller, text) {
+        Some(text) => match agent_in_sight(&app, &who.caller, &text) {
             Ok(found) => Some(found.agent.id),
             // Nobody in sight by that name has any command.
             Err(_) => return Ok(Json(Page { items: Vec::new(), next_cursor: None })),

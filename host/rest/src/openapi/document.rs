@@ -27,6 +27,7 @@ pub fn document(verbs: &[Arc<dyn Verb>], version: &str) -> Value {
     for (name, schema) in named {
         schemas.entry(name).or_insert_with(|| serde_json::to_value(schema).unwrap_or_default());
     }
+    schemas.values_mut().for_each(safe_integers);
     let mut loaded = verbs.to_vec();
     loaded.sort_by(|a, b| a.traits().name.cmp(&b.traits().name));
     verbs_part::add(&mut schemas, &loaded);
@@ -40,6 +41,7 @@ pub fn document(verbs: &[Arc<dyn Verb>], version: &str) -> Value {
         },
         "servers": [{ "url": "/" }],
         "tags": tags(),
+        "x-viworks-errors": problems::codes(),
         "paths": paths,
         "components": {
             "schemas": schemas,
@@ -57,7 +59,11 @@ pub fn document(verbs: &[Arc<dyn Verb>], version: &str) -> Value {
 fn operation(route: &Route, shape: &Shape, named: &mut Named) -> Value {
     let mut responses = Map::new();
     for (status, body) in &shape.gives {
-        responses.insert(status.to_string(), response(*status, body.as_ref(), named));
+        let mut response = response(*status, body.as_ref(), named);
+        if matches!(status, 201 | 202) {
+            links(route, &mut response);
+        }
+        responses.insert(status.to_string(), response);
     }
     for status in problems::of(route, shape) {
         responses.insert(status.to_string(), problems::response(status));
@@ -92,6 +98,7 @@ fn response(status: u16, body: Option<&Body>, named: &mut Named) -> Value {
         201 => ("Made.", true),
         202 => ("Accepted; it is not over yet.", true),
         204 => ("Done; there is nothing more to say.", false),
+        101 => ("From here on it is a WebSocket.", false),
         304 => ("As the one you have.", false),
         503 => ("Some part is not well.", false),
         _ => ("Done.", false),
@@ -107,9 +114,37 @@ fn response(status: u16, body: Option<&Body>, named: &mut Named) -> Value {
     response
 }
 
+/// Where what was just made can be seen and changed: every route below this one that needs no more than its name.
+fn links(made_by: &Route, response: &mut Value) {
+    for route in TABLE {
+        let below = route.path.strip_prefix(made_by.path).and_then(|rest| rest.strip_prefix("/{"));
+        let Some((name, rest)) = below.and_then(|rest| rest.split_once('}')) else { continue };
+        let Some(shape) = operations::of(route.method, route.path).filter(|_| !rest.contains('{')) else { continue };
+        let key = if name == "group" { "name" } else { "id" };
+        response["links"][shape.name] = json!({
+            "operationId": shape.name,
+            "parameters": { name: format!("$response.body#/{key}") }
+        });
+    }
+}
+
+/// Numbers beyond 2^53 - 1 are neither read nor written.
+fn safe_integers(schema: &mut Value) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(safe_integers),
+        Value::Object(fields) => {
+            if fields.get("format").is_some_and(|format| format == "int64") && !fields.contains_key("maximum") {
+                fields.insert("maximum".to_owned(), json!(9_007_199_254_740_991_u64));
+            }
+            fields.values_mut().for_each(safe_integers);
+        }
+        _ => {}
+    }
+}
+
 /// What a route is about: the first name of its path.
 fn tag(path: &str) -> &str {
-    let Some(v1) = path.strip_prefix("/api/v1/") else { return "system" };
+    let Some(v1) = path.strip_prefix("/api/v1/") else { return if path == "/ws/events" { "events" } else { "system" } };
     match v1.split('/').next().unwrap_or(v1) {
         "me" => "auth",
         area => area,

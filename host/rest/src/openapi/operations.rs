@@ -81,6 +81,9 @@ pub fn of(method: &str, path: &str) -> Option<Shape> {
         ("POST", "/plugins/{name}/retry") => op("retry_plugin").takes_nothing().gives::<Plugin>(200).refuses(&[409]),
         ("POST", "/plugins/{name}/approve") => op("approve_plugin").takes_nothing().gives::<Plugin>(200).refuses(&[409]),
 
+        ("GET", "/events") => op("follow_everything").gives_raw("text/event-stream").reads(&["Last-Event-ID"]),
+        ("GET", "/ws/events") => op("follow_everything_by_socket").gives_none(101).refuses(&[401]),
+
         ("GET", "/audit") => op("list_audit").gives_page::<AuditEntry>(),
 
         ("GET", "/health") => op("get_health").gives::<Health>(200).gives::<Health>(503),
@@ -89,6 +92,8 @@ pub fn of(method: &str, path: &str) -> Option<Shape> {
         ("GET", "/.well-known/jwks.json") => op("get_token_keys").gives_raw("application/json"),
         ("GET", "/version") => op("get_version").gives::<Version>(200),
         ("GET", "/openapi.json") => op("get_openapi").gives_raw("application/json").gives_none(304).reads(&["If-None-Match"]),
+        ("GET", "/docs") => op("get_docs").gives_raw("text/html"),
+        ("GET", "/docs/errors") => op("get_docs_of_errors").gives_raw("text/html"),
         _ => return None,
     })
 }

@@ -34,13 +34,15 @@ fn in_path(path: &str, name: &str) -> Value {
 }
 
 fn in_query(path: &str, name: &str) -> Value {
-    let several = |items: Value| json!({ "type": "array", "items": items, "maxItems": 100 });
+    let several = |items: Value| json!({ "type": "array", "items": items, "minItems": 1, "maxItems": 100 });
     let (schema, description) = match name {
         "limit" => {
             let schema = json!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT });
             (schema, "Most items of a page.")
         }
-        "cursor" => (json!({ "type": "string" }), "`next_cursor` of the page before, as it was."),
+        "cursor" => {
+            (json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]+$" }), "`next_cursor` of the page before, as it was.")
+        }
         "status" if path.ends_with("/agents") => {
             (several(words(AgentStatus::ALL.map(AgentStatus::as_str))), "Only agents in one of these.")
         }
@@ -78,7 +80,10 @@ fn in_header(name: &str) -> Value {
             json!({ "type": "string" }),
             "`wait=N`: answers when it is over, after N seconds at the latest; N is 0 to 60.",
         ),
-        "If-Match" => (json!({ "type": "string", "pattern": TAG }), "Only as it was when it was read: its `ETag`."),
+        "If-Match" => (
+            json!({ "type": "string", "minLength": 1, "pattern": TAG }),
+            "Only as it was when it was read: its `ETag`.",
+        ),
         "If-None-Match" => (json!({ "type": "string" }), "The `ETag` of the one you have."),
         "Last-Event-ID" => (json!({ "type": "integer", "minimum": 0 }), "The id of the last event that was seen."),
         _ => (json!({ "type": "string" }), "See the description."),

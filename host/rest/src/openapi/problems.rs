@@ -36,6 +36,11 @@ pub fn response(status: u16) -> Value {
     json!({ "$ref": format!("#/components/responses/Problem{status}") })
 }
 
+/// Every code, for a page about them.
+pub fn codes() -> Vec<Value> {
+    CODES.iter().map(|row| json!({ "code": row.name, "status": row.status, "title": row.title })).collect()
+}
+
 /// Refusals by status, each with the codes there are.
 pub fn responses() -> Map<String, Value> {
     let mut all = Map::new();
