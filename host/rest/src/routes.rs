@@ -16,9 +16,8 @@ use crate::authorize::{
     OwnAccount, OwnLogin, ReadAgents, ReadAudit, ReadCommands, ReadGroups, ReadPlugins, ReadVerbs, RunCommands,
 };
 use crate::doors::{
-    accounts, agents, api_keys, audit, commands, delivery, description, groups, invocations, join_tokens, live,
-    plugins, system,
-    users, verbs,
+    accounts, agents, api_keys, audit, commands, delivery, description, events, groups, invocations, join_tokens, live,
+    plugins, sockets, system, users, verbs,
 };
 use crate::query::Query;
 
@@ -125,6 +124,9 @@ routes! {
     POST "/api/v1/plugins/{name}/retry" ManagePlugins plugins::retry, [] "Try again what was quarantined, rolled back or refused";
     POST "/api/v1/plugins/{name}/approve" ManagePlugins plugins::approve, [] "Consent to what the waiting version asks for";
 
+    GET "/api/v1/events" ReadCommands events::sse, ["cursor"] "What happens in your sight, as server-sent events";
+    GET "/ws/events" Everyone sockets::events, ["cursor"] "The same over a WebSocket, whose first frame may bring the token";
+
     GET "/api/v1/audit" ReadAudit audit::list, ["limit", "cursor", "actor", "action", "since", "until"] "The audit log, newest first";
     GET "/api/v1/audit/verify" ReadAudit audit::verify, [] "Whether the audit log is as it was written";
     GET "/api/v1/audit/export" ReadAudit audit::export, [] "The whole audit log as NDJSON, with its seals";
@@ -135,6 +137,8 @@ routes! {
     GET "/.well-known/jwks.json" Everyone system::jwks, [] "The keys that access tokens may be checked with";
     GET "/version" Everyone system::version, [] "Which host this is";
     GET "/openapi.json" Everyone description::openapi, [] "This door as OpenAPI 3.1, with the verbs that are loaded";
+    GET "/docs" Everyone description::page, [] "The same for people";
+    GET "/docs/errors" Everyone description::page, [] "The same for people; where a problem's `type` leads";
 }
 
 fn mount<D, H, T>(method: MethodFilter, row: &'static Route, handler: H) -> MethodRouter<App>
@@ -162,9 +166,10 @@ mod tests {
     #[test]
     fn only_these_routes_need_no_token() {
         let open: Vec<&str> = TABLE.iter().filter(|row| row.access == Access::Public).map(|row| row.path).collect();
-        let login = ["/api/v1/auth/login", "/api/v1/auth/refresh"];
-        let system = ["/health", "/readyz", "/livez", "/.well-known/jwks.json", "/version", "/openapi.json"];
-        let expected: Vec<&str> = login.into_iter().chain(system).collect();
+        let login = ["/api/v1/auth/login", "/api/v1/auth/refresh", "/ws/events"];
+        let system = ["/health", "/readyz", "/livez", "/.well-known/jwks.json", "/version"];
+        let described = ["/openapi.json", "/docs", "/docs/errors"];
+        let expected: Vec<&str> = login.into_iter().chain(system).chain(described).collect();
         assert_eq!(open, expected);
     }
 

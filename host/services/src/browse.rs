@@ -189,6 +189,27 @@ impl Browse {
         self.journal.events(Some(command), after, limit).await
     }
 
+    /// Listens to everything but output. Subscribe before reading the log, as for one command.
+    pub fn subscribe_all(&self) -> Box<dyn Subscription> {
+        self.live.subscribe(None)
+    }
+
+    /// Logged events of everything but output after `after`; whoever shows them looks at each first.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn everything(&self, after: u64, limit: u32) -> Result<Vec<Arc<Event>>, StoreError> {
+        self.journal.events(None, after, limit).await
+    }
+
+    /// The number of the latest event.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn last_event(&self) -> Result<u64, StoreError> {
+        self.journal.last_seq().await
+    }
+
     async fn any_in_sight(&self, caller: &Caller, command: CommandId) -> Result<bool, StoreError> {
         let mut after = None;
         loop {

@@ -229,3 +229,56 @@ pub struct StatusEvent {
     /// How many invocations are in each state.
     pub counts: BTreeMap<String, u32>,
 }
+
+/// Data of a `state` event of everything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AnyStateEvent {
+    /// The command's id.
+    pub command: String,
+    /// The agent's id.
+    pub agent: String,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// Its state now.
+    pub state: String,
+    /// Why, where the state alone does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// RFC 3339.
+    pub at: String,
+}
+
+/// Data of a `status` event of everything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AnyStatusEvent {
+    /// The command's id.
+    pub command: String,
+    /// Its status now.
+    pub status: String,
+    /// RFC 3339.
+    pub at: String,
+}
+
+/// Data of an `agent` event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AgentEvent {
+    /// Its id.
+    pub agent: String,
+    /// Its name.
+    pub agent_name: String,
+    /// Its site.
+    pub site: String,
+    /// Its status then.
+    pub status: String,
+    /// Whether its key is revoked by now.
+    pub revoked: bool,
+    /// RFC 3339.
+    pub at: String,
+}
+
+/// Data of a `plugins` event: their generation now. Ask for the plugins, the verbs or the description again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PluginsEvent {
+    /// Rises with every change.
+    pub generation: u64,
+}

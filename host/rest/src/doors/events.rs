@@ -1,0 +1,291 @@
+//! Everything that happens in a caller's sight: what is logged after a cursor, then what happens.
+//!
+//! The log is the truth and the live feed only says that there is more of it. Its numbers follow the
+//! order of commits, so a reader that comes back with the last one it saw misses nothing and repeats
+//! nothing. Nobody polls: a reader with nothing to read waits on its mailbox.
+
+use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
+use std::time::Duration;
+
+use api::command::{AgentEvent, AnyStateEvent, AnyStatusEvent, PluginsEvent};
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Sse;
+use axum::response::sse::Event as SseEvent;
+use domain::access::Permission;
+use domain::event::{Event, What};
+use futures_util::{Stream, stream};
+use plan::id::{AgentId, CommandId};
+use ports::live::{Heard, Subscription};
+use serde::Serialize;
+use services::browse::BrowseError;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+
+use crate::app::App;
+use crate::authorize::{Authorized, ReadCommands};
+use crate::instant;
+use crate::problem::{Code, Problem};
+use crate::query::Query;
+
+/// Events read from the log at a time.
+const BATCH: u32 = 200;
+/// Most commands and invocations whose visibility is remembered.
+const SIGHT_MAX: usize = 10_000;
+
+/// `GET /events`
+pub async fn sse(
+    who: Authorized<ReadCommands>,
+    State(app): State<App>,
+    query: Query,
+    headers: HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<SseEvent, Infallible>>>, Problem> {
+    let reader = Reader::open(app, who, cursor(&query, &headers)?).await?;
+    Ok(Sse::new(stream::unfold(reader, async |mut reader| {
+        let event = match reader.next().await? {
+            Told::Event { id, name, data } => {
+                let event = SseEvent::default().event(name).data(data);
+                if let Some(id) = id { event.id(id.to_string()) } else { event }
+            }
+            Told::Nothing => SseEvent::default().comment(""),
+        };
+        Some((Ok(event), reader))
+    })))
+}
+
+/// Where a reader goes on: `Last-Event-ID`, which browsers send by themselves, before `?cursor=`.
+pub fn cursor(query: &Query, headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let asked = query.number("cursor")?;
+    let Some(value) = headers.get("last-event-id").filter(|value| !value.is_empty()) else { return Ok(asked) };
+    let refuse = || Problem::new(Code::InvalidHeader, "`Last-Event-ID` is the id of an event of this stream, a number");
+    value.to_str().ok().and_then(|text| text.parse().ok()).map(Some).ok_or_else(refuse)
+}
+
+/// What a reader is told next.
+pub enum Told {
+    /// Something happened.
+    Event {
+        /// Its cursor; none for what is no part of the log.
+        id: Option<u64>,
+        /// `state`, `status`, `agent` or `plugins`.
+        name: &'static str,
+        /// JSON.
+        data: String,
+    },
+    /// Nothing has, and the connection is still there.
+    Nothing,
+}
+
+/// One reader of everything in its sight.
+pub struct Reader {
+    app: App,
+    who: Authorized<ReadCommands>,
+    live: Box<dyn Subscription>,
+    /// The last event that was given or passed over.
+    last: u64,
+    ready: VecDeque<Told>,
+    /// Whether the log may hold more than was read.
+    behind: bool,
+    over: bool,
+    commands: HashMap<CommandId, bool>,
+    invocations: HashMap<(CommandId, AgentId), bool>,
+    recheck: Interval,
+    heartbeat: Interval,
+}
+
+impl Reader {
+    /// Begins after `cursor`, or with what happens from now on.
+    ///
+    /// # Errors
+    /// 400 for a cursor that nobody was given yet; the store's.
+    pub async fn open(app: App, who: Authorized<ReadCommands>, cursor: Option<u64>) -> Result<Reader, Problem> {
+        // Listened to before anything is read, so that nothing falls between the two.
+        let live = app.browse.subscribe_all();
+        let newest = app.browse.last_event().await?;
+        let last = cursor.unwrap_or(newest);
+        if last > newest {
+            return Err(Problem::at(Code::InvalidCursor, "?cursor", "no event has had this id yet"));
+        }
+        let every = |period: Duration| {
+            let mut ticks = interval_at(Instant::now() + period, period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        };
+        let (recheck, heartbeat) = (every(app.options.recheck), every(app.options.heartbeat));
+        let generation = app.plugins.generation();
+        let (commands, invocations) = (HashMap::new(), HashMap::new());
+        let (ready, behind, over) = (VecDeque::new(), last < newest, false);
+        let mut reader =
+            Reader { app, who, live, last, ready, behind, over, commands, invocations, recheck, heartbeat };
+        // Not logged, so each reader is told where the plugins stand when it comes.
+        reader.plugins(generation)?;
+        Ok(reader)
+    }
+
+    /// The last event that was given or passed over.
+    pub fn cursor(&self) -> u64 {
+        self.last
+    }
+
+    /// What to tell next; `None` ends the stream. Nothing is fetched before it is asked for, so a reader
+    /// that is slow holds up only itself.
+    pub async fn next(&mut self) -> Option<Told> {
+        loop {
+            if let Some(told) = self.ready.pop_front() {
+                return Some(told);
+            }
+            if self.over {
+                return None;
+            }
+            let step = if self.behind { self.catch_up().await } else { self.listen().await };
+            if let Err(problem) = step {
+                // The reader comes back with its cursor and is told then.
+                let request_id = self.who.origin.correlation_id.as_str();
+                tracing::warn!(cause = problem.cause, request_id, "event stream ended");
+                self.over = true;
+            }
+        }
+    }
+
+    async fn catch_up(&mut self) -> Result<(), Problem> {
+        // A long log is read for as long as the token is good.
+        self.over = !self.still_may().await?;
+        let events = self.app.browse.everything(self.last, BATCH).await?;
+        self.behind = events.len() == BATCH as usize;
+        for event in events {
+            self.take(&event).await?;
+        }
+        Ok(())
+    }
+
+    async fn listen(&mut self) -> Result<(), Problem> {
+        tokio::select! {
+            heard = self.live.next() => match heard {
+                Heard::Event(event) => self.take(&event).await?,
+                Heard::Lagged => {
+                    self.behind = true;
+                    // Among what was missed may be what is not in the log.
+                    self.plugins(self.app.plugins.generation())?;
+                }
+                Heard::Closed => self.over = true,
+            },
+            _ = self.recheck.tick() => self.over = !self.still_may().await?,
+            _ = self.heartbeat.tick() => self.ready.push_back(Told::Nothing),
+        }
+        Ok(())
+    }
+
+    /// Whether the token is still good.
+    async fn still_may(&mut self) -> Result<bool, Problem> {
+        let now = self.app.clock.now();
+        let user = self.app.sessions.user(&self.app.accounts, &self.who.claims, now).await?;
+        Ok(now < self.who.claims.expires_at && user.is_some())
+    }
+
+    async fn take(&mut self, event: &Event) -> Result<(), Problem> {
+        let at = || instant::text(event.at);
+        if let What::Plugins { generation } = event.what {
+            return self.plugins(generation);
+        }
+        if event.seq <= self.last {
+            return Ok(());
+        }
+        self.last = event.seq;
+        let id = Some(event.seq);
+        match &event.what {
+            What::State { command, agent, attempt, state, reason } => {
+                if self.may(Permission::ReadCommands) && self.sees_invocation(*command, *agent).await? {
+                    let told = AnyStateEvent {
+                        command: command.to_string(),
+                        agent: agent.to_string(),
+                        attempt: *attempt,
+                        state: state.as_str().to_owned(),
+                        reason: reason.map(|reason| reason.as_str().to_owned()),
+                        at: at(),
+                    };
+                    self.tell(id, "state", &told)?;
+                }
+            }
+            What::Status { command, status, .. } => {
+                if self.may(Permission::ReadCommands) && self.sees_command(*command).await? {
+                    let (command, status) = (command.to_string(), status.as_str().to_owned());
+                    self.tell(id, "status", &AnyStatusEvent { command, status, at: at() })?;
+                }
+            }
+            What::Agent { agent, status } => {
+                let found = self.app.directory.get(*agent).filter(|found| self.who.caller.sees_site(&found.agent.site));
+                if let Some(found) = found.filter(|_| self.may(Permission::ReadAgents)) {
+                    let told = AgentEvent {
+                        agent: agent.to_string(),
+                        agent_name: found.agent.name.clone(),
+                        site: found.agent.site.clone(),
+                        status: status.as_str().to_owned(),
+                        revoked: found.agent.revoked_at.is_some(),
+                        at: at(),
+                    };
+                    self.tell(id, "agent", &told)?;
+                }
+            }
+            // Output is told to whoever follows its command.
+            What::Output { .. } | What::Plugins { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn may(&self, permission: Permission) -> bool {
+        self.who.caller.may(permission).is_ok()
+    }
+
+    fn plugins(&mut self, generation: u64) -> Result<(), Problem> {
+        if self.may(Permission::ReadPlugins) {
+            self.tell(None, "plugins", &PluginsEvent { generation })
+        } else {
+            Ok(())
+        }
+    }
+
+    fn tell(&mut self, id: Option<u64>, name: &'static str, data: &impl Serialize) -> Result<(), Problem> {
+        let data = serde_json::to_string(data).map_err(|error| Problem::internal(error.to_string()))?;
+        self.ready.push_back(Told::Event { id, name, data });
+        Ok(())
+    }
+
+    async fn sees_invocation(&mut self, command: CommandId, agent: AgentId) -> Result<bool, Problem> {
+        if self.who.caller.sees_all_sites() {
+            return Ok(true);
+        }
+        if let Some(known) = self.invocations.get(&(command, agent)) {
+            return Ok(*known);
+        }
+        let seen = found(self.app.browse.invocation(&self.who.caller, command, agent).await.map(drop))?;
+        remember(&mut self.invocations, (command, agent), seen);
+        Ok(seen)
+    }
+
+    async fn sees_command(&mut self, command: CommandId) -> Result<bool, Problem> {
+        if self.who.caller.sees_all_sites() {
+            return Ok(true);
+        }
+        if let Some(known) = self.commands.get(&command) {
+            return Ok(*known);
+        }
+        let seen = found(self.app.browse.command(&self.who.caller, command).await.map(drop))?;
+        remember(&mut self.commands, command, seen);
+        Ok(seen)
+    }
+}
+
+fn found(looked: Result<(), BrowseError>) -> Result<bool, Problem> {
+    match looked {
+        Ok(()) => Ok(true),
+        Err(BrowseError::NotFound) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn remember<K: std::hash::Hash + Eq>(known: &mut HashMap<K, bool>, key: K, seen: bool) {
+    if known.len() >= SIGHT_MAX {
+        known.clear();
+    }
+    known.insert(key, seen);
+}
