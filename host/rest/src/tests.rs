@@ -9,6 +9,7 @@ mod commands;
 mod delivery;
 mod description;
 mod edge;
+mod everything;
 mod forged;
 mod grants;
 mod groups;

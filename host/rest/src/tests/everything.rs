@@ -37,6 +37,7 @@ async fn a_connection_killed_a_hundred_times_loses_nothing_and_repeats_nothing()
     for _ in 0..20 {
         let command = world.submit(&op).await;
         world.finish(command, world.web, b"hi\n").await;
+        world.finish(command, world.db, b"ho\n").await;
     }
     let logged = world.store.events(None, begin, 500).await.expect("reads");
     assert!(logged.len() >= 100, "{}", logged.len());

@@ -14,7 +14,9 @@ pub fn filled(path: &str) -> String {
         part if part.starts_with('{') => "nothing",
         part => part,
     });
-    parts.collect::<Vec<_>>().join("/")
+    let path = parts.collect::<Vec<_>>().join("/");
+    // A stream that begins has no end; one that nobody was given a cursor of does not begin.
+    if path == "/api/v1/events" { format!("{path}?cursor={}", u64::MAX) } else { path }
 }
 
 #[tokio::test]
@@ -22,7 +24,8 @@ async fn every_route_refuses_parameters_it_does_not_know() {
     let world = World::new().await;
     let root = world.login("root").await;
     for row in TABLE {
-        let path = format!("{}?nobody=knows", filled(row.path));
+        let filled = filled(row.path);
+        let path = format!("{filled}{}nobody=knows", if filled.contains('?') { '&' } else { '?' });
         let reply = world.call(&root, row.method, &path, json!({})).await.refused(400, "unknown_parameter");
         assert_eq!(reply.json()["errors"][0]["pointer"], "?nobody", "{}", row.path);
     }
