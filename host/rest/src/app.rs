@@ -25,10 +25,10 @@ use services::replays::Replays;
 use services::standing::Standing;
 use services::submit::Submit;
 
+use crate::described::{Describe, Kept};
 use crate::external::External;
 use crate::jwt::Tokens;
 use crate::limiter::Limiter;
-use crate::openapi::Kept;
 use crate::sessions::{Judges, Sessions};
 
 /// Asks every part how it is: its name, and `ok` or what is wrong in words anybody may read.
@@ -145,10 +145,10 @@ pub struct Inner {
 
 impl App {
     /// Puts it together.
-    pub fn new(deps: Deps, options: Options) -> App {
+    pub fn new(deps: Deps, options: Options, describe: Describe) -> App {
         let guesses = Limiter::new(options.login_burst, options.login_refill, LIMITED_MAX);
         let guessers = Limiter::new(options.login_burst.saturating_mul(10), options.login_refill / 10, LIMITED_MAX);
-        let (sessions, description) = (Sessions::default(), Kept::default());
+        let (sessions, description) = (Sessions::default(), Kept::new(describe));
         App(Arc::new(Inner { deps, options, sessions, guesses, guessers, description }))
     }
 

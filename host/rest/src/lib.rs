@@ -6,6 +6,7 @@
 mod app;
 pub mod authorize;
 pub mod body;
+mod described;
 mod doors;
 mod edge;
 pub mod external;
@@ -43,7 +44,7 @@ use problem::{Code, Problem};
 /// `ConnectInfo` into each request's extensions: login limits and the audit log need the peer.
 pub fn router(deps: Deps, options: Options) -> Router {
     let cors = cors(&options.origins);
-    let app = App::new(deps, options);
+    let app = App::new(deps, options, openapi::document);
     let mut router = routes::router()
         .fallback(async || Problem::not_found("page"))
         .method_not_allowed_fallback(async |request: Request| {

@@ -14,7 +14,7 @@ use crate::authorize::Anyone;
 
 /// `GET /openapi.json`
 pub async fn openapi(_: Anyone, State(app): State<App>, headers: HeaderMap) -> Response {
-    let description = app.description.now(&app);
+    let description = app.description.now(app.plugins.as_ref(), &app.options.version);
     let kept = [
         (header::ETAG, description.etag.clone()),
         // May be kept, and is asked about each time: a plugin can change it any second.
