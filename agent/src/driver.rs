@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::facts;
 use crate::failure::RunError;
 use crate::journal::{Clocks, Done, Job, Journal};
+use crate::line::HostTrust;
 use crate::log::LogError;
 use crate::machine::{Input, Machine, Output};
 use crate::policy::Policy;
@@ -71,6 +72,7 @@ pub(crate) struct Known {
     pub policy: Policy,
     pub config: Config,
     pub labels: BTreeMap<String, String>,
+    pub host: HostTrust,
 }
 
 impl Driver {
@@ -261,7 +263,7 @@ impl Driver {
                 Some(facts) => facts,
                 None => facts::gather(&known.policy, &known.config, &known.labels).await,
             };
-            Ok(Box::new((socket::connect(&url).await?, facts)))
+            Ok(Box::new((socket::connect(&url, &known.host).await?, facts)))
         }));
     }
 

@@ -15,6 +15,7 @@ use plan::envelope::{key_text, parse_key};
 use plan::id::{AgentId, ClusterId};
 use serde::{Deserialize, Serialize};
 
+use crate::line::HostTrust;
 use crate::log::sync_parent;
 
 /// What an agent knows of itself and its cluster.
@@ -30,6 +31,8 @@ pub struct Identity {
     pub cluster_key: VerifyingKey,
     /// Where sessions are opened.
     pub ws_url: String,
+    /// Who is believed to be the host.
+    pub host: HostTrust,
     /// Labels given when joining.
     pub labels: BTreeMap<String, String>,
     /// This agent's own key.
@@ -78,6 +81,8 @@ struct File {
     cluster_id: ClusterId,
     cluster_key: String,
     ws_url: String,
+    #[serde(default, skip_serializing_if = "HostTrust::is_empty")]
+    host: HostTrust,
     #[serde(default)]
     labels: BTreeMap<String, String>,
 }
@@ -109,6 +114,7 @@ impl Identity {
             cluster_id: file.cluster_id,
             cluster_key,
             ws_url: file.ws_url,
+            host: file.host,
             labels: file.labels,
             key,
         })
@@ -125,6 +131,7 @@ impl Identity {
             cluster_id: self.cluster_id,
             cluster_key: key_text(&self.cluster_key),
             ws_url: self.ws_url.clone(),
+            host: self.host.clone(),
             labels: self.labels.clone(),
         };
         let mut text = serde_json::to_string_pretty(&file).expect("an identity holds nothing that JSON cannot");

@@ -1,7 +1,7 @@
 //! Enrolment: the agent makes its key, proves that it holds it, and pins the cluster's key.
 //!
 //! Invariant: nothing of the host's answer is stored unless the cluster key's hash is the pin that
-//! came with the token, so a man in the middle of a plain connection gains nothing.
+//! came with the token, so a man in the middle of a plain connection gains nothing but the token.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -20,17 +20,20 @@ use tokio::net::TcpStream;
 
 use crate::config::check_label;
 use crate::identity::{Identity, IdentityError, identity_path, load_or_make_key, make_data_dir};
+use crate::line::{self, HostTrust};
 use crate::spool::hex;
 
 /// Hexadecimal digits of the pin in a token.
 pub const PIN_DIGITS: usize = 16;
+/// Of the pin of a TLS key.
+const TLS_PIN_DIGITS: usize = 64;
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// What an operator says to have a machine join.
 #[derive(Clone, Debug)]
 pub struct JoinOptions {
-    /// The host's address, e.g. `http://127.0.0.1:9090`.
+    /// The host's address, e.g. `https://127.0.0.1:9090`.
     pub url: String,
     /// The one-time token, `vwj_<id>_<secret>_<pin>`.
     pub token: String,
@@ -38,6 +41,9 @@ pub struct JoinOptions {
     pub name: String,
     /// Where the identity is to lie.
     pub data: PathBuf,
+    /// A PEM file with the authorities that may speak for the host; absent: a pin in the token, else this
+    /// machine's.
+    pub ca: Option<PathBuf>,
     /// Labels the machine will claim.
     pub labels: BTreeMap<String, String>,
 }
@@ -118,15 +124,26 @@ pub fn pin_of(key: &ed25519_dalek::VerifyingKey) -> String {
     hex(&Sha256::digest(key.as_bytes())[..PIN_DIGITS / 2])
 }
 
-/// The pin in a token.
+/// The pins in a token: of the cluster's key, and of the host's TLS key where its certificate is its own.
 ///
 /// # Errors
 /// [`JoinError::Token`].
-pub fn token_pin(token: &str) -> Result<&str, JoinError> {
-    let (front, pin) = token.strip_prefix("vwj_").and_then(|rest| rest.rsplit_once('_')).ok_or(JoinError::Token)?;
+pub fn token_pins(token: &str) -> Result<(&str, Option<&str>), JoinError> {
+    let is_pin = |pin: &str, digits: usize| {
+        pin.len() == digits && pin.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    let rest = token.strip_prefix("vwj_").ok_or(JoinError::Token)?;
+    let (rest, tls_pin) = match rest.rsplit_once('_') {
+        Some((front, pin)) if is_pin(pin, TLS_PIN_DIGITS) => (front, Some(pin)),
+        _ => (rest, None),
+    };
+    let (front, pin) = rest.rsplit_once('_').ok_or(JoinError::Token)?;
     let (id, secret) = front.split_once('_').ok_or(JoinError::Token)?;
-    let is_pin = pin.len() == PIN_DIGITS && pin.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    if id.is_empty() || secret.is_empty() || !is_pin { Err(JoinError::Token) } else { Ok(pin) }
+    if id.is_empty() || secret.is_empty() || !is_pin(pin, PIN_DIGITS) {
+        Err(JoinError::Token)
+    } else {
+        Ok((pin, tls_pin))
+    }
 }
 
 /// Joins and stores the identity.
@@ -139,7 +156,8 @@ pub async fn join(options: JoinOptions) -> Result<Identity, JoinError> {
         return Err(JoinError::AlreadyJoined(existing));
     }
     let token = options.token.trim();
-    let pin = token_pin(token)?;
+    let (pin, tls_pin) = token_pins(token)?;
+    let trust = host_trust(tls_pin, options.ca.clone())?;
     for (name, value) in &options.labels {
         check_label(name, value).map_err(JoinError::Label)?;
     }
@@ -155,7 +173,7 @@ pub async fn join(options: JoinOptions) -> Result<Identity, JoinError> {
     };
     let body = serde_json::to_string(&body).expect("text serializes");
     let unreachable = |message: String| JoinError::Unreachable { url: url.clone(), message };
-    let (status, text) = match tokio::time::timeout(ANSWER_WITHIN, post(&target, body)).await {
+    let (status, text) = match tokio::time::timeout(ANSWER_WITHIN, post(&target, &trust, body)).await {
         Ok(answered) => answered.map_err(|error| unreachable(error.to_string()))?,
         Err(_) => return Err(unreachable(format!("{} s passed", ANSWER_WITHIN.as_secs()))),
     };
@@ -174,6 +192,7 @@ pub async fn join(options: JoinOptions) -> Result<Identity, JoinError> {
         cluster_id: answer.cluster_id,
         cluster_key,
         ws_url: answer.ws_url,
+        host: trust,
         labels: options.labels,
         key,
     };
@@ -181,21 +200,29 @@ pub async fn join(options: JoinOptions) -> Result<Identity, JoinError> {
     Ok(identity)
 }
 
+/// An authority that was named wins over the token's pin.
+fn host_trust(pin: Option<&str>, ca: Option<PathBuf>) -> Result<HostTrust, JoinError> {
+    let Some(ca) = ca else { return Ok(HostTrust { pin: pin.map(str::to_owned), ca: None }) };
+    let ca = std::path::absolute(&ca)
+        .and_then(|path| std::fs::metadata(&path).map(|_| path))
+        .map_err(|source| JoinError::Identity(IdentityError::Io { doing: "read", path: ca, source }))?;
+    Ok(HostTrust { pin: None, ca: Some(ca) })
+}
+
 fn parse_http(url: &str) -> Result<Uri, JoinError> {
     let fail = |message| JoinError::Url { url: url.to_owned(), message };
-    let uri: Uri = url.parse().map_err(|_| fail("is not an address; write it like http://host:9090"))?;
+    let uri: Uri = url.parse().map_err(|_| fail("is not an address; write it like https://host:9090"))?;
     match uri.scheme_str() {
-        Some("http") if uri.host().is_some() => Ok(uri),
-        Some("https") => Err(fail("asks for TLS, which this version of the agent does not speak yet; use http://")),
-        _ => Err(fail("is not an address; write it like http://host:9090")),
+        Some("http" | "https") if uri.host().is_some() => Ok(uri),
+        _ => Err(fail("is not an address; write it like https://host:9090")),
     }
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-async fn post(target: &Uri, body: String) -> Result<(u16, Vec<u8>), Failure> {
-    let host = target.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    let stream = TcpStream::connect((host, target.port_u16().unwrap_or(80))).await?;
+async fn post(target: &Uri, trust: &HostTrust, body: String) -> Result<(u16, Vec<u8>), Failure> {
+    let stream = TcpStream::connect((line::host(target), line::way(target).1)).await?;
+    let stream = line::secure(stream, target, trust).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let authority = target.authority().map(|authority| authority.as_str()).unwrap_or_default();
     let request = Request::post(target.path())

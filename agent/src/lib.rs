@@ -12,6 +12,7 @@ mod driver;
 pub mod facts;
 pub mod failure;
 pub mod guard;
+pub mod line;
 pub mod identity;
 pub mod join;
 pub mod journal;

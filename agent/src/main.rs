@@ -32,7 +32,7 @@ struct Arguments {
 enum Command {
     /// Enrol this machine: make a key, prove it to the host, pin the host's key.
     Join {
-        /// The host's address for agents, e.g. `http://10.0.0.1:9090`.
+        /// The host's address for agents, e.g. `https://10.0.0.1:9090`.
         url: String,
         /// One-time token the host showed, vwj_….
         #[arg(long, env = "VIWORKS_JOIN_TOKEN", hide_env_values = true)]
@@ -43,6 +43,10 @@ enum Command {
         /// Where identity, journal and output are to lie.
         #[arg(long, default_value = DATA)]
         data: PathBuf,
+        /// PEM file with the authorities that may speak for the host [default: the pin in the token, else the
+        /// authorities of this machine].
+        #[arg(long, value_name = "FILE")]
+        ca: Option<PathBuf>,
         /// Labels this machine claims, as name=value.
         #[arg(long, num_args = 1.., value_parser = label)]
         labels: Vec<(String, String)>,
@@ -117,9 +121,10 @@ fn main() -> ExitCode {
 
 fn perform(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Join { url, token, name, data, labels } => {
+        Command::Join { url, token, name, data, ca, labels } => {
             let labels: BTreeMap<String, String> = labels.into_iter().collect();
-            let identity = runtime()?.block_on(join(JoinOptions { url, token, name, data: data.clone(), labels }))?;
+            let identity =
+                runtime()?.block_on(join(JoinOptions { url, token, name, data: data.clone(), ca, labels }))?;
             println!("joined cluster {} as {} ({})", identity.cluster_id, identity.name, identity.agent_id);
             println!("next: viworks-agent run --data {}", data.display());
             Ok(())

@@ -94,7 +94,7 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         care: dial_supervisor(&place),
         place,
         url,
-        known: Arc::new(Known { policy, config, labels: identity.labels }),
+        known: Arc::new(Known { policy, config, labels: identity.labels, host: identity.host }),
         facts: None,
         net: Net::Idle,
         sampling: Sampling::Busy(tokio::task::spawn_blocking(move || (Sampler::new(data).map(Box::new), None))),

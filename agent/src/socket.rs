@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use futures_util::{Sink as _, Stream as _};
 use hyper::Uri;
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::net::{TcpSocket, lookup_host};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use wire::frame::Fault;
 use wire::limits::MAX_FRAME_BYTES;
+
+use crate::line::{self, HostTrust, Line};
 
 /// From dialling to an open WebSocket.
 const CONNECT_WITHIN: Duration = Duration::from_secs(15);
@@ -37,7 +39,7 @@ pub enum Heard {
 /// One open socket.
 #[derive(Debug)]
 pub struct Socket {
-    stream: WebSocketStream<TcpStream>,
+    stream: WebSocketStream<Line>,
     control: VecDeque<Message>,
     unflushed: bool,
 }
@@ -49,30 +51,26 @@ pub struct Socket {
 pub fn check_url(url: &str) -> Result<Uri, String> {
     let uri: Uri = url.parse().map_err(|_| format!("`{url}` is not an address"))?;
     match uri.scheme_str() {
-        Some("ws") if uri.host().is_some() => Ok(uri),
-        Some("wss") => {
-            Err(format!("`{url}` asks for TLS, which this version of the agent does not speak yet; use ws://"))
-        }
-        _ => Err(format!("`{url}` is not an address like ws://host:9090/ws/agent")),
+        Some("ws" | "wss") if uri.host().is_some() => Ok(uri),
+        _ => Err(format!("`{url}` is not an address like wss://host:9090/ws/agent")),
     }
 }
 
-/// Dials and upgrades.
+/// Dials a host that `trust` believes, and upgrades.
 ///
 /// # Errors
 /// A sentence saying why not.
-pub async fn connect(url: &Uri) -> Result<Socket, String> {
-    match tokio::time::timeout(CONNECT_WITHIN, dial(url)).await {
+pub async fn connect(url: &Uri, trust: &HostTrust) -> Result<Socket, String> {
+    match tokio::time::timeout(CONNECT_WITHIN, dial(url, trust)).await {
         Ok(Ok(socket)) => Ok(socket),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("no answer within {} s", CONNECT_WITHIN.as_secs())),
     }
 }
 
-async fn dial(url: &Uri) -> Result<Socket, Error> {
-    let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+async fn dial(url: &Uri, trust: &HostTrust) -> Result<Socket, Error> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in lookup_host((host, url.port_u16().unwrap_or(80))).await? {
+    for address in lookup_host((line::host(url), line::way(url).1)).await? {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_nodelay(true)?;
         socket.set_keepalive(true)?;
@@ -85,6 +83,7 @@ async fn dial(url: &Uri) -> Result<Socket, Error> {
                     .read_buffer_size(BUFFER_BYTES)
                     .write_buffer_size(BUFFER_BYTES)
                     .max_write_buffer_size(BUFFER_BYTES + 2 * MAX_FRAME_BYTES);
+                let stream = line::secure(stream, url, trust).await?;
                 let (stream, _) = client_async_with_config(url.to_string(), stream, Some(config)).await?;
                 return Ok(Socket { stream, control: VecDeque::new(), unflushed: false });
             }

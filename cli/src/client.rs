@@ -17,6 +17,8 @@ mod vault;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tls::Trusted;
+
 pub use api::agent::MadeJoinToken;
 pub use calls::{CommandQuery, OutputPart};
 pub use error::ClientError;
@@ -39,12 +41,17 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of `server` that takes its tokens from `vault`. Nothing is sent yet.
+    /// A client of `server`, if whom it believes says that it is it, that takes its tokens from `vault`. Nothing is sent yet.
     ///
     /// # Errors
     /// When the TLS machinery cannot be set up.
-    pub fn new(server: ServerUrl, vault: Arc<dyn Vault>) -> Result<Client, ClientError> {
-        let http = reqwest::Client::builder()
+    pub fn new(server: ServerUrl, trusted: &Trusted, vault: Arc<dyn Vault>) -> Result<Client, ClientError> {
+        let mut builder = reqwest::Client::builder();
+        if *trusted != Trusted::System {
+            let settings = tls::client(trusted, None).map_err(|error| ClientError::untrusted(&server, &error))?;
+            builder = builder.tls_backend_preconfigured(settings);
+        }
+        let http = builder
             .user_agent(concat!("viworks/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             // A redirected POST would arrive as a GET, and a token must not travel to another host.

@@ -10,8 +10,12 @@ mod store;
 mod vault;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tls::Trusted;
+
+use crate::failure::Failure;
 
 pub use choose::Choice;
 pub use command::{ContextCommand, run};
@@ -43,6 +47,12 @@ pub struct Contexts {
 pub struct Context {
     /// The host's address.
     pub url: String,
+    /// PEM file with the authorities that may speak for the host; absent: this machine's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// The pin of the host's TLS key, 64 hexadecimal digits; wins over `ca`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<String>,
     /// The user who logged in.
     pub user: String,
     /// Absent after a logout.
@@ -59,6 +69,30 @@ pub struct Context {
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Context").field("url", &self.url).field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    /// Who is believed to be its host.
+    ///
+    /// # Errors
+    /// See [`trusted`].
+    pub fn trusted(&self) -> Result<Trusted, Failure> {
+        trusted(self.pin.as_deref(), self.ca.as_deref())
+    }
+}
+
+/// Who is believed to be a host: one pinned key, the authorities in a file, or this machine's.
+///
+/// # Errors
+/// It is no pin, or the file cannot be read.
+pub fn trusted(pin: Option<&str>, ca: Option<&Path>) -> Result<Trusted, Failure> {
+    match (pin, ca) {
+        (Some(pin), _) => pin.parse().map(Trusted::Pin).map_err(|error: tls::NoPin| Failure::usage(error.to_string())),
+        (None, Some(path)) => std::fs::read(path)
+            .map(Trusted::Authorities)
+            .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display()))),
+        (None, None) => Ok(Trusted::System),
     }
 }
 

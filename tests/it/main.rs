@@ -25,6 +25,8 @@ mod forged_store;
 mod key_rotation;
 mod agents_door;
 mod access;
+mod tls;
+mod paces;
 mod command_line;
 mod operating;
 mod openapi;

@@ -56,6 +56,16 @@ impl Api {
         Api { http, base: base.to_owned(), token: None }
     }
 
+    /// Nobody, at a host whose TLS certificate is one of these PEM texts' or signed by one.
+    ///
+    /// # Panics
+    /// When there can be no such HTTP client.
+    pub fn believing(base: &str, pem: &[u8]) -> Api {
+        let authority = reqwest::Certificate::from_pem(pem).expect("a certificate");
+        let http = Client::builder().no_proxy().tls_certs_only([authority]).build().expect("an HTTP client");
+        Api { http, base: base.to_owned(), token: None }
+    }
+
     /// The same host with this token.
     pub fn with_token(&self, token: &str) -> Api {
         Api { token: Some(token.to_owned()), ..self.clone() }

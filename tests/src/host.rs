@@ -25,7 +25,21 @@ pub struct TestHost {
     ports: (u16, u16),
     /// More lines of `[plugins]`.
     plugin_settings: String,
+    /// More sections, and whether they turn TLS on.
+    sections: String,
+    /// More lines of `[server]`.
+    server_settings: String,
+    tls: Option<Tls>,
     process: Option<Process>,
+}
+
+/// How a host's TLS is believed.
+#[derive(Clone)]
+pub enum Tls {
+    /// Its certificate is its own; agents get the pin with the token.
+    SelfSigned,
+    /// This PEM file's authority signed it.
+    SignedBy(PathBuf),
 }
 
 impl TestHost {
@@ -60,7 +74,17 @@ impl TestHost {
         // An address of its own, so that its ports are free again after a restart.
         let address =
             Ipv4Addr::new(127, rand::random_range(1..=254), rand::random_range(1..=254), rand::random_range(1..=254));
-        let host = TestHost { dir, store, address, ports: (0, 0), plugin_settings: String::new(), process: None };
+        let host = TestHost {
+            dir,
+            store,
+            address,
+            ports: (0, 0),
+            plugin_settings: String::new(),
+            sections: String::new(),
+            server_settings: String::new(),
+            tls: None,
+            process: None,
+        };
         host.install("exec.wasm", exec_plugin());
         host
     }
@@ -85,6 +109,45 @@ impl TestHost {
         lines.clone_into(&mut self.plugin_settings);
     }
 
+    /// Further sections it is started with from now on.
+    pub fn set_sections(&mut self, text: &str) {
+        text.clone_into(&mut self.sections);
+    }
+
+    /// Lines of `[server]` it is started with from now on.
+    pub fn set_server(&mut self, lines: &str) {
+        lines.clone_into(&mut self.server_settings);
+    }
+
+    /// It speaks TLS as `sections` say from its next start on.
+    pub fn set_tls(&mut self, tls: Tls, sections: &str) {
+        self.tls = Some(tls);
+        self.set_sections(sections);
+    }
+
+    /// How agents' TLS believes it.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
+    /// The address its ports are on.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// Nobody, at its API.
+    ///
+    /// # Panics
+    /// When there is no certificate to believe.
+    pub fn nobody(&self) -> Api {
+        let file = match &self.tls {
+            None => return Api::anonymous(&self.url()),
+            Some(Tls::SelfSigned) => self.data().join("tls.crt"),
+            Some(Tls::SignedBy(authority)) => authority.clone(),
+        };
+        Api::believing(&self.url(), &std::fs::read(file).expect("a certificate"))
+    }
+
     /// Starts it, on the ports it had before, and waits until it can take work.
     ///
     /// # Panics
@@ -106,7 +169,7 @@ impl TestHost {
         });
         self.ports = ready.await;
         self.process = Some(process);
-        let nobody = Api::anonymous(&self.url());
+        let nobody = self.nobody();
         until_within(READY_WITHIN, "the host is ready", async || {
             let response = nobody.request(Method::GET, "/readyz").send().await.ok()?;
             response.status().is_success().then_some(())
@@ -123,14 +186,16 @@ impl TestHost {
         let (api, agents) = self.ports;
         let text = |path: PathBuf| toml::Value::from(path.display().to_string()).to_string();
         format!(
-            "[server]\nbind = \"{address}:{api}\"\nagents_bind = \"{address}:{agents}\"\nallowed_hosts = [\"{address}\"]\n\
+            "[server]\nbind = \"{address}:{api}\"\nagents_bind = \"{address}:{agents}\"\nallowed_hosts = [\"{address}\"]\n{server}\n\
              [database]\nurl = \"{url}\"\n[data]\ndir = {data}\n\
-             [plugins]\ndir = {plugins}\ndefault_grants = \"requested\"\n{settings}[logging]\nlevel = \"info\"\nformat = \"json\"\n",
+             [plugins]\ndir = {plugins}\ndefault_grants = \"requested\"\n{settings}{sections}[logging]\nlevel = \"info\"\nformat = \"json\"\n",
             address = self.address,
             url = self.store.url(),
             data = text(self.data()),
             plugins = text(self.plugins()),
             settings = self.plugin_settings,
+            sections = self.sections,
+            server = self.server_settings,
         )
     }
 
@@ -150,19 +215,32 @@ impl TestHost {
         self.process.take().expect("the host runs").terminate().await
     }
 
+    fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
     /// Where the API listens.
     pub fn url(&self) -> String {
-        format!("http://{}:{}", self.address, self.ports.0)
+        format!("{}://{}:{}", self.scheme(), self.address, self.ports.0)
     }
 
     /// Where agents connect.
     pub fn agents_url(&self) -> String {
-        format!("http://{}:{}", self.address, self.ports.1)
+        format!("{}://{}:{}", self.scheme(), self.address, self.ports.1)
     }
 
     /// Where agents connect.
     pub fn agents_address(&self) -> SocketAddr {
         SocketAddr::from((self.address, self.ports.1))
+    }
+
+    /// Has it look at files it follows at once.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn hang_up(&self) {
+        let pid = nix::unistd::Pid::from_raw(self.pid());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP).expect("it runs");
     }
 
     /// Its process id.
@@ -237,7 +315,7 @@ impl TestHost {
     pub async fn admin(&self) -> Api {
         let text = std::fs::read_to_string(self.credential_file()).expect("admin.json");
         let credential = serde_json::from_str(&text).expect("JSON");
-        Api::anonymous(&self.url()).login(&credential).await
+        self.nobody().login(&credential).await
     }
 
     /// A new user, logged in.
@@ -248,7 +326,7 @@ impl TestHost {
         let password = format!("{name} waits for nobody");
         let body = json!({ "name": name, "password": password, "role": role });
         admin.post("/api/v1/users", &body).await.expect(201);
-        Api::anonymous(&self.url()).login(&json!({ "name": name, "password": password })).await
+        self.nobody().login(&json!({ "name": name, "password": password })).await
     }
 
     /// Waits until the plugin file's refusal has this code, or until it has none; the plugin.

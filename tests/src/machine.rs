@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::client::Api;
-use crate::host::TestHost;
+use crate::host::{TestHost, Tls};
 use crate::process::{Process, is_alive, kill9, kill9_now};
 use crate::programs::{program, tool};
 use crate::wait::until;
@@ -76,14 +76,31 @@ impl TestAgent {
     /// When the host or the agent refuses.
     pub async fn join(host: &TestHost, admin: &Api, name: &str) -> TestAgent {
         let token = admin.post("/api/v1/join-tokens", &json!({})).await.expect(201);
+        let token = token["token"].as_str().expect("a token");
+        TestAgent::join_with(host, token, name).unwrap_or_else(|words| panic!("the agent cannot join: {words}"))
+    }
+
+    /// Joins with this token and does not start.
+    ///
+    /// # Errors
+    /// What the agent said when it could not.
+    ///
+    /// # Panics
+    /// When the agent's program cannot be started.
+    pub fn join_with(host: &TestHost, token: &str, name: &str) -> Result<TestAgent, String> {
         let agent = TestAgent { name: name.to_owned(), dir: tempfile::tempdir().expect("a folder"), process: None };
         let mut join = Command::new(program("viworks-agent"));
         join.args(["join", &host.agents_url(), "--name", name, "--data"]).arg(agent.data());
-        join.args(["--token", token["token"].as_str().expect("a token")]).stdin(Stdio::null());
+        join.args(["--token", token]).stdin(Stdio::null());
+        if let Some(Tls::SignedBy(authority)) = host.tls() {
+            join.arg("--ca").arg(authority);
+        }
         let done = join.output().expect("the agent's program starts");
-        assert!(done.status.success(), "the agent cannot join: {}", String::from_utf8_lossy(&done.stderr));
+        if !done.status.success() {
+            return Err(String::from_utf8_lossy(&done.stderr).into_owned());
+        }
         write_policy(&agent.policy(), &ALLOWED);
-        agent
+        Ok(agent)
     }
 
     /// Has it look for its host at another address from its next start on.

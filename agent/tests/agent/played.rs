@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, Stdio};
 
 use agent::identity::Identity;
+use agent::line::HostTrust;
 use agent::supervisor::protocol::lock_path;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -55,6 +56,7 @@ impl Bed {
             cluster_id: cluster_id(),
             cluster_key: cluster_key().verifying_key(),
             ws_url: format!("ws://{}/ws/agent", listener.local_addr().expect("is bound")),
+            host: HostTrust::default(),
             labels: [("site".to_owned(), "eu-1".to_owned())].into(),
             key: agent::identity::load_or_make_key(&data).expect("makes a key"),
         };

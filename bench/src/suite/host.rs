@@ -131,6 +131,8 @@ fn configuration(data: &Path, plugins: &Path, url: &str) -> Result<String> {
         |path: &Path| Ok::<_, anyhow::Error>(serde_json::to_string(path.to_str().context("a path is not text")?)?);
     Ok(format!(
         "[server]\nbind = \"127.0.0.1:0\"\nagents_bind = \"127.0.0.1:0\"\n\
+         max_connections_per_address = 0\n[security]\nrequests_per_second = 0\nanonymous_per_second = 0\n\
+         [agent_management]\nmax_unauthenticated_per_address = 0\n\
          [database]\nurl = {}\n\
          [plugins]\ndir = {}\ndefault_grants = \"requested\"\n\
          [data]\ndir = {}\n\

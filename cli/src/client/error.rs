@@ -52,6 +52,11 @@ impl ClientError {
         ClientError::Unreachable { server: server.to_string(), cause: innermost(error) }
     }
 
+    /// Nobody can be believed to be the host.
+    pub(super) fn untrusted(server: &impl ToString, error: &tls::TlsError) -> ClientError {
+        ClientError::Unreachable { server: server.to_string(), cause: error.to_string() }
+    }
+
     /// The HTTP client itself could not be made.
     pub(super) fn setup(error: &reqwest::Error) -> ClientError {
         ClientError::Unreachable { server: "any host".to_owned(), cause: innermost(error) }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a stored token goes to the address it was given by, and nowhere else.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::store::Store;
@@ -19,6 +20,10 @@ pub struct Choice {
     pub url: Option<String>,
     /// `VIWORKS_TOKEN`.
     pub token: Option<String>,
+    /// `VIWORKS_CA`: with a token, the file of authorities.
+    pub ca: Option<PathBuf>,
+    /// `VIWORKS_PIN`: with a token, the pin of the host's key.
+    pub pin: Option<String>,
 }
 
 impl Choice {
@@ -29,6 +34,8 @@ impl Choice {
             context: context.or_else(|| set("VIWORKS_CONTEXT")),
             url: set("VIWORKS_URL"),
             token: set("VIWORKS_TOKEN"),
+            ca: set("VIWORKS_CA").map(PathBuf::from),
+            pin: set("VIWORKS_PIN"),
         }
     }
 
@@ -40,11 +47,15 @@ impl Choice {
         let contexts = store.read()?;
         let url = self.url.as_deref().map(server).transpose()?;
         let vault: Arc<dyn Vault>;
-        let server_url;
+        let (server_url, trusted);
+        let said = || super::trusted(self.pin.as_deref(), self.ca.as_deref());
         if let Some(token) = &self.token {
-            server_url = match url {
-                Some(url) => url,
-                None => server(&self.context(&contexts)?.1.url)?,
+            (server_url, trusted) = match url {
+                Some(url) => (url, said()?),
+                None => {
+                    let (_, context) = self.context(&contexts)?;
+                    (server(&context.url)?, context.trusted()?)
+                }
             };
             vault = Arc::new(FixedToken(token.clone()));
         } else {
@@ -52,10 +63,10 @@ impl Choice {
                 Some(url) => self.context_at(&contexts, url)?,
                 None => self.context(&contexts)?,
             };
-            server_url = server(&context.url)?;
+            (server_url, trusted) = (server(&context.url)?, context.trusted()?);
             vault = Arc::new(ContextVault::new(store.clone(), name));
         }
-        Ok(Client::new(server_url, vault)?)
+        Ok(Client::new(server_url, &trusted, vault)?)
     }
 
     /// The context that is meant, by name or because it is the current one.
@@ -125,7 +136,7 @@ mod tests {
     fn chosen(context: Option<&str>, url: Option<&str>, token: Option<&str>) -> Result<String, u8> {
         let (_directory, store) = store();
         let own = |text: Option<&str>| text.map(str::to_owned);
-        let choice = Choice { context: own(context), url: own(url), token: own(token) };
+        let choice = Choice { context: own(context), url: own(url), token: own(token), ..Choice::default() };
         choice.client(&store).map(|client| client.server().to_string()).map_err(|failure| failure.exit.code())
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use api::auth::Login;
 use chrono::Utc;
 use clap::Args;
+use tls::Trusted;
 
 use super::choose::server;
 use super::{Choice, Context, ContextVault, Store, is_name};
@@ -36,6 +37,12 @@ pub struct LoginOptions {
     /// Come with the API key in this file (- is standard input) instead of a password
     #[arg(long, value_name = "FILE", conflicts_with_all = ["user", "password_file", "credential"])]
     pub api_key_file: Option<PathBuf>,
+    /// PEM file with the authorities that may speak for the host; this machine's when absent
+    #[arg(long, value_name = "FILE", conflicts_with = "pin")]
+    pub ca: Option<PathBuf>,
+    /// The pin of the host's own TLS key, as the host logs it at start
+    #[arg(long, value_name = "PIN")]
+    pub pin: Option<String>,
 }
 
 /// Logs in and keeps the tokens in a context, which becomes the current one.
@@ -51,17 +58,22 @@ pub async fn login(options: LoginOptions, store: &Store, sink: &Sink) -> Result<
     if url.is_exposed() {
         sink.say(&format!("warning: {url} is plain HTTP: whoever is on the way can read the password"))?;
     }
+    let ca = options.ca.as_deref().map(std::path::absolute).transpose();
+    let ca = ca.map_err(|error| Failure::usage(format!("--ca: {error}")))?;
+    let trusted = super::trusted(options.pin.as_deref(), ca.as_deref())?;
     let (user, held) = match &options.api_key_file {
-        Some(file) => with_key(&url, file).await?,
+        Some(file) => with_key(&url, &trusted, file).await?,
         None => {
             let credential = credential(&options)?;
-            let tokens = Client::new(url.clone(), Arc::new(Nobody))?.login(&credential).await?;
+            let tokens = Client::new(url.clone(), &trusted, Arc::new(Nobody))?.login(&credential).await?;
             (credential.name, Held::from_tokens(tokens, Utc::now()))
         }
     };
     store.edit(|contexts| {
         let mut context = Context {
             url: url.to_string(),
+            ca,
+            pin: options.pin.clone(),
             user: user.clone(),
             access_token: None,
             refresh_token: None,
@@ -86,7 +98,7 @@ pub async fn logout(choice: &Choice, store: &Store, sink: &Sink) -> Result<Exit,
     let vault = ContextVault::new(store.clone(), name);
     let refresh_token = vault.read().map_err(ClientError::from)?.and_then(|held| held.refresh_token);
     let told = match (refresh_token, ServerUrl::parse(&context.url)) {
-        (Some(token), Ok(url)) => Client::new(url, Arc::new(vault))?.logout(token).await,
+        (Some(token), Ok(url)) => Client::new(url, &context.trusted()?, Arc::new(vault))?.logout(token).await,
         _ => Ok(()),
     };
     store.edit(|contexts| {
@@ -107,9 +119,9 @@ pub async fn logout(choice: &Choice, store: &Store, sink: &Sink) -> Result<Exit,
 }
 
 /// Whose key it is, and the key as a token that needs no renewal.
-async fn with_key(url: &ServerUrl, file: &Path) -> Result<(String, Held), Failure> {
+async fn with_key(url: &ServerUrl, trusted: &Trusted, file: &Path) -> Result<(String, Held), Failure> {
     let key = read_text(file)?.trim().to_owned();
-    let me = Client::new(url.clone(), Arc::new(FixedToken(key.clone())))?.me().await?;
+    let me = Client::new(url.clone(), trusted, Arc::new(FixedToken(key.clone())))?.me().await?;
     Ok((me.name, Held { access_token: key, refresh_token: None, expires_at: None }))
 }
 

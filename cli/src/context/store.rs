@@ -188,7 +188,15 @@ mod tests {
     use super::*;
 
     fn context(url: &str) -> Context {
-        Context { url: url.into(), user: "ada".into(), access_token: None, refresh_token: None, expires_at: None }
+        Context {
+            url: url.into(),
+            user: "ada".into(),
+            ca: None,
+            pin: None,
+            access_token: None,
+            refresh_token: None,
+            expires_at: None,
+        }
     }
 
     #[cfg(unix)]

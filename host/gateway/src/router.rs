@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ws::WebSocket;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, State, WebSocketUpgrade};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State, WebSocketUpgrade};
 use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use wire::limits::MAX_FRAME_BYTES;
@@ -22,17 +23,32 @@ const MAX_WRITE_BUFFER_BYTES: usize = 2 * 1024 * 1024;
 /// A frame that is this much too long is still read, so that its sender can be told; a longer one is cut off.
 const READ_OVER_BYTES: usize = 64 * 1024;
 
+/// Longest from a join's headers to its answer.
+const JOIN_WITHIN: Duration = Duration::from_secs(30);
+
 /// The agents' routes.
 pub fn router(gateway: Arc<Gateway>) -> Router {
     Router::new()
         .route(wire::limits::PATH, get(upgrade))
-        .route(wire::join::PATH, post(join::join))
+        .route(wire::join::PATH, post(join::join).layer(from_fn(in_time)))
         .route("/livez", get(|| async { "ok" }))
         .fallback(any(|| async {
             join::problem(StatusCode::NOT_FOUND, "not_found", "no such route on the agents' listener")
         }))
         .layer(DefaultBodyLimit::max(wire::join::MAX_JOIN_BYTES))
         .with_state(gateway)
+}
+
+/// Whoever dawdles over a join's body is turned away.
+async fn in_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(JOIN_WITHIN, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let mut response = join::problem(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the join took too long");
+            response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+            response
+        }
+    }
 }
 
 async fn upgrade(

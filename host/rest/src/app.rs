@@ -29,6 +29,8 @@ use crate::described::{Describe, Kept};
 use crate::external::External;
 use crate::jwt::Tokens;
 use crate::limiter::Limiter;
+use crate::pace::{Pace, Rate};
+use crate::proxies::Proxies;
 use crate::sessions::{Judges, Sessions};
 
 /// Asks every part how it is: its name, and `ok` or what is wrong in words anybody may read.
@@ -86,6 +88,14 @@ pub struct Options {
     pub hosts: Vec<String>,
     /// Origins whose pages may use this API, e.g. `https://ops.example.org`. Also the CORS list.
     pub origins: Vec<String>,
+    /// Proxies that may say on whose behalf they call.
+    pub proxies: Proxies,
+    /// How fast each principal may ask.
+    pub principal_rate: Rate,
+    /// How fast each address may ask that names no principal.
+    pub address_rate: Rate,
+    /// The pin of the host's TLS key, when clients are to pin it.
+    pub tls_pin: Option<String>,
     /// Where machines join, e.g. `http://10.0.0.5:9090`; told with each new join token.
     pub agents_url: Option<String>,
     /// The program's version.
@@ -108,6 +118,10 @@ impl Options {
         Options {
             hosts: Vec::new(),
             origins: Vec::new(),
+            proxies: Proxies::default(),
+            principal_rate: Rate { per_second: 1_000, burst: 2_000 },
+            address_rate: Rate { per_second: 50, burst: 200 },
+            tls_pin: None,
             agents_url: None,
             version: version.into(),
             cluster,
@@ -135,6 +149,8 @@ pub struct Inner {
     pub options: Options,
     /// Who the tokens and keys seen lately belong to.
     pub sessions: Sessions,
+    /// How fast each may ask.
+    pub pace: Pace,
     /// Failed logins by address and name.
     pub guesses: Limiter<(String, String)>,
     /// Failed logins by address: ten times as many.
@@ -148,8 +164,9 @@ impl App {
     pub fn new(deps: Deps, options: Options, describe: Describe) -> App {
         let guesses = Limiter::new(options.login_burst, options.login_refill, LIMITED_MAX);
         let guessers = Limiter::new(options.login_burst.saturating_mul(10), options.login_refill / 10, LIMITED_MAX);
+        let pace = Pace::new(options.principal_rate, options.address_rate);
         let (sessions, description) = (Sessions::default(), Kept::new(describe));
-        App(Arc::new(Inner { deps, options, sessions, guesses, guessers, description }))
+        App(Arc::new(Inner { deps, options, sessions, pace, guesses, guessers, description }))
     }
 
     /// Those who can tell whose a bearer token is.

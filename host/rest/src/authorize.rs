@@ -8,9 +8,11 @@ use axum::extract::FromRequestParts;
 use axum::http::header;
 use axum::http::request::Parts;
 use domain::access::{Caller, Permission};
+use domain::time::Timestamp;
 use services::origin::Origin;
 
 use crate::app::App;
+use crate::edge::PROBES;
 use crate::jwt::TokenError;
 use crate::problem::{Code, Problem};
 use crate::request::{Context, single};
@@ -85,24 +87,38 @@ impl<P: Needs> FromRequestParts<App> for Authorized<P> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let origin = origin(parts)?;
-        let bearer = bearer(parts)?;
+        let Context { origin, standing, caller } = context(parts)?;
         let now = app.clock.now();
-        let token = sessions::read(bearer, &app.judges(), now).await.map_err(|error| {
-            let code = match error {
-                TokenError::Expired => Code::TokenExpired,
-                TokenError::Invalid => Code::InvalidToken,
-            };
-            Problem::new(code, error.to_string())
-        })?;
-        let known = app.sessions.known(&token, &app.judges(), now).await?;
-        let known = known.ok_or_else(|| Problem::new(Code::InvalidToken, TokenError::Invalid.to_string()))?;
-        if let Some(context) = parts.extensions.get::<Context>() {
-            _ = context.caller.set(known.caller.name.clone());
-        }
+        let (token, known) = match identify(parts, app, now).await {
+            Ok(identified) => identified,
+            Err(problem) => {
+                if problem.code.status().is_client_error() {
+                    app.pace.address(origin.ip_address.as_deref(), &standing, now)?;
+                }
+                return Err(problem);
+            }
+        };
+        _ = caller.set(known.caller.name.clone());
+        // A key shares its owner's pace: more keys are not more of it.
+        let payer = known.caller.principal.user().map_or_else(|| known.caller.name.clone(), |user| user.to_string());
+        app.pace.principal(&payer, &standing, now)?;
         known.caller.may(P::PERMISSION)?;
         Ok(Authorized { caller: known.caller.clone(), known, token, origin, proof: PhantomData })
     }
+}
+
+/// Whose token it is.
+async fn identify(parts: &Parts, app: &App, now: Timestamp) -> Result<(Proof, Arc<Known>), Problem> {
+    let token = sessions::read(bearer(parts)?, &app.judges(), now).await.map_err(|error| {
+        let code = match error {
+            TokenError::Expired => Code::TokenExpired,
+            TokenError::Invalid => Code::InvalidToken,
+        };
+        Problem::new(code, error.to_string())
+    })?;
+    let known = app.sessions.known(&token, &app.judges(), now).await?;
+    let known = known.ok_or_else(|| Problem::new(Code::InvalidToken, TokenError::Invalid.to_string()))?;
+    Ok((token, known))
 }
 
 impl<P: Needs> Authorized<P> {
@@ -138,14 +154,22 @@ pub struct Anyone {
 impl FromRequestParts<App> for Anyone {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
-        Ok(Anyone { origin: origin(parts)? })
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let Context { origin, standing, caller: _ } = context(parts)?;
+        // Probes are asked by many at one address, and cost next to nothing.
+        if !PROBES.contains(&parts.uri.path()) {
+            app.pace.address(origin.ip_address.as_deref(), &standing, app.clock.now())?;
+        }
+        Ok(Anyone { origin })
     }
 }
 
-fn origin(parts: &Parts) -> Result<Origin, Problem> {
-    let context = parts.extensions.get::<Context>().map(|context| context.origin.clone());
-    context.ok_or_else(|| Problem::internal("a request came in without passing the edge"))
+fn context(parts: &Parts) -> Result<Context, Problem> {
+    parts
+        .extensions
+        .get::<Context>()
+        .cloned()
+        .ok_or_else(|| Problem::internal("a request came in without passing the edge"))
 }
 
 /// The token of the one `Authorization` header. The scheme's case does not matter (RFC 9110).

@@ -1,5 +1,7 @@
 //! Request bodies: of the right type, of bounded size, strictly JSON, of the right shape.
 
+use std::time::Duration;
+
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
@@ -10,6 +12,9 @@ use crate::problem::{Code, Problem};
 
 /// Most bytes of a body.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// Longest from a request's headers to the end of its body.
+pub const BODY_WITHIN: Duration = Duration::from_secs(30);
 
 /// A JSON body.
 #[derive(Debug)]
@@ -77,7 +82,10 @@ async fn bounded(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     if announced.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
         return Err(too_large());
     }
-    to_bytes(body, MAX_BODY_BYTES).await.map_err(|error| {
+    let read = tokio::time::timeout(BODY_WITHIN, to_bytes(body, MAX_BODY_BYTES)).await;
+    let read =
+        read.map_err(|_| Problem::new(Code::BodyTimeout, format!("the body took over {} s", BODY_WITHIN.as_secs())))?;
+    read.map_err(|error| {
         let mut source: Option<&dyn std::error::Error> = Some(&error);
         while let Some(inner) = source {
             if inner.to_string().contains("length limit exceeded") {

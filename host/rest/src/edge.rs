@@ -15,12 +15,12 @@ use crate::problem::{Code, Problem};
 use crate::request::{Context, REQUEST_ID, TRACEPARENT, single};
 
 /// Paths that probes ask by whatever address they know; they say nothing a page could misuse.
-const PROBES: [&str; 3] = ["/health", "/livez", "/readyz"];
+pub(crate) const PROBES: [&str; 3] = ["/health", "/livez", "/readyz"];
 
 /// The outermost layer.
 pub async fn edge(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let started = app.clock.now();
-    let context = Context::of(&request);
+    let context = Context::of(&request, &app.options.proxies);
     let method = request.method().clone();
     let path: String = request.uri().path().chars().take(256).collect();
     let admitted = admit(&app.options.hosts, &app.options.origins, &request);
@@ -141,6 +141,7 @@ fn finish(mut response: Response, context: &Context) -> Response {
         }
     }
     let headers = response.headers_mut();
+    context.standing.tell(headers);
     secure(headers);
     if let Ok(id) = HeaderValue::from_str(context.id()) {
         headers.insert(REQUEST_ID, id);

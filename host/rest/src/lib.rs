@@ -17,9 +17,11 @@ pub mod limiter;
 mod openapi;
 #[cfg(feature = "oidc")]
 pub mod oidc;
+pub mod pace;
 mod page;
 pub mod passwords;
 pub mod problem;
+pub mod proxies;
 mod query;
 mod request;
 pub mod routes;

@@ -55,6 +55,15 @@ impl<K: Clone + Eq + Hash> Limiter<K> {
         Ok(())
     }
 
+    /// How many tokens `key` has, and how long until it has all.
+    pub fn state(&self, key: &K, now: Timestamp) -> (u32, Duration) {
+        let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let full_at = buckets.get(key).map_or(now, |bucket| bucket.full_at.max(now));
+        let debt = full_at.since(now);
+        let owed = debt.as_nanos().div_ceil(self.refill.as_nanos().max(1));
+        (self.burst.saturating_sub(u32::try_from(owed).unwrap_or(u32::MAX)), debt)
+    }
+
     /// Gives a token back.
     pub fn give(&self, key: &K) {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);

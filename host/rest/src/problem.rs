@@ -85,7 +85,7 @@ impl Problem {
         match self.code.row().status {
             401 => put(header::WWW_AUTHENTICATE, "Bearer"),
             // What is left of the body is not read, so the connection cannot be used again.
-            413 => put(header::CONNECTION, "close"),
+            408 | 413 => put(header::CONNECTION, "close"),
             _ => {}
         }
         if let Some(seconds) = self.retry_after {

@@ -7,6 +7,9 @@ use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, HeaderName, header};
 use services::origin::Origin;
 
+use crate::pace::Standing;
+use crate::proxies::Proxies;
+
 /// The header that carries a request's id, both ways.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The header that carries W3C trace context, both ways.
@@ -19,22 +22,25 @@ pub struct Context {
     pub origin: Origin,
     /// The name of who is asking, as soon as that is proven.
     pub caller: Arc<OnceLock<String>>,
+    /// How it stands with the limits on its principal or address.
+    pub standing: Standing,
 }
 
 impl Context {
     /// Reads it off a request, making an id when the caller brings none that is sane.
-    pub fn of(request: &Request) -> Context {
+    pub fn of(request: &Request, proxies: &Proxies) -> Context {
         let headers = request.headers();
         let brought = single(headers, &REQUEST_ID).filter(|id| is_request_id(id)).map(str::to_owned);
-        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip().to_string());
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let client = peer.map(|ConnectInfo(peer)| proxies.client(peer.ip(), headers).to_string());
         let program = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
         let origin = Origin {
             correlation_id: brought.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>())),
-            ip_address: peer,
+            ip_address: client,
             user_agent: program.map(|text| text.chars().take(256).collect()),
             traceparent: single(headers, &TRACEPARENT).filter(|text| is_traceparent(text)).map(str::to_owned),
         };
-        Context { origin, caller: Arc::default() }
+        Context { origin, caller: Arc::default(), standing: Standing::default() }
     }
 
     /// The request's id.

@@ -14,6 +14,7 @@ use plan::id::ClusterId;
 use ports::clock::{Clock, Ids};
 use ports::journal::Installation;
 use ports::seal::Seal;
+use rest::pace::Rate;
 use rest::passwords::Argon2Pool;
 use runtime::{CacheOptions, Compile, DefaultGrants, Signatures};
 use services::accounts::Accounts;
@@ -49,6 +50,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::backup;
 use crate::bootstrap;
+use crate::certificate;
 use crate::clock::{RandomIds, WallClock};
 use crate::cluster_key::{ClusterKey, KeyFile};
 use crate::config::{self, Config};
@@ -95,6 +97,8 @@ pub struct Host {
     pub api_listener: TcpListener,
     /// Where agents connect.
     pub agents_listener: TcpListener,
+    /// TLS of both listeners.
+    pub shown: Option<certificate::Shown>,
     /// Every agent's session.
     pub sessions: TaskTracker,
     /// Set to send every agent away.
@@ -113,6 +117,9 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     keys::private_dir(&key_dir)?;
     bootstrap::remove_listening(data);
     let cluster_key = KeyFile::load_or_make(&key_dir.join("cluster.key"))?;
+
+    let shown = certificate::build(config, &key_dir).context("tls")?;
+    let tls_pin = shown.as_ref().and_then(|shown| shown.pin).map(|pin| pin.to_string());
 
     let backlog = Arc::new(Backlog::new(Bounds {
         per_agent: config.command.max_waiting_per_agent,
@@ -216,6 +223,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         refusals: refusals.clone(),
         doubts: doubts.clone(),
         seal: seal.clone(),
+        tls_pin: tls_pin.clone(),
         clock: clock.clone(),
         ids: ids.clone(),
     });
@@ -246,7 +254,12 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     let agents_listener = listen("server.agents_bind", config.server.agents_bind).await?;
     let leave = CancellationToken::new();
     let sessions = TaskTracker::new();
-    let default_url = format!("ws://{}{}", agents_listener.local_addr()?, wire::limits::PATH);
+    let default_url = format!(
+        "{}://{}{}",
+        if shown.is_some() { "wss" } else { "ws" },
+        agents_listener.local_addr()?,
+        wire::limits::PATH
+    );
     let ws_url = config.server.agents_url.clone().unwrap_or(default_url);
     let join_url = ws_url.trim_end_matches(wire::limits::PATH).replacen("ws", "http", 1);
     let gateway = Arc::new(Gateway {
@@ -299,6 +312,11 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     options.agents_url = Some(join_url);
     options.hosts.clone_from(&config.server.allowed_hosts);
     options.origins.clone_from(&config.security.cors_origins);
+    let security = &config.security;
+    options.principal_rate = Rate { per_second: security.requests_per_second, burst: security.request_burst };
+    options.address_rate = Rate { per_second: security.anonymous_per_second, burst: security.anonymous_burst };
+    options.proxies = config.server.proxies()?;
+    options.tls_pin = tls_pin;
     let deps = rest::Deps {
         directory,
         groups,
@@ -339,6 +357,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         agents,
         api_listener,
         agents_listener,
+        shown,
         sessions,
         leave,
     };

@@ -7,6 +7,7 @@ mod database;
 mod host;
 mod secret;
 mod source;
+mod tls;
 mod work;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use self::tls::Tls;
 pub use auth::{Algorithm, Auth, Oidc};
 pub use database::{Database, Store};
 pub use host::{Data, LogFormat, Logging, Security, Server};
@@ -27,6 +29,8 @@ pub use work::{AgentManagement, Command, DefaultGrants, Plugins, Signatures, Tel
 pub struct Config {
     /// Listeners.
     pub server: Server,
+    /// The certificate of both.
+    pub tls: Tls,
     /// The store.
     pub database: Database,
     /// Keys and credentials on disk.
@@ -114,6 +118,7 @@ impl Config {
     fn check(&self) -> Result<(), Wrong> {
         host::check(self)?;
         auth::check(self)?;
+        self::tls::check(self)?;
         self.database.store(&self.data.dir)?;
         work::check(self)
     }

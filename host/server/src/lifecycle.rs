@@ -9,8 +9,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::certificate::Shown;
 use crate::compose::{self, Host};
 use crate::config::Config;
+use crate::crowd::Crowd;
+use crate::listen::Door;
 use crate::store::Writing;
 use crate::{bootstrap, listen};
 
@@ -42,6 +45,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         agents,
         api_listener,
         agents_listener,
+        shown,
         sessions,
         leave,
     } = host;
@@ -65,12 +69,31 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let doors = TaskTracker::new();
     let close_doors = CancellationToken::new();
     let (api_address, agents_address) = (api_listener.local_addr()?, agents_listener.local_addr()?);
-    let most = config.server.max_connections;
-    doors.spawn(listen::serve(api_listener, api, most, close_doors.clone(), doors.clone()));
-    // Sessions leave this count when they are open, so it bounds handshakes and joins.
-    let greeting = config.agent_management.max_agents.saturating_add(config.agent_management.max_unauthenticated);
-    doors.spawn(listen::serve(agents_listener, agents, greeting, close_doors.clone(), doors.clone()));
+    let (acceptor, pin) = match shown {
+        Some(Shown { acceptor, pin, follow }) => {
+            if let Some(follow) = follow {
+                work.spawn(follow.run(stop_work.clone()));
+            }
+            (Some(acceptor), pin)
+        }
+        None => (None, None),
+    };
+    let proxies = config.server.proxies()?;
+    let door = |max_connections, of_one| Door {
+        max_connections,
+        crowd: Crowd::new(of_one, proxies.clone()),
+        tls: acceptor.clone(),
+    };
+    let api_door = door(config.server.max_connections, config.server.max_connections_per_address);
+    doors.spawn(listen::serve(api_listener, api, api_door, close_doors.clone(), doors.clone()));
+    // Sockets leave this count when they are WebSockets, so it bounds TLS handshakes, joins and upgrades.
+    let agents_cfg = &config.agent_management;
+    let agents_door = door(agents_cfg.max_unauthenticated, agents_cfg.max_unauthenticated_per_address);
+    doors.spawn(listen::serve(agents_listener, agents, agents_door, close_doors.clone(), doors.clone()));
     bootstrap::write_listening(&config.data.dir, api_address, agents_address)?;
+    if let Some(pin) = pin {
+        tracing::info!(%pin, "TLS with a certificate of this host's own; clients pin its key");
+    }
     tracing::info!(api = %api_address, agents = %agents_address, "ready");
 
     let mut writing = writing;

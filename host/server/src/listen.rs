@@ -1,5 +1,5 @@
 //! The accept loop. Ours, because the library's has no header timeout and no cap: a client that
-//! dawdles over its headers, or opens sockets without end, costs itself only.
+//! dawdles over its handshake or its headers, reads nothing, or opens sockets without end, costs itself only.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,12 +10,19 @@ use axum::extract::ConnectInfo;
 use axum::extract::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
+use crate::crowd::Crowd;
+use crate::patient::{Patient, STUCK};
+
+/// From accepting a connection to the end of its TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// From accepting a connection, or ending a request on it, to complete headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most bytes of a request's header block.
@@ -25,14 +32,19 @@ const MAX_HEADERS: usize = 64;
 /// After a failed accept, e.g. for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What a listener asks of connections.
+pub struct Door {
+    /// Connections at once; the next one waits to be accepted.
+    pub max_connections: usize,
+    /// Of one address; the next one is closed at once.
+    pub crowd: Crowd,
+    /// Opens TLS; absent: plain text.
+    pub tls: Option<TlsAcceptor>,
+}
+
 /// Serves `router` on `listener` until `stop`, then lets requests under way finish.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    max_connections: usize,
-    stop: CancellationToken,
-    tasks: TaskTracker,
-) {
+pub async fn serve(listener: TcpListener, router: Router, door: Door, stop: CancellationToken, tasks: TaskTracker) {
+    let Door { max_connections, crowd, tls } = door;
     let room = Arc::new(Semaphore::new(max_connections));
     loop {
         let permit = tokio::select! {
@@ -51,17 +63,32 @@ pub async fn serve(
                 continue;
             }
         };
+        let Some(place) = crowd.enter(peer.ip()) else {
+            tracing::debug!(%peer, "too many connections of one address; this one is closed");
+            continue;
+        };
         // Answers are small and wanted now; waiting to fill a packet costs 40 ms.
         _ = stream.set_nodelay(true);
-        let (router, stop) = (router.clone(), stop.clone());
+        let (router, stop, tls) = (router.clone(), stop.clone(), tls.clone());
         tasks.spawn(async move {
-            converse(TokioIo::new(stream), peer, router, stop).await;
-            drop(permit);
+            let stream = Patient::new(stream, STUCK);
+            match tls {
+                None => converse(TokioIo::new(stream), peer, router, stop).await,
+                Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => converse(TokioIo::new(stream), peer, router, stop).await,
+                    Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS handshake"),
+                    Err(_) => tracing::debug!(%peer, "the TLS handshake took too long"),
+                },
+            }
+            drop((permit, place));
         });
     }
 }
 
-async fn converse(io: TokioIo<tokio::net::TcpStream>, peer: SocketAddr, router: Router, stop: CancellationToken) {
+async fn converse<S>(io: TokioIo<S>, peer: SocketAddr, router: Router, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
         router.clone().call(request.map(axum::body::Body::new))

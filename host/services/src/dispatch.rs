@@ -62,16 +62,12 @@ impl Dispatch {
     ///
     /// # Errors
     /// The store's.
-    pub async fn reject(
-        &self,
-        key: AttemptKey,
-        agent: AgentId,
-        word: Word,
-        message: String,
-    ) -> Result<(), StoreError> {
+    pub async fn reject(&self, key: AttemptKey, agent: AgentId, word: Word, message: String) -> Result<(), StoreError> {
         tracing::warn!(command = %key.command, %agent, message, "not sent");
         let (at, message) = (self.clock.now(), Some(message));
-        self.commands.advance(Advance { key, agent, events: vec![Event::Revoke], at, message, end: None, word }).await?;
+        self.commands
+            .advance(Advance { key, agent, events: vec![Event::Revoke], at, message, end: None, word })
+            .await?;
         Ok(())
     }
 

@@ -42,6 +42,8 @@ pub struct Enrol {
     pub doubts: Arc<Doubts>,
     /// The cluster's key, which agents pin.
     pub seal: Arc<dyn Seal>,
+    /// What agents pin of the host's TLS key, if they are to; it travels in join tokens.
+    pub tls_pin: Option<String>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Ids and secrets.
@@ -119,7 +121,8 @@ impl Enrol {
         audit.resource = Some(("join_token", id.to_string()));
         audit.details = json!({ "site": token.site }).to_string();
         self.agents.create_token(token.clone(), audit).await?;
-        Ok((token, format!("vwj_{}_{secret}_{}", id.0.simple(), self.seal.pin())))
+        let tls_pin = self.tls_pin.as_ref().map(|pin| format!("_{pin}")).unwrap_or_default();
+        Ok((token, format!("vwj_{}_{secret}_{}{tls_pin}", id.0.simple(), self.seal.pin())))
     }
 
     /// All tokens, newest first, without their secrets.
@@ -271,7 +274,7 @@ impl Enrol {
     }
 }
 
-/// `vwj_<id>_<secret>_<pin>` to id and secret.
+/// `vwj_<id>_<secret>_<pin>`, and `_<pin of the TLS key>` where there is one, to id and secret.
 fn split_token(text: &str) -> Option<(TokenId, &str)> {
     let mut parts = text.strip_prefix("vwj_")?.split('_');
     let (id, secret, pin) = (parts.next()?, parts.next()?, parts.next()?);
@@ -284,7 +287,8 @@ fn split_token(text: &str) -> Option<(TokenId, &str)> {
         (id >> 48) & 0xffff,
         id & 0xffff_ffff_ffff
     );
-    let complete = secret.len() == 64 && pin.len() == 16 && parts.next().is_none();
+    let tls_pin = parts.next().is_none_or(|pin| pin.len() == 64);
+    let complete = secret.len() == 64 && pin.len() == 16 && tls_pin && parts.next().is_none();
     hyphenated.parse().ok().filter(|_| complete).map(|id| (id, secret))
 }
 
@@ -326,6 +330,11 @@ mod tests {
         let good = format!("vwj_{id}_{}_{}", "a".repeat(64), "b".repeat(16));
         let (found, secret) = split_token(&good).expect("a token");
         assert_eq!((found.to_string().replace('-', ""), secret.len()), (id.to_owned(), 64));
+        let pinned = format!("{good}_{}", "c".repeat(64));
+        assert_eq!(split_token(&pinned).map(|(id, _)| id), Some(found));
+        for bad in [&format!("{pinned}_x"), &pinned[..pinned.len() - 1]] {
+            assert!(split_token(bad).is_none(), "{bad}");
+        }
         for bad in ["", "vwj_", &good[1..], &good[..good.len() - 1], &format!("{good}_x"), &good.replace('a', "")] {
             assert!(split_token(bad).is_none(), "{bad}");
         }

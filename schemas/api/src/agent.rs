@@ -81,7 +81,7 @@ pub struct NewJoinToken {
 pub struct JoinToken {
     /// Its id.
     pub id: String,
-    /// The secret, shown once: `vwj_<id>_<secret>_<cluster key pin>`.
+    /// The secret, shown once: `vwj_<id>_<secret>_<cluster key pin>`, and `_<TLS key pin>` where clients pin it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
     /// The site its agent will belong to.

@@ -17,6 +17,9 @@ pub struct Version {
     pub api: Vec<String>,
     /// The installation.
     pub cluster_id: String,
+    /// SHA-256 of the host's TLS key, 64 hexadecimal digits, when its certificate is its own and clients are to pin it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_pin: Option<String>,
 }
 
 /// Body of `GET /health` and `GET /readyz`.

@@ -17,6 +17,7 @@ use plan::id::{AttemptKey, CommandId};
 use plan::outcome::{End, Outcome};
 use ports::commands::{Due, Open};
 use ports::link::Settle;
+use services::standing::Verdict;
 use wire::frame::{Cancel, Hello, HostFrame, Welcome};
 
 use crate::support::{agent_id, attempt, cluster_key, envelope, plan, step as program};
@@ -97,6 +98,7 @@ impl Host {
                 Output::Note(key, event, _) => self.notes.push((key, event)),
                 Output::Append { .. } | Output::LetGo { .. } | Output::Sample(_) | Output::Missed => {}
                 Output::Close(_) => self.over = true,
+                Output::Reject(key, why) => panic!("nobody loses a grant here, and {key:?} is refused: {why}"),
                 Output::Advance(..) | Output::Finish { .. } | Output::Load => self.work.push_back(output),
             }
         }
@@ -232,7 +234,8 @@ impl Host {
                 }
             }
         }
-        self.session = Some(Session::new(Slots::new(usize::MAX), AT_ONCE, HEARTBEAT, &run, &send, now));
+        let gate = Arc::new(|_: &Due| Verdict::May);
+        self.session = Some(Session::new(Slots::new(usize::MAX), gate, AT_ONCE, HEARTBEAT, &run, &send, now));
         let welcome = Welcome {
             session_epoch: self.epoch,
             now_ms: now.as_millis(),
@@ -290,6 +293,7 @@ fn command(id: CommandId, start_by: Timestamp, now: Timestamp) -> Arc<Command> {
         target: "{}".into(),
         priority: Priority::Normal,
         submitter: "test".into(),
+        principal: None,
         created_at: now,
         start_by,
         run_timeout_ms: 60_000,

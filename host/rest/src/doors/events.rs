@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::command::{AgentEvent, AnyStateEvent, AnyStatusEvent, PluginsEvent};
@@ -175,11 +176,15 @@ impl Reader {
         Ok(())
     }
 
-    /// Whether the token is still good.
+    /// Whether the token is still good. What they may see is as it is now.
     async fn still_may(&mut self) -> Result<bool, Problem> {
-        let now = self.app.clock.now();
-        let user = self.app.sessions.user(&self.app.accounts, &self.who.claims, now).await?;
-        Ok(now < self.who.claims.expires_at && user.is_some())
+        let before = Arc::clone(&self.who.known);
+        let may = self.who.again(&self.app).await?;
+        if !Arc::ptr_eq(&before, &self.who.known) {
+            self.commands.clear();
+            self.invocations.clear();
+        }
+        Ok(may)
     }
 
     async fn take(&mut self, event: &Event) -> Result<(), Problem> {

@@ -4,6 +4,7 @@
 //! reason `{"type": "ERROR", "problem"}`. In: `{"type": "AUTH", "token"}` as the first frame of whoever could
 //! not send the header; nothing else is read.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::FromRequestParts as _;
@@ -20,6 +21,7 @@ use tokio::time::timeout;
 use crate::app::App;
 use crate::authorize::{Anyone, Authorized, ReadCommands};
 use crate::doors::events::{Reader, Told, cursor};
+use crate::pace::Standing;
 use crate::problem::{Code, Problem};
 use crate::query::Query;
 use crate::request::Context;
@@ -65,7 +67,7 @@ async fn proven(app: &App, origin: &Origin, headers: &HeaderMap) -> Result<Autho
     for value in headers.get_all(header::AUTHORIZATION) {
         parts.headers.append(header::AUTHORIZATION, value.clone());
     }
-    parts.extensions.insert(Context { origin: origin.clone() });
+    parts.extensions.insert(Context { origin: origin.clone(), caller: Arc::default(), standing: Standing::default() });
     Authorized::from_request_parts(&mut parts, app).await
 }
 

@@ -30,6 +30,7 @@ pub async fn version(_: Anyone, State(app): State<App>) -> Json<Version> {
         version: app.options.version.clone(),
         api: vec!["v1".to_owned()],
         cluster_id: app.options.cluster.to_string(),
+        tls_pin: app.options.tls_pin.clone(),
     })
 }
 

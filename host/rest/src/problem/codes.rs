@@ -117,6 +117,7 @@ codes! {
     OriginNotAllowed = 403 "origin_not_allowed" Connection "The request comes from a page that is not trusted";
     NotFound = 404 "not_found" AgentNotFound "Not found";
     MethodNotAllowed = 405 "method_not_allowed" Connection "The method is not allowed here";
+    BodyTimeout = 408 "body_timeout" Timeout "The body took too long";
     Conflict = 409 "conflict" Validation "Somebody else was faster";
     NameTaken = 409 "name_taken" Validation "The name is taken";
     GroupInUse = 409 "group_in_use" Validation "Other groups name this group";

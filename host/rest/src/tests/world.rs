@@ -182,6 +182,7 @@ impl World {
             }),
             browse,
             enrol: Arc::new(Enrol {
+                tls_pin: None,
                 agents: at.clone(),
                 directory: directory.clone(),
                 link: Arc::new(Silent),

@@ -67,6 +67,8 @@ pub struct AgentManagement {
     pub max_agents: usize,
     /// Sockets that have not said HELLO yet.
     pub max_unauthenticated: usize,
+    /// Of one address; 0 = as many as there is room for.
+    pub max_unauthenticated_per_address: usize,
     /// Between an agent's heartbeats.
     pub heartbeat_ms: u64,
     /// Without a session for this long, what an agent had is lost.
@@ -75,7 +77,13 @@ pub struct AgentManagement {
 
 impl Default for AgentManagement {
     fn default() -> AgentManagement {
-        AgentManagement { max_agents: 20_000, max_unauthenticated: 256, heartbeat_ms: 15_000, lost_after_ms: 900_000 }
+        AgentManagement {
+            max_agents: 20_000,
+            max_unauthenticated: 256,
+            max_unauthenticated_per_address: 64,
+            heartbeat_ms: 15_000,
+            lost_after_ms: 900_000,
+        }
     }
 }
 

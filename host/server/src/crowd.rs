@@ -1,0 +1,98 @@
+//! How many connections one address has: a cap for each, so that one crowd does not fill the house.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rest::proxies::Proxies;
+
+/// Counts connections by address; of IPv6 by network of 64 bits, since whoever has one address there has all.
+#[derive(Clone, Debug)]
+pub struct Crowd {
+    most: usize,
+    proxies: Proxies,
+    present: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// One connection's place; given back when dropped.
+#[derive(Debug)]
+pub struct Place {
+    of: Option<(IpAddr, Arc<Mutex<HashMap<IpAddr, usize>>>)>,
+}
+
+impl Crowd {
+    /// At most `most` of one address; 0 = as many as there is room for. Many clients share a proxy's.
+    pub fn new(most: usize, proxies: Proxies) -> Crowd {
+        Crowd { most, proxies, present: Arc::default() }
+    }
+
+    /// A place for one more connection, if its address has fewer than it may.
+    pub fn enter(&self, address: IpAddr) -> Option<Place> {
+        let address = address.to_canonical();
+        if self.most == 0 || self.proxies.contains(address) {
+            return Some(Place { of: None });
+        }
+        let address = network(address);
+        let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = present.entry(address).or_default();
+        if *count >= self.most {
+            return None;
+        }
+        *count += 1;
+        Some(Place { of: Some((address, self.present.clone())) })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some((address, present)) = &self.of else { return };
+        let mut present = present.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = present.get_mut(address) {
+            *count -= 1;
+            if *count == 0 {
+                present.remove(address);
+            }
+        }
+    }
+}
+
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn the_last_place_is_given_and_the_next_is_not_until_one_leaves() {
+        let crowd = Crowd::new(2, Proxies::default());
+        let first = crowd.enter(address("192.0.2.1"));
+        let second = crowd.enter(address("::ffff:192.0.2.1"));
+        assert!(first.is_some() && second.is_some());
+        assert!(crowd.enter(address("192.0.2.1")).is_none());
+        assert!(crowd.enter(address("192.0.2.2")).is_some(), "another address");
+        drop(first);
+        assert!(crowd.enter(address("192.0.2.1")).is_some());
+        drop(second);
+        assert!(crowd.present.lock().expect("lock").is_empty(), "nobody is remembered who left");
+    }
+
+    #[test]
+    fn one_network_of_ipv6_is_one_address_and_zero_is_no_cap() {
+        let crowd = Crowd::new(1, Proxies::default());
+        let _place = crowd.enter(address("2001:db8::1"));
+        assert!(crowd.enter(address("2001:db8::ffff")).is_none());
+        assert!(crowd.enter(address("2001:db8:0:1::1")).is_some());
+        let open = Crowd::new(0, Proxies::default());
+        let all: Vec<_> = (0..100).map(|_| open.enter(address("192.0.2.1"))).collect();
+        assert!(all.iter().all(Option::is_some));
+    }
+}
