@@ -3,6 +3,7 @@
 
 use api::access::{ApiKey, Grants, MadeApiKey, Me, NewApiKey, NewGrants, UserPatch};
 use api::agent::{Agent, AgentPatch, JoinToken, MadeJoinToken, NewJoinToken, Telemetry};
+use api::audit::AuditReport;
 use api::auth::{ChangePassword, Login, NewUser, Refresh, Tokens, User};
 use api::command::{Accepted, CancelAnswer, Command, Invocation, NewCommand, ReleaseAnswer};
 use api::delivery::{Attempts, GroupsBody, RetryCommand, RollupBody};
@@ -85,6 +86,8 @@ pub fn of(method: &str, path: &str) -> Option<Shape> {
         ("GET", "/ws/events") => op("follow_everything_by_socket").gives_none(101).refuses(&[401]),
 
         ("GET", "/audit") => op("list_audit").gives_page::<AuditEntry>(),
+        ("GET", "/audit/verify") => op("verify_audit").gives::<AuditReport>(200),
+        ("GET", "/audit/export") => op("export_audit").gives_raw("application/x-ndjson"),
 
         ("GET", "/health") => op("get_health").gives::<Health>(200).gives::<Health>(503),
         ("GET", "/readyz") => op("get_readiness").gives::<Health>(200).gives::<Health>(503),

@@ -81,6 +81,8 @@ const EXPECTED: &[(&str, &str, Who)] = &[
     ("POST", "/api/v1/plugins/{name}/rollback", From(Admin)),
     ("POST", "/api/v1/plugins/{name}/retry", From(Admin)),
     ("POST", "/api/v1/plugins/{name}/approve", From(Admin)),
+    ("GET", "/api/v1/events", From(Viewer)),
+    ("GET", "/ws/events", Anybody),
     ("GET", "/api/v1/audit", From(Admin)),
     ("GET", "/api/v1/audit/verify", From(Admin)),
     ("GET", "/api/v1/audit/export", From(Admin)),
@@ -90,6 +92,8 @@ const EXPECTED: &[(&str, &str, Who)] = &[
     ("GET", "/.well-known/jwks.json", Anybody),
     ("GET", "/version", Anybody),
     ("GET", "/openapi.json", Anybody),
+    ("GET", "/docs", Anybody),
+    ("GET", "/docs/errors", Anybody),
 ];
 
 /// A kind of caller and what it comes with.

@@ -53,6 +53,7 @@ use tower::ServiceExt;
 
 use super::machines::{CLUSTER, Counting, Hand, Notar, Quick, Shelf, Signer, Silent};
 use crate::jwt::{Key, LIFE_MAX, Tokens};
+use crate::pace::Rate;
 use crate::{Deps, Options};
 
 pub const PASSWORD: &str = "correct horse battery";
@@ -220,6 +221,8 @@ impl World {
             }),
         };
         let mut options = Options::new("0.1.0", CLUSTER);
+        // A test asks as fast as it can; that is no matter of its own here.
+        options.address_rate = Rate { per_second: 0, burst: 0 };
         set(&mut options);
         let (standing, keys, tokens) = (deps.standing.clone(), deps.keys.clone(), deps.tokens.clone());
         let again = Box::new(move || crate::router(deps.clone(), options.clone()));
