@@ -46,7 +46,9 @@ async fn key(api: &Api) -> (Api, String) {
 async fn what_was_queued_is_not_sent_when_its_submitter_may_no_longer(store: Store) {
     let host = TestHost::start_on(store).await;
     let admin = host.admin().await;
-    let mut agent = TestAgent::join(&host, &admin, "web-1").await;
+    let mut agent = TestAgent::start(&host, &admin, "web-1").await;
+    agent.kill9();
+    agent.seen(&admin, "offline").await;
     let (gone, narrowed, keyed, honest) = (
         operator(&host, &admin, "gone").await,
         operator(&host, &admin, "narrowed").await,
@@ -66,7 +68,7 @@ async fn what_was_queued_is_not_sent_when_its_submitter_may_no_longer(store: Sto
     for (command, said) in [(0, "was deleted"), (1, "no grant of yours covers"), (2, "API key of `keyed`")] {
         let ended = admin.reaches(&queued[command], "web-1", State::Rejected).await;
         assert_eq!(ended["reason"], "grant_revoked", "{ended:#}");
-        assert!(ended["message"].as_str().is_some_and(|message| message.contains(said)), "{ended:#}");
+        assert!(ended["explanation"].as_str().is_some_and(|message| message.contains(said)), "{ended:#}");
     }
     admin.reaches(&queued[3], "web-1", State::Succeeded).await;
 
@@ -88,7 +90,7 @@ async fn what_was_queued_is_not_sent_when_its_submitter_may_no_longer(store: Sto
         admin.cancel(command).await;
     }
     let ended = admin.reaches(&waits, "web-1", State::Rejected).await;
-    assert!(ended["message"].as_str().is_some_and(|message| message.contains("was deleted")), "{ended:#}");
+    assert!(ended["explanation"].as_str().is_some_and(|message| message.contains("was deleted")), "{ended:#}");
     admin.reaches(&later, "web-1", State::Succeeded).await;
 }
 
@@ -110,7 +112,9 @@ async fn of_two_admins_who_demote_each_other_one_stays(store: Store) {
 async fn a_logout_and_a_revoked_key_hold_after_a_restart_and_end_what_is_being_read(store: Store) {
     let mut host = TestHost::start_on(store).await;
     let admin = host.admin().await;
-    let mut agent = TestAgent::join(&host, &admin, "web-1").await;
+    let mut agent = TestAgent::start(&host, &admin, "web-1").await;
+    agent.kill9();
+    agent.seen(&admin, "offline").await;
     let command = admin.exec("web-1", &json!({ "program": "uname" })).await;
     let op = host.user(&admin, "op", "operator").await;
     let (with_key, id) = key(&op).await;

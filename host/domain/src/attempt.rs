@@ -153,7 +153,7 @@ pub enum Reason {
     Killed,
     /// Rejected, with the agent's cause.
     Agent(RejectCause),
-    /// Rejected: the operator's grant no longer allows the stored plan.
+    /// Rejected: the operator's grant no longer allows the stored plan, or its submitter may no longer have it run.
     GrantRevoked,
     /// Skipped: too many failures elsewhere.
     Halted,

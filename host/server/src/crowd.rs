@@ -6,18 +6,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rest::proxies::Proxies;
 
+/// How many connections each address has.
+type Present = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
 /// Counts connections by address; of IPv6 by network of 64 bits, since whoever has one address there has all.
 #[derive(Clone, Debug)]
 pub struct Crowd {
     most: usize,
     proxies: Proxies,
-    present: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    present: Present,
 }
 
 /// One connection's place; given back when dropped.
 #[derive(Debug)]
 pub struct Place {
-    of: Option<(IpAddr, Arc<Mutex<HashMap<IpAddr, usize>>>)>,
+    of: Option<(IpAddr, Present)>,
 }
 
 impl Crowd {

@@ -40,7 +40,7 @@ pub fn sentence(invocation: &Invocation) -> String {
             _ => "its time to start passed; it never ran",
         },
         State::Rejected => match invocation.reason {
-            Some(Reason::GrantRevoked) => "the operator's grant no longer allows it; it never ran",
+            Some(Reason::GrantRevoked) => "what allowed it was taken back before it was sent; it never ran",
             Some(Reason::Agent(plan::outcome::RejectCause::Policy)) => {
                 "the agent's own policy does not allow it; it never ran"
             }
