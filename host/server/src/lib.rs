@@ -7,6 +7,7 @@ pub mod keys;
 pub mod token_keys;
 pub mod cluster_key;
 pub mod observe;
+pub mod key_pair;
 pub mod certificate;
 pub mod crowd;
 pub mod patient;

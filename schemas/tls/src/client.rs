@@ -143,6 +143,7 @@ mod tests {
     fn a_pinned_key_is_believed_under_any_name_within_its_dates_and_no_other_key_is() {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+        #[expect(clippy::disallowed_methods, reason = "a certificate is good for a time of the real world")]
         let now = SystemTime::now();
         params.not_before = (now - Duration::from_secs(60)).into();
         params.not_after = (now + Duration::from_secs(60)).into();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::{Config, Wrong, wrong};
-use crate::certificate::Files;
+use crate::key_pair::Files;
 
 /// `[tls]`
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
