@@ -223,10 +223,14 @@ async fn forge(rng: &mut StdRng, store: &mut SqliteConnection, signed: &Signed, 
             (envelope.max_attempts, envelope.not_after_ms) = (99, i64::MAX);
         }
     });
-    let by_cluster = seal(&invented, &cluster_key());
+    // Only its bytes are used: a signature over what was invented is what an intruder does not have.
+    let invented_bytes = seal(&invented, &cluster_key()).signed;
     let (what, change) = match rng.random_range(0..12) {
         0 => ("swapped", Change::Envelope(theirs, their_signature)),
-        1 => ("mixed", Change::Envelope(theirs, by_cluster.signature)),
+        1 => {
+            let another = &signed.stale[rng.random_range(0..signed.stale.len())];
+            ("mixed", Change::Envelope(theirs, another.signature.clone()))
+        }
         2 => {
             let mut bytes = URL_SAFE_NO_PAD.decode(&theirs).unwrap_or_default();
             let at = rng.random_range(0..bytes.len().max(1));
@@ -237,7 +241,7 @@ async fn forge(rng: &mut StdRng, store: &mut SqliteConnection, signed: &Signed, 
             let SignedEnvelope { signed, signature } = seal(&invented, &SigningKey::from_bytes(&[9; 32]));
             ("signed by a stranger", Change::Envelope(signed, signature))
         }
-        4 => ("rewritten", Change::Envelope(by_cluster.signed, their_signature)),
+        4 => ("rewritten", Change::Envelope(invented_bytes, their_signature)),
         5 => {
             let SignedEnvelope { signed, signature } = signed.stale[rng.random_range(0..signed.stale.len())].clone();
             ("an old one put back", Change::Envelope(signed, signature))
