@@ -27,7 +27,12 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Strict<T> {
         let (parts, body) = request.into_parts();
         check_type(&parts.headers)?;
         let bytes = bounded(&parts.headers, body).await?;
-        json::read(&bytes).and_then(json::shape).map(Strict)
+        let value = json::read(&bytes)?;
+        // A list would be taken for an object's fields in their order.
+        if !value.is_object() {
+            return Err(Problem::new(Code::InvalidBody, "the body has to be a JSON object"));
+        }
+        json::shape(value).map(Strict)
     }
 }
 
@@ -127,6 +132,13 @@ mod tests {
         ];
         for types in bad {
             assert_eq!(send(types, "{}").await, Err(Code::UnsupportedMediaType), "{types:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_is_an_object_and_nothing_that_could_be_taken_for_one() {
+        for other in ["[]", "[1]", "null", "1", "\"a\""] {
+            assert_eq!(send(&["application/json"], other).await, Err(Code::InvalidBody), "{other}");
         }
     }
 

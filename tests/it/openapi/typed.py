@@ -8,7 +8,7 @@ from made.models import Accepted, DockerPsArgs, DockerPsCommand, TargetBody
 
 url, token = sys.argv[1:]
 client = AuthenticatedClient(base_url=url, token=token)
-args = DockerPsArgs(all_=True, limit=5)
+args = DockerPsArgs(all_=True, last=5)
 body = DockerPsCommand(verb="docker.ps", args=args, target=TargetBody(agents=["dock"]))
 answer = submit_command.sync_detailed(client=client, body=body)
 assert answer.status_code == 202, answer

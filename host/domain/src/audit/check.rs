@@ -117,7 +117,7 @@ pub struct Report {
     pub pruned: u64,
     /// The chains, as they end now.
     pub heads: Vec<Link>,
-    /// What does not fit; at most [`FAULTS`].
+    /// What does not fit; at most 100.
     pub faults: Vec<Fault>,
     /// How much does not fit in all.
     pub faults_in_all: u64,

@@ -51,7 +51,11 @@ fn in_query(path: &str, name: &str) -> Value {
         "priority" => (words(Priority::ALL.map(Priority::as_str)), "Only commands of this priority."),
         "site" => (several(json!({ "type": "string", "minLength": 1, "pattern": "^[^,]+$" })), "Only at one of these."),
         "verb" => (json!({ "type": "string", "pattern": VERB }), "Only commands of this verb."),
-        "agent" => (text(1, 63), "Only commands with an invocation on this agent, by id or name."),
+        "actor" | "action" => (text(1, 256), "Only entries with exactly this."),
+        "agent" => (
+            json!({ "type": "string", "minLength": 1 }),
+            "Only commands with an invocation on this agent, by id or name.",
+        ),
         "since" => (instant(), "Not before this."),
         "until" => (instant(), "Before this."),
         "q" => (json!({ "type": "string" }), "Only what has this in its names."),

@@ -72,7 +72,7 @@ impl Shape {
 
     /// Answers 200 with something that is not JSON.
     pub fn gives_raw(mut self, media: &'static str) -> Shape {
-        let schema = json!({ "type": "string" });
+        let schema = json!({ "type": if media == "application/json" { "object" } else { "string" } });
         self.gives.push((200, Some(Body { media, schema, gather: |_| () })));
         self
     }

@@ -2,6 +2,7 @@
 
 use std::str::FromStr as _;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use domain::attempt::{Reason, State};
@@ -28,6 +29,8 @@ use crate::staged::Staged;
 use crate::text;
 use crate::trail::Trail;
 
+/// How long a host that was stopped may take to be gone.
+const LEAVING: Duration = Duration::from_secs(2);
 /// How many hosts work with the database: each holds a lock on its id.
 const LIVING: &str = "select count(*) from pg_locks where locktype = 'advisory' and granted and objsubid = 2 \
      and database = (select oid from pg_database where datname = current_database()) and classid::bigint = $1";
@@ -79,17 +82,31 @@ async fn cluster(connection: &mut PgConnection) -> Result<Cluster, Failure> {
     Ok(Cluster { id: ClusterId(id), epoch })
 }
 
+/// Waits for hosts that were stopped just now: a server lets go of a lock a moment after whoever held it has left.
+async fn gone(connection: &mut PgConnection) -> Result<(), Failure> {
+    let until = Instant::now() + LEAVING;
+    while living(connection).await? > 0 && Instant::now() < until {
+        tokio::time::sleep(LEAVING / 40).await;
+    }
+    Ok(())
+}
+
+async fn living(connection: &mut PgConnection) -> Result<i64, Failure> {
+    Ok(sqlx::query_scalar(LIVING).bind(i64::from(open::NODE_LOCK)).fetch_one(connection).await?)
+}
+
 async fn adopt_rows(
     connection: &mut PgConnection,
     adopt: Adopt,
     notary: Option<Arc<dyn Notary>>,
 ) -> Result<Held, Failure> {
     let Adopt { epoch, at, audit } = adopt;
+    gone(connection).await?;
     let mut tx = connection.begin().await?;
     // A host that starts asks `meta` who it is before it does anything: it waits here, and learns the new epoch.
     // One that has asked already holds its lock and is seen.
     sqlx::query("lock table meta in access exclusive mode").execute(&mut *tx).await?;
-    let living: i64 = sqlx::query_scalar(LIVING).bind(i64::from(open::NODE_LOCK)).fetch_one(&mut *tx).await?;
+    let living = living(&mut tx).await?;
     if living > 0 {
         return Err(StoreError::Conflict(format!("{living} hosts work with this database; stop them first")).into());
     }
