@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hyper::Uri;
 use serde::{Deserialize, Serialize};
-use tls::{Pin, Trusted};
+use tls::Trusted;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -37,13 +37,7 @@ impl HostTrust {
 
     /// The settings of a connection. Reads files.
     fn settings(&self) -> Result<ClientConfig, String> {
-        let trusted = match (&self.pin, &self.ca) {
-            (Some(pin), _) => Trusted::Pin(pin.parse::<Pin>().map_err(|error| error.to_string())?),
-            (None, Some(path)) => Trusted::Authorities(
-                std::fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?,
-            ),
-            (None, None) => Trusted::System,
-        };
+        let trusted = Trusted::chosen(self.pin.as_deref(), self.ca.as_deref()).map_err(|error| error.to_string())?;
         tls::client(&trusted, None).map_err(|error| error.to_string())
     }
 }

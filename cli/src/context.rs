@@ -87,13 +87,7 @@ impl Context {
 /// # Errors
 /// It is no pin, or the file cannot be read.
 pub fn trusted(pin: Option<&str>, ca: Option<&Path>) -> Result<Trusted, Failure> {
-    match (pin, ca) {
-        (Some(pin), _) => pin.parse().map(Trusted::Pin).map_err(|error: tls::NoPin| Failure::usage(error.to_string())),
-        (None, Some(path)) => std::fs::read(path)
-            .map(Trusted::Authorities)
-            .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display()))),
-        (None, None) => Ok(Trusted::System),
-    }
+    Trusted::chosen(pin, ca).map_err(|error| Failure::usage(error.to_string()))
 }
 
 /// Whether a text can name a context: it must not be mistaken for a flag or break a line.

@@ -82,7 +82,7 @@ pub fn envelope(bytes: &[u8]) {
         Some(SignedEnvelope { signed: signed.to_owned(), signature: signature.to_owned() })
     };
     if let Some(sent) = sent.or_else(lines) {
-        _ = sent.locks();
+        _ = sent.claims();
         _ = sent.open(&KEY.verifying_key());
         _ = Keyring::pinned(KEY.verifying_key()).open(&sent);
     }

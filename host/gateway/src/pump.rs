@@ -11,6 +11,7 @@ use domain::attempt::Event;
 use domain::time::Timestamp;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use plan::effect::Effect;
 use plan::id::{AgentId, AttemptKey};
 use ports::commands::{Advance, Due, Word};
 use services::progress::Report;
@@ -58,7 +59,7 @@ pub async fn run(gateway: Arc<Gateway>, mut socket: WebSocket, greeted: Greeted,
     let (options, opened) = (&gateway.options, &greeted.opened);
     let (slots, at_once) = (gateway.slots.clone(), options.agent_concurrency);
     let dispatch = gateway.dispatch.clone();
-    let gate = Arc::new(move |due: &Due| dispatch.verdict(due));
+    let gate = Arc::new(move |due: &Due, effect: Option<Effect>| dispatch.verdict(due, effect));
     let session = Session::new(slots, gate, at_once, options.heartbeat, &opened.run, &opened.send, now);
     let mut pump = Pump {
         gateway: gateway.clone(),

@@ -18,6 +18,8 @@ use base64::engine::general_purpose::STANDARD;
 use domain::attempt::Event;
 use domain::command::Command;
 use domain::time::{Timestamp, millis};
+use plan::effect::Effect;
+use plan::envelope::Claims;
 use plan::id::AttemptKey;
 use plan::outcome::{Outcome, Stream};
 use ports::commands::Due;
@@ -75,8 +77,8 @@ impl InFlight {
     }
 }
 
-/// Asked of each command right before it is sent: whether its submitter may still have it run.
-pub type Gate = Arc<dyn Fn(&Due) -> Verdict + Send + Sync>;
+/// Asked of each command right before it is sent: whether its submitter may still have it run, with this effect.
+pub type Gate = Arc<dyn Fn(&Due, Option<Effect>) -> Verdict + Send + Sync>;
 
 /// One agent's conversation.
 pub struct Session {
@@ -366,14 +368,14 @@ impl Session {
                 self.starved = true;
                 break;
             };
-            let Some((due, locks)) = self.waiting.take(place) else { break };
+            let Some((due, Claims { effect, locks })) = self.waiting.take(place) else { break };
             let key = due.key();
             let remaining = due.start_by.since(now);
             if remaining.is_zero() {
                 self.out.push_back(Output::Advance(key, vec![Event::StartDeadline]));
                 continue;
             }
-            match (self.gate)(&due) {
+            match (self.gate)(&due, effect) {
                 Verdict::May => {}
                 Verdict::MayNot(why) => {
                     self.out.push_back(Output::Reject(key, why));

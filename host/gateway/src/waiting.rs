@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
+use plan::envelope::Claims;
 use plan::id::{AttemptKey, CommandId};
 use ports::commands::Due;
 
@@ -16,15 +17,15 @@ const EARLY_MAX: usize = 1024;
 /// Place in the queue.
 pub type Order = (i64, CommandId, u32);
 
-/// What waits, with the locks it wants.
+/// What waits, with what its envelope says of its plan: read once, for it is asked again and again.
 struct Entry {
     due: Due,
-    locks: Vec<String>,
+    claims: Claims,
 }
 
 impl Entry {
     fn new(due: Due) -> Entry {
-        Entry { locks: due.envelope.locks(), due }
+        Entry { claims: due.envelope.claims(), due }
     }
 }
 
@@ -119,7 +120,7 @@ impl Waiting {
     /// wants the same lock, so nothing waits for ever.
     pub fn next(&self, taken: &HashSet<&str>) -> Option<Order> {
         let mut wanted: HashSet<&str> = HashSet::new();
-        for (order, Entry { locks, .. }) in &self.queue {
+        for (order, Entry { claims: Claims { locks, .. }, .. }) in &self.queue {
             if !locks.iter().any(|lock| taken.contains(lock.as_str()) || wanted.contains(lock.as_str())) {
                 return Some(*order);
             }
@@ -128,9 +129,9 @@ impl Waiting {
         None
     }
 
-    /// Takes out the one that is there, and the locks it wants.
-    pub fn take(&mut self, order: Order) -> Option<(Due, Vec<String>)> {
-        self.queue.remove(&order).map(|Entry { due, locks }| (due, locks))
+    /// Takes out the one that is there, and what its envelope says of its plan.
+    pub fn take(&mut self, order: Order) -> Option<(Due, Claims)> {
+        self.queue.remove(&order).map(|Entry { due, claims }| (due, claims))
     }
 }
 

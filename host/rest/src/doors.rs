@@ -19,6 +19,8 @@ pub mod system;
 pub mod users;
 pub mod verbs;
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
@@ -28,9 +30,17 @@ use domain::access::Caller;
 use domain::target::Candidate;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::app::App;
 use crate::problem::Problem;
+
+/// Ticks of a stream that goes on: the first after a `period`, and none made up for.
+fn every(period: Duration) -> Interval {
+    let mut ticks = interval_at(Instant::now() + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
 
 /// The names in a route's path. What cannot even be read names nothing.
 pub struct In<T>(pub T);

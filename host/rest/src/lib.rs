@@ -13,7 +13,6 @@ pub mod external;
 mod instant;
 pub mod json;
 pub mod jwt;
-pub mod limiter;
 mod openapi;
 #[cfg(feature = "oidc")]
 pub mod oidc;

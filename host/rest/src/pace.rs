@@ -4,15 +4,15 @@
 //!
 //! Source: draft-ietf-httpapi-ratelimit-headers-10.
 
-use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use domain::time::Timestamp;
+use services::limiter::Limiter;
 
-use crate::limiter::Limiter;
 use crate::problem::{Code, Problem};
+use crate::proxies::network;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -88,7 +88,9 @@ impl Pace {
     /// # Errors
     /// 429.
     pub fn address(&self, address: Option<&str>, standing: &Standing, now: Timestamp) -> Result<(), Problem> {
-        count(self.addresses.as_ref(), "address", &network(address.unwrap_or_default()), standing, now)
+        let address = address.unwrap_or_default();
+        let key = address.parse().map_or_else(|_| address.to_owned(), |address| network(address).to_string());
+        count(self.addresses.as_ref(), "address", &key, standing, now)
     }
 }
 
@@ -112,14 +114,6 @@ fn count(
         let seconds = u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1);
         Problem { retry_after: Some(seconds), ..Problem::new(Code::RateLimited, detail) }
     })
-}
-
-/// Of IPv6 the network of 64 bits: whoever has one address there has all.
-fn network(address: &str) -> String {
-    match address.parse() {
-        Ok(IpAddr::V6(v6)) => std::net::Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).to_string(),
-        Ok(IpAddr::V4(_)) | Err(_) => address.to_owned(),
-    }
 }
 
 #[cfg(test)]

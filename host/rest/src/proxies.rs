@@ -3,7 +3,7 @@
 //! Invariant: a header is heeded only from a proxy that the operator listed, and only the one header that
 //! the operator named; of a list of hops only what such a proxy wrote itself.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use axum::http::{HeaderMap, HeaderName, header};
@@ -100,6 +100,15 @@ impl Proxies {
             }
         }
         client
+    }
+}
+
+/// Who an address belongs to, as far as one can count: of IPv6 the network of 64 bits, since whoever has one
+/// address there has all.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
     }
 }
 

@@ -4,13 +4,11 @@
 //! Invariant: what cannot be used never takes the place of what can, and a connection keeps what it was
 //! made with.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls::ServerConfig;
@@ -24,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::key_pair::{Files, Pair};
-use crate::keys::write_private;
+use crate::keys::{read_private, write_private};
 
 /// The key that a host makes for itself, among its keys.
 pub const SELF_SIGNED_KEY: &str = "tls.key";
@@ -82,12 +80,9 @@ fn self_signed(config: &Config, key_dir: &Path) -> anyhow::Result<(CertifiedKey,
     if !path.exists() {
         write_private(&path, KeyPair::generate().context("no key could be made")?.serialize_pem().as_bytes())?;
     }
-    let mode = fs::metadata(&path)?.mode();
-    if mode & 0o077 != 0 {
-        bail!("{} is open to others (mode {:o}); run: chmod 600 {}", path.display(), mode & 0o777, path.display());
-    }
-    let key = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let pair = KeyPair::from_pem(&key).with_context(|| format!("{} is not a key", path.display()))?;
+    let is_no_key = || format!("{} is not a key", path.display());
+    let key = String::from_utf8(read_private(&path)?).with_context(is_no_key)?;
+    let pair = KeyPair::from_pem(&key).with_context(is_no_key)?;
     let mut params =
         CertificateParams::new(names(config)).context("a name of the host cannot stand in a certificate")?;
     params.distinguished_name.push(DnType::CommonName, "viworks-host");
@@ -160,6 +155,8 @@ impl Follow {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn put(files: &Files, certificate: &str, key: &str) {

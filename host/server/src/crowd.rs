@@ -1,15 +1,15 @@
 //! How many connections one address has: a cap for each, so that one crowd does not fill the house.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rest::proxies::Proxies;
+use rest::proxies::{Proxies, network};
 
 /// How many connections each address has.
 type Present = Arc<Mutex<HashMap<IpAddr, usize>>>;
 
-/// Counts connections by address; of IPv6 by network of 64 bits, since whoever has one address there has all.
+/// Counts connections by address, as [`network`] tells them apart.
 #[derive(Clone, Debug)]
 pub struct Crowd {
     most: usize,
@@ -56,13 +56,6 @@ impl Drop for Place {
                 present.remove(address);
             }
         }
-    }
-}
-
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
     }
 }
 

@@ -13,6 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::time::Timestamp;
 use rest::jwt::{Key, LEEWAY, LIFE_MAX, Retired, Tokens};
 use serde::{Deserialize, Serialize};
+use services::rhythm::Rhythm;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Algorithm, Config};
@@ -131,13 +132,8 @@ impl Follow {
     pub async fn run(self, stop: CancellationToken) {
         let files: [PathBuf; 2] = [KEY, RETIRED].map(|file| self.config.data.dir.join(file));
         let mut seen = stamp(&files);
-        let mut ticks = tokio::time::interval(EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
+        let mut rhythm = Rhythm::new(EVERY, stop);
+        while rhythm.next().await {
             let now = stamp(&files);
             if now == seen || !files[0].exists() {
                 continue;

@@ -13,6 +13,8 @@ use ports::error::StoreError;
 use ports::link::Link;
 use tokio_util::sync::CancellationToken;
 
+use crate::rhythm::Rhythm;
+
 /// Attempts let go by one look.
 const STEP: u32 = 500;
 /// Between looks.
@@ -33,13 +35,8 @@ pub struct Again {
 impl Again {
     /// Looks again and again until told to stop.
     pub async fn run(self, stop: CancellationToken) {
-        let mut ticks = tokio::time::interval(EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
+        let mut rhythm = Rhythm::new(EVERY, stop);
+        while rhythm.next().await {
             if let Err(error) = self.step().await {
                 tracing::debug!(%error, "retries could not be looked at; trying again in a moment");
             }

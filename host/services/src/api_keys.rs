@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::digest::sha256_hex;
 use crate::grants::{self, BadGrant};
 use crate::origin::Origin;
+use crate::rhythm::Rhythm;
 
 /// What every key begins with, so that a leaked one can be recognised.
 pub const KEY_PREFIX: &str = "vwk_";
@@ -199,17 +200,13 @@ impl KeyRing {
 
     /// Writes down now and then when keys were used, until told to stop.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut ticks = tokio::time::interval(USES_EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut rhythm = Rhythm::new(USES_EVERY, stop);
         loop {
-            let stopping = tokio::select! {
-                () = stop.cancelled() => true,
-                _ = ticks.tick() => false,
-            };
+            let goes_on = rhythm.next().await;
             if let Err(error) = self.write_uses().await {
                 tracing::debug!(%error, "when API keys were used could not be written down");
             }
-            if stopping {
+            if !goes_on {
                 return;
             }
         }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use domain::attempt::Event;
+use plan::effect::Effect;
 use plan::id::{AgentId, AttemptKey};
 use ports::clock::Clock;
 use ports::commands::{Advance, Commands, Due, Word};
@@ -71,9 +72,10 @@ impl Dispatch {
         Ok(())
     }
 
-    /// Whether its submitter may still have it run, asked right before it is sent. Never waits.
-    pub fn verdict(&self, due: &Due) -> Verdict {
-        let Some(effect) = due.envelope.claimed_effect() else {
+    /// Whether its submitter may still have it run, asked right before it is sent, with the effect its envelope
+    /// claims. Never waits.
+    pub fn verdict(&self, due: &Due, effect: Option<Effect>) -> Verdict {
+        let Some(effect) = effect else {
             return Verdict::MayNot("its stored envelope cannot be read".to_owned());
         };
         match self.directory.get(due.agent) {

@@ -5,6 +5,8 @@
 
 pub mod digest;
 pub mod origin;
+pub mod limiter;
+pub mod rhythm;
 pub mod audit;
 pub mod refusals;
 pub mod directory;

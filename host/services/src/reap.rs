@@ -20,6 +20,7 @@ use crate::backlog::Backlog;
 use crate::cancel::SettleUnowned;
 use crate::directory::Directory;
 use crate::doubt::Doubts;
+use crate::rhythm::Rhythm;
 
 /// Rows looked at in one step, so that a step is short.
 const STEP: u32 = 500;
@@ -61,16 +62,11 @@ pub struct Reap {
 impl Reap {
     /// Looks again and again until told to stop.
     pub async fn run(self, stop: CancellationToken) {
-        let mut ticks = tokio::time::interval(EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut rhythm = Rhythm::new(EVERY, stop);
         let mut since_seen = 0;
         let mut failed = self.whole.failed_commits();
         let mut away = false;
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
+        while rhythm.next().await {
             match self.step().await {
                 Ok(()) => away = false,
                 // Once for an outage: it may be long.

@@ -11,6 +11,7 @@ use ports::link::{Link, Settle};
 use tokio_util::sync::CancellationToken;
 
 use crate::cancel::SettleUnowned;
+use crate::rhythm::Rhythm;
 
 /// Rows read from the store at once.
 const STEP: u32 = 500;
@@ -30,13 +31,8 @@ pub struct Wishes {
 impl Wishes {
     /// Looks again and again until told to stop.
     pub async fn run(self, stop: CancellationToken) {
-        let mut ticks = tokio::time::interval(EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
+        let mut rhythm = Rhythm::new(EVERY, stop);
+        while rhythm.next().await {
             if let Err(error) = self.step().await {
                 tracing::debug!(%error, "wishes to end attempts could not be looked for; trying again in a second");
             }

@@ -106,41 +106,27 @@ impl SignedEnvelope {
         serde_json::from_slice(&bytes).map_err(|_| EnvelopeError::Content)
     }
 
-    /// The lock keys its plan names. Nothing is checked: this is for whoever only orders what it sends, and
-    /// finds none in what cannot be read.
-    pub fn locks(&self) -> Vec<String> {
+    /// What it says of its plan, whoever signed it: enough to order what is sent and to ask whether somebody may
+    /// still have it, never to let it run. What cannot be read says nothing.
+    pub fn claims(&self) -> Claims {
         let bytes = URL_SAFE_NO_PAD.decode(&self.signed).unwrap_or_default();
-        serde_json::from_slice::<Locked>(&bytes).map(|envelope| envelope.plan.locks).unwrap_or_default()
+        serde_json::from_slice(&bytes).map(|Claiming { plan }| plan).unwrap_or_default()
     }
 }
 
-/// As much of an envelope as [`SignedEnvelope::locks`] reads.
-#[derive(Deserialize)]
-struct Locked {
-    plan: Locks,
+/// What [`SignedEnvelope::claims`] reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Claims {
+    /// The plan's effect.
+    pub effect: Option<Effect>,
+    /// The lock keys it names.
+    pub locks: Vec<String>,
 }
 
 #[derive(Deserialize)]
-struct Locks {
-    #[serde(default)]
-    locks: Vec<String>,
-}
-
-impl SignedEnvelope {
-    /// The effect of the plan as it is written, whoever signed it: enough to ask whether somebody may still have
-    /// it, never to let it run. `None` when this is no envelope.
-    pub fn claimed_effect(&self) -> Option<Effect> {
-        #[derive(Deserialize)]
-        struct Claimed {
-            plan: ClaimedPlan,
-        }
-        #[derive(Deserialize)]
-        struct ClaimedPlan {
-            effect: Effect,
-        }
-        let bytes = URL_SAFE_NO_PAD.decode(&self.signed).ok()?;
-        serde_json::from_slice(&bytes).ok().map(|Claimed { plan: ClaimedPlan { effect } }| effect)
-    }
+struct Claiming {
+    plan: Claims,
 }
 
 /// Signs the concatenation of `parts`; base64url without padding.

@@ -1,5 +1,6 @@
 //! A client's side: who is believed to be the host.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -10,7 +11,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use crate::pin::pin;
-use crate::{Pin, TlsError, certificates, provider};
+use crate::{NoPin, Pin, TlsError, certificates, provider};
 
 /// Whose certificates are believed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +23,39 @@ pub enum Trusted {
     Authorities(Vec<u8>),
     /// The one certificate of this key: signed by itself, within its dates, whatever name it is for.
     Pin(Pin),
+}
+
+/// Why nobody can be believed.
+#[derive(Debug, thiserror::Error)]
+pub enum NobodyTrusted {
+    /// It is no pin.
+    #[error(transparent)]
+    Pin(#[from] NoPin),
+    /// The file of authorities.
+    #[error("{} cannot be read: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl Trusted {
+    /// What was chosen for a host: one pinned key, which wins; the authorities in a file; or this machine's.
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// It is no pin, or the file cannot be read.
+    pub fn chosen(pin: Option<&str>, authorities: Option<&Path>) -> Result<Trusted, NobodyTrusted> {
+        match (pin, authorities) {
+            (Some(pin), _) => Ok(Trusted::Pin(pin.parse()?)),
+            (None, Some(path)) => std::fs::read(path)
+                .map(Trusted::Authorities)
+                .map_err(|source| NobodyTrusted::File { path: path.to_owned(), source }),
+            (None, None) => Ok(Trusted::System),
+        }
+    }
 }
 
 /// A client's settings. `own` is the certificate and key it shows to a host that asks for one.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
-pub use client::{Trusted, client};
+pub use client::{NobodyTrusted, Trusted, client};
 pub use pem::{certificates, private_key};
 pub use pin::{NoPin, Pin, pin_of};
 

@@ -234,7 +234,7 @@ impl Host {
                 }
             }
         }
-        let gate = Arc::new(|_: &Due| Verdict::May);
+        let gate = Arc::new(|_: &Due, _| Verdict::May);
         self.session = Some(Session::new(Slots::new(usize::MAX), gate, AT_ONCE, HEARTBEAT, &run, &send, now));
         let welcome = Welcome {
             session_epoch: self.epoch,

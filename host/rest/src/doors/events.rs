@@ -7,7 +7,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use api::command::{AgentEvent, AnyStateEvent, AnyStatusEvent, PluginsEvent};
 use axum::extract::State;
@@ -21,10 +20,11 @@ use plan::id::{AgentId, CommandId};
 use ports::live::{Heard, Subscription};
 use serde::Serialize;
 use services::browse::BrowseError;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::time::Interval;
 
 use crate::app::App;
 use crate::authorize::{Authorized, ReadCommands};
+use crate::doors::every;
 use crate::instant;
 use crate::problem::{Code, Problem};
 use crate::query::Query;
@@ -107,11 +107,6 @@ impl Reader {
         if last > newest {
             return Err(Problem::at(Code::InvalidCursor, "?cursor", "no event has had this id yet"));
         }
-        let every = |period: Duration| {
-            let mut ticks = interval_at(Instant::now() + period, period);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            ticks
-        };
         let (recheck, heartbeat) = (every(app.options.recheck), every(app.options.heartbeat));
         let generation = app.plugins.generation();
         let (commands, invocations) = (HashMap::new(), HashMap::new());

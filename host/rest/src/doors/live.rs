@@ -5,7 +5,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -16,11 +15,11 @@ use futures_util::{Stream, stream};
 use plan::id::{AgentId, CommandId};
 use ports::live::{Heard, Subscription};
 use services::browse::BrowseError;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::time::Interval;
 
 use crate::app::App;
 use crate::authorize::{Authorized, ReadCommands};
-use crate::doors::{In, id};
+use crate::doors::{In, every, id};
 use crate::problem::{Code, Problem};
 use crate::views;
 
@@ -79,11 +78,6 @@ impl Follower {
         last: u64,
         live: Box<dyn Subscription>,
     ) -> Follower {
-        let every = |period: Duration| {
-            let mut ticks = interval_at(Instant::now() + period, period);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            ticks
-        };
         let (recheck, heartbeat) = (every(app.options.recheck), every(app.options.heartbeat));
         let (ready, sight) = (VecDeque::new(), HashMap::new());
         Follower { app, who, command, live, last, ready, behind: true, over: false, sight, recheck, heartbeat }

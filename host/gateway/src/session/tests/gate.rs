@@ -4,7 +4,7 @@ use super::*;
 
 /// A session whose agent has ended these before, and whose gate lets everybody through.
 pub(super) fn begun(concurrency: u32, ended: &[AttemptKey]) -> Session {
-    let gate: Gate = Arc::new(|_| Verdict::May);
+    let gate: Gate = Arc::new(|_, _| Verdict::May);
     Session::new(Slots::new(usize::MAX), gate, concurrency, Duration::from_secs(15), &[], ended, now())
 }
 
@@ -18,7 +18,7 @@ pub(super) fn ready(concurrency: u32) -> Session {
 
 #[test]
 fn what_its_submitter_may_no_longer_have_run_is_not_sent() {
-    let gate: Gate = Arc::new(|due| match due.command.id.0.as_u128() {
+    let gate: Gate = Arc::new(|due, _| match due.command.id.0.as_u128() {
         2 => Verdict::MayNot("`ada` was deleted".to_owned()),
         3 => Verdict::Unknown,
         _ => Verdict::May,
