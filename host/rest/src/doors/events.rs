@@ -145,7 +145,10 @@ impl Reader {
 
     async fn catch_up(&mut self) -> Result<(), Problem> {
         // A long log is read for as long as the token is good.
-        self.over = !self.still_may().await?;
+        if !self.still_may().await? {
+            self.over = true;
+            return Ok(());
+        }
         let events = self.app.browse.everything(self.last, BATCH).await?;
         self.behind = events.len() == BATCH as usize;
         for event in events {

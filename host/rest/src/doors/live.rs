@@ -108,6 +108,11 @@ impl Follower {
 
     /// Reads on in the log. At its end, a command that is over ends the stream.
     async fn catch_up(&mut self) -> Result<(), Problem> {
+        // A long log is read for as long as its reader may.
+        if !self.still_may().await? {
+            self.over = true;
+            return Ok(());
+        }
         let events = self.app.browse.events(self.command, self.last, BATCH).await?;
         self.behind = events.len() == BATCH as usize;
         for event in events {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use futures_util::StreamExt;
 use ports::journal::Journal;
+use serde_json::json;
 use tokio::time::timeout;
 
 use super::world::{World, with};
@@ -67,4 +68,24 @@ async fn only_what_is_in_sight_is_told() {
         cursor = id;
     }
     world.get(&op, &format!("/api/v1/events?cursor={}", last + 1000)).await.refused(400, "invalid_cursor");
+}
+
+#[tokio::test]
+async fn who_is_logged_out_is_told_nothing_of_the_log_that_was_not_read_before() {
+    let world = World::new().await;
+    let op = world.login("op").await;
+    let begin = world.store.last_seq().await.expect("reads");
+    let command = world.submit(&op).await;
+    world.finish(command, world.web, b"hi\n").await;
+    let request = with(&op, "GET", &format!("/api/v1/events?cursor={begin}")).body(Body::empty());
+    let response = world.open(request.expect("a request")).await;
+    let mut frames = response.into_body().into_data_stream();
+    let text = |frame: &[u8]| String::from_utf8_lossy(frame).into_owned();
+    let first = text(&frames.next().await.expect("the stream goes on").expect("bytes"));
+    assert!(first.contains("event: plugins"), "where they stand is told before the log is read: {first}");
+    let body = json!({ "refresh_token": "vwr_another" });
+    world.call(&op, "POST", "/api/v1/auth/logout", body).await.expect(204);
+    let rest = frames.map(|frame| text(&frame.expect("bytes"))).collect::<Vec<_>>();
+    let rest = timeout(Duration::from_secs(30), rest).await.expect("the stream ends");
+    assert_eq!(rest, Vec::<String>::new());
 }

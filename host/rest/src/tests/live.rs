@@ -176,3 +176,14 @@ async fn a_stream_ends_with_its_login_and_with_its_key() {
     world.call(&op, "POST", "/api/v1/auth/logout", body).await.expect(204);
     only_comments_to_the_end(streams.pop().expect("the login's")).await;
 }
+
+#[tokio::test]
+async fn who_is_logged_out_is_told_nothing_of_the_log_that_was_not_read_before() {
+    let world = World::new().await;
+    let op = world.login("op").await;
+    let command = world.submit(&op).await;
+    let response = world.open(with(&op, "GET", &path(command)).body(Body::empty()).expect("a request")).await;
+    let body = serde_json::json!({ "refresh_token": "vwr_another" });
+    world.call(&op, "POST", "/api/v1/auth/logout", body).await.expect(204);
+    only_comments_to_the_end(response.into_body().into_data_stream()).await;
+}
