@@ -5,6 +5,7 @@
 //! it does not matter where our reader and compose's would part ways over that text.
 
 pub mod read;
+mod scan;
 pub mod variables;
 pub mod write;
 

@@ -112,7 +112,7 @@ fn bombs_do_not_go_off() {
     refused(&bomb, "size", &MAX_NODES.to_string());
     let text = format!("x: &a '{}'\ny: [{}]\n", "l".repeat(30_000), ["*a"; 5].join(", "));
     refused(&text, "size", "bytes");
-    refused(&"[".repeat(5000), "yaml", "line 1");
+    refused(&"[".repeat(5000), "depth", "line 1");
     refused(&format!("{}{}", "[".repeat(40), "]".repeat(40)), "depth", &MAX_DEPTH.to_string());
     refused(&"a: ".repeat(5000), "yaml", "line 1");
     let nested: String = (0..200).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();

@@ -2,13 +2,12 @@
 //!
 //! The bounds leave half of a host's time limit on one plan unused in the worst case that is known.
 //!
-//! Refused: more than one document, tags, keys that are not text, a key twice in one mapping, aliases
+//! Refused: more than one document, tags, keys that are not text on one line, a key twice in one mapping, aliases
 //! before their anchor's end, and more nodes, depth or text than a compose file needs.
 
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
 use viworks_sdk::prelude::*;
 
-use super::Node;
+use super::{Node, scan};
 
 /// Most nodes of the tree after aliases have been replaced by what they stand for.
 pub const MAX_NODES: usize = 5_000;
@@ -28,18 +27,20 @@ const MAX_KEY: usize = 512;
 /// # Errors
 /// An issue at `/file` naming line and column.
 pub fn read(text: &str) -> Result<Node> {
-    let mut reader = Reader::default();
-    for event in Parser::new_from_str(text) {
-        match event {
-            Ok((event, span)) => reader.take(event, &span.start)?,
-            Err(error) => return Err(refuse(error.marker(), "yaml", error.info())),
-        }
-    }
-    reader.root.ok_or_else(|| Failure::issue("/file", "yaml", "the file is empty; write `services:` and at least one"))
+    let mut tree = Tree::default();
+    scan::document(text, &mut tree)?;
+    tree.root.ok_or_else(|| Failure::issue("/file", "yaml", "the file is empty; write `services:` and at least one"))
 }
 
-fn refuse(at: &Marker, keyword: &str, message: &str) -> Failure {
-    Failure::issue("/file", keyword, format!("line {}, column {}: {message}", at.line(), at.col() + 1))
+/// A place in the file, from 1.
+#[derive(Clone, Copy)]
+pub(super) struct At {
+    pub(super) line: usize,
+    pub(super) column: usize,
+}
+
+pub(super) fn refuse(at: At, keyword: &str, message: &str) -> Failure {
+    Failure::issue("/file", keyword, format!("line {}, column {}: {message}", at.line, at.column))
 }
 
 /// How much of the bounds a tree uses.
@@ -78,10 +79,13 @@ enum Key {
     Merge,
 }
 
+/// The tree as far as it has been read.
 #[derive(Default)]
-struct Reader {
+pub(super) struct Tree {
     root: Option<Node>,
     open: Vec<Open>,
+    /// All names of anchors so far; an anchor is its place among them, from 1.
+    names: Vec<String>,
     anchors: Vec<(usize, Node, Weight)>,
     /// Of all finished and open nodes, aliases counted as what they stand for.
     total: Weight,
@@ -89,108 +93,100 @@ struct Reader {
     kept: Weight,
 }
 
-impl Reader {
-    fn take(&mut self, event: Event<'_>, at: &Marker) -> Result<()> {
-        match event {
-            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
-            Event::DocumentStart(_) => match self.root {
-                None => Ok(()),
-                Some(_) => Err(refuse(at, "documents", "a second document begins; give one file with one document")),
-            },
-            Event::Alias(anchor) => {
-                let known = self.anchors.iter().rev().find(|(id, ..)| *id == anchor);
-                let Some((_, node, weight)) = known else {
-                    return Err(refuse(at, "alias", "an alias stands inside what it names"));
-                };
-                if matches!(self.open.last(), Some(Open { body: Body::Map { key: None, .. }, .. })) {
-                    return Err(refuse(at, "key", "a key is text, not an alias"));
-                }
-                // Before the copy is made: the bomb must not go off while it is measured.
-                let (node, weight) = (node, *weight);
-                self.total = self.total.plus(weight);
-                if self.total.nodes > MAX_NODES || self.total.text > MAX_TEXT {
-                    return Err(too_much(at));
-                }
-                let node = node.clone();
-                self.put(node, weight, 0, at)
+impl Tree {
+    /// The next value is called `name`.
+    pub(super) fn anchor(&mut self, name: &str) -> usize {
+        self.names.push(name.to_owned());
+        self.names.len()
+    }
+
+    /// The value that was last called `name` stands here again.
+    pub(super) fn alias(&mut self, name: &str, at: At) -> Result<()> {
+        let Some(anchor) = self.names.iter().rposition(|known| known == name) else {
+            return Err(refuse(at, "yaml", "an alias names nothing above it"));
+        };
+        let known = self.anchors.iter().rev().find(|(id, ..)| *id == anchor + 1);
+        let Some((_, node, weight)) = known else {
+            return Err(refuse(at, "alias", "an alias stands inside what it names"));
+        };
+        // Before the copy is made: the bomb must not go off while it is measured.
+        let (node, weight) = (node, *weight);
+        self.total = self.total.plus(weight);
+        if self.total.nodes > MAX_NODES || self.total.text > MAX_TEXT {
+            return Err(too_much(at));
+        }
+        let node = node.clone();
+        self.put(node, weight, 0, at)
+    }
+
+    /// A key of the mapping that is open; its value follows.
+    pub(super) fn key(&mut self, text: String, plain: bool, at: At) -> Result<()> {
+        let Some(Open { body: Body::Map { entries, merges, key, .. }, weight, .. }) = self.open.last_mut() else {
+            return Err(refuse(at, "key", "a key stands in a mapping"));
+        };
+        if text.is_empty() || text.len() > MAX_KEY {
+            return Err(refuse(at, "key", &format!("a key is 1 to {MAX_KEY} bytes of text")));
+        }
+        if entries.iter().any(|(known, _)| *known == text) {
+            return Err(refuse(at, "duplicate_key", &format!("`{text}` stands twice in one mapping")));
+        }
+        if entries.len() == MAX_KEYS {
+            return Err(too_many_keys(at));
+        }
+        let own = Weight { nodes: 1, text: text.len() };
+        *weight = weight.plus(own);
+        self.total = self.total.plus(own);
+        *key = Some(match (text.as_str(), plain) {
+            ("<<", true) if !*merges => {
+                *merges = true;
+                Key::Merge
             }
-            Event::Scalar(text, style, anchor, tag) => {
-                if tag.is_some() {
-                    return Err(no_tag(at));
-                }
-                let plain = style == ScalarStyle::Plain;
-                if let Some(Open { body: Body::Map { entries, merges, key: key @ None, .. }, weight, .. }) =
-                    self.open.last_mut()
-                {
-                    if anchor != 0 || text.is_empty() || text.len() > MAX_KEY {
-                        let rule = format!("a key is 1 to {MAX_KEY} bytes of text without an anchor");
-                        return Err(refuse(at, "key", &rule));
-                    }
-                    if entries.iter().any(|(known, _)| *known == *text) {
-                        return Err(refuse(at, "duplicate_key", &format!("`{text}` stands twice in one mapping")));
+            ("<<", true) => {
+                return Err(refuse(at, "duplicate_key", "`<<` stands twice in one mapping; give it a list"));
+            }
+            ("<<", false) => return Err(refuse(at, "key", "write << without quotes to merge")),
+            _ => Key::Name(text),
+        });
+        Ok(())
+    }
+
+    pub(super) fn scalar(&mut self, text: String, plain: bool, anchor: usize, at: At) -> Result<()> {
+        let weight = Weight { nodes: 1, text: text.len() };
+        self.total = self.total.plus(weight);
+        self.put(Node::Text { text, plain }, weight, anchor, at)
+    }
+
+    pub(super) fn begin_list(&mut self, anchor: usize, at: At) -> Result<()> {
+        self.begin(anchor, Body::List(Vec::new()), at)
+    }
+
+    pub(super) fn begin_map(&mut self, anchor: usize, at: At) -> Result<()> {
+        self.begin(anchor, Body::Map { entries: Vec::new(), merged: Vec::new(), merges: false, key: None }, at)
+    }
+
+    /// The list or mapping that was begun last ends.
+    pub(super) fn end(&mut self, at: At) -> Result<()> {
+        let Some(Open { anchor, weight, body }) = self.open.pop() else { return Ok(()) };
+        let node = match body {
+            Body::List(items) => Node::List(items),
+            Body::Map { mut entries, merged, merges: _, key: _ } => {
+                // What the mapping says itself wins; of merged ones, the first.
+                for (key, value) in merged {
+                    if entries.iter().any(|(known, _)| *known == key) {
+                        continue;
                     }
                     if entries.len() == MAX_KEYS {
                         return Err(too_many_keys(at));
                     }
-                    let own = Weight { nodes: 1, text: text.len() };
-                    *weight = weight.plus(own);
-                    self.total = self.total.plus(own);
-                    *key = Some(match (&*text, plain) {
-                        ("<<", true) if !*merges => {
-                            *merges = true;
-                            Key::Merge
-                        }
-                        ("<<", true) => {
-                            return Err(refuse(
-                                at,
-                                "duplicate_key",
-                                "`<<` stands twice in one mapping; give it a list",
-                            ));
-                        }
-                        ("<<", false) => return Err(refuse(at, "key", "write << without quotes to merge")),
-                        _ => Key::Name(text.into_owned()),
-                    });
-                    return Ok(());
+                    entries.push((key, value));
                 }
-                let weight = Weight { nodes: 1, text: text.len() };
-                self.total = self.total.plus(weight);
-                self.put(Node::Text { text: text.into_owned(), plain }, weight, anchor, at)
+                Node::Map(entries)
             }
-            Event::SequenceStart(anchor, tag) => self.begin(anchor, tag.is_some(), Body::List(Vec::new()), at),
-            Event::MappingStart(anchor, tag) => {
-                let body = Body::Map { entries: Vec::new(), merged: Vec::new(), merges: false, key: None };
-                self.begin(anchor, tag.is_some(), body, at)
-            }
-            Event::SequenceEnd | Event::MappingEnd => {
-                let Some(Open { anchor, weight, body }) = self.open.pop() else { return Ok(()) };
-                let node = match body {
-                    Body::List(items) => Node::List(items),
-                    Body::Map { mut entries, merged, merges: _, key: _ } => {
-                        // What the mapping says itself wins; of merged ones, the first.
-                        for (key, value) in merged {
-                            if entries.iter().any(|(known, _)| *known == key) {
-                                continue;
-                            }
-                            if entries.len() == MAX_KEYS {
-                                return Err(too_many_keys(at));
-                            }
-                            entries.push((key, value));
-                        }
-                        Node::Map(entries)
-                    }
-                };
-                self.put(node, weight, anchor, at)
-            }
-        }
+        };
+        self.put(node, weight, anchor, at)
     }
 
-    fn begin(&mut self, anchor: usize, tagged: bool, body: Body, at: &Marker) -> Result<()> {
-        if tagged {
-            return Err(no_tag(at));
-        }
-        if matches!(self.open.last(), Some(Open { body: Body::Map { key: None, .. }, .. })) {
-            return Err(refuse(at, "key", "a key is text, not a list or a mapping"));
-        }
+    fn begin(&mut self, anchor: usize, body: Body, at: At) -> Result<()> {
         if self.open.len() >= MAX_DEPTH {
             return Err(refuse(at, "depth", &format!("nested more than {MAX_DEPTH} levels deep")));
         }
@@ -200,7 +196,7 @@ impl Reader {
     }
 
     /// Puts a finished node where it belongs.
-    fn put(&mut self, node: Node, weight: Weight, anchor: usize, at: &Marker) -> Result<()> {
+    fn put(&mut self, node: Node, weight: Weight, anchor: usize, at: At) -> Result<()> {
         if self.total.nodes > MAX_NODES || self.total.text > MAX_TEXT {
             return Err(too_much(at));
         }
@@ -242,15 +238,11 @@ impl Reader {
     }
 }
 
-fn too_much(at: &Marker) -> Failure {
+fn too_much(at: At) -> Failure {
     let rule = format!("with its aliases replaced, the file is over {MAX_NODES} values or {MAX_TEXT} bytes");
     refuse(at, "size", &rule)
 }
 
-fn too_many_keys(at: &Marker) -> Failure {
+fn too_many_keys(at: At) -> Failure {
     refuse(at, "keys", &format!("a mapping has more than {MAX_KEYS} keys"))
-}
-
-fn no_tag(at: &Marker) -> Failure {
-    refuse(at, "tag", "tags such as !reset or !!binary are not taken; write the value itself")
 }
