@@ -378,7 +378,7 @@ impl<'a> Scan<'a> {
         let quoted = matches!(self.peek(), b'"' | b'\'');
         self.key()?;
         self.skip()?;
-        if !self.is_sign(b':') && !(quoted && self.peek() == b':') {
+        if !(self.is_sign(b':') || quoted && self.peek() == b':') {
             return self.tree.scalar(String::new(), true, 0, self.place());
         }
         self.cursor.at += 1;
