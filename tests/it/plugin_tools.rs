@@ -105,24 +105,16 @@ fn a_version_that_moves_too_little_for_its_changes_is_told() {
 fn a_file_that_is_nested_without_end_is_refused_before_a_plugin_runs_out_of_stack() {
     let folder = tempfile::tempdir().expect("a folder");
     let component = put(folder.path(), "compose", plugin("compose"));
-    let set_in: String = (0..1000).map(|level| format!("{}k:\n", " ".repeat(level % 200))).collect();
     let stairs: String = (0..200).map(|level| format!("{}k:\n", " ".repeat(level))).collect();
-    for (file, told) in [
-        ("[".repeat(50_000), "nested more than 32 levels"),
-        ("{a: ".repeat(10_000), "nested more than 32 levels"),
-        ("- ".repeat(20_000), "nested more than 32 levels"),
-        ("? ".repeat(20_000), "/file: line 1"),
-        ("a: ".repeat(10_000), "/file: line 1"),
-        (stairs, "nested more than 32 levels"),
-        (set_in, "nested more than 32 levels"),
-        ("&a ".repeat(10_000), "/file: line 1"),
-    ] {
+    // Each costs a compilation; what else may nest is tried natively, by the plugin's own tests.
+    for file in ["[{a: ".repeat(10_000), stairs] {
         let args = folder.path().join("args.json");
         std::fs::write(&args, json!({ "project": "p", "file": file }).to_string()).expect("written");
         let args = format!("@{}", args.display());
         let words = ["plugin", "run", &component, "compose.up", "--args", &args];
         let done = Command::new(program("viworks")).args(words).output().expect("viworks starts");
         let said = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.code() == Some(2) && said.contains(told), "{}: {said}", &file[..20]);
+        let refused = done.status.code() == Some(2) && said.contains("nested more than 32 levels");
+        assert!(refused, "{}: {said}", &file[..20]);
     }
 }

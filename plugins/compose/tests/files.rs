@@ -115,6 +115,10 @@ fn bombs_do_not_go_off() {
     refused(&"[".repeat(5000), "depth", "line 1");
     refused(&format!("{}{}", "[".repeat(40), "]".repeat(40)), "depth", &MAX_DEPTH.to_string());
     refused(&"a: ".repeat(5000), "yaml", "line 1");
+    refused(&"- ".repeat(20_000), "depth", "levels");
+    refused(&"{a: ".repeat(10_000), "depth", "levels");
+    refused(&"? ".repeat(20_000), "key", "line 1");
+    refused(&"&a ".repeat(10_000), "yaml", "line 1");
     let nested: String = (0..200).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
     refused(&nested, "depth", "levels");
     let keys: String = (0..1000).map(|key| format!("k{key}: 1\n")).collect();
