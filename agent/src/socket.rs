@@ -68,6 +68,16 @@ pub async fn connect(url: &Uri, trust: &HostTrust) -> Result<Socket, String> {
     }
 }
 
+/// The bounds of the socket to a host.
+pub fn bounds() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .max_message_size(Some(MAX_FRAME_BYTES))
+        .max_frame_size(Some(MAX_FRAME_BYTES))
+        .read_buffer_size(BUFFER_BYTES)
+        .write_buffer_size(BUFFER_BYTES)
+        .max_write_buffer_size(BUFFER_BYTES + 2 * MAX_FRAME_BYTES)
+}
+
 async fn dial(url: &Uri, trust: &HostTrust) -> Result<Socket, Error> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in lookup_host((line::host(url), line::way(url).1)).await? {
@@ -77,14 +87,8 @@ async fn dial(url: &Uri, trust: &HostTrust) -> Result<Socket, Error> {
         socket.set_send_buffer_size(KERNEL_BUFFER_BYTES)?;
         match socket.connect(address).await {
             Ok(stream) => {
-                let config = WebSocketConfig::default()
-                    .max_message_size(Some(MAX_FRAME_BYTES))
-                    .max_frame_size(Some(MAX_FRAME_BYTES))
-                    .read_buffer_size(BUFFER_BYTES)
-                    .write_buffer_size(BUFFER_BYTES)
-                    .max_write_buffer_size(BUFFER_BYTES + 2 * MAX_FRAME_BYTES);
                 let stream = line::secure(stream, url, trust).await?;
-                let (stream, _) = client_async_with_config(url.to_string(), stream, Some(config)).await?;
+                let (stream, _) = client_async_with_config(url.to_string(), stream, Some(bounds())).await?;
                 return Ok(Socket { stream, control: VecDeque::new(), unflushed: false });
             }
             Err(error) => last = error,

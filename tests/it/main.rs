@@ -27,6 +27,8 @@ mod agents_door;
 mod access;
 mod tls;
 mod paces;
+mod slow_clients;
+mod conformance;
 mod command_line;
 mod operating;
 mod openapi;

@@ -22,10 +22,12 @@ const TEST_PACKAGES: &[(&str, &str)] = &[
     ("postgresql", "postgres"),
     ("strace", "strace"),
     ("minisign", "minisign"),
+    ("slowhttptest", "slowhttptest"),
 ];
 
 /// Python packages that tests need, and the programs that they bring. The same rule holds for them.
-const PYTHON_PACKAGES: [(&str, &str); 3] = [
+const PYTHON_PACKAGES: [(&str, &str); 4] = [
+    ("kosoku==0.1.0", "kosoku"),
     ("openapi-spec-validator==0.9.0", "openapi-spec-validator"),
     ("openapi-python-client==0.29.1", "openapi-python-client"),
     ("schemathesis==4.32.5", "st"),

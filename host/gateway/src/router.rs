@@ -74,14 +74,19 @@ async fn upgrade(
             pump::run(gateway, socket, greeted, peer).await;
         }
     };
+    bounded(socket)
+        .on_failed_upgrade(move |_| room.unauthenticated.add_permits(1))
+        .on_upgrade(move |socket| sessions.track_future(converse(socket)))
+}
+
+/// The bounds of an agent's socket.
+pub fn bounded(socket: WebSocketUpgrade) -> WebSocketUpgrade {
     socket
         .read_buffer_size(BUFFER_BYTES)
         .write_buffer_size(BUFFER_BYTES)
         .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES)
         .max_message_size(MAX_FRAME_BYTES + READ_OVER_BYTES)
         .max_frame_size(MAX_FRAME_BYTES + READ_OVER_BYTES)
-        .on_failed_upgrade(move |_| room.unauthenticated.add_permits(1))
-        .on_upgrade(move |socket| sessions.track_future(converse(socket)))
 }
 
 fn busy(detail: &str) -> Response {
