@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::Effect;
 use crate::builder::Plan;
-use crate::failure::{Failure, Issue, Result, push_key};
+use crate::failure::{Failure, Issue, Result, push_index, push_key};
 use crate::outputs::one_line;
 use crate::text::{parse, text_of};
 
@@ -141,7 +141,7 @@ fn walk(args: &Value, pointer: &mut String, visit: &mut dyn FnMut(&str, &str, &V
         match value {
             Value::Array(items) => {
                 for (index, item) in items.iter().enumerate() {
-                    push_key(pointer, &index.to_string());
+                    push_index(pointer, index);
                     inner("", item, pointer, visit);
                     pointer.truncate(before);
                 }
@@ -166,6 +166,10 @@ fn command_line(steps: &[step::Step]) -> String {
         line.push_str(if index == 0 { " `" } else { ", then `" });
         line.push_str(&step.program);
         for arg in &step.args {
+            // What is behind this is cut off anyway.
+            if line.len() > step::MAX_SUMMARY_BYTES {
+                return line;
+            }
             line.push(' ');
             let plain = !arg.is_empty() && !arg.contains(|letter: char| letter.is_whitespace() || letter == '"');
             match plain {

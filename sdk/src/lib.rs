@@ -74,6 +74,11 @@ mod text;
 pub mod value;
 pub mod verb;
 
+/// A call begins with a fresh memory and leaves none behind, so that what counts is how little code this is.
+#[cfg(target_family = "wasm")]
+#[global_allocator]
+static MEMORY: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_allocator();
+
 pub use plan::effect::Effect;
 pub use plan::step;
 pub use viworks_sdk_macros::{Args, Choice, Output, plugin, verb};

@@ -247,13 +247,19 @@ impl Outputs {
 /// assert_eq!(viworks_sdk::outputs::one_line("abcdef", 6), "abcdef");
 /// ```
 pub fn one_line(text: &str, limit: usize) -> String {
-    let mut line: String = text.trim().chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
-    if line.len() > limit {
-        let mut end = limit - "…".len();
-        while !line.is_char_boundary(end) {
+    let text = text.trim();
+    let mut end = text.len();
+    if end > limit {
+        end = limit - "…".len();
+        while !text.is_char_boundary(end) {
             end -= 1;
         }
-        line.truncate(end);
+    }
+    let mut line = String::with_capacity(limit.min(text.len()));
+    for letter in text.get(..end).unwrap_or_default().chars() {
+        line.push(if letter.is_control() { ' ' } else { letter });
+    }
+    if end < text.len() {
         line.push('…');
     }
     line

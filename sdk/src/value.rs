@@ -8,7 +8,7 @@ mod plain;
 
 use serde_json::{Map, Value};
 
-use crate::failure::{Failure, Issue, push_key};
+use crate::failure::{Failure, Issue, push_index, push_key};
 use crate::text::text_of;
 
 /// A value that is filled from JSON in place.
@@ -242,6 +242,14 @@ impl Reader {
         let before = self.pointer.len();
         push_key(&mut self.pointer, key);
         into.fill(value, self);
+        self.pointer.truncate(before);
+    }
+
+    /// Reads an item of a list into `into`.
+    pub(crate) fn at_index(&mut self, index: usize, into: &mut dyn Fill, item: Value) {
+        let before = self.pointer.len();
+        push_index(&mut self.pointer, index);
+        into.fill(item, self);
         self.pointer.truncate(before);
     }
 

@@ -114,6 +114,12 @@ async fn main() {
 
     let loaded = Loaded::open(&exec, "exec.wasm").expect("passes the gates");
     let run = VerbName::parse("exec.run").expect("a name");
+    let calls_of_it = |rounds| loaded.time_calls(&run, &profile(), &kilobyte(), rounds).expect("plans");
+    calls_of_it(2_000);
+    let began = Instant::now();
+    let took = calls_of_it(50_000);
+    println!("fresh guest and one call, on one thread: {:.0}/s", 50_000.0 / began.elapsed().as_secs_f64());
+    told("fresh guest and one call", took);
     let plans = |rounds| loaded.time_plans(&run, &profile(), &kilobyte(), rounds).expect("plans");
     plans(2_000);
     let began = Instant::now();

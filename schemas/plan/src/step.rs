@@ -101,7 +101,7 @@ impl Plan {
             faults.add("/steps", format!("{} steps; a plan has 1 to {MAX_STEPS}", self.steps.len()));
         }
         for (index, step) in self.steps.iter().enumerate() {
-            step.check(&format!("/steps/{index}"), &mut faults);
+            step.check(index, &mut faults);
         }
         if self.locks.len() > MAX_LOCKS {
             faults.add("/locks", format!("{} lock keys; at most {MAX_LOCKS}", self.locks.len()));
@@ -176,54 +176,57 @@ impl Step {
         bytes + self.timeout_ms.map_or(0, |limit| field("timeout_ms", limit.max(1).ilog10() as usize + 1))
     }
 
-    fn check(&self, at: &str, faults: &mut Faults) {
+    /// Pointers are written when there is a fault to tell: nearly always there is none, and a plugin runs this at
+    /// every call.
+    fn check(&self, index: usize, faults: &mut Faults) {
+        let at = |field: &str| format!("/steps/{index}/{field}");
         if !is_program(&self.program) {
             let rule = "a program is a bare name of letters, digits and . _ + - (not starting with - or .), \
                         or an absolute path without empty, . or .. parts";
-            faults.add(&format!("{at}/program"), rule.to_owned());
+            faults.add(&at("program"), rule.to_owned());
         }
         if self.args.len() > MAX_ARGS {
-            faults.add(&format!("{at}/args"), format!("{} arguments; at most {MAX_ARGS}", self.args.len()));
+            faults.add(&at("args"), format!("{} arguments; at most {MAX_ARGS}", self.args.len()));
         }
         for (index, arg) in self.args.iter().enumerate() {
-            check_text(arg, MAX_ARG_BYTES, &format!("{at}/args/{index}"), faults);
+            check_text(arg, MAX_ARG_BYTES, &|| format!("{}/{index}", at("args")), faults);
         }
         if self.args.iter().map(String::len).sum::<usize>() > MAX_ARGV_BYTES {
-            faults.add(&format!("{at}/args"), format!("more than {MAX_ARGV_BYTES} bytes of arguments together"));
+            faults.add(&at("args"), format!("more than {MAX_ARGV_BYTES} bytes of arguments together"));
         }
         if self.env.len() > MAX_ENV {
-            faults.add(&format!("{at}/env"), format!("{} variables; at most {MAX_ENV}", self.env.len()));
+            faults.add(&at("env"), format!("{} variables; at most {MAX_ENV}", self.env.len()));
         }
         for (name, value) in &self.env {
-            let pointer = format!("{at}/env/{}", name.replace('~', "~0").replace('/', "~1"));
+            let pointer = || format!("{}/{}", at("env"), name.replace('~', "~0").replace('/', "~1"));
             if !is_env_name(name) {
                 let rule = "a variable's name is letters, digits and _, not starting with a digit, at most 128 bytes";
-                faults.add(&pointer, rule.to_owned());
+                faults.add(&pointer(), rule.to_owned());
             }
             check_text(value, MAX_ARG_BYTES, &pointer, faults);
         }
         if let Some(cwd) = &self.cwd {
-            check_text(cwd, MAX_ARG_BYTES, &format!("{at}/cwd"), faults);
+            check_text(cwd, MAX_ARG_BYTES, &|| at("cwd"), faults);
             if !is_clean_absolute(cwd) {
                 let rule = "a working directory is an absolute path without empty, . or .. parts";
-                faults.add(&format!("{at}/cwd"), rule.to_owned());
+                faults.add(&at("cwd"), rule.to_owned());
             }
         }
         if self.stdin.as_ref().is_some_and(|text| text.len() > MAX_STDIN_BYTES) {
-            faults.add(&format!("{at}/stdin"), format!("at most {MAX_STDIN_BYTES} bytes"));
+            faults.add(&at("stdin"), format!("at most {MAX_STDIN_BYTES} bytes"));
         }
         if self.timeout_ms == Some(0) {
-            faults.add(&format!("{at}/timeout_ms"), "a timeout is at least 1 ms".to_owned());
+            faults.add(&at("timeout_ms"), "a timeout is at least 1 ms".to_owned());
         }
     }
 }
 
-fn check_text(text: &str, limit: usize, pointer: &str, faults: &mut Faults) {
+fn check_text(text: &str, limit: usize, pointer: &dyn Fn() -> String, faults: &mut Faults) {
     if text.len() > limit {
-        faults.add(pointer, format!("{} bytes; at most {limit}", text.len()));
+        faults.add(&pointer(), format!("{} bytes; at most {limit}", text.len()));
     }
     if text.contains('\0') {
-        faults.add(pointer, "holds a NUL byte, which no process argument can carry".to_owned());
+        faults.add(&pointer(), "holds a NUL byte, which no process argument can carry".to_owned());
     }
 }
 

@@ -59,7 +59,7 @@ impl<T: FromJson> Fill for Vec<T> {
         self.clear();
         for (index, item) in items.into_iter().enumerate() {
             let mut read = T::blank();
-            reader.at(&index.to_string(), &mut read, item);
+            reader.at_index(index, &mut read, item);
             self.push(read);
         }
     }

@@ -91,18 +91,31 @@ impl Loaded {
         rounds: usize,
     ) -> Result<Vec<Duration>, ToolError> {
         let (verb, context) = self.call(verb, profile)?;
-        on_deep_stack(|| {
-            let grant = &self.build.manifest.grants;
-            let once = || {
-                let began = Instant::now();
-                let planned = execute::plan(self.gates.sandbox(), &self.build, verb, context.clone(), grant, args);
-                let took = began.elapsed();
-                match planned.answer {
-                    Err(PlanError::Failed { message, .. }) => Err(ToolError::Thread(message)),
-                    Ok(_) | Err(_) => Ok(took),
-                }
-            };
-            (0..rounds).map(|_| once()).collect()
+        let grant = &self.build.manifest.grants;
+        let plan = |context| execute::plan(self.gates.sandbox(), &self.build, verb, context, grant, args);
+        timed(rounds, || match plan(context.clone()).answer {
+            Err(PlanError::Failed { message, .. }) => Err(ToolError::Thread(message)),
+            Ok(_) | Err(_) => Ok(()),
+        })
+    }
+
+    /// The same of the sandbox's part alone: a fresh guest, and one call of its `plan` with `args`.
+    ///
+    /// # Errors
+    /// When the plugin has no such verb, or faults.
+    pub fn time_calls(
+        &self,
+        verb: &VerbName,
+        profile: &Profile,
+        args: &Value,
+        rounds: usize,
+    ) -> Result<Vec<Duration>, ToolError> {
+        let (_, context) = self.call(verb, profile)?;
+        let args = args.to_string();
+        let call = |context| self.build.prepared.plan(self.gates.sandbox(), context, args.clone());
+        timed(rounds, || match call(context.clone()).answer {
+            Ok(_) => Ok(()),
+            Err(fault) => Err(ToolError::Thread(fault.to_string())),
         })
     }
 
@@ -134,4 +147,15 @@ impl Loaded {
         let context = execute::context(found, &operator::default_config(&self.build), profile);
         Ok((found, CallContext { unhurried: true, ..context }))
     }
+}
+
+/// How long `once` takes, each of `rounds` times.
+fn timed(rounds: usize, once: impl Fn() -> Result<(), ToolError> + Send + Sync) -> Result<Vec<Duration>, ToolError> {
+    on_deep_stack(|| {
+        let measure = |_| {
+            let began = Instant::now();
+            once().map(|()| began.elapsed())
+        };
+        (0..rounds).map(measure).collect()
+    })
 }
