@@ -36,8 +36,26 @@ pub(crate) enum Health {
     NotCalled,
     /// It answered, if only to say no.
     Well,
-    /// It trapped, overran a limit or answered nonsense.
+    /// It trapped, wanted too much memory or answered nonsense.
     Faulty,
+    /// It used up its time.
+    Overran,
+}
+
+impl Health {
+    fn of(fault: &Fault) -> Health {
+        match fault {
+            Fault::CpuTime { .. } | Fault::WallTime { .. } => Health::Overran,
+            Fault::Trap(_) | Fault::Memory { .. } | Fault::Table { .. } | Fault::Nonsense(_) | Fault::Lost => {
+                Health::Faulty
+            }
+        }
+    }
+
+    /// Whether it did not do as a plugin should.
+    pub(crate) fn is_fault(self) -> bool {
+        matches!(self, Health::Faulty | Health::Overran)
+    }
 }
 
 /// What a call of `verb` knows besides its arguments.
@@ -67,7 +85,7 @@ pub(crate) fn plan(
     let (answer, health) = match called.answer {
         Ok(Ok(plan)) => (admit(plan, verb, grant), Health::Well),
         Ok(Err(failure)) => (Err(refused(failure)), Health::Well),
-        Err(fault) => (Err(failed(build, &fault)), Health::Faulty),
+        Err(fault) => (Err(failed(build, &fault)), Health::of(&fault)),
     };
     Executed { answer, log: called.log, health }
 }
@@ -133,7 +151,7 @@ pub(crate) fn interpret(
         Ok(Err(Failure { code, message, .. })) => {
             (unread(&outcome, &format!("{}: {}", line(&code), line(&message))), Health::Well)
         }
-        Err(fault) => (unread(&outcome, &format!("plugin {fault}")), Health::Faulty),
+        Err(fault) => (unread(&outcome, &format!("plugin {fault}")), Health::of(&fault)),
     };
     Executed { answer, log: called.log, health }
 }

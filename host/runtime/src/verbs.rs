@@ -18,7 +18,7 @@ use crate::engine::Sandbox;
 use crate::execute::{self, Executed, Health};
 use crate::fault::Fault;
 use crate::guest::{Log, LogLine};
-use crate::pool::{Overloaded, Pool};
+use crate::pool::{Overloaded, Pace, Pool};
 
 /// Where guests run, who runs them, and who is told when one fails too often.
 #[derive(Clone)]
@@ -52,34 +52,37 @@ impl PluginVersion {
     /// leaves no trace: work not yet begun is dropped, work begun runs to its deadline.
     async fn run<T: Send + 'static>(
         self: &Arc<Self>,
-        work: impl FnOnce(&PluginVersion) -> T + Send + 'static,
+        work: impl FnOnce(&PluginVersion) -> (T, Pace) + Send + 'static,
     ) -> Result<Result<T, Fault>, Overloaded> {
         let (answer, answered) = oneshot::channel();
         let version = Arc::clone(self);
         let job = move || {
-            if !answer.is_closed() {
-                // Nobody may be waiting any more by the time the work is done.
-                _ = answer.send(work(&version));
+            if answer.is_closed() {
+                return Pace::InTime;
             }
+            let (worked, pace) = work(&version);
+            // Nobody may be waiting any more by the time the work is done.
+            _ = answer.send(worked);
+            pace
         };
         self.machinery.pool.submit(&self.name, Box::new(job))?;
         Ok(answered.await.map_err(|_| Fault::Lost))
     }
 
     /// Counts a fault and passes the guest's log on.
-    fn note<T>(&self, verb: &VerbBuild, executed: Executed<T>) -> T {
+    fn note<T>(&self, verb: &VerbBuild, executed: Executed<T>) -> (T, Pace) {
         let Executed { answer, log, health } = executed;
         let alarm = &self.machinery.alarm;
         let tripped = match health {
             Health::NotCalled => false,
             Health::Well => self.build.faults.note(alarm.limits, true, alarm.begun.elapsed()),
-            Health::Faulty => self.build.faults.note(alarm.limits, false, alarm.begun.elapsed()),
+            Health::Faulty | Health::Overran => self.build.faults.note(alarm.limits, false, alarm.begun.elapsed()),
         };
         if tripped {
             alarm.bell.notify_one();
         }
         self.publish(verb, log);
-        answer
+        (answer, if health == Health::Overran { Pace::Overran } else { Pace::InTime })
     }
 
     fn context(&self, verb: &VerbBuild, profile: &Profile) -> CallContext {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{Planned, ToolError, gates, on_deep_stack};
 use crate::abi::CallContext;
 use crate::build::{Build, VerbBuild};
-use crate::execute::{self, Health};
+use crate::execute::{self};
 use crate::gates::{Gates, operator};
 use crate::guest::LogLine;
 use crate::tier::Consents;
@@ -133,7 +133,7 @@ impl Loaded {
         let (verb, context) = self.call(verb, profile)?;
         on_deep_stack(|| {
             let meant = execute::interpret(self.gates.sandbox(), &self.build, verb, context, args, outputs);
-            let faulty = meant.health == Health::Faulty;
+            let faulty = meant.health.is_fault();
             Ok(Meant { answer: meant.answer, faulty, log: meant.log.lines })
         })
     }
