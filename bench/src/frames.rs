@@ -157,6 +157,7 @@ mod tests {
             kill_after_ms: None,
             finish_within_ms: None,
             envelope,
+            secret_key: None,
             traceparent: Some("00-\"x".into()),
         };
         let text = encode(&HostFrame::Command(command));

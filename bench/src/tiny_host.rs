@@ -172,6 +172,7 @@ fn sealed(house: &House, command_id: CommandId, agent_id: AgentId) -> Command {
         not_after_ms: i64::MAX,
         max_attempts: 1,
         submitter: "admin".into(),
+        secrets: None,
     };
     let key = if house.flaw == Flaw::Forges { SigningKey::from_bytes(&[4; 32]) } else { house.key.clone() };
     let attempt = AttemptKey { command: command_id, number: 1 };
@@ -181,6 +182,7 @@ fn sealed(house: &House, command_id: CommandId, agent_id: AgentId) -> Command {
         kill_after_ms: None,
         finish_within_ms: None,
         envelope: seal(&envelope, &key),
+        secret_key: None,
         traceparent: None,
     }
 }

@@ -158,6 +158,9 @@ pub struct Limits {
     pub items: Option<&'static Limits>,
     /// What narrows a map's keys.
     pub keys: Option<&'static Limits>,
+    /// Whether text is secret: the plugin sees a placeholder, which may stand in values of the environment and in
+    /// standard input.
+    pub secret: bool,
 }
 
 impl Limits {
@@ -171,6 +174,7 @@ impl Limits {
         one_of: &[],
         items: None,
         keys: None,
+        secret: false,
     };
 }
 
@@ -280,6 +284,7 @@ fn narrow(schema: &mut Map<String, Value>, node: &Node, limits: &Limits) {
     put_if(schema, "minimum", limits.minimum.map(|bound| node.bound(bound)));
     put_if(schema, "maximum", limits.maximum.map(|bound| node.bound(bound)));
     put_if(schema, shortest, limits.shortest.map(Value::from));
+    put_if(schema, "x-secret", limits.secret.then_some(Value::Bool(true)));
     put_if(schema, longest, limits.longest.map(Value::from));
     put_if(schema, "pattern", limits.pattern.map(Value::from));
     if !limits.one_of.is_empty() {

@@ -56,7 +56,7 @@ impl Backup {
                 let made = done(&backup(host, &["create", "--config", "host.toml", "backups"]));
                 let made = host.scratch().join(made.trim());
                 let said = done(&backup(host, &["verify", made.to_str().expect("text")]));
-                assert!(said.starts_with("whole: 4 files"), "{said}");
+                assert!(said.starts_with("whole: 5 files"), "{said}");
                 Backup::Folder(made)
             }
             Store::Postgres(url) => Backup::Dump(Dump::make(url)),

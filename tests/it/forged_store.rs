@@ -66,6 +66,7 @@ fn envelope(command: CommandId, agent: AgentId, word: &str, change: impl FnOnce(
         not_after_ms: NOW.wall_ms + HOUR_MS,
         max_attempts: MAX_ATTEMPTS,
         submitter: "ada".to_owned(),
+        secrets: None,
     };
     change(&mut envelope);
     envelope
@@ -134,6 +135,7 @@ impl Played {
             kill_after_ms,
             finish_within_ms,
             envelope,
+            secret_key: None,
             traceparent,
         }));
     }

@@ -14,6 +14,7 @@ mod offline;
 mod again;
 mod groups;
 mod audit;
+mod secrets;
 mod crash;
 mod reload;
 mod plugin_life;

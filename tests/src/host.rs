@@ -30,6 +30,7 @@ pub struct TestHost {
     /// More lines of `[server]`.
     server_settings: String,
     tls: Option<Tls>,
+    log_level: &'static str,
     process: Option<Process>,
 }
 
@@ -83,6 +84,7 @@ impl TestHost {
             sections: String::new(),
             server_settings: String::new(),
             tls: None,
+            log_level: "info",
             process: None,
         };
         host.install("exec.wasm", exec_plugin());
@@ -148,6 +150,11 @@ impl TestHost {
         Api::believing(&self.url(), &std::fs::read(file).expect("a certificate"))
     }
 
+    /// How much it says from its next start on.
+    pub fn set_log_level(&mut self, level: &'static str) {
+        self.log_level = level;
+    }
+
     /// Starts it, on the ports it had before, and waits until it can take work.
     ///
     /// # Panics
@@ -188,7 +195,7 @@ impl TestHost {
         format!(
             "[server]\nbind = \"{address}:{api}\"\nagents_bind = \"{address}:{agents}\"\nallowed_hosts = [\"{address}\"]\n{server}\n\
              [database]\nurl = \"{url}\"\n[data]\ndir = {data}\n\
-             [plugins]\ndir = {plugins}\ndefault_grants = \"requested\"\n{settings}{sections}[logging]\nlevel = \"info\"\nformat = \"json\"\n",
+             [plugins]\ndir = {plugins}\ndefault_grants = \"requested\"\n{settings}{sections}[logging]\nlevel = \"{level}\"\nformat = \"json\"\n",
             address = self.address,
             url = self.store.url(),
             data = text(self.data()),
@@ -196,6 +203,7 @@ impl TestHost {
             settings = self.plugin_settings,
             sections = self.sections,
             server = self.server_settings,
+            level = self.log_level,
         )
     }
 

@@ -25,6 +25,7 @@ pub struct TestAgent {
     /// Its name.
     pub name: String,
     dir: tempfile::TempDir,
+    log_level: Option<&'static str>,
     process: Option<Process>,
 }
 
@@ -88,7 +89,12 @@ impl TestAgent {
     /// # Panics
     /// When the agent's program cannot be started.
     pub fn join_with(host: &TestHost, token: &str, name: &str) -> Result<TestAgent, String> {
-        let agent = TestAgent { name: name.to_owned(), dir: tempfile::tempdir().expect("a folder"), process: None };
+        let agent = TestAgent {
+            name: name.to_owned(),
+            dir: tempfile::tempdir().expect("a folder"),
+            log_level: None,
+            process: None,
+        };
         let mut join = Command::new(program("viworks-agent"));
         join.args(["join", &host.agents_url(), "--name", name, "--data"]).arg(agent.data());
         join.args(["--token", token]).stdin(Stdio::null());
@@ -116,6 +122,11 @@ impl TestAgent {
         std::fs::write(&file, identity.to_string()).expect("the identity is written");
     }
 
+    /// How much it says from its next start on.
+    pub fn set_log_level(&mut self, level: &'static str) {
+        self.log_level = Some(level);
+    }
+
     /// Starts its process.
     ///
     /// # Panics
@@ -124,6 +135,7 @@ impl TestAgent {
         assert!(self.process.is_none(), "the agent runs already");
         let mut run = Command::new(program("viworks-agent"));
         run.args(["run", "--data"]).arg(self.data()).arg("--policy").arg(self.policy());
+        run.envs(self.log_level.map(|level| ("VIWORKS_LOG", level)));
         self.process = Some(Process::start(&mut run, &self.dir.path().join("agent.log")));
     }
 
@@ -199,7 +211,8 @@ impl TestAgent {
         self.data().join("journal").join("log")
     }
 
-    fn data(&self) -> PathBuf {
+    /// Its data directory.
+    pub fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 

@@ -109,9 +109,10 @@ impl Machine {
                 let mut active = Active::waiting(order, About::of(&envelope));
                 active.received_mono_ms = Some(now.mono_ms);
                 let start_by = StartBy::Mono(start_by_mono_ms);
+                let secrets = envelope.secrets(command.secret_key.as_ref()).ok();
                 let (plan, limits, kill_after_ms) = (envelope.plan, envelope.limits, command.kill_after_ms);
                 let finish_by_mono_ms = command.finish_within_ms.map(|left_ms| now.mono_ms.saturating_add(left_ms));
-                active.task = Some(Task { plan, limits, start_by, kill_after_ms, finish_by_mono_ms });
+                active.task = Some(Task { plan, secrets, limits, start_by, kill_after_ms, finish_by_mono_ms });
                 self.insert(attempt, active);
             }
         }

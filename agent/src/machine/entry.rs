@@ -54,6 +54,8 @@ pub(super) struct About {
 #[derive(Clone, Debug)]
 pub(super) struct Task {
     pub plan: Plan,
+    /// Values of the placeholders in it, in memory only; `None` when this agent was restarted since.
+    pub secrets: Option<BTreeMap<String, String>>,
     pub limits: RunLimits,
     pub start_by: StartBy,
     pub kill_after_ms: Option<u64>,

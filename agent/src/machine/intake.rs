@@ -7,6 +7,7 @@ use plan::envelope::Envelope;
 use plan::id::{AgentId, ClusterId};
 use plan::keyring::Keyring;
 use plan::outcome::RejectCause;
+use plan::secret::exposed;
 use wire::frame::Command;
 
 use crate::journal::KEEP_TOMBSTONE_MS;
@@ -80,6 +81,12 @@ pub(super) fn examine(command: &Command, bench: Bench<'_>) -> Verdict {
     if let Err(faults) = envelope.plan.check() {
         let fault = faults.first().map(ToString::to_string).unwrap_or_default();
         return refused(RejectCause::Plan, fault);
+    }
+    if let Some(pointer) = exposed(&envelope.plan) {
+        return refused(RejectCause::Plan, format!("{pointer}: a secret may stand in env values and stdin only"));
+    }
+    if let Err(message) = envelope.secrets(command.secret_key.as_ref()) {
+        return refused(RejectCause::Plan, message.to_owned());
     }
     if let Err(denied) = bench.policy.resolve(&envelope.plan) {
         return refused(RejectCause::Policy, denied.to_string());

@@ -49,6 +49,8 @@ impl Machine {
                     false => StartBy::Host(accepted.start_by_host_ms),
                 };
                 let mut active = Active::waiting(order, About::of(&envelope));
+                // Values are not written down: what has not begun cannot begin any more.
+                let secrets = envelope.secrets(None).ok();
                 let (plan, mut limits, kill_after_ms) = (envelope.plan, envelope.limits, accepted.kill_after_ms);
                 let mut finish_by_mono_ms = None;
                 match accepted.finish_within_ms {
@@ -62,7 +64,7 @@ impl Machine {
                     }
                     None => {}
                 }
-                active.task = Some(Task { plan, limits, start_by, kill_after_ms, finish_by_mono_ms });
+                active.task = Some(Task { plan, secrets, limits, start_by, kill_after_ms, finish_by_mono_ms });
                 active
             }
             Err(error) => {

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use plan::id::AttemptKey;
 use plan::outcome::{End, Outcome, RejectCause};
+use plan::secret::filled;
 
 use crate::clock::Now;
 use crate::journal::Record;
@@ -79,6 +80,12 @@ impl Machine {
                 self.settle(attempt, Outcome::not_started(end), now);
                 continue;
             };
+            if task.secrets.is_none() {
+                let message = "the agent was restarted before the start, and secrets are not kept over that".to_owned();
+                let end = End::Rejected { cause: RejectCause::Busy, message };
+                self.settle(attempt, Outcome::not_started(end), now);
+                continue;
+            }
             let free = task.plan.locks.iter().all(|lock| !locked.contains(lock));
             // One that waits keeps its place: nobody behind it takes a lock it wants.
             locked.extend(task.plan.locks.iter().cloned());
@@ -117,13 +124,18 @@ impl Machine {
         if start_by_mono_ms < now.mono_ms {
             return self.settle(attempt, Outcome::not_started(End::Expired), now);
         }
-        let steps = match self.setup.policy.resolve(&task.plan) {
+        let mut steps = match self.setup.policy.resolve(&task.plan) {
             Ok(steps) => steps,
             Err(denied) => {
                 let end = End::Rejected { cause: RejectCause::Policy, message: denied.to_string() };
                 return self.settle(attempt, Outcome::not_started(end), now);
             }
         };
+        // The policy has judged the placeholders; what they stand for goes no further than the child.
+        let values = task.secrets.clone().unwrap_or_default();
+        for step in &mut steps {
+            step.env.values_mut().chain(&mut step.stdin).for_each(|text| *text = filled(text, &values));
+        }
         let left_ms = task.finish_by_mono_ms.map_or(u64::MAX, |end_ms| end_ms.saturating_sub(now.mono_ms));
         let launch = Launch {
             attempt,

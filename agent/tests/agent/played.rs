@@ -176,6 +176,7 @@ pub fn command(key: AttemptKey, plan: Plan) -> Command {
         kill_after_ms: None,
         finish_within_ms: None,
         envelope,
+        secret_key: None,
         traceparent: None,
     }
 }

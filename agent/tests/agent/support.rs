@@ -49,6 +49,7 @@ pub fn envelope(attempt: AttemptKey, plan: Plan, not_after_ms: i64) -> Envelope 
         not_after_ms,
         max_attempts: 3,
         submitter: "test".to_owned(),
+        secrets: None,
     }
 }
 

@@ -7,12 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::attempt::Event;
 use domain::time::Timestamp;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use plan::effect::Effect;
 use plan::id::{AgentId, AttemptKey};
+use plan::secret::KeyText;
 use ports::commands::{Advance, Due, Word};
 use services::progress::Report;
 use wire::codec::{decode, encode};
@@ -150,13 +153,31 @@ impl Pump {
         }
     }
 
+    /// Puts the key of a command's secrets into its frame: only here, on its way out, is it in the clear.
+    fn unwrap_key(&self, frame: &mut HostFrame) {
+        let HostFrame::Command(command) = frame else { return };
+        if command.secret_key.is_none() {
+            return;
+        }
+        let envelope = self.gateway.seal.open(&command.envelope);
+        let key = envelope.and_then(|envelope| {
+            let wrapped = envelope.secrets?.key;
+            self.gateway.vault.unwrap(envelope.command_id, &wrapped)
+        });
+        if key.is_none() {
+            tracing::error!(attempt = %command.attempt, "its secrets cannot be unwrapped: keys/secret.key is not the one they were kept with");
+        }
+        command.secret_key = key.map(|key| KeyText(URL_SAFE_NO_PAD.encode(key)));
+    }
+
     /// Does everything the session wants; `false` when it wants to end.
     async fn obey(&mut self, socket: &mut WebSocket) -> Result<bool, axum::Error> {
         let mut wrote = false;
         let mut go_on = true;
         while let Some(output) = self.session.poll() {
             match output {
-                Output::Send(frame) => {
+                Output::Send(mut frame) => {
+                    self.unwrap_key(&mut frame);
                     socket.feed(Message::Text(encode(&frame).into())).await?;
                     wrote = true;
                 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ports::clock::{Clock, Ids};
-use ports::seal::Seal;
+use ports::seal::{Seal, Vault};
 use services::directory::Directory;
 use services::dispatch::Dispatch;
 use services::enrol::Enrol;
@@ -70,6 +70,8 @@ pub struct Gateway {
     pub patience: Arc<Patience>,
     /// The cluster's key.
     pub seal: Arc<dyn Seal>,
+    /// Unwraps the keys of secrets.
+    pub vault: Arc<dyn Vault>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Nonces.

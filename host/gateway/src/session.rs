@@ -22,6 +22,7 @@ use plan::effect::Effect;
 use plan::envelope::Claims;
 use plan::id::AttemptKey;
 use plan::outcome::{Outcome, Stream};
+use plan::secret::{BEGIN, KeyText};
 use ports::commands::Due;
 use ports::link::Settle;
 use services::standing::Verdict;
@@ -393,6 +394,8 @@ impl Session {
                 start_within_ms: millis(remaining).max(1),
                 kill_after_ms: terms.kill_after.map(millis),
                 finish_within_ms: terms.finish_by.map(|end| millis(end.since(now)).max(1)),
+                // Empty: whoever sends it knows how to unwrap the key.
+                secret_key: due.command.args.contains(BEGIN).then(|| KeyText(String::new())),
                 envelope: due.envelope,
                 traceparent: due.command.traceparent.clone(),
             }));

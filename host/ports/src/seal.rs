@@ -3,6 +3,7 @@
 use std::fmt;
 
 use plan::envelope::{Envelope, SignedEnvelope};
+use plan::id::CommandId;
 use plan::keyring::Turn;
 
 use crate::journal::Cluster;
@@ -41,4 +42,13 @@ pub trait Notary: fmt::Debug + Send + Sync {
 
     /// The public half, by which anybody can check seals: base64url.
     fn public_key(&self) -> String;
+}
+
+/// The key that keeps secret arguments at rest.
+pub trait Vault: Send + Sync {
+    /// Wraps the key of one command's secrets; `nonce` is used once.
+    fn wrap(&self, command: CommandId, key: &[u8; 32], nonce: [u8; 24]) -> String;
+
+    /// Unwraps what [`wrap`](Self::wrap) wrapped for this command; `None` for anything else.
+    fn unwrap(&self, command: CommandId, wrapped: &str) -> Option<[u8; 32]>;
 }

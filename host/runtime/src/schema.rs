@@ -60,6 +60,9 @@ impl Schema {
             return Err(SchemaFault::new(Code::SchemaDepth, message));
         }
         cost::check(schema)?;
+        plan::secret::check_schema(schema).map_err(|fault| {
+            SchemaFault::new(Code::SchemaInvalid, format!("`{}`: {}", fault.pointer, fault.message))
+        })?;
         let patterns = PatternOptions::regex().size_limit(PATTERN_BYTES).dfa_size_limit(PATTERN_BYTES);
         let options = jsonschema::options().with_draft(Draft::Draft202012).offline().with_pattern_options(patterns);
         match options.build(schema) {

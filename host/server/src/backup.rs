@@ -18,18 +18,19 @@ use storage::sqlite::beside;
 
 use crate::args::BackupAction;
 use crate::config::{Config, Store};
-use crate::keys::AUDIT_KEY;
+use crate::keys::{AUDIT_KEY, SECRET_KEY};
 
 /// The database in a backup.
 const DATABASE: &str = "viworks.db";
 /// The keys in a backup, and in the data directory.
-const KEYS: [&str; 3] = ["keys/cluster.key", "keys/token.key", AUDIT_KEY];
-/// The schema from which on the audit log is sealed; a backup of an older one has no key for that.
+const KEYS: [&str; 4] = ["keys/cluster.key", "keys/token.key", AUDIT_KEY, SECRET_KEY];
+/// The schema from which on the audit log is sealed and arguments may be secret; a backup of an older one has no
+/// keys for that.
 const SEALED_SINCE: i64 = 6;
 
 /// The keys that a backup of a store with this schema has.
 fn keys_of(schema: i64) -> impl Iterator<Item = &'static str> {
-    KEYS.into_iter().filter(move |key| *key != AUDIT_KEY || schema >= SEALED_SINCE)
+    KEYS.into_iter().filter(move |key| ![AUDIT_KEY, SECRET_KEY].contains(key) || schema >= SEALED_SINCE)
 }
 
 /// Does what was asked and says what came of it.

@@ -214,6 +214,7 @@ mod tests {
             not_after_ms,
             max_attempts: 1,
             submitter: "admin".into(),
+            secrets: None,
         }
     }
 

@@ -13,7 +13,7 @@ use gateway::slots::Slots;
 use plan::id::ClusterId;
 use ports::clock::{Clock, Ids};
 use ports::journal::Installation;
-use ports::seal::Seal;
+use ports::seal::{Seal, Vault};
 use rest::pace::Rate;
 use rest::passwords::Argon2Pool;
 use runtime::{CacheOptions, Compile, DefaultGrants, Signatures};
@@ -55,7 +55,7 @@ use crate::clock::{RandomIds, WallClock};
 use crate::cluster_key::{ClusterKey, KeyFile};
 use crate::config::{self, Config};
 use crate::counted::Counted;
-use crate::keys::{self, AuditKey};
+use crate::keys::{self, AuditKey, SecretKey};
 use crate::store::{self, Rows, Writing};
 use crate::token_keys;
 
@@ -127,6 +127,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     }));
     let live = Arc::new(Counted { live: Arc::new(Local::default()), backlog: backlog.clone() });
     let notary = AuditKey::in_data(data)?;
+    let vault: Arc<dyn Vault> = Arc::new(SecretKey::in_data(data, sha256_hex)?);
     let (rows, writing) = store::open(config, live.clone(), notary.clone()).await?;
 
     let clock: Arc<dyn Clock> = Arc::new(WallClock);
@@ -186,6 +187,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         backlog: backlog.clone(),
         begun: begun.clone(),
         seal: seal.clone(),
+        vault: vault.clone(),
         clock: clock.clone(),
         ids: ids.clone(),
     });
@@ -298,6 +300,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         enrol: enrol.clone(),
         patience: Arc::default(),
         seal,
+        vault,
         clock: clock.clone(),
         ids,
         unauthenticated: Semaphore::new(config.agent_management.max_unauthenticated),

@@ -12,10 +12,14 @@ use anyhow::{Context as _, bail};
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::EncodePrivateKey as _;
 use plan::envelope::{key_text, sign};
-use ports::seal::Notary;
+use plan::id::CommandId;
+use plan::secret;
+use ports::seal::{Notary, Vault};
 
 /// The key that seals the audit log, in the data directory.
 pub const AUDIT_KEY: &str = "keys/audit.key";
+/// The key that keeps secret arguments, in the data directory.
+pub const SECRET_KEY: &str = "keys/secret.key";
 
 /// The key that seals the audit log.
 pub struct AuditKey(SigningKey);
@@ -44,6 +48,40 @@ impl Notary for AuditKey {
 
     fn public_key(&self) -> String {
         key_text(&self.0.verifying_key())
+    }
+}
+
+/// The key that keeps secret arguments.
+pub struct SecretKey {
+    key: [u8; 32],
+    /// Its name beside what it wrapped: the first 16 hex digits of its SHA-256.
+    id: String,
+}
+
+impl SecretKey {
+    /// Reads the key in the data directory, or makes one.
+    ///
+    /// # Errors
+    /// See [`load_or_make`].
+    pub fn in_data(data: &Path, sha256: fn(&[u8]) -> String) -> anyhow::Result<SecretKey> {
+        let key = load_or_make(&data.join(SECRET_KEY))?.to_bytes();
+        Ok(SecretKey { key, id: sha256(&key).chars().take(16).collect() })
+    }
+
+    fn context(&self, command: CommandId) -> String {
+        format!("viworks-secret-key-v1\0{command}\0{}", self.id)
+    }
+}
+
+impl Vault for SecretKey {
+    fn wrap(&self, command: CommandId, key: &[u8; 32], nonce: [u8; 24]) -> String {
+        format!("{}.{}", self.id, secret::seal(&self.key, nonce, &self.context(command), key))
+    }
+
+    fn unwrap(&self, command: CommandId, wrapped: &str) -> Option<[u8; 32]> {
+        let (id, sealed) = wrapped.split_once('.')?;
+        let key = (id == self.id).then(|| secret::open(&self.key, &self.context(command), sealed))??;
+        key.try_into().ok()
     }
 }
 

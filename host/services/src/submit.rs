@@ -16,14 +16,15 @@ use domain::verb::Profile;
 use plan::effect::Effect;
 use plan::envelope::{Envelope, RunLimits, SignedEnvelope};
 use plan::id::{AgentId, CommandId};
+use plan::secret::{self, Hidden, SecretFault, Secrets};
 use plan::step::Plan;
 use ports::clock::{Clock, Ids};
 use ports::commands::{Advance, Commands, Due, NewCommand, Word};
 use ports::error::StoreError;
 use ports::link::Link;
-use ports::plugins::{PlanError, Plugins, ResolveError, Verb};
+use ports::plugins::{PlanError, Plugins, ResolveError, Verb, Violation};
 use ports::replies::Reply;
-use ports::seal::Seal;
+use ports::seal::{Seal, Vault};
 use serde_json::{Value, json};
 
 use crate::backlog::{Backlog, Full};
@@ -57,6 +58,8 @@ pub struct Submit {
     pub standing: Arc<Standing>,
     /// Signs envelopes.
     pub seal: Arc<dyn Seal>,
+    /// Keeps secret arguments.
+    pub vault: Arc<dyn Vault>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Ids.
@@ -181,16 +184,27 @@ impl Submit {
         let terms = request.wishes.agree(verb.traits().idempotent, now)?;
         let run_timeout = deadline::run_timeout(request.run_timeout_ms, verb.traits().default_timeout_ms)
             .map_err(|error| SubmitError::Deadline { field: "/run_timeout_ms", error })?;
-        let planned = self.plan(caller, verb.as_ref(), &request.args, &request.target).await?;
+        let hidden = self.hide(verb.as_ref(), &request.args)?;
+        let planned = self.plan(caller, verb.as_ref(), &hidden.args, &request.target).await?;
 
         // Before anything is signed: what there is no room for should cost little.
         let agents: Vec<AgentId> = planned.resolution.included.iter().map(|candidate| candidate.agent.id).collect();
         self.backlog.admit(&agents)?;
 
         let within = terms.start_within;
-        let command =
-            Arc::new(self.command(caller, &request, verb.as_ref(), &planned, origin, now, terms, run_timeout));
-        let mut due = self.seal_all(&command, &planned);
+        let command = Arc::new(self.command(
+            caller,
+            &request,
+            &hidden.args,
+            verb.as_ref(),
+            &planned,
+            origin,
+            now,
+            terms,
+            run_timeout,
+        ));
+        let secrets = self.seal_secrets(command.id, &hidden.values);
+        let mut due = self.seal_all(&command, &planned, secrets.as_ref());
         let mut audit = origin.entry(now, "command.submit", Some(&caller.name));
         audit.resource = Some(("command", command.id.to_string()));
         audit.details =
@@ -249,7 +263,8 @@ impl Submit {
         target: &Target,
     ) -> Result<Preview, SubmitError> {
         let verb = self.plugins.resolve(verb)?;
-        let planned = self.plan(caller, verb.as_ref(), args, target).await?;
+        let hidden = self.hide(verb.as_ref(), args)?;
+        let planned = self.plan(caller, verb.as_ref(), &hidden.args, target).await?;
         let mut counts: BTreeMap<Profile, u64> = BTreeMap::new();
         for candidate in &planned.resolution.included {
             *counts.entry(candidate.agent.profile()).or_default() += 1;
@@ -262,6 +277,33 @@ impl Submit {
         Ok(Preview { effect, plans: plans.collect(), resolution: planned.resolution })
     }
 
+    /// The arguments as everybody may see them, and their secrets apart. Nothing below knows the values.
+    fn hide(&self, verb: &dyn Verb, args: &Value) -> Result<Hidden, SubmitError> {
+        verb.validate(args).map_err(PlanError::Invalid)?;
+        secret::hide(&verb.contract().args_schema, args).map_err(|SecretFault { pointer, message }| {
+            let keyword = secret::KEYWORD.to_owned();
+            SubmitError::Plan(PlanError::Invalid(vec![Violation { pointer, message, keyword }]))
+        })
+    }
+
+    /// The values sealed for the way to the agents: each under a key of this command's own, which only a host can
+    /// unwrap.
+    fn seal_secrets(&self, command: CommandId, values: &BTreeMap<String, String>) -> Option<Secrets> {
+        if values.is_empty() {
+            return None;
+        }
+        let nonce = || -> [u8; 24] {
+            let bytes = self.ids.secret();
+            std::array::from_fn(|n| bytes[n])
+        };
+        let key = self.ids.secret();
+        let sealed = values.iter().map(|(token, value)| {
+            let context = secret::value_context(command, token);
+            (token.clone(), secret::seal(&key, nonce(), &context, value.as_bytes()))
+        });
+        Some(Secrets { values: sealed.collect(), key: self.vault.wrap(command, &key, nonce()) })
+    }
+
     /// Who is in, and one plan for each kind of machine among them; both within the caller's grants.
     async fn plan(
         &self,
@@ -271,7 +313,6 @@ impl Submit {
         target: &Target,
     ) -> Result<Planned, SubmitError> {
         caller.may(Permission::RunCommands)?;
-        verb.validate(args).map_err(PlanError::Invalid)?;
         let groups = self.groups.drawn(target.expr.as_ref()).await?;
         let resolution = self.resolve(caller, verb, target, &groups)?;
         let traits = verb.traits();
@@ -283,6 +324,10 @@ impl Submit {
             let profile = candidate.agent.profile();
             if !plans.contains_key(&profile) {
                 let plan = Arc::new(verb.plan(&profile, args).await?);
+                if let Some(pointer) = secret::exposed(&plan) {
+                    let message = "a secret may stand in env values and stdin only: others see everything else";
+                    return Err(PlanError::Denied { pointer, message: message.to_owned() }.into());
+                }
                 plans.insert(profile.clone(), plan);
             }
             // A plan may raise the effect above the verb's least, so the grant is asked again.
@@ -323,6 +368,7 @@ impl Submit {
         &self,
         caller: &Caller,
         request: &Request,
+        args: &Value,
         verb: &dyn Verb,
         planned: &Planned,
         origin: &Origin,
@@ -337,7 +383,7 @@ impl Submit {
             plugin: plugin.name.clone(),
             plugin_version: plugin.version.clone(),
             plugin_digest: plugin.digest.clone(),
-            args: request.args.to_string(),
+            args: args.to_string(),
             target: with_meanings(&request.target_json, &planned.groups),
             priority: request.priority,
             submitter: caller.name.clone(),
@@ -354,7 +400,7 @@ impl Submit {
     }
 
     /// One signed envelope for each agent.
-    fn seal_all(&self, command: &Arc<Command>, planned: &Planned) -> Vec<Due> {
+    fn seal_all(&self, command: &Arc<Command>, planned: &Planned, secrets: Option<&Secrets>) -> Vec<Due> {
         let limits = RunLimits {
             run_timeout_ms: command.run_timeout_ms,
             output_bytes: deadline::OUTPUT_BYTES_DEFAULT,
@@ -375,6 +421,7 @@ impl Submit {
                 not_after_ms: not_after.as_millis(),
                 max_attempts: command.terms.retry.max_attempts,
                 submitter: command.submitter.clone(),
+                secrets: secrets.cloned(),
             })
         };
         let due = planned.resolution.included.iter().map(|candidate| Due {

@@ -15,6 +15,9 @@ pub struct Run {
     /// Environment variables, besides what the agent's policy sets.
     #[arg(default, length = ..=64, keys(pattern = "^[A-Za-z_][A-Za-z0-9_]{0,127}$"))]
     pub env: BTreeMap<String, String>,
+    /// More of them, whose values nobody but the program sees: kept encrypted, shown as placeholders.
+    #[arg(default, length = ..=64, keys(pattern = "^[A-Za-z_][A-Za-z0-9_]{0,127}$"), items(secret))]
+    pub secret_env: BTreeMap<String, String>,
     /// Absolute working directory.
     #[arg(pattern = "^/", length = 1..=4096)]
     pub cwd: Option<String>,
@@ -70,7 +73,13 @@ impl Verb for Run {
     type Output = Ran;
 
     fn plan(&self, _: &Context) -> Result<Plan> {
-        program(&self.program).args(&self.args).envs(&self.env).cwd(&self.cwd).stdin(&self.stdin).plan()
+        program(&self.program)
+            .args(&self.args)
+            .envs(&self.env)
+            .envs(&self.secret_env)
+            .cwd(&self.cwd)
+            .stdin(&self.stdin)
+            .plan()
     }
 
     fn interpret(&self, out: &Outputs) -> Result<Ran> {
@@ -121,7 +130,7 @@ mod tests {
     #[test]
     fn hostile_text_is_refused_or_passed_on_as_one_argument() {
         let tried = test::injections(&PLUGIN);
-        assert_eq!(tried.places, 6, "{tried:?}");
+        assert_eq!(tried.places, 8, "{tried:?}");
         assert!(tried.refused > 50 && tried.planned > 50, "{tried:?}");
     }
 

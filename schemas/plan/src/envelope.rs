@@ -4,6 +4,8 @@
 //!
 //! As in JWS, the bytes that are sent are the bytes that are signed: nobody re-serialises them.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
@@ -11,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::effect::Effect;
 use crate::id::{AgentId, ClusterId, CommandId};
+use crate::secret::{self, KeyText, Secrets};
 use crate::step::Plan;
 
 /// Put before the envelope's bytes when signing, so that no other signature can pass for this one.
@@ -48,6 +51,32 @@ pub struct Envelope {
     pub max_attempts: u32,
     /// Who asked: a user's name.
     pub submitter: String,
+    /// Values that the plan names by placeholders; absent when there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<Secrets>,
+}
+
+impl Envelope {
+    /// The values of its secrets, by the key that came with it.
+    ///
+    /// # Errors
+    /// A sentence: the key is missing, or not theirs.
+    pub fn secrets(&self, key: Option<&KeyText>) -> Result<BTreeMap<String, String>, &'static str> {
+        let Some(secrets) = &self.secrets else { return Ok(BTreeMap::new()) };
+        let key =
+            key.and_then(|KeyText(text)| URL_SAFE_NO_PAD.decode(text).ok()).and_then(|bytes| bytes.try_into().ok());
+        let key: [u8; 32] = key.ok_or("its secrets came without their key")?;
+        let open = |(token, sealed): (&String, &String)| {
+            let clear = secret::open(&key, &secret::value_context(self.command_id, token), sealed)?;
+            Some((token.clone(), String::from_utf8(clear).ok()?))
+        };
+        secrets
+            .values
+            .iter()
+            .map(open)
+            .collect::<Option<_>>()
+            .ok_or("its secrets do not open under the key that came with it")
+    }
 }
 
 /// Ceilings on one attempt.
@@ -208,6 +237,7 @@ mod tests {
             not_after_ms: 1_700_000_000_000,
             max_attempts: 1,
             submitter: "admin".into(),
+            secrets: None,
         }
     }
 

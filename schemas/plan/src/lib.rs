@@ -14,6 +14,8 @@ pub mod policy;
 pub mod envelope;
 #[cfg(not(target_family = "wasm"))]
 pub mod keyring;
+#[cfg(not(target_family = "wasm"))]
+pub mod secret;
 pub mod manifest;
 pub mod packed;
 #[cfg(not(target_family = "wasm"))]

@@ -15,6 +15,7 @@ use plan::envelope::SignedEnvelope;
 use plan::id::{AgentId, AttemptKey, ClusterId};
 use plan::keyring::Turn;
 use plan::outcome::{Outcome, Stream};
+use plan::secret::KeyText;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::Facts;
@@ -191,6 +192,9 @@ pub struct Command {
     /// The signed envelope and its signature.
     #[serde(flatten)]
     pub envelope: SignedEnvelope,
+    /// The key of the envelope's secrets, 32 bytes in base64url. Never to be written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key: Option<KeyText>,
     /// W3C trace context of the request that submitted the command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,

@@ -168,6 +168,7 @@ fn frames_of_the_host_are_as_their_schemas_say() {
             kill_after_ms: Some(1),
             finish_within_ms: Some(1),
             envelope: SignedEnvelope { signed: "e30".into(), signature: "A".repeat(86) },
+            secret_key: None,
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
         }),
     );
@@ -287,6 +288,7 @@ fn the_signed_envelope_is_as_its_schema_says() {
                 not_after_ms: 1,
                 max_attempts: 1,
                 submitter: "admin".into(),
+                secrets: None,
             },
         );
     }

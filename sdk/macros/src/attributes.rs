@@ -36,6 +36,7 @@ pub struct Limits {
     one_of: Vec<LitStr>,
     items: Option<Box<Limits>>,
     keys: Option<Box<Limits>>,
+    secret: bool,
 }
 
 impl FieldAttributes {
@@ -65,7 +66,7 @@ impl FieldAttributes {
         } else if meta.path.is_ident("from") && namespace == "output" {
             self.from = Some(meta.value()?.parse()?);
         } else if !self.limits.one(meta)? {
-            let list = "default, range, length, pattern, one_of, items, keys, example, name";
+            let list = "default, range, length, pattern, one_of, items, keys, secret, example, name";
             let own = if namespace == "arg" { "allow_dash" } else { "from" };
             return Err(meta.error(format!("not something a field can say; it can say {list}, {own}")));
         }
@@ -91,6 +92,8 @@ impl Limits {
             self.items = Some(Box::new(Limits::nested(meta)?));
         } else if meta.path.is_ident("keys") {
             self.keys = Some(Box::new(Limits::nested(meta)?));
+        } else if meta.path.is_ident("secret") {
+            self.secret = true;
         } else {
             return Ok(false);
         }
@@ -101,7 +104,7 @@ impl Limits {
         let mut limits = Limits::default();
         meta.parse_nested_meta(|inner| match limits.one(&inner)? {
             true => Ok(()),
-            false => Err(inner.error("not a limit; limits are range, length, pattern, one_of, items, keys")),
+            false => Err(inner.error("not a limit; limits are range, length, pattern, one_of, items, keys, secret")),
         })?;
         Ok(limits)
     }
@@ -128,6 +131,9 @@ impl Limits {
             let (low, high) = bounds(length)?;
             let (low, high) = (bound(low), bound(high));
             fields.extend(quote! { shortest: #low, longest: #high, });
+        }
+        if self.secret {
+            fields.extend(quote! { secret: true, });
         }
         if let Some(pattern) = &self.pattern {
             fields.extend(quote! { pattern: Some(#pattern), });

@@ -14,7 +14,7 @@ use proc_macro::TokenStream;
 ///
 /// `#[arg(…)]` on a field takes: `default` or `default = value`, `range = a..=b`, `length = a..=b`,
 /// `pattern = "regex"` or a `&str` constant, `one_of("a", "b")`, `items(…)` for the elements of a list or the values of a
-/// map, `keys(…)` for the keys of a map, `example = "a value"`, `allow_dash`, `name = "json name"`.
+/// map, `keys(…)` for the keys of a map, `secret` for text that only the child is to see, `example = "a value"`, `allow_dash`, `name = "json name"`.
 ///
 /// ```
 /// use viworks_sdk::prelude::*;

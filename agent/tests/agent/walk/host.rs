@@ -56,6 +56,7 @@ impl Host {
             finish_within_ms: rng.random_bool(0.2).then(|| rng.random_range(1..20_000)),
             kill_after_ms: rng.random_bool(0.3).then(|| rng.random_range(0..3_000)),
             envelope: signed,
+            secret_key: None,
             traceparent: None,
         };
         self.commands.insert(key, (command, envelope));

@@ -25,7 +25,7 @@ use ports::plugins::{
     Interpretation, Outputs, PlanError, PluginIdentity, PluginStatus, Plugins, ResolveError, Verb, VerbContract,
     Violation,
 };
-use ports::seal::{Notary, Seal};
+use ports::seal::{Notary, Seal, Vault};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -144,6 +144,19 @@ impl Seal for Signer {
 
     fn pin(&self) -> String {
         "0123456789abcdef".to_owned()
+    }
+}
+
+/// Keeps secrets under no key at all.
+pub struct Drawer;
+
+impl Vault for Drawer {
+    fn wrap(&self, _: CommandId, key: &[u8; 32], _: [u8; 24]) -> String {
+        format!("{key:?}")
+    }
+
+    fn unwrap(&self, _: CommandId, _: &str) -> Option<[u8; 32]> {
+        None
     }
 }
 

@@ -51,7 +51,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::machines::{CLUSTER, Counting, Hand, Notar, Quick, Shelf, Signer, Silent};
+use super::machines::{CLUSTER, Counting, Drawer, Hand, Notar, Quick, Shelf, Signer, Silent};
 use crate::jwt::{Key, LIFE_MAX, Tokens};
 use crate::pace::Rate;
 use crate::{Deps, Options};
@@ -158,6 +158,7 @@ impl World {
             backlog: Arc::new(Backlog::new(Bounds { per_agent: PER_AGENT, in_all: u64::MAX })),
             begun: Arc::default(),
             seal: seal.clone(),
+            vault: Arc::new(Drawer),
             clock: clock.clone(),
             ids: ids.clone(),
         });

@@ -214,7 +214,15 @@ async fn what_was_backed_up_comes_back_elsewhere_with_a_higher_epoch_and_holds_w
         .await;
     let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
     assert_eq!(mode(&backup), 0o700);
-    for file in [DATABASE, "keys/cluster.key", "keys/token.key", "keys/audit.key", "manifest.json", "manifest.sha256"] {
+    for file in [
+        DATABASE,
+        "keys/cluster.key",
+        "keys/token.key",
+        "keys/audit.key",
+        "keys/secret.key",
+        "manifest.json",
+        "manifest.sha256",
+    ] {
         assert_eq!(mode(&backup.join(file)), 0o600, "{file}");
     }
 
@@ -240,7 +248,15 @@ async fn every_flipped_bit_every_cut_and_every_stray_file_is_found() {
     let (home, ..) = Home::lived_in().await;
     let backup = home.backup().await;
     verify(&backup).await.expect("whole");
-    let files = [DATABASE, "keys/cluster.key", "keys/token.key", "keys/audit.key", "manifest.json", "manifest.sha256"];
+    let files = [
+        DATABASE,
+        "keys/cluster.key",
+        "keys/token.key",
+        "keys/audit.key",
+        "keys/secret.key",
+        "manifest.json",
+        "manifest.sha256",
+    ];
     let mut found = 0;
     for number in 0..300 {
         let path = backup.join(files[number % files.len()]);
