@@ -4,6 +4,8 @@
 //! anything after the value are refused with the reason and, where there is one, the place.
 //! Source: RFC 8259 sections 4, 6 and 8.2; RFC 7493 (I-JSON).
 
+mod whole;
+
 use std::cell::RefCell;
 use std::fmt;
 
@@ -11,6 +13,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqA
 use serde_json::{Map, Number, Value};
 use serde_path_to_error::Segment;
 
+use self::whole::Whole;
 use crate::problem::{Code, Problem};
 
 /// Deepest nesting of arrays and objects.
@@ -41,12 +44,12 @@ pub fn read(bytes: &[u8]) -> Result<Value, Problem> {
     value.map_err(|error| reading.fault.take().unwrap_or_else(|| syntax(&error)))
 }
 
-/// Turns a value into what a route expects.
+/// Turns a value into what a route expects; a list is no object's fields in their order.
 ///
 /// # Errors
 /// 422 with the place.
 pub fn shape<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
+    serde_path_to_error::deserialize(Whole(value)).map_err(|error| {
         let mut pointer = String::new();
         for segment in error.path() {
             match segment {
@@ -317,5 +320,8 @@ mod tests {
         check(json!({"verb": "a.b", "target": {}, "run_timeout_ms": 1.0}), Code::InvalidBody, "/run_timeout_ms");
         check(json!({"verb": "a.b", "target": {}, "run_timeout_ms": "5"}), Code::InvalidBody, "/run_timeout_ms");
         check(json!({"verb": "a.b", "target": {}, "run_timeout_ms": -1}), Code::InvalidBody, "/run_timeout_ms");
+        check(json!({"verb": "a.b", "target": [true]}), Code::InvalidBody, "/target");
+        check(json!({"verb": "a.b", "target": {}, "retry": [3]}), Code::InvalidBody, "/retry");
+        check(json!({"verb": "a.b", "target": {}, "rollout": []}), Code::InvalidBody, "/rollout");
     }
 }
