@@ -145,6 +145,7 @@ impl Machine {
             output_bytes: task.limits.output_bytes.min(self.setup.spool.stream_bytes),
             grace_ms: task.limits.grace_ms,
             kill_after_ms: task.kill_after_ms,
+            secrets: values.into_values().collect(),
         };
         self.ask(Request::Start { launch: Box::new(launch) });
         if let Some(active) = self.active.get_mut(&attempt) {

@@ -13,9 +13,11 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::guard::{Start, Word};
 use crate::spool::{Keeper, Spool};
+use crate::supervisor::blot::Blots;
 use crate::supervisor::growth::Totals;
 use crate::supervisor::process::{Exit, Guarded, Reaper};
 use crate::supervisor::protocol::{Launch, LaunchStep};
+use crate::supervisor::sink::Sink;
 use crate::supervisor::step::{Bounds, Kill, StepOver, Why, follow};
 
 /// Exit codes that shells use for a program that cannot be started; a later step of a plan ends so.
@@ -70,19 +72,22 @@ impl Attempt {
     /// Runs to the end. The output is on disk when this returns.
     pub async fn run(mut self) -> (AttemptKey, Outcome) {
         let attempt = self.launch.attempt;
-        let mut keepers = [Stream::Stdout, Stream::Stderr]
-            .map(|stream| Keeper::new(self.spool.path(attempt, stream), self.launch.output_bytes));
+        let mut sinks = [(0, Stream::Stdout), (1, Stream::Stderr)].map(|(index, stream)| {
+            let keeper = Keeper::new(self.spool.path(attempt, stream), self.launch.output_bytes);
+            let blots = Blots::of(self.launch.secrets.iter().map(String::as_str));
+            Sink::new(index, keeper, blots, self.totals.clone())
+        });
         let mut steps = Vec::new();
         let begun = Instant::now();
-        let end = self.steps(&mut keepers, &mut steps).await;
+        let end = self.steps(&mut sinks, &mut steps).await;
         let duration_ms = if steps.is_empty() { 0 } else { millis(begun.elapsed()) };
-        let [stdout, stderr] = keepers;
+        let [stdout, stderr] = sinks;
         let finished = tokio::task::spawn_blocking(move || (finish(stdout), finish(stderr))).await;
         let (stdout, stderr) = finished.unwrap_or_default();
         (attempt, Outcome { end, steps, stdout, stderr, duration_ms })
     }
 
-    async fn steps(&mut self, keepers: &mut [Keeper; 2], steps: &mut Vec<StepEnd>) -> End {
+    async fn steps(&mut self, sinks: &mut [Sink; 2], steps: &mut Vec<StepEnd>) -> End {
         let run_limit_ms = clock::now().mono_ms.saturating_add(self.launch.run_timeout_ms);
         for index in 0..self.launch.steps.len() {
             let wanted = *self.kill.borrow();
@@ -101,7 +106,8 @@ impl Attempt {
                 }
                 Err(NotStarted::Refused(error)) => {
                     let line = format!("viworks-agent: {}\n", spawn_message(step, &error));
-                    keepers[1].write(line.as_bytes());
+                    sinks[1].take(line.as_bytes());
+                    sinks[1].settle();
                     let exit_code = Some(spawn_code(&error));
                     steps.push(StepEnd { exit_code, stderr_bytes: line.len() as u64, ..StepEnd::default() });
                     return End::Exited;
@@ -110,13 +116,13 @@ impl Attempt {
             let told = if index == 0 { Told::Spawned { pid, start_ticks } } else { Told::Next { pid, start_ticks } };
             // The supervisor listens for as long as any attempt runs.
             let _ = self.tell.send((self.launch.attempt, told)).await;
-            let before = [keepers[0].total(), keepers[1].total()];
+            let before = [sinks[0].total(), sinks[1].total()];
             let now_ms = clock::now().mono_ms;
             let limit_ms = step.timeout_ms.map_or(run_limit_ms, |limit| run_limit_ms.min(now_ms.saturating_add(limit)));
             let bounds =
                 Bounds { limit_ms, grace: Duration::from_millis(self.launch.grace_ms), kill: self.kill.clone() };
-            let (exit, over) =
-                follow(guarded, step.stdin.as_deref(), bounds, keepers, &self.totals, &self.reaper).await;
+            let (exit, over) = follow(guarded, step.stdin.as_deref(), bounds, sinks, &self.reaper).await;
+            sinks.iter_mut().for_each(Sink::settle);
             let (exit_code, signal) = match exit {
                 Some(Exit::Code(code)) => (Some(code), None),
                 Some(Exit::Signal(signal)) => (None, Some(signal)),
@@ -126,8 +132,8 @@ impl Attempt {
                 exit_code,
                 signal,
                 duration_ms: millis(spawned.elapsed()),
-                stdout_bytes: keepers[0].total() - before[0],
-                stderr_bytes: keepers[1].total() - before[1],
+                stdout_bytes: sinks[0].total() - before[0],
+                stderr_bytes: sinks[1].total() - before[1],
             });
             let end = match over {
                 StepOver::Exited => End::Exited,
@@ -169,9 +175,9 @@ impl Attempt {
     }
 }
 
-fn finish(keeper: Keeper) -> StreamEnd {
-    let total = keeper.total();
-    keeper.finish().unwrap_or_else(|error| {
+fn finish(sink: Sink) -> StreamEnd {
+    let total = sink.total();
+    sink.finish().unwrap_or_else(|error| {
         tracing::error!(%error, "cannot have the disk confirm output; none of it counts as kept");
         StreamEnd { bytes: total, ..StreamEnd::default() }
     })

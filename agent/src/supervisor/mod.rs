@@ -2,6 +2,7 @@
 //! or read its pipes, so the agent is nobody's parent.
 
 pub mod attempt;
+pub mod blot;
 pub mod client;
 mod door;
 pub mod failure;
@@ -11,4 +12,5 @@ pub mod peer;
 pub mod process;
 pub mod protocol;
 pub mod server;
+pub mod sink;
 pub mod step;

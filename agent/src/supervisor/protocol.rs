@@ -153,6 +153,9 @@ pub struct Launch {
     /// Killed when the agent had no session with its host for this long. Milliseconds.
     #[serde(default)]
     pub kill_after_ms: Option<u64>,
+    /// Values that are blotted out of the output.
+    #[serde(default)]
+    pub secrets: Vec<String>,
 }
 
 /// One process to run.

@@ -20,9 +20,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::clock::Alarm;
 use crate::guard::{ASK, FORCE, Word};
-use crate::spool::Keeper;
-use crate::supervisor::growth::Totals;
 use crate::supervisor::process::{Exit, Guarded, Reaper, Words};
+use crate::supervisor::sink::Sink;
 
 /// Longest time leftovers get to follow their leader by themselves.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(2);
@@ -92,8 +91,7 @@ pub async fn follow(
     guarded: Guarded,
     stdin: Option<&str>,
     mut bounds: Bounds,
-    keepers: &mut [Keeper; 2],
-    totals: &Totals,
+    sinks: &mut [Sink; 2],
     reaper: &Reaper,
 ) -> (Option<Exit>, StepOver) {
     let Guarded { guard, stdin: input, stdout, stderr, mut words, mut gone } = guarded;
@@ -118,8 +116,8 @@ pub async fn follow(
             (None, Ending::No) => None,
         };
         tokio::select! {
-            count = read(out, out_buffer) => take(count, &mut pipes[0], &buffers[0], &mut keepers[0], totals, 0),
-            count = read(err, err_buffer) => take(count, &mut pipes[1], &buffers[1], &mut keepers[1], totals, 1),
+            count = read(out, out_buffer) => take(count, &mut pipes[0], &buffers[0], &mut sinks[0]),
+            count = read(err, err_buffer) => take(count, &mut pipes[1], &buffers[1], &mut sinks[1]),
             () = &mut feeding, if !fed => fed = true,
             word = words.next(), if exit.is_none() && gone_since.is_none() => match word {
                 Some(Word::Asking) => asking = true,
@@ -229,22 +227,9 @@ async fn read(pipe: &mut Option<pipe::Receiver>, buffer: &mut [u8]) -> io::Resul
     }
 }
 
-fn take(
-    count: io::Result<usize>,
-    pipe: &mut Option<pipe::Receiver>,
-    buffer: &[u8],
-    keeper: &mut Keeper,
-    totals: &Totals,
-    index: usize,
-) {
+fn take(count: io::Result<usize>, pipe: &mut Option<pipe::Receiver>, buffer: &[u8], sink: &mut Sink) {
     match count {
-        Ok(count) if count > 0 => {
-            let bytes = &buffer[..count];
-            let before = keeper.total();
-            keeper.write(bytes);
-            let kept = usize::try_from(keeper.head().saturating_sub(before)).unwrap_or(usize::MAX).min(count);
-            totals.took(index, keeper.readable(), before + kept as u64, &bytes[kept..]);
-        }
+        Ok(count) if count > 0 => sink.take(&buffer[..count]),
         Ok(_) | Err(_) => *pipe = None,
     }
 }

@@ -99,6 +99,7 @@ pub fn shell(key: AttemptKey, script: &str) -> Launch {
         output_bytes: 1 << 20,
         grace_ms: 300,
         kill_after_ms: None,
+        secrets: vec![],
     }
 }
 
