@@ -49,7 +49,9 @@ plugin!(
             .args(["stop", "**"])
             .args(["rm", "**"])
             .args(["pull", "**"]),
-        allow("docker").args(["exec", "**"]).args(["run", "**"]).args(["build", "**"]).env("DOCKER_BUILDKIT").stdin(),
+        allow("docker").args(["exec", "**"]).args(["build", "**"]).env("DOCKER_BUILDKIT").stdin(),
+        // Secrets of a container pass through docker's own environment, under the names they have inside.
+        allow("docker").args(["run", "**"]).env("*").stdin(),
     ],
     effects: [Host],
 );

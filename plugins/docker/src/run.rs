@@ -9,7 +9,7 @@ use viworks_sdk::prelude::*;
 use crate::complaint::{self, between};
 use crate::container::{docker, failed};
 use crate::exec::Ended;
-use crate::spelling::{IMAGE, KEY, LABEL, NAME, PLATFORM, USER, short};
+use crate::spelling::{IMAGE, KEY, LABEL, NAME, PLATFORM, USER, VARIABLE, short};
 
 /// Bytes, with a unit.
 const SIZE: &str = "^[1-9][0-9]{0,15}[bkmgBKMG]?$";
@@ -40,10 +40,14 @@ pub struct Run {
     /// Of an image for several platforms, the one for this.
     #[arg(length = 1..=64, pattern = PLATFORM, example = "linux/amd64")]
     platform: Option<String>,
-    /// Environment variables. They are visible to all who may see command lines of the machine or inspect the
-    /// container, so no place for secrets.
+    /// Environment variables. They are visible to all who may see commands or the machine's command lines; secrets
+    /// belong into `secret_env`.
     #[arg(default, length = ..=100, keys(pattern = KEY, length = ..=256), items(length = ..=32768), example = json!({ "TZ": "UTC" }))]
     env: BTreeMap<String, String>,
+    /// More of them, whose values nobody sees but the container and who may inspect it: kept encrypted, shown as
+    /// placeholders. The agent's policy has to allow docker these names.
+    #[arg(default, length = ..=64, keys(pattern = VARIABLE, length = ..=128), items(secret))]
+    secret_env: BTreeMap<String, String>,
     /// Labels.
     #[arg(default, length = ..=64, keys(pattern = LABEL, length = ..=256), items(length = ..=4096), example = json!({ "com.example.team": "shop" }))]
     labels: BTreeMap<String, String>,
@@ -247,6 +251,8 @@ impl Verb for Run {
         for (name, address) in &self.extra_hosts {
             hosts.push(format!("{name}:{address}"));
         }
+        // A name without a value is one that docker takes from its own environment.
+        let from_own: Vec<String> = self.secret_env.keys().cloned().collect();
         let draft = docker("run")
             .flag("--detach", self.detach)
             .flag("--rm", self.rm)
@@ -260,6 +266,7 @@ impl Verb for Run {
             .pairs("--ulimit", &self.ulimits)
             .pairs("--log-opt", &self.log_opts)
             .opts(&[
+                ("--env", &from_own),
                 ("--name", &self.name),
                 ("--platform", &self.platform),
                 ("--entrypoint", &self.entrypoint),
@@ -294,6 +301,7 @@ impl Verb for Run {
             ])
             .operand(&self.image)
             .operand(&self.command)
+            .envs(&self.secret_env)
             .stdin(&self.stdin);
         // Old clients do not know the option, so what they do anyway is not said.
         let draft = match self.pull {

@@ -8,6 +8,8 @@ pub const NAME: &str = "^[a-zA-Z0-9][a-zA-Z0-9_.-]*$";
 pub const IMAGE: &str = "^[a-zA-Z0-9][a-zA-Z0-9_.:/@-]*$";
 /// An environment variable's or build argument's name.
 pub const KEY: &str = "^[a-zA-Z_][a-zA-Z0-9_.-]*$";
+/// An environment variable that a process of the machine can be given, too.
+pub const VARIABLE: &str = "^[a-zA-Z_][a-zA-Z0-9_]*$";
 /// A label's name.
 pub const LABEL: &str = "^[a-zA-Z0-9][a-zA-Z0-9_./-]*$";
 /// A user by name or number, perhaps with a group.

@@ -11,6 +11,24 @@ use crate::ports;
 /// Security options that only take powers away.
 const HARDENING: &[&str] = &["no-new-privileges", "no-new-privileges:true", "no-new-privileges=true"];
 
+/// Variables, and beginnings of some, that say what the docker command does, or whom it does it to.
+const DOCKERS_OWN: [&str; 14] = [
+    "DOCKER_",
+    "BUILDKIT_",
+    "BUILDX_",
+    "LD_",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "SSH_",
+    "SSL_",
+    "GODEBUG",
+    "HOME",
+    "PATH",
+    "XDG_",
+];
+
 impl Run {
     /// # Errors
     /// Everything that docker would refuse, or read otherwise than it is meant.
@@ -19,6 +37,16 @@ impl Run {
         each(&self.ports, "/ports", ports::check, &mut issues);
         each(&self.volumes, "/volumes", |spec| mounts::volume(spec).map(|_| ()), &mut issues);
         each(&self.tmpfs, "/tmpfs", mounts::tmpfs, &mut issues);
+        for name in self.secret_env.keys() {
+            let upper = name.to_ascii_uppercase();
+            if DOCKERS_OWN.iter().any(|own| upper == *own || (own.ends_with('_') && upper.starts_with(own))) {
+                let message = "docker itself, or what starts it, would heed this variable; give it in `env`";
+                issues.add(format!("/secret_env/{name}"), "reserved", message);
+            }
+            if self.env.contains_key(name) {
+                issues.add(format!("/secret_env/{name}"), "conflict", "it stands in `env`, too; leave one of both out");
+            }
+        }
         let mut exclude = |both: bool, pointer: &str, message: &str| {
             if both {
                 issues.add(pointer, "conflict", message);

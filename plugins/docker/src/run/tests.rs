@@ -185,6 +185,19 @@ fn an_engine_that_went_away_is_not_the_programs_end() {
 }
 
 #[test]
+fn secrets_pass_through_dockers_own_environment() {
+    let plan =
+        planned(json!({ "image": "a", "env": { "TZ": "UTC" }, "secret_env": { "TOKEN": "{viworks-secret:0}" } }));
+    assert_eq!(plan.steps[0].args, ["run", "--detach", "--env=TZ=UTC", "--env=TOKEN", "--", "a"]);
+    assert_eq!(plan.steps[0].env, BTreeMap::from([("TOKEN".to_owned(), "{viworks-secret:0}".to_owned())]));
+    for name in ["DOCKER_HOST", "LD_PRELOAD", "PATH", "https_proxy", "TZ"] {
+        let args = json!({ "image": "a", "env": { "TZ": "UTC" }, "secret_env": { name: "x" } });
+        let failure = test::plan::<Run>(args).expect_err("docker's own, or given twice");
+        assert_eq!(failure.issues[0].pointer, format!("/secret_env/{name}"), "{failure}");
+    }
+}
+
+#[test]
 fn a_container_that_was_created_and_not_started_is_told() {
     let id = "0c5ec12825cd09cbca79090b8ca168618c64ce7dbb4f4a8bbf36f9d7fd044fa3";
     let out = test::exited(125).with_stdout(format!("{id}\n")).with_stderr(
