@@ -2,6 +2,7 @@
 
 use api::verb::Verb;
 use clap::Command;
+use plan::secret;
 use serde_json::Value;
 
 use super::scan::{Token, tokens};
@@ -67,8 +68,8 @@ fn spelt(context: Option<&str>) -> String {
     context.map(|name| format!(" --context {}", quote(name))).unwrap_or_default()
 }
 
-/// Keeps the words as they were typed, without those that say who. What came from standard input is
-/// spelt out, because it will not come again. `context` was named before the word `run`.
+/// Keeps the words as they were typed, without those that say who, and with `***` for what is secret. What came
+/// from standard input is spelt out, because it will not come again. `context` was named before the word `run`.
 pub(super) fn line(
     full: &Command,
     words: &[String],
@@ -87,7 +88,11 @@ pub(super) fn line(
         match token {
             Token::Option(id, _, _) if REPLACED.contains(&id.as_str()) => {}
             Token::Option(id, _, _) if from_stdin && (id == "args" || id.starts_with("verb:")) => {}
-            Token::Option(_, _, at) => kept.extend(words[at].iter().map(|word| quote(word))),
+            Token::Option(id, Some(value), at) => match shown(&id, &value, verb, flags) {
+                Some(shown) => kept.push(shown),
+                None => kept.extend(words[at].iter().map(|word| quote(word))),
+            },
+            Token::Option(_, None, at) => kept.extend(words[at].iter().map(|word| quote(word))),
             // The verb leads; a second word would have been refused.
             Token::Word(_) if !named => named = true,
             Token::Word(at) => kept.push(quote(&words[at])),
@@ -96,12 +101,24 @@ pub(super) fn line(
         }
     }
     if from_stdin {
-        kept.extend(command_line(flags, args).iter().map(|word| quote(word)));
+        let args = secret::masked(&verb.args_schema, args);
+        kept.extend(command_line(flags, &args).iter().map(|word| quote(word)));
     }
     kept.extend(program);
     let after = kept.iter().map(|word| format!(" {word}")).collect();
     let before = format!("viworks{} run {}", spelt(context), quote(&verb.name));
     Again { context: context.map(str::to_owned), words: Some((before, after)) }
+}
+
+/// An option that gives a secret as it may be shown; `None` for another.
+fn shown(id: &str, value: &str, verb: &Verb, flags: &[Flag]) -> Option<String> {
+    if id == "args" {
+        let args: Value = serde_json::from_str(value).ok()?;
+        return Some(format!("--args {}", quote(&secret::masked(&verb.args_schema, &args).to_string())));
+    }
+    let name = id.strip_prefix("verb:")?;
+    let flag = flags.iter().find(|flag| flag.property.name == name)?;
+    secret::is_secret(&verb.args_schema, name).then(|| format!("--{} {}", flag.long, quote("***")))
 }
 
 #[cfg(test)]
@@ -130,7 +147,8 @@ mod tests {
             plugin_digest: "d".into(),
             args_schema: json!({"properties": {
                 "program": {"type": "string"}, "args": {"type": "array", "items": {"type": "string"}},
-                "cwd": {"type": "string"}, "all": {"type": "boolean"},
+                "cwd": {"type": "string"}, "all": {"type": "boolean"}, "token": {"type": "string", "x-secret": true},
+                "secret_env": {"type": "object", "additionalProperties": {"type": "string", "x-secret": true}},
             }}),
             result_schema: json!({}),
             examples: Vec::new(),
@@ -182,6 +200,21 @@ mod tests {
             again(&["exec.run", "--all", "--args", "-", "--arg-all"], args),
             "viworks --context prod run exec.run -a web-01,db-02 --arg-all --arg-args a --program p"
         );
+    }
+
+    #[test]
+    fn what_is_secret_is_not_said_again() {
+        let secrets = r#"{"secret_env":{"A":"hunter2"},"token":"hunter2"}"#;
+        for (words, said) in [
+            (&["--token", "hunter2"][..], "--token '***'"),
+            (&["--token=hunter2", "--secret-env", "A=hunter2"], "--token '***' --secret-env '***'"),
+            (&["--args", secrets], r#"--args '{"secret_env":{"A":"***"},"token":"***"}'"#),
+            (&["--args", "-"], "--secret-env 'A=***' --token '***'"),
+        ] {
+            let words: Vec<&str> = ["exec.run", "--all"].iter().chain(words).copied().collect();
+            let line = again(&words, serde_json::from_str(secrets).expect("JSON"));
+            assert_eq!(line, format!("viworks --context prod run exec.run -a web-01,db-02 {said}"), "{words:?}");
+        }
     }
 
     #[test]

@@ -147,25 +147,46 @@ pub fn hide(schema: &Value, args: &Value) -> Result<Hidden, SecretFault> {
         let message = "this is the placeholder of a secret, and secrets are not kept to be used again: give the value";
         return Err(fault(pointer, message));
     }
-    let mut hidden = Hidden { args: args.clone(), values: BTreeMap::new() };
-    for (name, of_values) in marked(schema) {
-        let Some(place) = hidden.args.get_mut(name) else { continue };
-        let texts: Vec<(String, &mut Value)> = match place {
-            Value::Object(members) if of_values => {
+    let (mut args, mut values) = (args.clone(), BTreeMap::new());
+    for (pointer, value) in secrets(schema, &mut args) {
+        if value.len() > MAX_SECRET_BYTES || values.len() >= MAX_SECRETS {
+            return Err(fault(pointer, format!("at most {MAX_SECRETS} secrets of {MAX_SECRET_BYTES} bytes")));
+        }
+        let token = token(values.len());
+        values.insert(token.clone(), std::mem::replace(value, token));
+    }
+    Ok(Hidden { args, values })
+}
+
+/// Arguments as they may be shown to who gave them: `***` for each secret.
+pub fn masked(schema: &Value, args: &Value) -> Value {
+    let mut args = args.clone();
+    secrets(schema, &mut args).for_each(|(_, value)| "***".clone_into(value));
+    args
+}
+
+/// Whether an argument of the root is secret, or has values that are.
+pub fn is_secret(schema: &Value, name: &str) -> bool {
+    marked(schema).any(|(known, _)| known == name)
+}
+
+/// Every secret in arguments, and where it is.
+fn secrets<'a>(schema: &Value, args: &'a mut Value) -> impl Iterator<Item = (String, &'a mut String)> {
+    let marked: BTreeMap<String, bool> = marked(schema).map(|(name, of_values)| (name.clone(), of_values)).collect();
+    let members = args.as_object_mut().into_iter().flatten();
+    let places = members.filter_map(move |(name, place)| marked.get(name).map(|of_values| (name, place, *of_values)));
+    let texts = places.flat_map(|(name, place, of_values)| -> Vec<(String, &'a mut Value)> {
+        match (place, of_values) {
+            (Value::Object(members), true) => {
                 members.iter_mut().map(|(key, value)| (format!("/{name}/{key}"), value)).collect()
             }
-            place => vec![(format!("/{name}"), place)],
-        };
-        for (pointer, text) in texts {
-            let Value::String(value) = text else { continue };
-            if value.len() > MAX_SECRET_BYTES || hidden.values.len() >= MAX_SECRETS {
-                return Err(fault(pointer, format!("at most {MAX_SECRETS} secrets of {MAX_SECRET_BYTES} bytes")));
-            }
-            let token = token(hidden.values.len());
-            hidden.values.insert(token.clone(), std::mem::replace(value, token));
+            (place, _) => vec![(format!("/{name}"), place)],
         }
-    }
-    Ok(hidden)
+    });
+    texts.filter_map(|(pointer, value)| match value {
+        Value::String(text) => Some((pointer, text)),
+        _ => None,
+    })
 }
 
 /// Where a value names a placeholder.
@@ -253,11 +274,28 @@ mod tests {
         let hidden = hide(&schema(), &args).expect("hidden");
         let text = hidden.args.to_string();
         assert!(["hunter2", "one", "two"].into_iter().all(|secret| !text.contains(secret)), "{text}");
-        assert_eq!(hidden.values.values().collect::<Vec<_>>().len(), 3);
+        assert_eq!(hidden.values.len(), 3);
+        let shown = json!({ "user": "ada", "password": "***", "env": { "A": "***", "B": "***" } });
+        assert_eq!(masked(&schema(), &args), shown);
+        assert_eq!(["user", "password", "env"].map(|name| is_secret(&schema(), name)), [false, true, true]);
         let back = filled(&text, &hidden.values);
         assert_eq!(serde_json::from_str::<Value>(&back).expect("JSON"), args);
         assert_eq!(hide(&schema(), &hidden.args).expect_err("placeholders are no secrets").pointer, "/env/A");
         assert_eq!(hide(&schema(), &json!({ "user": "ada" })).expect("nothing").values, BTreeMap::new());
+    }
+
+    #[test]
+    fn a_command_has_so_many_secrets_of_such_a_length_and_no_more() {
+        let long = |length: usize| hide(&schema(), &json!({ "password": "x".repeat(length) }));
+        assert!(long(MAX_SECRET_BYTES).is_ok());
+        assert_eq!(long(MAX_SECRET_BYTES + 1).expect_err("too long").pointer, "/password");
+        let many = |count: usize| {
+            let env: BTreeMap<String, String> = (0..count).map(|n| (format!("V{n}"), "x".to_owned())).collect();
+            hide(&schema(), &json!({ "env": env }))
+        };
+        assert_eq!(many(MAX_SECRETS).expect("room").values.len(), MAX_SECRETS);
+        let message = many(MAX_SECRETS + 1).expect_err("too many").message;
+        assert_eq!(message, "at most 64 secrets of 32768 bytes");
     }
 
     #[test]
