@@ -23,7 +23,7 @@ pub struct Once {
     pub principal: String,
     /// The key: 1 to 255 printable ASCII characters.
     pub key: String,
-    /// SHA-256 of method, path and body, hex.
+    /// SHA-256 of method, path and body under a key, hex.
     pub request_sha256: String,
     /// What was answered.
     pub reply: Reply,
@@ -47,7 +47,7 @@ pub struct Reply {
 /// A kept reply and what it was the reply to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
-    /// SHA-256 of method, path and body, hex.
+    /// SHA-256 of method, path and body under a key, hex.
     pub request_sha256: String,
     /// What was answered.
     pub reply: Reply,

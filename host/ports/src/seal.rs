@@ -51,4 +51,7 @@ pub trait Vault: Send + Sync {
 
     /// Unwraps what [`wrap`](Self::wrap) wrapped for this command; `None` for anything else.
     fn unwrap(&self, command: CommandId, wrapped: &str) -> Option<[u8; 32]>;
+
+    /// A digest of what may hold secrets that nobody can guess at who has not the key: 64 hex digits.
+    fn digest(&self, text: &str) -> String;
 }

@@ -192,7 +192,12 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         ids: ids.clone(),
     });
     let follow_up = Arc::new(FollowUp { browse: browse.clone(), submit: submit.clone() });
-    let replays = Arc::new(Replays { replies: replies.clone(), clock: clock.clone(), under_way: Arc::default() });
+    let replays = Arc::new(Replays {
+        replies: replies.clone(),
+        vault: vault.clone(),
+        clock: clock.clone(),
+        under_way: Arc::default(),
+    });
     let again =
         Again { commands: commands.clone(), delivery: delivery.clone(), link: link.clone(), clock: clock.clone() };
     let rollouts = Rollouts {

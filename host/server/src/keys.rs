@@ -54,6 +54,7 @@ impl Notary for AuditKey {
 /// The key that keeps secret arguments.
 pub struct SecretKey {
     key: [u8; 32],
+    sha256: fn(&[u8]) -> String,
     /// Its name beside what it wrapped: the first 16 hex digits of its SHA-256.
     id: String,
 }
@@ -65,7 +66,7 @@ impl SecretKey {
     /// See [`load_or_make`].
     pub fn in_data(data: &Path, sha256: fn(&[u8]) -> String) -> anyhow::Result<SecretKey> {
         let key = load_or_make(&data.join(SECRET_KEY))?.to_bytes();
-        Ok(SecretKey { key, id: sha256(&key).chars().take(16).collect() })
+        Ok(SecretKey { key, sha256, id: sha256(&key).chars().take(16).collect() })
     }
 
     fn context(&self, command: CommandId) -> String {
@@ -82,6 +83,12 @@ impl Vault for SecretKey {
         let (id, sealed) = wrapped.split_once('.')?;
         let key = (id == self.id).then(|| secret::open(&self.key, &self.context(command), sealed))??;
         key.try_into().ok()
+    }
+
+    fn digest(&self, text: &str) -> String {
+        // Two inputs of fixed length behind the key: what is hashed can be neither split otherwise nor extended.
+        let text = (self.sha256)(text.as_bytes());
+        (self.sha256)(&[&self.key[..], b"viworks-digest-v1", text.as_bytes()].concat())
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use ports::clock::Clock;
 use ports::error::StoreError;
 use ports::replies::{Once, Replies, Reply};
+use ports::seal::Vault;
 
 /// How long a reply is kept.
 pub const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
@@ -20,6 +21,8 @@ pub const KEY_MAX: usize = 255;
 pub struct Replays {
     /// Where replies are kept.
     pub replies: Arc<dyn Replies>,
+    /// Digests requests: a plain digest would let whoever reads the store guess at short secrets in them.
+    pub vault: Arc<dyn Vault>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Requests being answered by this host.
@@ -62,11 +65,11 @@ pub enum ReplayError {
 }
 
 impl Replays {
-    /// Looks a key up.
+    /// Looks a key up; `request` is all that the request says.
     ///
     /// # Errors
     /// See [`ReplayError`].
-    pub async fn ask(&self, principal: &str, key: &str, request_sha256: String) -> Result<Asked, ReplayError> {
+    pub async fn ask(&self, principal: &str, key: &str, request: &str) -> Result<Asked, ReplayError> {
         let name = (principal.to_owned(), key.to_owned());
         if !self.under_way.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name) {
             return Err(ReplayError::UnderWay);
@@ -75,7 +78,7 @@ impl Replays {
         let first = First {
             principal: principal.to_owned(),
             key: key.to_owned(),
-            request_sha256,
+            request_sha256: self.vault.digest(request),
             under_way: self.under_way.clone(),
             clock: self.clock.clone(),
         };

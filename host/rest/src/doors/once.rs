@@ -54,8 +54,8 @@ pub async fn ask(
     digest: String,
 ) -> Result<Once, Problem> {
     let Some(key) = key(headers)? else { return Ok(Once::First(None)) };
-    let request = sha256_hex(format!("{route} {digest}").as_bytes());
-    Ok(match app.replays.ask(&caller.name, &key, request).await? {
+    let request = format!("{route} {digest}");
+    Ok(match app.replays.ask(&caller.name, &key, &request).await? {
         Asked::Again(kept) => Once::Again(replayed(kept)),
         Asked::First(first) => Once::First(Some((first, Box::new(reply)))),
     })

@@ -166,7 +166,12 @@ impl World {
             directory: directory.clone(),
             groups,
             submit: submit.clone(),
-            replays: Arc::new(Replays { replies: at.clone(), clock: clock.clone(), under_way: Arc::default() }),
+            replays: Arc::new(Replays {
+                replies: at.clone(),
+                vault: Arc::new(Drawer),
+                clock: clock.clone(),
+                under_way: Arc::default(),
+            }),
             follow_up: Arc::new(FollowUp { browse: browse.clone(), submit }),
             cancel: Arc::new(Cancel {
                 commands: at.clone(),
