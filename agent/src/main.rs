@@ -17,6 +17,10 @@ use nix::sys::stat::{Mode, umask};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 const DATA: &str = "/var/lib/viworks-agent";
 
@@ -201,5 +205,12 @@ fn log_to_stderr() {
         .log_internal_errors(false)
         .with_max_level(level)
         .with_writer(std::io::stderr)
+        .finish()
+        .with(filter_fn(is_sayable))
         .init();
+}
+
+/// At `trace` the WebSocket library says whole frames, and in those are the keys of secret arguments.
+fn is_sayable(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() != Level::TRACE || !metadata.target().starts_with("tungstenite")
 }
