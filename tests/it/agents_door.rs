@@ -4,13 +4,14 @@ use domain::attempt::State;
 use ed25519_dalek::SigningKey;
 use plan::outcome::{End, Outcome, StreamEnd};
 use serde_json::json;
-use tests::client::state_of;
+use tests::client::{Api, state_of};
 use tests::gate::Gated;
 use tests::host::TestHost;
 use tests::machine::TestAgent;
 use tests::played::Played;
 use tests::store::Store;
 use wire::frame::{AgentFrame, HostFrame};
+use wire::join::{MAX_JOIN_BYTES, PATH};
 use wire::limits::MAX_FRAME_BYTES;
 
 tests::on_both_stores![
@@ -20,6 +21,17 @@ tests::on_both_stores![
     a_revoked_agent_is_cut_and_not_let_in_again,
     the_newest_session_of_an_agent_wins,
 ];
+
+#[tokio::test]
+async fn a_join_is_read_to_its_limit_and_no_further() {
+    let host = TestHost::start().await;
+    let stranger = Api::anonymous(&host.agents_url());
+    let padded = |length: usize| format!("{{}}{}", " ".repeat(length - 2));
+    for (length, answer) in [(MAX_JOIN_BYTES, (400, "malformed_body")), (MAX_JOIN_BYTES + 1, (413, "body_too_large"))] {
+        let answered = stranger.post_raw(PATH, "application/json", padded(length)).await;
+        assert_eq!((answered.status, answered.code()), answer, "{length}");
+    }
+}
 
 async fn only_the_key_that_joined_opens_a_session_and_only_for_this_nonce(store: Store) {
     let host = TestHost::start_on(store).await;

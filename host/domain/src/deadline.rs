@@ -83,6 +83,8 @@ mod tests {
         assert!(start_within(Some(2_592_000_001)).is_err());
         assert_eq!(run_timeout(None, 60_000), Ok(Duration::from_secs(60)));
         assert!(run_timeout(Some(0), 60_000).is_err());
+        assert_eq!(run_timeout(Some(1), 60_000), Ok(Duration::from_millis(1)));
+        assert_eq!(run_timeout(Some(86_400_000), 60_000), Ok(RUN_TIMEOUT_MAX));
         assert!(run_timeout(Some(86_400_001), 60_000).is_err());
     }
 }

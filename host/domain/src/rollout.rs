@@ -323,6 +323,15 @@ mod tests {
     }
 
     #[test]
+    fn waves_and_their_pause_are_held_to_their_edges() {
+        let pointer = |rollout: Rollout| rollout.check().err().map(|fault| fault.pointer);
+        assert_eq!(pointer(waves(&[], 0)), Some("/rollout/waves"));
+        assert_eq!(pointer(waves(&["1"; MAX_WAVES], PAUSE_MAX.as_secs())), None);
+        assert_eq!(pointer(waves(&["1"; MAX_WAVES + 1], 0)), Some("/rollout/waves"));
+        assert_eq!(pointer(waves(&["1"], PAUSE_MAX.as_secs() + 1)), Some("/rollout/pause_ms"));
+    }
+
+    #[test]
     fn portions_round_down_and_slots_are_at_least_one() {
         assert_eq!(Portion::parse("25%"), Ok(Portion::Percent(25)));
         assert_eq!(Portion::parse("7"), Ok(Portion::Count(7)));

@@ -107,10 +107,7 @@ async fn admit(gateway: &Gateway, cluster: Cluster, nonce: &[u8], hello: Hello) 
     if known.agent.revoked_at.is_some() {
         return Err(fault("revoked", "this agent's key was revoked; join again under another name".to_owned()));
     }
-    let held = hello.unfinished.len() + hello.unacknowledged.len();
-    if held > MAX_HELLO_ATTEMPTS {
-        return Err(fault("hello_too_long", format!("{held} attempts; at most {MAX_HELLO_ATTEMPTS}")));
-    }
+    check_held(hello.unfinished.len() + hello.unacknowledged.len())?;
     let facts = facts(hello.facts)?;
     let unfinished: Vec<Unfinished> =
         hello.unfinished.iter().map(|held| Unfinished { key: held.attempt, started: held.started }).collect();
@@ -141,6 +138,13 @@ fn welcome(gateway: &Gateway, opened: &Opened) -> Welcome {
             .iter()
             .map(|(attempt, [stdout, stderr])| Have { attempt: *attempt, stdout: *stdout, stderr: *stderr })
             .collect(),
+    }
+}
+
+fn check_held(held: usize) -> Result<(), Fault> {
+    match held {
+        ..=MAX_HELLO_ATTEMPTS => Ok(()),
+        _ => Err(fault("hello_too_long", format!("{held} attempts; at most {MAX_HELLO_ATTEMPTS}"))),
     }
 }
 
@@ -189,4 +193,52 @@ async fn send(socket: &mut WebSocket, frame: &HostFrame) -> bool {
 
 fn fault(code: &str, message: String) -> Fault {
     Fault { code: code.to_owned(), message }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn said(change: impl FnOnce(&mut wire::facts::Facts)) -> Result<(), String> {
+        let text = |text: &str| text.to_owned();
+        let mut said = wire::facts::Facts {
+            version: text("1"),
+            os: text("linux"),
+            kernel: text("6"),
+            arch: text("x86_64"),
+            hostname: text("web"),
+            container_engine: None,
+            compose: None,
+            capabilities: Vec::new(),
+            labels: BTreeMap::new(),
+            boot_id: text("b"),
+        };
+        change(&mut said);
+        facts(said).map(drop).map_err(|fault| fault.code)
+    }
+
+    #[test]
+    fn what_an_agent_says_is_held_to_size_at_every_edge() {
+        let refused = Err("bad_facts".to_owned());
+        assert_eq!(said(|facts| facts.os.clear()), refused);
+        for (length, expected) in [(MAX_FACT_BYTES, Ok(())), (MAX_FACT_BYTES + 1, refused.clone())] {
+            assert_eq!(said(|facts| facts.kernel = "k".repeat(length)), expected);
+            assert_eq!(said(|facts| facts.compose = Some("c".repeat(length))), expected);
+        }
+        for (length, expected) in [(0, refused.clone()), (63, Ok(())), (64, refused.clone())] {
+            let word = "w".repeat(length);
+            assert_eq!(said(|facts| facts.capabilities = vec![word.clone()]), expected);
+            assert_eq!(said(|facts| facts.labels = BTreeMap::from([(word.clone(), "v".to_owned())])), expected);
+            assert_eq!(said(|facts| facts.labels = BTreeMap::from([("k".to_owned(), word.clone())])), expected);
+        }
+        for (count, expected) in [(MAX_FACTS, Ok(())), (MAX_FACTS + 1, refused)] {
+            let words = || (0..count).map(|n| format!("w{n}"));
+            assert_eq!(said(|facts| facts.capabilities = words().collect()), expected);
+            assert_eq!(said(|facts| facts.labels = words().map(|word| (word, "v".to_owned())).collect()), expected);
+        }
+        assert!(check_held(MAX_HELLO_ATTEMPTS).is_ok());
+        assert_eq!(check_held(MAX_HELLO_ATTEMPTS + 1).expect_err("too many").code, "hello_too_long");
+    }
 }

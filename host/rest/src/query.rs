@@ -185,6 +185,8 @@ mod tests {
             Some(vec!["1".into(), "2".into(), "3".into()])
         );
         assert!(query("a=1,").several("a", "a word", parse).is_err());
-        assert!(query(&format!("a={}", ["1"; 101].join(","))).several("a", "a word", parse).is_err());
+        let many = |count: usize| query(&format!("a={}", vec!["1"; count].join(","))).several("a", "a word", parse);
+        assert_eq!(many(MAX_VALUES).map(|values| values.len()).ok(), Some(MAX_VALUES));
+        assert_eq!(many(MAX_VALUES + 1).expect_err("too many").code, Code::InvalidParameter);
     }
 }

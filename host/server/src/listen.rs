@@ -112,3 +112,45 @@ where
         tracing::debug!(%peer, %error, "connection ended");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// The status that a request of `head` is answered with.
+    async fn status(head: String) -> String {
+        let (mut client, server) = tokio::io::duplex(4096);
+        let router = Router::new().route("/", get(|| async {}));
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let talk = async {
+            // Who is refused is not read to the end.
+            _ = client.write_all(head.as_bytes()).await;
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.expect("an answer");
+            answer.split(' ').nth(1).expect("a status").to_owned()
+        };
+        let converse = converse(TokioIo::new(server), peer, router, CancellationToken::new());
+        tokio::join!(talk, converse).0
+    }
+
+    #[tokio::test]
+    async fn headers_are_so_many_and_so_long_and_no_more() {
+        let with = |more: &str| format!("GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{more}\r\n");
+        let many = |count: usize| with(&"x: y\r\n".repeat(count - 2));
+        assert_eq!(status(many(MAX_HEADERS)).await, "200");
+        assert_eq!(status(many(MAX_HEADERS + 1)).await, "431");
+        let long = |length: usize| with(&format!("x: {}\r\n", "y".repeat(length - with("x: \r\n").len())));
+        assert_eq!(status(long(MAX_HEADER_BYTES)).await, "200");
+        assert_eq!(status(long(MAX_HEADER_BYTES + 1)).await, "431");
+        let path = |length: usize| {
+            let head = with("").replacen("GET / ", &format!("GET /?{} ", "y".repeat(length - with("").len() - 1)), 1);
+            assert_eq!(head.len(), length, "as long as it says");
+            head
+        };
+        assert_eq!(status(path(MAX_HEADER_BYTES)).await, "200");
+        assert!(matches!(status(path(MAX_HEADER_BYTES + 1)).await.as_str(), "414" | "431"));
+    }
+}

@@ -125,11 +125,7 @@ impl KeyRing {
         if let Some(grants) = &grants {
             grants::check(grants)?;
         }
-        let life = life.unwrap_or(KEY_LIFE);
-        if !KEY_LIVES.contains(&life) {
-            let (least, most) = (KEY_LIVES.start().as_secs(), KEY_LIVES.end().as_secs());
-            return Err(invalid("/ttl_s", format!("{} s; {least} to {most}", life.as_secs())));
-        }
+        let life = check_life(life)?;
         let text = format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(self.ids.secret()));
         let now = self.clock.now();
         let key = ApiKey {
@@ -249,6 +245,15 @@ pub fn is_key(text: &str) -> bool {
     text.strip_prefix(KEY_PREFIX).is_some_and(|rest| rest.len() == KEY_CHARS && rest.bytes().all(allowed))
 }
 
+fn check_life(asked: Option<Duration>) -> Result<Duration, KeyError> {
+    let life = asked.unwrap_or(KEY_LIFE);
+    if KEY_LIVES.contains(&life) {
+        return Ok(life);
+    }
+    let (least, most) = (KEY_LIVES.start().as_secs(), KEY_LIVES.end().as_secs());
+    Err(invalid("/ttl_s", format!("{} s; {least} to {most}", life.as_secs())))
+}
+
 fn check_name(name: Option<&str>) -> Result<(), KeyError> {
     let good = |name: &str| (1..=KEY_NAME_MAX).contains(&name.chars().count()) && !name.chars().any(char::is_control);
     match name {
@@ -266,6 +271,18 @@ fn invalid(pointer: &str, message: impl Into<String>) -> KeyError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_keys_life_and_name_are_held_to_their_edges() {
+        assert_eq!(check_life(None), Ok(KEY_LIFE));
+        for (seconds, fits) in [(59, false), (60, true), (366 * 86_400, true), (366 * 86_400 + 1, false)] {
+            assert_eq!(check_life(Some(Duration::from_secs(seconds))).is_ok(), fits, "{seconds}");
+        }
+        for (length, fits) in [(0, false), (1, true), (KEY_NAME_MAX, true), (KEY_NAME_MAX + 1, false)] {
+            assert_eq!(check_name(Some(&"ö".repeat(length))).is_ok(), fits, "{length}");
+        }
+        assert!(check_name(None).is_ok() && check_name(Some("a\nb")).is_err());
+    }
 
     #[test]
     fn only_what_looks_like_a_key_is_looked_for() {

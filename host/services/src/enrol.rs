@@ -98,10 +98,7 @@ impl Enrol {
         let site = site.unwrap_or_else(|| "default".to_owned());
         check_site(&site)?;
         check_labels(&labels)?;
-        let ttl = ttl.unwrap_or(TOKEN_TTL_DEFAULT);
-        if !(TOKEN_TTL_MIN..=TOKEN_TTL_MAX).contains(&ttl) {
-            return Err(invalid("/ttl_s", format!("{} s is out of range: 60 to 604800", ttl.as_secs())));
-        }
+        let ttl = life(ttl)?;
         let now = self.clock.now();
         let id = self.ids.token();
         let secret = hex(&self.ids.secret());
@@ -320,9 +317,25 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+fn life(asked: Option<Duration>) -> Result<Duration, EnrolError> {
+    let life = asked.unwrap_or(TOKEN_TTL_DEFAULT);
+    if (TOKEN_TTL_MIN..=TOKEN_TTL_MAX).contains(&life) {
+        return Ok(life);
+    }
+    Err(invalid("/ttl_s", format!("{} s is out of range: 60 to 604800", life.as_secs())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tokens_life_is_held_to_its_edges() {
+        assert_eq!(life(None).ok(), Some(TOKEN_TTL_DEFAULT));
+        for (seconds, fits) in [(0, false), (59, false), (60, true), (604_800, true), (604_801, false)] {
+            assert_eq!(life(Some(Duration::from_secs(seconds))).is_ok(), fits, "{seconds}");
+        }
+    }
 
     #[test]
     fn only_whole_tokens_are_split() {

@@ -234,3 +234,16 @@ fn described(text: String) -> Result<String, GroupError> {
     let message = format!("a description is one line of at most {DESCRIPTION_MAX} characters");
     Err(GroupError::Invalid { pointer: "/description", message })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_is_one_line_of_its_length() {
+        assert!(described("ö".repeat(DESCRIPTION_MAX)).is_ok());
+        for bad in ["ö".repeat(DESCRIPTION_MAX + 1), "two\nlines".to_owned()] {
+            assert!(matches!(described(bad), Err(GroupError::Invalid { pointer: "/description", .. })));
+        }
+    }
+}

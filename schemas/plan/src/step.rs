@@ -310,8 +310,30 @@ mod tests {
         check(|p| p.steps[0].args = vec!["x".repeat(MAX_ARG_BYTES); 5], &["/steps/0/args"]);
         check(|p| p.steps[0].stdin = Some("x".repeat(MAX_STDIN_BYTES)), &[]);
         check(|p| p.steps[0].stdin = Some("x".repeat(MAX_STDIN_BYTES + 1)), &["/steps/0/stdin"]);
+        check(|p| p.steps[0].args = vec!["x".repeat(MAX_ARG_BYTES); 4], &[]);
+        let args = |p: &mut Plan| p.steps[0].args = [vec!["x".repeat(MAX_ARG_BYTES); 4], vec!["x".into()]].concat();
+        check(args, &["/steps/0/args"]);
+        let env = |count: usize| {
+            move |p: &mut Plan| p.steps[0].env = (0..count).map(|n| (format!("V{n}"), "x".into())).collect()
+        };
+        check(env(MAX_ENV), &[]);
+        check(env(MAX_ENV + 1), &["/steps/0/env"]);
+        check(|p| p.locks = vec!["k".into(); MAX_LOCKS], &[]);
         check(|p| p.locks = vec!["k".into(); MAX_LOCKS + 1], &["/locks"]);
+        check(|p| p.locks = vec!["k".repeat(MAX_LOCK_BYTES)], &[]);
+        check(|p| p.locks = vec!["k".repeat(MAX_LOCK_BYTES + 1)], &["/locks/0"]);
+        check(|p| p.summary = "s".repeat(MAX_SUMMARY_BYTES), &[]);
         check(|p| p.summary = "s".repeat(MAX_SUMMARY_BYTES + 1), &["/summary"]);
+        let long = |bytes: usize| {
+            move |p: &mut Plan| {
+                p.steps = vec![Step { args: vec!["x".repeat(MAX_ARG_BYTES - 64); 4], ..Step::new("a") }; 2];
+                let left = bytes - p.json_bytes();
+                p.steps[1].stdin = Some(String::new());
+                p.steps[1].stdin = Some("x".repeat(left - (p.json_bytes() - (bytes - left))));
+            }
+        };
+        check(long(MAX_PLAN_BYTES), &[]);
+        check(long(MAX_PLAN_BYTES + 1), &[""]);
     }
 
     #[test]

@@ -74,7 +74,7 @@ fn begins_path(line: &str, path: &str) -> bool {
 }
 
 /// Everything git tracks or would track, from the root.
-fn files() -> anyhow::Result<Vec<PathBuf>> {
+pub fn files() -> anyhow::Result<Vec<PathBuf>> {
     let mut list = std::process::Command::new("git");
     list.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(root());
     let text = read(&mut list).context("the files of the repository cannot be listed")?;
@@ -85,7 +85,7 @@ fn files() -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// The text of a file; nothing when it is gone or is no text.
-fn text_of(path: &Path) -> anyhow::Result<Option<String>> {
+pub fn text_of(path: &Path) -> anyhow::Result<Option<String>> {
     match std::fs::read(root().join(path)) {
         Ok(bytes) => Ok(String::from_utf8(bytes).ok()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

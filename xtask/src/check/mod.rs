@@ -5,6 +5,7 @@ mod arrows;
 mod circles;
 mod files;
 mod graph;
+mod limits;
 mod tools;
 
 use std::process::ExitCode;
@@ -34,12 +35,13 @@ impl Verdict {
 type Check = fn() -> anyhow::Result<Verdict>;
 
 /// In the order of what is quickest to say.
-const CHECKS: [(&str, Check); 12] = [
+const CHECKS: [(&str, Check); 13] = [
     ("arrows between rooms", arrows::check),
     ("module circles", circles::check),
     ("lints inherited", graph::check_lints),
     ("file length", files::check_length),
     ("words that stay out", files::check_words),
+    ("limits and their tests", limits::check),
     ("format", tools::format),
     ("schemas", tools::schemas),
     ("clippy", tools::clippy),

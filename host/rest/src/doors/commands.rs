@@ -222,3 +222,18 @@ pub async fn release(
     let body = ReleaseAnswer { status: answer.status.as_str().to_owned(), released: answer.released };
     Ok((code, Json(body)).into_response())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_waited_for_longer_than_agreed() {
+        let wait =
+            |text: &str| wait_of(&HeaderMap::from_iter([(PREFER, HeaderValue::from_str(text).expect("a header"))]));
+        assert_eq!(wait("respond-async, wait=60").ok(), Some(Some(WAIT_MAX)));
+        for bad in ["wait=61", "wait=-1", "wait=x", "wait=99999999999999999999"] {
+            assert_eq!(wait(bad).expect_err(bad).code, Code::InvalidHeader);
+        }
+    }
+}

@@ -249,6 +249,13 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_targets_has_its_end() {
+        let agents = |count: usize| TargetBody { agents: vec!["a".to_owned(); count], ..TargetBody::default() };
+        assert!(target_of(agents(TARGET_MAX)).is_ok());
+        refused(agents(TARGET_MAX + 1), "/target");
+    }
+
+    #[test]
     fn a_target_says_one_thing() {
         let list = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
         let good =
