@@ -6,7 +6,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use agent::config::Config;
 use agent::policy::Policy;
 use agent::verdict::judge;
 use domain::expression::Written;
@@ -18,8 +17,10 @@ use plan::envelope::{Envelope, SignedEnvelope};
 use plan::id::ClusterId;
 use plan::keyring::{Keyring, Turn};
 use plan::manifest::Manifest;
+use plan::secret::hide;
 use plan::step::Plan;
 use rest::jwt::{Key, Tokens};
+use runtime::schema::Schema;
 use wire::codec::{decode, encode};
 use wire::frame::{AgentFrame, HostFrame};
 use wire::sample::Sample;
@@ -28,7 +29,7 @@ use wire::sample::Sample;
 pub type Target = fn(&[u8]);
 
 /// Every target and the folder of its corpus.
-pub const ALL: [(&str, Target); 10] = [
+pub const ALL: [(&str, Target); 12] = [
     ("frames", frames),
     ("telemetry", telemetry),
     ("envelope", envelope),
@@ -38,6 +39,8 @@ pub const ALL: [(&str, Target); 10] = [
     ("manifest", manifest),
     ("plan", plan),
     ("policy", policy),
+    ("schema", schema),
+    ("settings", settings),
     ("expression", expression),
 ];
 
@@ -133,7 +136,26 @@ pub fn policy(bytes: &[u8]) {
     std::fs::write(&file, bytes).expect("written");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("private");
     _ = Policy::load(&file);
-    _ = Config::load(&file);
+    _ = agent::config::Config::load(&file);
+}
+
+/// A plugin's schema on its first line, arguments on the others.
+pub fn schema(bytes: &[u8]) {
+    let Some((schema, args)) = text(bytes).and_then(|text| text.split_once('\n')) else { return };
+    let Ok(schema) = serde_json::from_str(schema) else { return };
+    if let (Ok(compiled), Ok(args)) = (Schema::compile(&schema), serde_json::from_str(args))
+        && compiled.check(&args).is_ok()
+    {
+        _ = hide(&schema, &args);
+    }
+}
+
+/// The host's settings.
+pub fn settings(bytes: &[u8]) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("host.toml");
+    std::fs::write(&file, bytes).expect("written");
+    _ = server::config::Config::load(Some(&file), [], |_| ());
 }
 
 /// A target's expression.

@@ -23,7 +23,7 @@ pub mod minisign;
 mod trust;
 mod refusal;
 mod signature;
-mod schema;
+pub mod schema;
 
 mod compile;
 mod build;
