@@ -171,7 +171,9 @@ fn offline(path: &Path, key: Vec<String>, since: &[PathBuf], sink: &Sink) -> Res
 }
 
 fn counted(entries: u64, chains: usize, unchained: u64, pruned: u64) -> String {
-    let mut text = format!("{entries} entries on {chains} chains\n");
+    let plural = |count: u64, one: &str, more: &str| format!("{count} {}", if count == 1 { one } else { more });
+    let chains = plural(chains as u64, "chain", "chains");
+    let mut text = format!("{} on {chains}\n", plural(entries, "entry", "entries"));
     if pruned > 0 {
         text += &format!("{pruned} more were pruned, up to sealed checkpoints\n");
     }
