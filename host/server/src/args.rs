@@ -30,6 +30,9 @@ pub enum Action {
     /// Change the keys in the data directory
     #[command(subcommand)]
     Keys(KeysAction),
+    /// Look after the audit log in the store
+    #[command(subcommand)]
+    Audit(AuditAction),
     /// Compile one plugin from standard input; the host runs this in a child it can kill.
     #[command(hide = true)]
     CompileWorker,
@@ -81,6 +84,20 @@ pub enum KeysAction {
     /// Give the cluster a new signing key that the present one signs. Restart the host then: agents follow at
     /// their next session, and what was signed before stays good until its own time is over.
     Rotate(Place),
+}
+
+/// What to do with the audit log.
+#[derive(Debug, Subcommand)]
+pub enum AuditAction {
+    /// Drop old entries and leave a sealed checkpoint; an embedded store's host must not run. Export them first.
+    Prune {
+        /// Whose.
+        #[command(flatten)]
+        place: Place,
+        /// Entries of so many days stay.
+        #[arg(long, value_name = "DAYS")]
+        keep_days: u32,
+    },
 }
 
 /// What to do with backups.

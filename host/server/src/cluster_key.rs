@@ -21,6 +21,7 @@ use crate::clock::{RandomIds, WallClock};
 use crate::config::Config;
 use crate::keys::{AuditKey, load_or_make, read_private, write_private};
 use crate::store::{self, Writing};
+use crate::trail;
 
 /// Bytes of a key.
 const KEY_BYTES: usize = 32;
@@ -174,6 +175,10 @@ pub async fn rotate(config: &Config) -> anyhow::Result<String> {
         store::open(config, Arc::new(Local::default()), AuditKey::in_data(&config.data.dir)?).await?;
     let fresh = ClusterId(RandomIds.command().0);
     let cluster = rows.whole.cluster(fresh).await.context("the store does not say who this installation is")?;
+    // Before the key: an entry about a rotation that failed does no harm, one that is missing does.
+    let mut said = trail::entry(WallClock.now(), "system.key_rotate");
+    said.details = format!("{{\"pin_before\":\"{}\"}}", file.pin(sha256_hex));
+    rows.journal.audit(said).await.context("it could not be put on record")?;
     stop.cancel();
     task.await.context("the store did not close cleanly")?;
     let version = file.rotate(&path, cluster.id, WallClock.now().as_millis())?;

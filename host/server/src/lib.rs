@@ -18,4 +18,5 @@ pub mod compose;
 pub mod lifecycle;
 pub mod bootstrap;
 pub mod backup;
+pub mod trail;
 pub mod args;

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use ports::clock::Clock as _;
-use server::args::{Action, Args, ConfigAction, KeysAction};
+use server::args::{Action, Args, AuditAction, ConfigAction, KeysAction};
 use server::clock::WallClock;
-use server::{backup, cluster_key, lifecycle, observe, token_keys};
+use server::{backup, cluster_key, lifecycle, observe, token_keys, trail};
 
 fn main() -> ExitCode {
     match Args::parse().action {
@@ -26,6 +26,10 @@ fn main() -> ExitCode {
         Action::Keys(KeysAction::RotateTokenKey(place)) => chore(async move {
             let config = place.configuration()?;
             token_keys::rotate(&config, WallClock.now())
+        }),
+        Action::Audit(AuditAction::Prune { place, keep_days }) => chore(async move {
+            let config = place.configuration()?;
+            trail::prune(&config, keep_days, WallClock.now()).await
         }),
         Action::Serve(flags) => {
             let started = flags.configuration().map_err(anyhow::Error::from).and_then(|config| {
