@@ -19,6 +19,7 @@ pub mod retry;
 pub mod terms;
 pub mod verb;
 pub mod plugin;
+pub mod alert;
 pub mod access;
 pub mod event;
 pub mod audit;
