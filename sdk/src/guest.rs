@@ -1,6 +1,8 @@
 //! What a component exports and imports: the ABI of `sdk/wit/1.0`, translated. Only in wasm, and only
 //! for what `plugin!` writes.
 
+pub mod rules;
+
 use std::sync::Once;
 
 use plan::manifest::MAX_MANIFEST_BYTES;
@@ -66,7 +68,7 @@ fn called<'a>(calls: &'a [Call], name: &str) -> Result<&'a Call> {
 }
 
 /// Makes a panic a log line with file and line before it becomes a trap.
-fn report_panics() {
+pub(crate) fn report_panics() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         std::panic::set_hook(Box::new(|panic| {

@@ -46,6 +46,8 @@
 //! viworks_sdk::test::check(&PLUGIN);
 //! ```
 //!
+//! A rule of alerts is another kind of plugin: see [`rule`].
+//!
 //! Invariant: a plugin is a pure function. Nothing here reads a file, a clock, the network or chance;
 //! a component built from it imports `viworks:plugin/log` and nothing else.
 
@@ -67,6 +69,7 @@ pub mod guest;
 pub mod log;
 pub mod manifest;
 pub mod outputs;
+pub mod rule;
 pub mod schema;
 #[cfg(not(target_family = "wasm"))]
 pub mod test;
@@ -81,7 +84,7 @@ static MEMORY: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_alloca
 
 pub use plan::effect::Effect;
 pub use plan::step;
-pub use viworks_sdk_macros::{Args, Choice, Output, plugin, verb};
+pub use viworks_sdk_macros::{Args, Choice, Output, plugin, rule, verb};
 
 pub use crate::builder::Plan;
 pub use crate::context::{Context, Profile};
@@ -135,7 +138,7 @@ pub mod prelude {
     pub use std::collections::BTreeMap;
     pub use std::time::Duration;
 
-    pub use viworks_sdk_macros::{Choice, plugin, verb};
+    pub use viworks_sdk_macros::{Choice, plugin, rule, verb};
 
     pub use crate::builder::{Plan, program};
     pub use crate::context::{Context, Profile};
@@ -144,6 +147,7 @@ pub mod prelude {
     pub use crate::log;
     pub use crate::manifest::allow;
     pub use crate::outputs::{Outputs, Printed};
+    pub use crate::rule::{Agent, Levels, Rule, Severity, Watch};
     pub use crate::verb::{Verb, Verdict};
     pub use crate::{Args, Effect, Output};
 }

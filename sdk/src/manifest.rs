@@ -1,13 +1,13 @@
 //! What a plugin says of itself, and the grants it asks for.
 
-use plan::manifest::{ABI, Manifest};
+use plan::manifest::{ABI, Manifest, RULE_ABI};
 use plan::policy::{ProgramRule, Rules};
 use serde_json::{Map, Value};
 
 use crate::failure::Result;
 use crate::text::text_of;
 use crate::verb::{Entry, unknown};
-use crate::{Effect, schema};
+use crate::{Effect, rule, schema};
 
 pub use plan::manifest::{Example, Golden, VerbManifest};
 
@@ -36,8 +36,10 @@ pub struct Plugin {
     pub version: &'static str,
     /// One line for people.
     pub summary: &'static str,
-    /// Its verbs.
+    /// Its verbs; none if it is a rule.
     pub verbs: &'static [Entry],
+    /// The rule it is, if it is one.
+    pub rule: Option<rule::Entry>,
     /// The programs its plans run.
     pub grants: fn() -> Vec<ProgramRule>,
     /// Effects that its plans may raise to, besides its verbs' own.
@@ -64,21 +66,30 @@ impl Plugin {
     /// assert_eq!(PLUGIN.manifest().verbs[0].summary, "Since when a machine runs.");
     /// ```
     pub fn manifest(&self) -> Manifest {
+        Manifest { rule: self.rule.as_ref().map(rule::Entry::manifest), ..self.outline() }
+    }
+
+    /// The manifest without what there is to say of a rule.
+    fn outline(&self) -> Manifest {
         let named = |effect: &Effect| self.effects.contains(effect) || self.verbs.iter().any(|v| v.effect == *effect);
         Manifest {
-            abi: ABI.to_owned(),
+            abi: if self.rule.is_some() { RULE_ABI } else { ABI }.to_owned(),
             name: self.name.to_owned(),
             version: self.version.to_owned(),
             summary: self.summary.to_owned(),
             verbs: self.verbs.iter().map(Entry::manifest).collect(),
             grants: Rules { effects: Effect::ALL.into_iter().filter(named).collect(), programs: (self.grants)() },
-            config_schema: self.config_schema.map(|config| {
-                let mut config = config();
-                if let Value::Object(object) = &mut config {
-                    object.insert("$schema".into(), schema::DIALECT.into());
-                }
-                config
-            }),
+            config_schema: match self.rule {
+                Some(rule) => Some(rule.config_schema()),
+                None => self.config_schema.map(|config| {
+                    let mut config = config();
+                    if let Value::Object(object) = &mut config {
+                        object.insert("$schema".into(), schema::DIALECT.into());
+                    }
+                    config
+                }),
+            },
+            rule: None,
         }
     }
 
@@ -88,7 +99,15 @@ impl Plugin {
         expect(dead_code, reason = "only components are asked to describe themselves")
     )]
     pub(crate) fn describe(&self) -> String {
-        text_of(&manifest_json(self.manifest()))
+        text_of(&self.to_json())
+    }
+
+    fn to_json(self) -> Value {
+        let mut manifest = manifest_json(self.outline());
+        if let (Value::Object(object), Some(rule)) = (&mut manifest, self.rule) {
+            put(object, "rule", rule.to_json());
+        }
+        manifest
     }
 
     /// The verb called `name`.
@@ -120,18 +139,22 @@ impl Plugin {
 }
 
 fn manifest_json(manifest: Manifest) -> Value {
-    let Manifest { abi, name, version, summary, verbs, grants, config_schema } = manifest;
+    let Manifest { abi, name, version, summary, verbs, grants, config_schema, rule: _ } = manifest;
     let mut object = Map::new();
     put(&mut object, "abi", abi);
     put(&mut object, "name", name);
     put(&mut object, "version", version);
     put(&mut object, "summary", summary);
-    put(&mut object, "verbs", list(verbs, verb_json));
+    if !verbs.is_empty() {
+        put(&mut object, "verbs", list(verbs, verb_json));
+    }
     let Rules { effects, programs } = grants;
-    let mut rules = Map::new();
-    put(&mut rules, "effects", list(effects, |effect| effect.as_str().into()));
-    put(&mut rules, "programs", list(programs, rule_json));
-    put(&mut object, "grants", rules);
+    if !effects.is_empty() || !programs.is_empty() {
+        let mut rules = Map::new();
+        put(&mut rules, "effects", list(effects, |effect| effect.as_str().into()));
+        put(&mut rules, "programs", list(programs, rule_json));
+        put(&mut object, "grants", rules);
+    }
     if let Some(schema) = config_schema {
         put(&mut object, "config_schema", schema);
     }
@@ -330,10 +353,31 @@ mod tests {
             verbs: vec![verb.clone(), VerbManifest { needs: None, ..verb }],
             grants: Rules { effects: Effect::ALL.to_vec(), programs: vec![full, allow("y").into()] },
             config_schema: Some(Value::Bool(true)),
+            rule: None,
         };
         assert_eq!(manifest_json(manifest.clone()), serde_json::to_value(&manifest).expect("serializes"));
         let bare = Manifest { config_schema: None, ..manifest };
         assert_eq!(manifest_json(bare.clone()), serde_json::to_value(&bare).expect("serializes"));
+    }
+
+    #[test]
+    fn a_rule_describes_itself_as_serde_would() {
+        const FACTS: rule::Facts = rule::Facts { reads: &["cpu.total"], state_version: 2 };
+        let example =
+            crate::verb::Json::Text(r#"{ "turns": [{ "at_s": 5, "heard_s": 1, "found": { "": "warning" } }] }"#);
+        let entry = rule::Entry::with(FACTS, &schema::Node::Any, Box::leak(Box::new([example])));
+        let plugin = Plugin {
+            name: "a",
+            version: "1.0.0",
+            summary: "A",
+            verbs: &[],
+            rule: Some(entry),
+            grants: Vec::new,
+            effects: &[],
+            config_schema: None,
+        };
+        assert_eq!(plugin.to_json(), serde_json::to_value(plugin.manifest()).expect("serializes"));
+        assert_eq!(plugin.manifest().abi, RULE_ABI);
     }
 
     #[test]

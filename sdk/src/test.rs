@@ -4,6 +4,7 @@
 //! Everything here panics with a sentence instead of answering what a test would unwrap anyway,
 //! except what tests want to look at: plans and refusals.
 
+mod course;
 mod golden;
 mod injections;
 mod violations;
@@ -18,6 +19,7 @@ use crate::outputs::{End, Outputs, StepEnd};
 use crate::text::text_of;
 use crate::verb::{Entry, Interpretation, Verb};
 
+pub use course::course;
 pub use golden::golden;
 pub use injections::{Injected, injections};
 pub use violations::violations;
@@ -201,7 +203,8 @@ impl Outputs {
 }
 
 /// Tries a whole plugin as a host does at load: its name, its sentences, and each example through
-/// schema, plan, the grants it asks for and, where golden, interpretation.
+/// schema, plan, the grants it asks for and, where golden, interpretation; or, if it is a rule, each example turn by
+/// turn.
 ///
 /// # Panics
 /// With the first thing that a host would refuse.
@@ -227,6 +230,13 @@ pub fn check(plugin: &Plugin) {
     let named = name.starts_with(|letter: char| letter.is_ascii_lowercase()) && name.len() <= 63;
     assert!(named && name.bytes().all(letters), "`{name}` is no plugin name: [a-z][a-z0-9_-]{{0,62}}");
     assert!(!manifest.summary.is_empty(), "{name}: say in one line what the plugin is for: summary = \"…\"");
+    if let Some(rule) = &plugin.rule {
+        let examples = rule.manifest().examples;
+        assert!(!examples.is_empty(), "{name}: show what the rule finds: example = json!({{ \"turns\": […] }})");
+        for (index, example) in examples.iter().enumerate() {
+            course::hold(example, &course::play(rule, example), &format!("{name}, example {}", index + 1));
+        }
+    }
     for verb in plugin.verbs {
         let facts = verb.manifest();
         assert!(!facts.summary.is_empty(), "{}: say in the struct's doc comment what the verb does", verb.name);

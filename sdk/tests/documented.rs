@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use syn::{Attribute, ImplItem, Item, Visibility};
 
 /// Written for macros and for wasm; authors do not see it.
-const HIDDEN: [&str; 2] = ["bindings.rs", "guest.rs"];
+const HIDDEN: [&str; 3] = ["bindings.rs", "guest.rs", "guest/rules.rs"];
 
 /// What is missing, as `file: item: what`.
 #[derive(Default)]

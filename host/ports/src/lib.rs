@@ -7,6 +7,7 @@ pub mod error;
 pub mod clock;
 pub mod plugins;
 pub mod plugin_life;
+pub mod rules;
 pub mod replies;
 pub mod commands;
 pub mod delivery;

@@ -175,6 +175,8 @@ pub struct Interpretation {
 pub struct PluginStatus {
     /// The manifest's name, or the file's stem when it was refused before it had one.
     pub name: String,
+    /// `verb` or `rule`, going by the version that serves; absent when none does.
+    pub kind: Option<&'static str>,
     /// How the version that serves stands, `active` or `probation`; without one, how the newest does.
     pub state: &'static str,
     /// The version that serves, if one does.

@@ -1,30 +1,39 @@
 //! One adapter per released ABI version behind one face, so that the rest of the room never sees WIT.
 
+mod rules;
 mod v1;
 
 use std::time::Duration;
 
 use domain::verb::Profile;
+use plan::manifest::{ABI, Kind, RULE_ABI};
 use plan::step::Plan;
 use ports::plugins::{Outputs, Violation};
+use ports::rules::{Answer, Batch};
 use serde_json::{Value, json};
+use wasmtime::Store;
 use wasmtime::component::Component;
 
 use crate::engine::Sandbox;
 use crate::fault::Fault;
-use crate::guest::Log;
-use crate::tier::Tier;
+use crate::guest::{Guest, Log};
+use crate::tier::{Budget, Tier};
+
+pub(crate) use rules::Circumstances;
 
 /// The versions of the ABI this host speaks.
-pub(crate) const SUPPORTED: &[&str] = &["1.0"];
+pub(crate) const SUPPORTED: &[&str] = &[ABI, RULE_ABI];
 /// What a component may import, without the minor version: the log, and types that hold no function.
 pub(crate) const IMPORTS: &[&str] = &["viworks:plugin/log@1.", "viworks:plugin/types@1."];
 /// What a verb plugin must export, without the minor version.
 pub(crate) const EXPORT: &str = "viworks:plugin/verbs@1.";
+/// What a rule must export, without the minor version.
+pub(crate) const RULE_EXPORT: &str = "viworks:plugin/rules@1.";
 
 /// A component whose imports and exports fit, ready for a fresh instance per call.
 pub(crate) enum Prepared {
     V1(v1::Prepared),
+    Rule(rules::Prepared),
 }
 
 /// What a call answered, and what the guest logged meanwhile.
@@ -81,6 +90,8 @@ pub(crate) struct Tighter {
     pub(crate) plan: Option<Duration>,
     /// Processor time of one interpretation, whatever its size.
     pub(crate) interpret: Option<Duration>,
+    /// Processor time of one batch.
+    pub(crate) evaluate: Option<Duration>,
     /// Bytes of linear memory.
     pub(crate) memory: Option<usize>,
 }
@@ -90,14 +101,18 @@ impl Prepared {
     ///
     /// # Errors
     /// What is missing or of another type.
-    pub(crate) fn new(sandbox: &Sandbox, tier: Tier, component: &Component) -> wasmtime::Result<Prepared> {
-        v1::Prepared::new(sandbox, tier, component).map(Prepared::V1)
+    pub(crate) fn new(sandbox: &Sandbox, tier: Tier, kind: Kind, component: &Component) -> wasmtime::Result<Prepared> {
+        match kind {
+            Kind::Verb => v1::Prepared::new(sandbox, tier, component).map(Prepared::V1),
+            Kind::Rule => rules::Prepared::new(sandbox, tier, component).map(Prepared::Rule),
+        }
     }
 
     /// Asks for the manifest.
     pub(crate) fn describe(&self, sandbox: &Sandbox) -> Called<String> {
         match self {
             Prepared::V1(prepared) => prepared.describe(sandbox),
+            Prepared::Rule(prepared) => prepared.describe(sandbox),
         }
     }
 
@@ -105,6 +120,7 @@ impl Prepared {
     pub(crate) fn start(&self, sandbox: &Sandbox) -> Called<()> {
         match self {
             Prepared::V1(prepared) => prepared.start(sandbox),
+            Prepared::Rule(prepared) => prepared.start(sandbox),
         }
     }
 
@@ -112,6 +128,7 @@ impl Prepared {
     pub(crate) fn plan(&self, sandbox: &Sandbox, context: CallContext, args: String) -> Called<Result<Plan, Failure>> {
         match self {
             Prepared::V1(prepared) => prepared.plan(sandbox, context, args),
+            Prepared::Rule(_) => Called::nonsense("a rule plans nothing"),
         }
     }
 
@@ -125,8 +142,64 @@ impl Prepared {
     ) -> Called<Result<Judgement, Failure>> {
         match self {
             Prepared::V1(prepared) => prepared.interpret(sandbox, context, args, outputs),
+            Prepared::Rule(_) => Called::nonsense("a rule interprets nothing"),
         }
     }
+
+    /// Asks what is wrong with the agents of `batch`; `config` is JSON text.
+    pub(crate) fn evaluate(
+        &self,
+        sandbox: &Sandbox,
+        circumstances: Circumstances,
+        config: &str,
+        batch: Batch,
+    ) -> Called<Vec<Answer>> {
+        match self {
+            Prepared::V1(_) => Called::nonsense("a plugin of verbs judges nobody"),
+            Prepared::Rule(prepared) => prepared.evaluate(sandbox, circumstances, config, batch),
+        }
+    }
+}
+
+impl<T> Called<T> {
+    /// A call that cannot be made.
+    fn nonsense(why: &str) -> Called<T> {
+        Called { answer: Err(Fault::Nonsense(why.to_owned())), log: Log::default(), cost: Cost::default() }
+    }
+}
+
+/// One fresh instance, one call, then both are gone.
+fn fresh<I, T>(
+    sandbox: &Sandbox,
+    tier: Tier,
+    budget: Budget,
+    memory: Option<usize>,
+    instantiate: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<I>,
+    call: impl FnOnce(&mut Store<Guest>, &I) -> wasmtime::Result<T>,
+) -> Called<T> {
+    // It was there when this was prepared.
+    let Ok(room) = sandbox.room(tier) else {
+        return Called { answer: Err(Fault::Lost), log: Log::default(), cost: Cost::default() };
+    };
+    let running = room.running();
+    let mut store = Guest::store(room.engine(), tier);
+    if sandbox.is_metered() {
+        store.set_fuel(u64::MAX).unwrap_or_else(|error| tracing::error!(error = %error, "a metered engine counts"));
+    }
+    Guest::confine(&mut store, memory);
+    Guest::arm(&mut store, tier.instantiate());
+    let answer = instantiate(&mut store).and_then(|instance| {
+        Guest::arm(&mut store, budget);
+        call(&mut store, &instance)
+    });
+    drop(running);
+    let answer = answer.map_err(|error| {
+        tracing::debug!(error = ?error, "plugin call failed");
+        store.data().ended().cloned().unwrap_or_else(|| Fault::of(&error))
+    });
+    let fuel = if sandbox.is_metered() { store.get_fuel().map_or(0, |left| u64::MAX - left) } else { 0 };
+    let cost = Cost { fuel, memory_bytes: store.data().peak() };
+    Called { answer, log: store.into_data().into_log(), cost }
 }
 
 /// A profile as guests read it.

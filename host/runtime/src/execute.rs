@@ -192,7 +192,7 @@ pub(crate) fn unread(outcome: &Outcome, why: &str) -> Interpretation {
 }
 
 /// Text of a plugin on one line of bearable length.
-fn line(text: &str) -> String {
+pub(crate) fn line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_LINE).collect()
 }
 

@@ -6,6 +6,7 @@
 //! configuration (`gates/operator.rs`, `registry`).
 
 mod component;
+pub(crate) mod course;
 mod manifest;
 pub(crate) mod operator;
 pub(crate) mod trial;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use component::Parsed;
-use plan::manifest::Manifest;
+use plan::manifest::{Kind, Manifest};
 use ports::plugins::{PluginIdentity, Refusal};
 use wasmtime::component::Component;
 
@@ -56,6 +57,11 @@ impl Gates {
             return Err(Code::NoManifest.refuse("the component has no `viworks:manifest` section", &digest));
         };
         let read = manifest::read(section).map_err(|(code, cause)| code.refuse(cause, &digest))?;
+        if read.manifest.kind() != parsed.kind {
+            let cause =
+                format!("the manifest is that of a {}, and the component is none", read.manifest.kind().as_str());
+            return Err(Code::ManifestMalformed.refuse(cause, &digest));
+        }
         let identity = PluginIdentity {
             name: read.manifest.name.clone(),
             version: read.manifest.version.clone(),
@@ -63,7 +69,7 @@ impl Gates {
         };
         let began = Instant::now();
         let component = self.compile(bytes, parsed.tier, &digest)?;
-        let prepared = self.prepare(&component, parsed.tier, &digest)?;
+        let prepared = self.prepare(&component, parsed.tier, parsed.kind, &digest)?;
         let compiled = began.elapsed();
         let build = Build {
             identity,
@@ -78,6 +84,7 @@ impl Gates {
         };
         trial::describe(&self.sandbox, &build, section).map_err(|(code, cause)| code.refuse(cause, &digest))?;
         trial::examples(&self.sandbox, &build).map_err(|(code, cause)| code.refuse(cause, &digest))?;
+        course::examples(&self.sandbox, &build).map_err(|(code, cause)| code.refuse(cause, &digest))?;
         if build.tier == Tier::Compat {
             let (plugin, size) = (&build.identity.name, bytes.len());
             let (compile_ms, load_ms) = (compiled.as_millis(), began.elapsed().as_millis());
@@ -93,8 +100,8 @@ impl Gates {
     pub(crate) fn describe(&self, bytes: &[u8]) -> Result<String, Refusal> {
         let digest = digest(bytes);
         // Whoever asks is its author, and consents.
-        let Parsed { tier, .. } = self.admit("plugin.wasm", bytes, &digest, &Consents::Everybody)?;
-        let prepared = self.prepare(&self.compile(bytes, tier, &digest)?, tier, &digest)?;
+        let Parsed { tier, kind, .. } = self.admit("plugin.wasm", bytes, &digest, &Consents::Everybody)?;
+        let prepared = self.prepare(&self.compile(bytes, tier, &digest)?, tier, kind, &digest)?;
         let called = prepared.describe(&self.sandbox);
         let text = called
             .answer
@@ -121,8 +128,8 @@ impl Gates {
             .map_err(|fault| fault.code.refuse(fault.message, digest))
     }
 
-    fn prepare(&self, component: &Component, tier: Tier, digest: &str) -> Result<Prepared, Refusal> {
-        Prepared::new(&self.sandbox, tier, component).map_err(|error| {
+    fn prepare(&self, component: &Component, tier: Tier, kind: Kind, digest: &str) -> Result<Prepared, Refusal> {
+        Prepared::new(&self.sandbox, tier, kind, component).map_err(|error| {
             let cause = error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
             Code::InstantiateFailed.refuse(cause, digest)
         })

@@ -9,11 +9,13 @@ use domain::verb::VerbName;
 use plan::policy::Rules;
 use ports::plugin_life::{OrderError, PluginLife};
 use ports::plugins::{PluginStatus, Plugins, ResolveError, Verb};
+use ports::rules::{Rule, Rules as LoadedRules};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::engine::Allocation;
 use crate::published::{Published, Transition};
 use crate::registry::{Gone, Snapshot};
+use crate::rules::LoadedRule;
 use domain::nearest::nearest;
 
 /// The service does not run, or not any more.
@@ -107,6 +109,7 @@ impl Plugins for Handle {
                 let verbs = build.map(|build| build.verbs.iter().map(|verb| verb.traits.name.to_string()).collect());
                 PluginStatus {
                     name: entry.plugin.clone(),
+                    kind: build.map(|build| build.manifest.kind().as_str()),
                     state: entry.state.as_str(),
                     active: build.map(|build| build.identity.clone()),
                     file: file.clone(),
@@ -129,6 +132,17 @@ impl Plugins for Handle {
 
     fn generation(&self) -> u64 {
         self.published.now().generation
+    }
+}
+
+impl LoadedRules for Handle {
+    fn rules(&self) -> Vec<Arc<dyn Rule>> {
+        let snapshot = self.published.now();
+        let serving = snapshot.entries.values().filter_map(|entry| entry.serving.as_ref());
+        let mut rules: Vec<Arc<dyn Rule>> =
+            serving.filter_map(LoadedRule::of).map(|rule| Arc::new(rule) as Arc<dyn Rule>).collect();
+        rules.sort_by(|a, b| a.plugin().name.cmp(&b.plugin().name));
+        rules
     }
 }
 

@@ -133,7 +133,8 @@ impl Bench<'_> {
                 beyond if beyond.is_empty() => Ok(requested()),
                 beyond => Err(Some(beyond)),
             },
-            None if by_itself => Ok(requested()),
+            // A rule can ask for nothing, so there is nothing to consent to.
+            None if by_itself || build.manifest.rule.is_some() => Ok(requested()),
             None => Err(None),
         }
     }

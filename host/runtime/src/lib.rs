@@ -1,4 +1,4 @@
-//! Verbs answered by WebAssembly components: the sandbox they run in, the nine gates they pass to get
+//! Verbs and rules answered by WebAssembly components: the sandbox they run in, the nine gates they pass to get
 //! in, and the folder they are loaded from while the host runs.
 //!
 //! Invariant: nothing here knows a database, a socket or an agent; a guest sees nothing but its arguments.
@@ -28,10 +28,12 @@ pub mod schema;
 mod compile;
 mod build;
 mod execute;
+mod evaluate;
 mod gates;
 
-// What serves: verbs, the picture of all of them, and the folder it follows.
+// What serves: verbs and rules, the picture of all of them, and the folder it follows.
 mod verbs;
+mod rules;
 
 mod registry;
 mod published;

@@ -96,6 +96,8 @@ codes! {
     CapabilityName = 4 "capability_name": "use a short lower-case name such as `docker`";
     /// Nothing to try.
     NoExample = 4 "no_example": "add an example to the verb: arguments that work";
+    /// What a rule says of itself.
+    RuleFacts = 4 "rule_facts": "mend what `#[rule(…)]` says: what it reads, its examples, its `state_version`";
     /// Too large.
     SchemaSize = 5 "schema_size": "keep a schema under 256 KiB of JSON";
     /// Too deep.
@@ -136,6 +138,8 @@ codes! {
     ExampleGrant = 8 "example_grant": "request what the plan needs in the manifest's grants, or plan less";
     /// An example whose output is understood differently.
     ExampleGolden = 8 "example_golden": "mend `interpret`, or the result beside the recorded output in the verb's `golden(…)`";
+    /// A rule's example.
+    ExampleFindings = 8 "example_findings": "mend `judge`, or what its example says is `found`; `viworks plugin run FILE` plays it";
     /// Two answers to one question.
     ExampleUnstable = 8 "example_unstable": "let equal arguments give equal answers: no counters, no addresses, no unordered maps";
     /// Another file is this plugin.

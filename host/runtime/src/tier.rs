@@ -128,6 +128,14 @@ impl Tier {
         }
     }
 
+    /// For `evaluate` of one batch.
+    pub(crate) const fn evaluate(self) -> Budget {
+        match self {
+            Tier::Native => Budget::new(50, 1_000, 8 * MIB),
+            Tier::Compat => Budget::new(1_000, 8_000, 8 * MIB),
+        }
+    }
+
     /// For `interpret` of `bytes` of output: more for each MiB begun.
     pub(crate) fn interpret(self, bytes: usize) -> Budget {
         let (least, each) = match self {

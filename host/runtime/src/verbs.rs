@@ -50,7 +50,7 @@ pub(crate) struct PluginVersion {
 impl PluginVersion {
     /// Queues `work` and waits for its answer; `None` when there is no room. A caller who stops waiting
     /// leaves no trace: work not yet begun is dropped, work begun runs to its deadline.
-    async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&PluginVersion) -> (T, Pace) + Send + 'static,
     ) -> Result<Result<T, Fault>, Overloaded> {
@@ -69,8 +69,8 @@ impl PluginVersion {
         Ok(answered.await.map_err(|_| Fault::Lost))
     }
 
-    /// Counts a fault and passes the guest's log on.
-    fn note<T>(&self, verb: &VerbBuild, executed: Executed<T>) -> (T, Pace) {
+    /// Counts a fault of a call, of `verb` or of the rule, and passes the guest's log on.
+    pub(crate) fn note<T>(&self, verb: &str, executed: Executed<T>) -> (T, Pace) {
         let Executed { answer, log, health } = executed;
         let alarm = &self.machinery.alarm;
         let tripped = match health {
@@ -89,8 +89,8 @@ impl PluginVersion {
         CallContext { tighter: self.tighter, ..execute::context(verb, &self.config, profile) }
     }
 
-    fn publish(&self, verb: &VerbBuild, log: Log) {
-        let (plugin, verb) = (self.name.as_ref(), verb.traits.name.as_str());
+    fn publish(&self, verb: &str, log: Log) {
+        let plugin = self.name.as_ref();
         for LogLine { level, message, fields } in log.lines {
             match level.as_str() {
                 "error" | "panic" => tracing::error!(target: "plugin", plugin, verb, fields, "{message}"),
@@ -135,7 +135,7 @@ impl Verb for LoadedVerb {
             let context = version.context(&verb, &profile);
             let planned =
                 execute::plan(&version.machinery.sandbox, &version.build, &verb, context, &version.grant, &args);
-            version.note(&verb, planned)
+            version.note(verb.traits.name.as_str(), planned)
         };
         match self.version.run(work).await {
             Ok(Ok(answer)) => answer,
@@ -152,7 +152,7 @@ impl Verb for LoadedVerb {
         let work = move |version: &PluginVersion| {
             let context = version.context(&verb, &profile);
             let meant = execute::interpret(&version.machinery.sandbox, &version.build, &verb, context, &args, outputs);
-            version.note(&verb, meant)
+            version.note(verb.traits.name.as_str(), meant)
         };
         match self.version.run(work).await {
             Ok(Ok(answer)) => answer,

@@ -14,6 +14,15 @@ pub(crate) mod v1 {
     wasmtime::component::bindgen!({ path: "../../sdk/wit/1.0", world: "verb-plugin" });
 }
 
+/// ABI 1.1: the world `rule-plugin` of `sdk/wit/1.1`. Its log is that of ABI 1.0, and linked there.
+pub(crate) mod rules {
+    wasmtime::component::bindgen!({
+        path: ["../../sdk/wit/1.0", "../../sdk/wit/1.1"],
+        world: "viworks:plugin/rule-plugin@1.1.0",
+        with: { "viworks:plugin/log@1.0.0": crate::world::v1::viworks::plugin::log },
+    });
+}
+
 impl v1::viworks::plugin::types::Host for Guest {}
 
 impl v1::viworks::plugin::log::Host for Guest {

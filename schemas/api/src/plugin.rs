@@ -9,6 +9,9 @@ use utoipa::ToSchema;
 pub struct Plugin {
     /// The manifest's name, or the file's stem when it was refused before it had one.
     pub name: String,
+    /// What it provides: `verb` or `rule`; null when no version serves.
+    #[serde(default)]
+    pub kind: Option<String>,
     /// How the version that serves stands: `active`, or `probation` for five minutes after an update. Without one,
     /// how the newest does: `refused`, `removed`, `disabled`, `needs_approval`, `quarantined` or `rolled_back`.
     pub state: String,

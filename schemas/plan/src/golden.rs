@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::outcome::StepEnd;
+use crate::rule::Course;
 
 /// Where a project keeps its cases, from its own folder.
 pub const FOLDER: &str = "tests/golden";
@@ -222,6 +223,36 @@ impl Case {
     /// The case with what came out of it recorded.
     pub fn blessed(&self, played: &Played) -> Case {
         Case { plan: played.plan.clone(), result: played.result.clone(), ..self.clone() }
+    }
+}
+
+/// A rule's case is a course of events; what it records stands in its turns.
+impl Course {
+    /// The text of its file.
+    pub fn text(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("a course has text keys only");
+        text.push('\n');
+        text
+    }
+
+    /// Everything in which `played` is not what is recorded, turn by turn; none when it is.
+    pub fn differences(&self, played: &Played) -> Vec<String> {
+        if let Some(why) = &played.refused {
+            return vec![format!("nothing is found out: {why}")];
+        }
+        let found = self.turns.iter().map(|turn| &turn.found).collect::<Vec<_>>();
+        differences("found", &json!(found), played.result.as_ref().unwrap_or(&Value::Null))
+    }
+
+    /// The course with what was found recorded.
+    pub fn blessed(&self, played: &Played) -> Course {
+        let mut course = self.clone();
+        let found = played.result.as_ref().and_then(Value::as_array);
+        for (turn, found) in course.turns.iter_mut().zip(found.into_iter().flatten()) {
+            let said = |(key, word): (&String, &Value)| (key.clone(), word.as_str().unwrap_or_default().to_owned());
+            turn.found = found.as_object().into_iter().flatten().map(said).collect();
+        }
+        course
     }
 }
 

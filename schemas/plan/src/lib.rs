@@ -16,6 +16,7 @@ pub mod envelope;
 pub mod keyring;
 #[cfg(not(target_family = "wasm"))]
 pub mod secret;
+pub mod rule;
 pub mod manifest;
 pub mod packed;
 #[cfg(not(target_family = "wasm"))]

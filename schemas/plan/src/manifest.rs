@@ -6,12 +6,15 @@ use serde_json::Value;
 
 use crate::effect::Effect;
 use crate::policy::Rules;
+use crate::rule::RuleManifest;
 
 /// The custom section of a component that holds its manifest as JSON text; in fewer bytes, if
 /// it begins with one of the marks of [`crate::packed`].
 pub const SECTION: &str = "viworks:manifest";
-/// The ABI version this code speaks.
+/// The ABI version of plugins that provide verbs.
 pub const ABI: &str = "1.0";
+/// The ABI version of plugins that are a rule.
+pub const RULE_ABI: &str = "1.1";
 /// Most bytes of a manifest's JSON text.
 pub const MAX_MANIFEST_BYTES: usize = 1024 * 1024;
 
@@ -27,13 +30,48 @@ pub struct Manifest {
     pub version: String,
     /// One line for people.
     pub summary: String,
-    /// At least one.
+    /// At least one, unless it is a rule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verbs: Vec<VerbManifest>,
     /// What its plans need. The operator's grant decides; this is only the request.
+    #[serde(default, skip_serializing_if = "asks_nothing")]
     pub grants: Rules,
     /// JSON Schema 2020-12 of its operator configuration; absent when it takes none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_schema: Option<Value>,
+    /// What there is to say of a rule; absent when it provides verbs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<RuleManifest>,
+}
+
+fn asks_nothing(grants: &Rules) -> bool {
+    *grants == Rules::default()
+}
+
+/// What a plugin provides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Verbs.
+    Verb,
+    /// A rule of alerts.
+    Rule,
+}
+
+impl Kind {
+    /// The word in JSON and on screen.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Verb => "verb",
+            Kind::Rule => "rule",
+        }
+    }
+}
+
+impl Manifest {
+    /// What the plugin provides.
+    pub fn kind(&self) -> Kind {
+        if self.rule.is_some() { Kind::Rule } else { Kind::Verb }
+    }
 }
 
 /// One verb.

@@ -4,6 +4,7 @@ mod attributes;
 mod choice;
 mod literal;
 mod plugin;
+mod rule;
 mod structs;
 mod verb;
 
@@ -121,9 +122,43 @@ pub fn verb(attribute: TokenStream, item: TokenStream) -> TokenStream {
         .into()
 }
 
+/// Says what a rule is given, above its `impl Rule for …`: `reads("cpu.total", …)`; an `example = json!({ "turns": […] })`
+/// or several, which are courses of events with what must be found; and `state_version = 2` once what it remembers
+/// has another form.
+///
+/// ```
+/// use viworks_sdk::prelude::*;
+///
+/// /// When a machine swaps.
+/// #[derive(Args)]
+/// struct Swap;
+///
+/// #[rule(reads("swap.used_pct"), example = json!({ "turns": [
+///     { "at_s": 0, "readings": [{ "metric": "swap.used_pct", "value": 60 }], "found": { "": "warning" } },
+/// ] }))]
+/// impl Rule for Swap {
+///     fn judge(&self, agent: &Agent, watch: &mut Watch) -> Result<()> {
+///         for reading in agent.readings("swap.used_pct") {
+///             watch.above(&reading, &Levels::new(50.0, 90.0));
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
+#[proc_macro_attribute]
+pub fn rule(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    let item = proc_macro2::TokenStream::from(item);
+    rule::attribute(attribute.into(), item.clone())
+        .unwrap_or_else(|error| {
+            let error = error.into_compile_error();
+            quote::quote! { #item #error }
+        })
+        .into()
+}
+
 /// Makes the crate a plugin: `plugin!(verbs: [Run], grants: [allow("*")])`. Also takes `name`,
 /// `version` and `summary` (otherwise the package's), `effects` that its plans may raise to, and
-/// `config`, a type with `#[derive(Args)]`.
+/// `config`, a type with `#[derive(Args)]`. A rule is a plugin of its own, `plugin!(rule: Cpu)`, and its own configuration.
 ///
 /// ```
 /// # use viworks_sdk::prelude::*;

@@ -15,6 +15,7 @@ struct Said {
     version: Option<Expr>,
     summary: Option<Expr>,
     verbs: Vec<Type>,
+    rule: Option<Type>,
     grants: Vec<Expr>,
     effects: Vec<Ident>,
     config: Option<Type>,
@@ -22,8 +23,15 @@ struct Said {
 
 pub fn expand(input: TokenStream) -> syn::Result<TokenStream> {
     let said = Said::parse.parse2(input)?;
-    if said.verbs.is_empty() {
-        return Err(syn::Error::new(proc_macro2::Span::call_site(), "a plugin has at least one verb: verbs: [Run]"));
+    let wrong = |rule: &str| Err(syn::Error::new(proc_macro2::Span::call_site(), rule));
+    match &said.rule {
+        None if said.verbs.is_empty() => return wrong("a plugin has at least one verb, or is a rule: verbs: [Run]"),
+        Some(_) if !said.verbs.is_empty() => return wrong("a plugin has verbs or is a rule, and not both"),
+        Some(_) if said.config.is_some() => return wrong("a rule is its own configuration: leave out config"),
+        Some(_) if !said.grants.is_empty() || !said.effects.is_empty() => {
+            return wrong("a rule runs nothing: leave out grants and effects");
+        }
+        None | Some(_) => {}
     }
     let or = |expr: Option<Expr>, variable: &str| match expr {
         Some(expr) => quote! { #expr },
@@ -42,6 +50,14 @@ pub fn expand(input: TokenStream) -> syn::Result<TokenStream> {
         Ok(file) => quote! { guest::described(::std::include_bytes!(#file)) },
         Err(_) => quote! { guest::describe(&PLUGIN) },
     };
+    let rule = match &said.rule {
+        Some(rule) => quote! { ::std::option::Option::Some(::viworks_sdk::rule::Entry::of::<#rule>()) },
+        None => quote! { ::std::option::Option::None },
+    };
+    let exports = match &said.rule {
+        Some(rule) => exports_of_rule(rule, &describe),
+        None => exports_of_verbs(&verbs, &describe),
+    };
     Ok(quote! {
         /// This crate's plugin, for its tests and for the component's exports.
         pub static PLUGIN: ::viworks_sdk::Plugin = ::viworks_sdk::Plugin {
@@ -49,6 +65,7 @@ pub fn expand(input: TokenStream) -> syn::Result<TokenStream> {
             version: #version,
             summary: #summary,
             verbs: &[#(::viworks_sdk::verb::Entry::of::<#verbs>()),*],
+            rule: #rule,
             grants: || ::std::vec![#(::std::convert::Into::into(#grants)),*],
             effects: &[#(::viworks_sdk::Effect::#effects),*],
             config_schema: #config,
@@ -61,29 +78,56 @@ pub fn expand(input: TokenStream) -> syn::Result<TokenStream> {
             // Makes cargo build this crate again when the variable changes.
             const _: ::std::option::Option<&str> = ::std::option_env!(#DESCRIBED);
 
-            static CALLS: &[guest::Call] = &[#(guest::Call::of::<#verbs>()),*];
-
             struct Component;
 
-            impl guest::Guest for Component {
-                fn describe() -> ::std::string::String {
-                    #describe
-                }
-                fn plan(context: guest::Context, args: ::std::string::String) -> guest::PlanAnswer {
-                    guest::plan(CALLS, context, args)
-                }
-                fn interpret(
-                    context: guest::Context,
-                    args: ::std::string::String,
-                    outputs: guest::Outputs,
-                ) -> guest::InterpretAnswer {
-                    guest::interpret(CALLS, context, args, outputs)
-                }
-            }
-
-            guest::export!(Component with_types_in guest::bindings);
+            #exports
         };
     })
+}
+
+/// The functions of the world `verb-plugin`.
+fn exports_of_verbs(verbs: &[Type], describe: &TokenStream) -> TokenStream {
+    quote! {
+        static CALLS: &[guest::Call] = &[#(guest::Call::of::<#verbs>()),*];
+
+        impl guest::Guest for Component {
+            fn describe() -> ::std::string::String {
+                #describe
+            }
+            fn plan(context: guest::Context, args: ::std::string::String) -> guest::PlanAnswer {
+                guest::plan(CALLS, context, args)
+            }
+            fn interpret(
+                context: guest::Context,
+                args: ::std::string::String,
+                outputs: guest::Outputs,
+            ) -> guest::InterpretAnswer {
+                guest::interpret(CALLS, context, args, outputs)
+            }
+        }
+
+        guest::export!(Component with_types_in guest::bindings);
+    }
+}
+
+/// The functions of the world `rule-plugin`.
+fn exports_of_rule(rule: &Type, describe: &TokenStream) -> TokenStream {
+    quote! {
+        impl guest::rules::Guest for Component {
+            fn describe() -> ::std::string::String {
+                #describe
+            }
+            fn evaluate(
+                config: ::std::string::String,
+                now_ms: u64,
+                batch: guest::rules::Batch,
+            ) -> ::std::vec::Vec<guest::rules::Answer> {
+                guest::rules::evaluate(::viworks_sdk::rule::judge_for::<#rule>, config, now_ms, batch)
+            }
+        }
+
+        guest::rules::export!(Component with_types_in guest::rules::bindings);
+    }
 }
 
 impl Parse for Said {
@@ -102,10 +146,11 @@ impl Parse for Said {
                 "summary" => said.summary = Some(input.parse()?),
                 "config" => said.config = Some(input.parse()?),
                 "verbs" => said.verbs = list(input)?,
+                "rule" => said.rule = Some(input.parse()?),
                 "grants" => said.grants = list(input)?,
                 "effects" => said.effects = list(input)?,
                 _ => {
-                    let rule = "a plugin can say name, version, summary, verbs, grants, effects, config";
+                    let rule = "a plugin can say name, version, summary, verbs, grants, effects, config, rule";
                     return Err(syn::Error::new(key.span(), rule));
                 }
             }

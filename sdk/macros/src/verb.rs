@@ -99,7 +99,7 @@ impl Facts {
 
 /// `json!(…)` of literals as one text: a component then carries its words instead of the code that
 /// would put them together.
-fn value(expr: Expr) -> TokenStream {
+pub(crate) fn value(expr: Expr) -> TokenStream {
     match literal::json(&expr) {
         Some(text) => quote! { ::viworks_sdk::verb::Json::Text(#text) },
         None => quote! { ::viworks_sdk::verb::Json::Made(|| #expr) },

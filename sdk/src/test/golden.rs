@@ -5,8 +5,9 @@ use std::io::Write as _;
 use std::path::Path;
 
 use plan::golden::{self, Case, Ended, Played, Recorded};
+use plan::rule::Course;
 
-use super::{interpret_entry, plan_entry};
+use super::{course, interpret_entry, plan_entry};
 use crate::context::{Context, Profile};
 use crate::json::json;
 use crate::manifest::Plugin;
@@ -14,7 +15,7 @@ use crate::outputs::{End, Outputs};
 use crate::verb::Entry;
 
 /// Plays every case in `tests/golden/*.json` of the project in `folder` and holds what comes out against
-/// what is recorded there. `viworks plugin test --bless` records it.
+/// what is recorded there. `viworks plugin test --bless` records it. The cases of a rule are courses of events.
 ///
 /// ```no_run
 /// # use viworks_sdk::prelude::*;
@@ -36,21 +37,38 @@ use crate::verb::Entry;
 /// When there is no case, when a file is no case, and with all differences when there are any.
 pub fn golden(plugin: &Plugin, folder: impl AsRef<Path>) {
     let folder = folder.as_ref().join(golden::FOLDER);
-    let cases = read(&folder);
-    let played: Vec<Played> = cases.iter().map(|(file, case)| play(plugin, file, case)).collect();
-    if let Some(report) = std::env::var_os(golden::REPORT) {
-        return append(Path::new(&report), &played);
-    }
-    let mut told = String::new();
-    for ((file, case), played) in cases.iter().zip(&played) {
-        for line in case.differences(played) {
+    let (mut told, mut all) = (String::new(), Vec::new());
+    for (file, text) in read(&folder) {
+        let shown = folder.join(&file);
+        let (played, differences) = match &plugin.rule {
+            None => {
+                let case = golden::parse(&text);
+                let case = case.unwrap_or_else(|error| panic!("`{}` is no golden case: {error}", shown.display()));
+                let played = play(plugin, &file, &case);
+                let differences = case.differences(&played);
+                (played, differences)
+            }
+            Some(rule) => {
+                let case: Result<Course, _> = serde_json::from_str(&text);
+                let case = case.unwrap_or_else(|error| panic!("`{}` is no course: {error}", shown.display()));
+                let played = course::played(&file, &course::play(rule, &case));
+                let differences = case.differences(&played);
+                (played, differences)
+            }
+        };
+        for line in differences {
             told.push_str(&format!("\n  {file}: {line}"));
         }
+        all.push(played);
+    }
+    if let Some(report) = std::env::var_os(golden::REPORT) {
+        return append(Path::new(&report), &all);
     }
     assert!(told.is_empty(), "golden cases differ; `viworks plugin test --bless` records what comes out now:{told}");
 }
 
-fn read(folder: &Path) -> Vec<(String, Case)> {
+/// The cases' files and what is in them.
+fn read(folder: &Path) -> Vec<(String, String)> {
     let shown = folder.display();
     let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("`{shown}` cannot be read: {error}"));
     let mut files: Vec<_> = entries
@@ -62,9 +80,7 @@ fn read(folder: &Path) -> Vec<(String, Case)> {
     let case = |path: &std::path::PathBuf| {
         let text = std::fs::read_to_string(path);
         let text = text.unwrap_or_else(|error| panic!("`{}` cannot be read: {error}", path.display()));
-        let case = golden::parse(&text);
-        let case = case.unwrap_or_else(|error| panic!("`{}` is no golden case: {error}", path.display()));
-        (path.file_name().unwrap_or_default().to_string_lossy().into_owned(), case)
+        (path.file_name().unwrap_or_default().to_string_lossy().into_owned(), text)
     };
     files.iter().map(case).collect()
 }

@@ -376,6 +376,7 @@ mod tests {
     fn text_that_becomes_several_arguments_is_found() {
         static CARELESS: &[Entry] = &[Entry::of::<Careless>()];
         injections(&Plugin {
+            rule: None,
             name: "careless",
             version: "1.0.0",
             summary: "Careless",

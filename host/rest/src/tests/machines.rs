@@ -274,6 +274,7 @@ impl Plugins for Shelf {
 
     fn plugins(&self) -> Vec<PluginStatus> {
         vec![PluginStatus {
+            kind: Some("verb"),
             name: "test".into(),
             state: "active",
             active: Some(self.verbs[0].plugin.clone()),

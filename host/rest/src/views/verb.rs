@@ -61,7 +61,7 @@ fn profile_plan(profile: Profile, plan: Plan, agents: u64) -> Result<ProfilePlan
 
 /// A plugin file.
 pub fn plugin(status: PluginStatus) -> PluginBody {
-    let PluginStatus { name, state, active, file, verbs, grant, faults, refusal, record, signature } = status;
+    let PluginStatus { name, kind, state, active, file, verbs, grant, faults, refusal, record, signature } = status;
     let (version, digest) = active.map(|PluginIdentity { name: _, version, digest }| (version, digest)).unzip();
     let refusal =
         refusal.map(|Refusal { gate, code, cause, cure, digest }| PluginRefusal { gate, code, cause, cure, digest });
@@ -73,8 +73,8 @@ pub fn plugin(status: PluginStatus) -> PluginBody {
     });
     let enabled = record.as_ref().is_none_or(|record| record.enabled);
     let versions = record.into_iter().flat_map(|record| record.versions).map(plugin_version).collect();
-    let state = state.to_owned();
-    PluginBody { name, state, file, version, digest, verbs, grant, faults, refusal, enabled, versions, signature }
+    let (kind, state) = (kind.map(str::to_owned), state.to_owned());
+    PluginBody { name, kind, state, file, version, digest, verbs, grant, faults, refusal, enabled, versions, signature }
 }
 
 fn plugin_version(known: Version) -> PluginVersion {

@@ -9,10 +9,10 @@ use ports::plugins::{Outputs, Violation};
 use wasmtime::Store;
 use wasmtime::component::Component;
 
-use super::{CallContext, Called, Cost, Failure, Judgement};
+use super::{CallContext, Called, Failure, Judgement, fresh};
 use crate::engine::Sandbox;
 use crate::fault::Fault;
-use crate::guest::{Guest, Log};
+use crate::guest::Guest;
 use crate::tier::{Budget, Tier};
 use crate::world::v1 as bindings;
 
@@ -72,7 +72,6 @@ impl Prepared {
         Called { answer, log: called.log, cost: called.cost }
     }
 
-    /// One fresh instance, one call, then both are gone.
     fn call<T>(
         &self,
         sandbox: &Sandbox,
@@ -80,29 +79,14 @@ impl Prepared {
         memory: Option<usize>,
         call: impl FnOnce(&mut Store<Guest>, &wit::Guest) -> wasmtime::Result<T>,
     ) -> Called<T> {
-        // It was there when this was prepared.
-        let Ok(room) = sandbox.room(self.tier) else {
-            return Called { answer: Err(Fault::Lost), log: Log::default(), cost: Cost::default() };
-        };
-        let running = room.running();
-        let mut store = Guest::store(room.engine(), self.tier);
-        if sandbox.is_metered() {
-            store.set_fuel(u64::MAX).unwrap_or_else(|error| tracing::error!(error = %error, "a metered engine counts"));
-        }
-        Guest::confine(&mut store, memory);
-        Guest::arm(&mut store, self.tier.instantiate());
-        let answer = self.pre.instantiate(&mut store).and_then(|instance| {
-            Guest::arm(&mut store, budget);
-            call(&mut store, instance.viworks_plugin_verbs())
-        });
-        drop(running);
-        let answer = answer.map_err(|error| {
-            tracing::debug!(error = ?error, "plugin call failed");
-            store.data().ended().cloned().unwrap_or_else(|| Fault::of(&error))
-        });
-        let fuel = if sandbox.is_metered() { store.get_fuel().map_or(0, |left| u64::MAX - left) } else { 0 };
-        let cost = Cost { fuel, memory_bytes: store.data().peak() };
-        Called { answer, log: store.into_data().into_log(), cost }
+        fresh(
+            sandbox,
+            self.tier,
+            budget,
+            memory,
+            |store| self.pre.instantiate(store),
+            |store, instance| call(store, instance.viworks_plugin_verbs()),
+        )
     }
 }
 

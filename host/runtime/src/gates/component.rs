@@ -1,7 +1,7 @@
 //! Gates 1 and 2: the file as a file, and as a component that asks for nothing but the log, or for no more than
 //! its operator consented to.
 
-use plan::manifest::{MAX_MANIFEST_BYTES, SECTION};
+use plan::manifest::{Kind, MAX_MANIFEST_BYTES, SECTION};
 use plan::packed::unpack_within;
 use serde::Deserialize;
 use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload, Validator, WasmFeatures};
@@ -30,6 +30,8 @@ pub(crate) struct Parsed {
     pub(crate) manifest: Option<Vec<u8>>,
     /// Which kind of guest it is.
     pub(crate) tier: Tier,
+    /// What it provides, going by what it exports.
+    pub(crate) kind: Kind,
 }
 
 /// Gate 1: the name.
@@ -62,10 +64,10 @@ pub(crate) fn parse(bytes: &[u8], consents: &Consents) -> Result<Parsed, No> {
         return Err((Code::Malformed, format!("components are nested more than {MAX_NESTING} levels deep")));
     }
     // Imports come first: what a plugin asks for says more than which proposal it was compiled for.
-    let (imports, section, tier) = judge(outline, bytes, size, consents)?;
+    let Judged { imports, section, tier, kind } = judge(outline, bytes, size, consents)?;
     Validator::new_with_features(FEATURES).validate_all(bytes).map_err(broken)?;
     let manifest = section.map(|section| unpacked(&section, bytes)).transpose()?;
-    Ok(Parsed { imports, manifest, tier })
+    Ok(Parsed { imports, manifest, tier, kind })
 }
 
 /// The imports of a component, whatever they are.
@@ -141,20 +143,32 @@ fn read(bytes: &[u8]) -> Result<Outline, wasmparser::BinaryReaderError> {
     Ok(outline)
 }
 
-/// Imports, manifest section and tier.
-type Judged = (Vec<String>, Option<Vec<u8>>, Tier);
+struct Judged {
+    imports: Vec<String>,
+    /// The manifest's.
+    section: Option<Vec<u8>>,
+    tier: Tier,
+    kind: Kind,
+}
 
 fn judge(outline: Outline, bytes: &[u8], size: u64, consents: &Consents) -> Result<Judged, No> {
     let tier = tier(&outline, bytes, size, consents)?;
     let Outline { imports, exports, mut manifests, deepest: _ } = outline;
-    if !exports.iter().any(|name| is_version(name, abi::EXPORT)) {
-        return Err((Code::MissingExport, "does not export `viworks:plugin/verbs@1.x`".into()));
-    }
+    let exports = |prefix: &str| exports.iter().any(|name| is_version(name, prefix));
+    let kind = match (exports(abi::EXPORT), exports(abi::RULE_EXPORT)) {
+        (true, false) => Kind::Verb,
+        (false, true) => Kind::Rule,
+        (false, false) => {
+            let cause = "exports neither `viworks:plugin/verbs@1.x` nor `viworks:plugin/rules@1.x`";
+            return Err((Code::MissingExport, cause.into()));
+        }
+        (true, true) => return Err((Code::ManifestMalformed, "provides verbs and a rule; a plugin is one".into())),
+    };
     if manifests.len() > 1 {
         let cause = format!("{} manifest sections; a component has one", manifests.len());
         return Err((Code::ManifestMalformed, cause));
     }
-    Ok((imports, manifests.pop(), tier))
+    Ok(Judged { imports, section: manifests.pop(), tier, kind })
 }
 
 /// What the manifest section of the component `file` says.

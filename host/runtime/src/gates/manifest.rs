@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use domain::verb::{CancelBehaviour, VerbName, VerbTraits};
-use plan::manifest::{MAX_MANIFEST_BYTES, Manifest, VerbManifest};
+use plan::manifest::{Kind, MAX_MANIFEST_BYTES, Manifest, RULE_ABI, VerbManifest};
+use plan::rule::{MAX_TURNS, RuleManifest, is_metric};
 use ports::plugins::VerbContract;
 use serde::Deserialize;
 use serde_json::Value;
@@ -20,6 +21,10 @@ const MAX_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1000;
 const MAX_VERBS: usize = 256;
 /// Most examples of one verb.
 const MAX_EXAMPLES: usize = 64;
+/// Most metrics of one rule.
+const MAX_READS: usize = 64;
+/// Longest course of events, in seconds: a month.
+const MAX_COURSE_S: u64 = 31 * 24 * 60 * 60;
 /// Most characters of a line for people.
 const MAX_SUMMARY: usize = 512;
 
@@ -51,6 +56,10 @@ pub(super) fn read(text: &[u8]) -> Result<Read, No> {
     }
     let manifest: Manifest = serde_json::from_slice(text).map_err(malformed)?;
     judge(&manifest)?;
+    match &manifest.rule {
+        Some(rule) => self::rule(&manifest, rule)?,
+        None => verbs_of(&manifest)?,
+    }
     let verbs = manifest.verbs.iter().map(verb).collect::<Result<Vec<VerbBuild>, No>>()?;
     let config_schema = match &manifest.config_schema {
         Some(schema) => Some(compile(schema, "config_schema")?),
@@ -68,6 +77,46 @@ fn judge(manifest: &Manifest) -> Result<(), No> {
         return Err((Code::PluginVersion, format!("version `{}`", manifest.version.escape_debug())));
     }
     summary(&manifest.summary, "the plugin")?;
+    if (manifest.kind() == Kind::Rule) != (manifest.abi == RULE_ABI) {
+        let cause = format!("a {} is not of ABI {}", manifest.kind().as_str(), manifest.abi.escape_debug());
+        return Err((Code::ManifestMalformed, cause));
+    }
+    Ok(())
+}
+
+/// Gate 4 for a rule.
+fn rule(manifest: &Manifest, rule: &RuleManifest) -> Result<(), No> {
+    let no = |cause: String| Err((Code::RuleFacts, cause));
+    if !manifest.verbs.is_empty() || !manifest.grants.effects.is_empty() || !manifest.grants.programs.is_empty() {
+        return no("a rule has no verbs and asks for no grants".into());
+    }
+    if let Some(metric) = rule.reads.iter().find(|metric| !is_metric(metric)) {
+        return no(format!("reads `{}`, which is no metric's name", metric.escape_debug()));
+    }
+    if rule.reads.len() > MAX_READS {
+        return no(format!("reads {} metrics; at most {MAX_READS}", rule.reads.len()));
+    }
+    if rule.state_version == 0 {
+        return no("state_version is 0; it begins with 1".into());
+    }
+    if rule.examples.is_empty() || rule.examples.len() > MAX_EXAMPLES {
+        return Err((Code::NoExample, format!("the rule: {} examples; 1 to {MAX_EXAMPLES}", rule.examples.len())));
+    }
+    for (index, course) in rule.examples.iter().enumerate() {
+        let in_order = course.turns.is_sorted_by_key(|turn| turn.at_s);
+        let within = course.turns.iter().all(|turn| turn.at_s.max(turn.heard_s.unwrap_or(0)) <= MAX_COURSE_S);
+        if course.turns.is_empty() || course.turns.len() > MAX_TURNS || !in_order || !within {
+            return no(format!(
+                "example {}: a course has 1 to {MAX_TURNS} turns in order of time, all within {MAX_COURSE_S} s",
+                index + 1
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Gate 4 for a plugin of verbs, as a whole.
+fn verbs_of(manifest: &Manifest) -> Result<(), No> {
     if manifest.verbs.is_empty() || manifest.verbs.len() > MAX_VERBS {
         return Err((Code::NoVerb, format!("{} verbs", manifest.verbs.len())));
     }
@@ -202,6 +251,32 @@ mod tests {
             |m| m["verbs"][0]["result_schema"] = json!({ "$ref": "https://a.example/" }),
             Some(Code::SchemaRemoteRef),
         );
+        check(|m| m["config_schema"] = json!({ "type": 1 }), Some(Code::SchemaInvalid));
+    }
+
+    #[test]
+    fn every_rule_for_rules_has_its_code() {
+        let rule = json!({
+            "abi": "1.1", "name": "load", "version": "1.0.0", "summary": "A demonstration.",
+            "rule": { "reads": ["load.1"], "examples": [{ "turns": [{ "at_s": 0 }] }] }
+        });
+        let check = |change: fn(&mut Value), expected| {
+            let mut manifest = rule.clone();
+            change(&mut manifest);
+            assert_eq!(read(manifest.to_string().as_bytes()).err().map(|(code, _)| code), expected, "{manifest}");
+        };
+        check(|_| (), None);
+        check(|m| m["abi"] = json!("1.0"), Some(Code::ManifestMalformed));
+        check(|m| m["abi"] = json!("1.2"), Some(Code::AbiUnsupported));
+        check(|m| m["rule"]["surprise"] = json!(1), Some(Code::ManifestMalformed));
+        check(|m| m["grants"] = json!({ "effects": ["host"] }), Some(Code::RuleFacts));
+        check(|m| m["rule"]["reads"] = json!(["Load"]), Some(Code::RuleFacts));
+        check(|m| m["rule"]["reads"] = json!(vec!["a.b"; 65]), Some(Code::RuleFacts));
+        check(|m| m["rule"]["state_version"] = json!(0), Some(Code::RuleFacts));
+        check(|m| m["rule"]["examples"] = json!([]), Some(Code::NoExample));
+        check(|m| m["rule"]["examples"] = json!([{ "turns": [] }]), Some(Code::RuleFacts));
+        check(|m| m["rule"]["examples"] = json!([{ "turns": [{ "at_s": 5 }, { "at_s": 4 }] }]), Some(Code::RuleFacts));
+        check(|m| m["rule"]["examples"] = json!([{ "turns": [{ "at_s": u64::MAX }] }]), Some(Code::RuleFacts));
         check(|m| m["config_schema"] = json!({ "type": 1 }), Some(Code::SchemaInvalid));
     }
 

@@ -54,6 +54,7 @@ struct OperatorFile {
 struct Limits {
     plan_ms: Option<u64>,
     interpret_ms: Option<u64>,
+    evaluate_ms: Option<u64>,
     memory_mib: Option<usize>,
 }
 
@@ -128,13 +129,14 @@ pub(crate) fn read(build: &Build, text: Option<&str>) -> Result<Operator, No> {
             ));
         }
     }
-    let Limits { plan_ms, interpret_ms, memory_mib } = file.limits;
-    if [plan_ms, interpret_ms, memory_mib.map(|mib| mib as u64)].contains(&Some(0)) {
+    let Limits { plan_ms, interpret_ms, evaluate_ms, memory_mib } = file.limits;
+    if [plan_ms, interpret_ms, evaluate_ms, memory_mib.map(|mib| mib as u64)].contains(&Some(0)) {
         return Err(invalid("limits", "a limit is at least 1".to_owned()));
     }
     let tighter = Tighter {
         plan: plan_ms.map(Duration::from_millis),
         interpret: interpret_ms.map(Duration::from_millis),
+        evaluate: evaluate_ms.map(Duration::from_millis),
         memory: memory_mib.map(|mib| mib.saturating_mul(1024 * 1024)),
     };
     Ok(Operator {
@@ -184,7 +186,7 @@ pub(crate) fn default_config(build: &Build) -> String {
 }
 
 /// Fills in the `default` of every top-level property of the configuration schema that is not set.
-fn with_defaults(build: &Build, mut config: Value) -> Value {
+pub(crate) fn with_defaults(build: &Build, mut config: Value) -> Value {
     let schema = build.manifest.config_schema.as_ref();
     let properties = schema.and_then(|schema| schema.get("properties")).and_then(Value::as_object);
     if let (Some(set), Some(properties)) = (config.as_object_mut(), properties) {
