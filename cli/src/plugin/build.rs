@@ -326,6 +326,7 @@ pub(super) fn command(options: &BuildOptions, sink: &Sink) -> Result<Exit, Failu
         Err(Err(error)) => return Err(failed(error)),
     };
     let Manifest { name, version, verbs, .. } = &built.manifest;
+    let kind = built.manifest.kind();
     let default = || built.target.join("plugins").join(format!("{name}.wasm"));
     let out = options.out.clone().unwrap_or_else(default);
     write(&out, &built.bytes).map_err(failed)?;
@@ -337,12 +338,12 @@ pub(super) fn command(options: &BuildOptions, sink: &Sink) -> Result<Exit, Failu
     }
     let file = out.display().to_string();
     let answer = json!({
-        "name": name, "version": version, "verbs": verbs, "size_bytes": size, "digest": built.digest, "file": file,
+        "name": name, "version": version, "kind": kind.as_str(), "verbs": verbs, "size_bytes": size, "digest": built.digest, "file": file,
     });
     sink.one(&answer, &file, || {
         let mut page = table::card(&[
             ("plugin", format!("{name} {version}")),
-            ("verbs", verbs.join(", ")),
+            ("provides", check::provides(&built.manifest)),
             ("size", format!("{size} bytes")),
             ("digest", built.digest.clone()),
         ]);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use plan::manifest::{Kind, Manifest};
 use ports::plugins::Refusal;
 use runtime::tool::{self, ToolError};
 use serde_json::json;
@@ -27,13 +28,14 @@ pub(super) fn command(options: &CheckOptions, sink: &Sink) -> Result<Exit, Failu
         Ok(checked) => {
             let manifest = &checked.manifest;
             let verbs: Vec<&str> = manifest.verbs.iter().map(|verb| verb.name.as_str()).collect();
+            let kind = manifest.kind();
             let answer = json!({
-                "ok": true, "name": manifest.name, "version": manifest.version, "verbs": verbs,
+                "ok": true, "name": manifest.name, "version": manifest.version, "kind": kind.as_str(), "verbs": verbs,
                 "size_bytes": checked.size, "digest": checked.digest,
             });
             sink.one(&answer, &manifest.name, || {
-                let line =
-                    format!("ok: {} {} passes gates 1 to 8 ({})", manifest.name, manifest.version, verbs.join(", "));
+                let provides = provides(manifest);
+                let line = format!("ok: {} {} passes gates 1 to 8 ({provides})", manifest.name, manifest.version);
                 escape::line(&line) + "\n"
             })?;
             Ok(Exit::Ok)
@@ -45,6 +47,15 @@ pub(super) fn command(options: &CheckOptions, sink: &Sink) -> Result<Exit, Failu
         Err(
             error @ (ToolError::NoVerb { .. } | ToolError::Folder { .. } | ToolError::Engine(_) | ToolError::Thread(_)),
         ) => Err(Failure::new(Exit::Error, escape::line(&error.to_string()))),
+    }
+}
+
+/// What a plugin provides, in a line.
+pub(super) fn provides(manifest: &Manifest) -> String {
+    let verbs: Vec<&str> = manifest.verbs.iter().map(|verb| verb.name.as_str()).collect();
+    match manifest.kind() {
+        Kind::Verb => verbs.join(", "),
+        Kind::Rule => "a rule".to_owned(),
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use domain::verb::{Profile, VerbName};
-use plan::manifest::VerbManifest;
+use plan::manifest::{Kind, VerbManifest};
 use plan::outcome::{End, Outcome, StepEnd, StreamEnd};
 use ports::plugins::{Outputs, PlanError};
 use runtime::tool::Loaded;
@@ -64,6 +64,9 @@ pub(super) fn command(options: &FuzzOptions, sink: &Sink) -> Result<Exit, Failur
     let seed = options.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let wanted = |verb: &&VerbManifest| options.verb.as_ref().is_none_or(|name| *name == verb.name);
     let verbs: Vec<&VerbManifest> = loaded.manifest().verbs.iter().filter(wanted).collect();
+    if loaded.manifest().kind() == Kind::Rule {
+        return Err(Failure::usage("a rule takes no arguments to make up; `viworks plugin test` plays its courses"));
+    }
     if verbs.is_empty() {
         let name = options.verb.as_deref().unwrap_or_default();
         return Err(Failure::usage(escape::line(&format!("the plugin has no verb `{name}`"))));

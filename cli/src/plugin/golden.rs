@@ -10,8 +10,11 @@ use clap::Args;
 use domain::verb::{Profile, VerbName};
 use plan::golden::{self, Case, Ended, Played, Recorded};
 use plan::outcome::{End, Outcome, StreamEnd};
+use plan::rule::Course;
 use ports::plugins::{Outputs, PlanError};
 use runtime::tool::{Loaded, ToolError};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::json;
 
 use super::build::{self, Package};
@@ -36,7 +39,42 @@ pub struct TestOptions {
 struct Stored {
     file: String,
     path: PathBuf,
-    case: Case,
+    case: Kept,
+}
+
+/// What is in a case's file: of a verb, or of a rule.
+enum Kept {
+    Verb(Case),
+    Rule(Course),
+}
+
+impl Kept {
+    fn read(text: &str) -> serde_json::Result<Kept> {
+        /// What only a course of events has.
+        #[derive(Deserialize)]
+        struct Head {
+            turns: Option<IgnoredAny>,
+        }
+        match serde_json::from_str::<Head>(text)?.turns {
+            Some(IgnoredAny) => serde_json::from_str(text).map(Kept::Rule),
+            None => golden::parse(text).map(Kept::Verb),
+        }
+    }
+
+    fn differences(&self, played: &Played) -> Vec<String> {
+        match self {
+            Kept::Verb(case) => case.differences(played),
+            Kept::Rule(course) => course.differences(played),
+        }
+    }
+
+    /// The text of the file with what came out recorded.
+    fn blessed(&self, played: &Played) -> String {
+        match self {
+            Kept::Verb(case) => case.blessed(played).text(),
+            Kept::Rule(course) => course.blessed(played).text(),
+        }
+    }
 }
 
 /// How one case went.
@@ -71,7 +109,7 @@ pub(super) fn command(options: &TestOptions, sink: &Sink) -> Result<Exit, Failur
         let (played, log) = play(&loaded, stored).map_err(failed)?;
         let mut verdict = judge(stored, native.get(&stored.file), &played);
         if verdict.agreed && options.bless && played.refused.is_none() && !verdict.differences.is_empty() {
-            build::write(&stored.path, stored.case.blessed(&played).text().as_bytes()).map_err(failed)?;
+            build::write(&stored.path, stored.case.blessed(&played).as_bytes()).map_err(failed)?;
             verdict.recorded = true;
         }
         if !verdict.differences.is_empty() && !verdict.recorded {
@@ -135,7 +173,7 @@ fn cases(directory: &Path) -> anyhow::Result<Vec<Stored>> {
             continue;
         }
         let text = std::fs::read_to_string(&path).with_context(|| format!("`{}` cannot be read", path.display()))?;
-        let case = golden::parse(&text).with_context(|| format!("`{}` is no golden case", path.display()))?;
+        let case = Kept::read(&text).with_context(|| format!("`{}` is no golden case", path.display()))?;
         let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         cases.push(Stored { file, path, case });
     }
@@ -180,6 +218,14 @@ fn natively(package: &Package) -> anyhow::Result<(bool, BTreeMap<String, Played>
 /// Plays one case in the sandbox; also what the guest logged.
 fn play(loaded: &Loaded, stored: &Stored) -> anyhow::Result<(Played, Vec<String>)> {
     let Stored { file, case, .. } = stored;
+    let case = match case {
+        Kept::Verb(case) => case,
+        Kept::Rule(course) => {
+            let found = loaded.play(course).with_context(|| format!("`{file}`"))?;
+            let result = Some(serde_json::to_value(found).context("what is found is JSON")?);
+            return Ok((Played { file: file.clone(), result, ..Played::default() }, Vec::new()));
+        }
+    };
     let verb = VerbName::parse(&case.verb)
         .with_context(|| format!("`{file}`: `{}` is no verb's name; one is e.g. docker.ps", case.verb))?;
     let profile = Profile {
@@ -283,7 +329,7 @@ mod tests {
 
     fn stored() -> Stored {
         let text = r#"{ "verb": "a.b", "args": {}, "plan": { "steps": 1 }, "outputs": { "steps": [] } }"#;
-        Stored { file: "a.json".into(), path: "a.json".into(), case: golden::parse(text).expect("a case") }
+        Stored { file: "a.json".into(), path: "a.json".into(), case: Kept::read(text).expect("a case") }
     }
 
     fn played(steps: u8, refused: Option<&str>) -> Played {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use plan::manifest::{MAX_MANIFEST_BYTES, Manifest};
 use plan::policy::{ProgramRule, Rules};
+use plan::rule::RuleManifest;
 use ports::plugins::Signature;
 use runtime::tool;
 use serde_json::json;
@@ -81,7 +82,7 @@ fn signed(signature: Option<&Signature>, asked: bool, refused: Option<&str>) -> 
 
 fn page(manifest: &Manifest, digest: &str, size: usize, imports: &[String], signed: &str) -> String {
     let or_none = |list: Vec<String>| if list.is_empty() { "none".to_owned() } else { list.join(", ") };
-    let Manifest { abi, name, version, summary, verbs, grants, config_schema } = manifest;
+    let Manifest { abi, name, version, summary, verbs, grants, config_schema, rule } = manifest;
     let mut page = table::card(&[
         ("plugin", format!("{name} {version}")),
         ("summary", summary.clone()),
@@ -92,7 +93,14 @@ fn page(manifest: &Manifest, digest: &str, size: usize, imports: &[String], sign
         ("imports", or_none(imports.to_vec())),
         ("configuration", if config_schema.is_some() { "yes, with a schema" } else { "none" }.to_owned()),
     ]);
-    page.push_str("\nVERBS\n");
+    match rule {
+        Some(RuleManifest { reads, state_version, examples }) => {
+            let reads = if reads.is_empty() { "the agent's status alone".to_owned() } else { reads.join(", ") };
+            let line = format!("reads {reads}; {} examples; state of form {state_version}", examples.len());
+            page.push_str(&format!("\nRULE\n  {}\n", escape::line(&line)));
+        }
+        None => page.push_str("\nVERBS\n"),
+    }
     for verb in verbs {
         let needs = verb.needs.as_ref().map_or_else(String::new, |needs| format!(", needs {needs}"));
         let line = format!("  {} ({}{needs}): {}", verb.name, verb.effect, verb.summary);
@@ -104,6 +112,9 @@ fn page(manifest: &Manifest, digest: &str, size: usize, imports: &[String], sign
             let line = format!("  {} <{}>: {}", key.name, key.shape, key.note());
             page.push_str(&(escape::line(line.trim_end_matches([':', ' '])) + "\n"));
         }
+    }
+    if rule.is_some() {
+        return page;
     }
     page.push_str("\nGRANTS REQUESTED\n");
     for line in requested(grants) {
@@ -160,6 +171,7 @@ mod tests {
                 "socket": { "type": "string", "description": "Where the engine listens.", "pattern": "^/", "default": "/run/docker.sock" },
                 "tries": { "type": "integer" },
             } })),
+            rule: None,
         };
         insta::assert_snapshot!(page(&manifest, "ab12", 1000, &["viworks:plugin/log@1.0.0".into()], "no"), @r"
         plugin:         docker 1.2.0

@@ -129,6 +129,7 @@ mod tests {
             verbs: Vec::new(),
             grants: Rules { effects: Vec::new(), programs: Vec::new() },
             config_schema: None,
+            rule: None,
         };
         let file_name = "disk.wasm".into();
         Placement { file_name, manifest, digest: "ab".into(), replaces, granted: false, enabled: true }

@@ -23,6 +23,9 @@ pub struct NewOptions {
     /// Use the SDK in this folder instead of a copy in the project
     #[arg(long, value_name = "DIR")]
     pub sdk: Option<PathBuf>,
+    /// Make a rule of alerts instead of a verb
+    #[arg(long)]
+    pub alert: bool,
 }
 
 /// Which project gets the SDK.
@@ -33,8 +36,11 @@ pub struct SdkOptions {
     pub directory: PathBuf,
 }
 
-/// The template: where each file goes, and its text with `NAME`, `RUST` and `SDK` in it.
-const FILES: [(&str, &str); 6] = [
+/// A template: where each file goes, and its text with `NAME`, `RUST` and `SDK` in it.
+type Template = &'static [(&'static str, &'static str)];
+
+/// A verb.
+const VERB: Template = &[
     ("Cargo.toml", include_str!("../../template/Cargo.toml")),
     ("src/lib.rs", include_str!("../../template/lib.rs")),
     ("tests/golden/kernel.json", include_str!("../../template/golden/kernel.json")),
@@ -42,6 +48,18 @@ const FILES: [(&str, &str); 6] = [
     ("README.md", include_str!("../../template/README.md")),
     (".gitignore", "/target\n"),
 ];
+/// A rule of alerts.
+const ALERT: Template = &[
+    ("Cargo.toml", include_str!("../../template/Cargo.toml")),
+    ("src/lib.rs", include_str!("../../template/alert/lib.rs")),
+    ("tests/golden/swings.json", include_str!("../../template/alert/golden/swings.json")),
+    ("README.md", include_str!("../../template/alert/README.md")),
+    (".gitignore", "/target\n"),
+];
+
+fn template(alert: bool) -> Template {
+    if alert { ALERT } else { VERB }
+}
 
 /// Names that cargo or the SDK needs for something else.
 const TAKEN: [&str; 12] = [
@@ -59,11 +77,11 @@ const TAKEN: [&str; 12] = [
     "viworks-sdk-macros",
 ];
 
-/// Makes the project in `folder`, with the SDK in `sdk` or a copy of it.
+/// Makes the project in `folder`, with the SDK in `sdk` or a copy of it; a rule of alerts, if `alert`.
 ///
 /// # Errors
 /// When the name cannot be a plugin's, the folder is not empty, or a file cannot be written.
-pub fn new(name: &str, folder: &Path, sdk: Option<&Path>) -> anyhow::Result<()> {
+pub fn new(name: &str, folder: &Path, sdk: Option<&Path>, alert: bool) -> anyhow::Result<()> {
     if !is_name(name) {
         bail!("`{name}` cannot be a plugin's name: a lower-case letter, then letters, digits, `_`, `-`, at most 63");
     }
@@ -98,7 +116,7 @@ pub fn new(name: &str, folder: &Path, sdk: Option<&Path>) -> anyhow::Result<()> 
         put.with_context(|| format!("cannot write `{}`", file.display()))
     };
     let path = toml::Value::from(path).to_string();
-    for (file, text) in FILES {
+    for (file, text) in template(alert) {
         let text = text.replace("\"SDK\"", &path).replace("\"RUST\"", &format!("\"{}\"", vendor::rust_version()));
         put(file, &text.replace("NAME", name))?;
     }
@@ -129,9 +147,10 @@ fn keywords() -> [&'static str; 47] {
 pub(super) fn command(options: &NewOptions, sink: &Sink) -> Result<Exit, Failure> {
     let name = &options.name;
     let folder = options.dir.clone().unwrap_or_else(|| PathBuf::from(name));
-    new(name, &folder, options.sdk.as_deref()).map_err(|error| Failure::usage(escape::line(&format!("{error:#}"))))?;
+    new(name, &folder, options.sdk.as_deref(), options.alert)
+        .map_err(|error| Failure::usage(escape::line(&format!("{error:#}"))))?;
     let shown = folder.display().to_string();
-    let files: Vec<&str> = FILES.iter().map(|(file, _)| *file).collect();
+    let files: Vec<&str> = template(options.alert).iter().map(|(file, _)| *file).collect();
     sink.one(&json!({ "name": name, "folder": shown, "files": files }), &shown, || escape::line(&shown) + "\n")?;
     sink.say(&escape::line(&format!("made `{name}`; next: cd {shown} && cargo test && viworks plugin build")))?;
     Ok(Exit::Ok)
@@ -159,7 +178,7 @@ mod tests {
     #[test]
     fn a_project_is_refused_where_it_cannot_be() {
         let dir = tempfile::tempdir().expect("a folder");
-        let refused = |name: &str, folder: &Path| new(name, folder, None).expect_err("refused").to_string();
+        let refused = |name: &str, folder: &Path| new(name, folder, None, false).expect_err("refused").to_string();
         for name in ["", "Disk", "1st", "a b", "../x", "dísk"] {
             assert!(refused(name, &dir.path().join("x")).contains("cannot be a plugin's name"), "{name}");
         }
@@ -169,21 +188,23 @@ mod tests {
         assert!(!dir.path().join("x").exists());
         std::fs::write(dir.path().join("mine"), "").expect("written");
         assert!(refused("disk", dir.path()).contains("is not empty"));
-        let other = new("disk", &dir.path().join("y"), Some(dir.path())).expect_err("refused").to_string();
+        let other = new("disk", &dir.path().join("y"), Some(dir.path()), false).expect_err("refused").to_string();
         assert!(other.contains("is not the SDK"), "{other}");
     }
 
     #[test]
-    fn the_template_leaves_no_placeholder_behind() {
+    fn the_templates_leave_no_placeholder_behind() {
         let dir = tempfile::tempdir().expect("a folder");
-        let folder = dir.path().join("p");
-        new("disk", &folder, None).expect("made");
-        for (file, _) in FILES {
-            let text = std::fs::read_to_string(folder.join(file)).expect("written");
-            assert!(
-                !text.contains("NAME") && !text.contains("\"SDK\"") && !text.contains("\"RUST\""),
-                "{file}: {text}"
-            );
+        for alert in [false, true] {
+            let folder = dir.path().join(if alert { "a" } else { "v" });
+            new("disk", &folder, None, alert).expect("made");
+            for (file, _) in template(alert) {
+                let text = std::fs::read_to_string(folder.join(file)).expect("written");
+                assert!(
+                    !text.contains("NAME") && !text.contains("\"SDK\"") && !text.contains("\"RUST\""),
+                    "{file}: {text}"
+                );
+            }
         }
     }
 }

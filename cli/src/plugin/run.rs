@@ -1,13 +1,14 @@
-//! `viworks plugin run`: the plan a verb makes of arguments. Nothing but the plugin's own code is run,
-//! in the host's sandbox.
+//! `viworks plugin run`: the plan a verb makes of arguments, or what a rule finds in a course of events. Nothing but
+//! the plugin's own code is run, in the host's sandbox.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use domain::verb::{Profile, VerbName};
+use plan::rule::Course;
 use ports::plugins::PlanError;
-use runtime::tool::{self, ToolError};
-use serde_json::Value;
+use runtime::tool::{self, Loaded, ToolError};
+use serde_json::{Value, json};
 
 use super::check;
 use crate::exit::Exit;
@@ -20,34 +21,28 @@ pub struct RunOptions {
     /// The component
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// One of its verbs
+    /// One of its verbs; none for a rule
     #[arg(value_name = "VERB")]
-    pub verb: String,
+    pub verb: Option<String>,
     /// The verb's arguments: JSON, @FILE with JSON, or - for standard input
     #[arg(long, value_name = "JSON", default_value = "{}", allow_hyphen_values = true)]
     pub args: String,
     /// The machine to plan for: os=…,arch=…,container_engine=…,compose=… (nothing behind = for none)
     #[arg(long, value_name = "PROFILE", default_value = "")]
     pub profile: String,
+    /// What a rule is to judge, a course of events: JSON, @FILE with JSON, or - for standard input [default: its first example]
+    #[arg(long, value_name = "JSON", conflicts_with = "verb")]
+    pub course: Option<String>,
 }
 
 pub(super) fn command(options: &RunOptions, sink: &Sink) -> Result<Exit, Failure> {
     let bytes = super::read(&options.file)?;
-    let verb = VerbName::parse(&options.verb).ok_or_else(|| {
-        Failure::usage(format!("`{}` is no verb's name; one is e.g. docker.ps", escape::line(&options.verb)))
-    })?;
-    let args = arguments(&options.args)?;
+    let Some(verb) = &options.verb else { return rule(&bytes, options.course.as_deref(), sink) };
+    let verb = VerbName::parse(verb)
+        .ok_or_else(|| Failure::usage(format!("`{}` is no verb's name; one is e.g. docker.ps", escape::line(verb))))?;
+    let args = arguments("--args", &options.args)?;
     let profile = profile(&options.profile)?;
-    let planned = match tool::plan_once(&bytes, &verb, &profile, &args, None) {
-        Ok(planned) => planned,
-        Err(ToolError::Refused(refusal)) => {
-            return Err(Failure::new(Exit::Error, check::page(&refusal).trim_end().to_owned()));
-        }
-        Err(error @ ToolError::NoVerb { .. }) => return Err(Failure::usage(escape::line(&error.to_string()))),
-        Err(error @ (ToolError::Folder { .. } | ToolError::Engine(_) | ToolError::Thread(_))) => {
-            return Err(Failure::new(Exit::Error, escape::line(&error.to_string())));
-        }
-    };
+    let planned = tool::plan_once(&bytes, &verb, &profile, &args, None).map_err(no_answer)?;
     for line in &planned.log {
         sink.say(&escape::line(&format!("{}: {}", line.level, line.message)))?;
     }
@@ -56,11 +51,47 @@ pub(super) fn command(options: &RunOptions, sink: &Sink) -> Result<Exit, Failure
     Ok(Exit::Ok)
 }
 
+/// What stands after each turn of a course.
+fn rule(bytes: &[u8], course: Option<&str>, sink: &Sink) -> Result<Exit, Failure> {
+    let loaded = Loaded::open(bytes, "plugin.wasm").map_err(no_answer)?;
+    let Some(rule) = &loaded.manifest().rule else {
+        return Err(Failure::usage("name one of the plugin's verbs; `viworks plugin inspect` lists them"));
+    };
+    let course: Course = match course {
+        Some(text) => serde_json::from_value(arguments("--course", text)?).map_err(|error| {
+            Failure::usage(format!("--course is no course of events: {}", escape::line(&error.to_string())))
+        })?,
+        None => {
+            rule.examples.first().cloned().ok_or_else(|| Failure::usage("the rule shows no example; give --course"))?
+        }
+    };
+    let stands = loaded.play(&course).map_err(no_answer)?;
+    let turns: Vec<Value> = course
+        .turns
+        .iter()
+        .zip(stands)
+        .map(|(turn, found)| json!({ "at_s": turn.at_s, "status": turn.status, "found": found }))
+        .collect();
+    sink.json(&json!({ "turns": turns }))?;
+    Ok(Exit::Ok)
+}
+
+/// Why a plugin was not even asked.
+fn no_answer(error: ToolError) -> Failure {
+    match error {
+        ToolError::Refused(refusal) => Failure::new(Exit::Error, check::page(&refusal).trim_end().to_owned()),
+        error @ ToolError::NoVerb { .. } => Failure::usage(escape::line(&error.to_string())),
+        error @ (ToolError::Folder { .. } | ToolError::Engine(_) | ToolError::Thread(_)) => {
+            Failure::new(Exit::Error, escape::line(&error.to_string()))
+        }
+    }
+}
+
 /// JSON given as it is, in a file behind `@`, or on standard input.
-fn arguments(text: &str) -> Result<Value, Failure> {
+fn arguments(option: &str, text: &str) -> Result<Value, Failure> {
     let read = match text.strip_prefix('@') {
         None if text == "-" => {
-            let unreadable = |error| Failure::usage(format!("cannot read --args from standard input: {error}"));
+            let unreadable = |error| Failure::usage(format!("cannot read {option} from standard input: {error}"));
             &std::io::read_to_string(std::io::stdin()).map_err(unreadable)?
         }
         Some(file) => {
@@ -69,7 +100,7 @@ fn arguments(text: &str) -> Result<Value, Failure> {
         }
         None => text,
     };
-    serde_json::from_str(read).map_err(|error| Failure::usage(format!("--args is not JSON: {error}")))
+    serde_json::from_str(read).map_err(|error| Failure::usage(format!("{option} is not JSON: {error}")))
 }
 
 /// A Linux machine with Docker and compose v2, changed by `key=value` pairs with commas between.
@@ -138,12 +169,12 @@ mod tests {
 
     #[test]
     fn arguments_come_as_they_are_or_from_a_file() {
-        assert_eq!(arguments("{\"a\":1}").expect("JSON")["a"], 1);
+        assert_eq!(arguments("--args", "{\"a\":1}").expect("JSON")["a"], 1);
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), "{\"b\":2}").expect("written");
-        assert_eq!(arguments(&format!("@{}", file.path().display())).expect("JSON")["b"], 2);
+        assert_eq!(arguments("--args", &format!("@{}", file.path().display())).expect("JSON")["b"], 2);
         for bad in ["", "{", "@/does/not/exist"] {
-            assert_eq!(arguments(bad).expect_err(bad).exit, Exit::Usage);
+            assert_eq!(arguments("--args", bad).expect_err(bad).exit, Exit::Usage);
         }
     }
 

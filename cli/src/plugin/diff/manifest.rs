@@ -2,6 +2,7 @@
 
 use plan::manifest::{Manifest, VerbManifest};
 use plan::policy::{ProgramRule, Rules};
+use plan::rule::RuleManifest;
 use serde_json::{Value, json};
 
 use super::schema::{self, Direction};
@@ -34,6 +35,7 @@ pub fn changes(old: &Manifest, new: &Manifest) -> Vec<Change> {
         .extend(new.verbs.iter().filter(|verb| !had(&verb.name)).map(|verb| change(Step::Minor, &verb.name, "is new")));
     found.extend(configuration(old.config_schema.as_ref(), new.config_schema.as_ref()));
     found.extend(grants(&old.grants, &new.grants));
+    found.extend(rules(old.rule.as_ref(), new.rule.as_ref()));
     found
 }
 
@@ -84,6 +86,32 @@ fn configuration(old: Option<&Value>, new: Option<&Value>) -> Vec<Change> {
     }
 }
 
+/// What a rule reads may change as it likes; what was kept for it is lost with its form.
+fn rules(old: Option<&RuleManifest>, new: Option<&RuleManifest>) -> Vec<Change> {
+    let mut found = Vec::new();
+    match (old, new) {
+        (None, None) => {}
+        (Some(_), None) => found.push(change(Step::Major, "rule", "is none any more")),
+        (None, Some(_)) => found.push(change(Step::Major, "rule", "is one now")),
+        (Some(old), Some(new)) => {
+            for metric in new.reads.iter().filter(|metric| !old.reads.contains(metric)) {
+                found.push(change(Step::Minor, "rule", format!("reads {metric}")));
+            }
+            for metric in old.reads.iter().filter(|metric| !new.reads.contains(metric)) {
+                found.push(change(Step::Minor, "rule", format!("reads {metric} no longer")));
+            }
+            if old.state_version != new.state_version {
+                let what = format!("is {}, was {}: what it remembered is lost", new.state_version, old.state_version);
+                found.push(change(Step::Minor, "state_version", what));
+            }
+            if old.examples != new.examples {
+                found.push(change(Step::Patch, "rule examples", "are others"));
+            }
+        }
+    }
+    found
+}
+
 /// Operators agree to what is written: a rule that stood there before in the same words asks for nothing new.
 fn grants(old: &Rules, new: &Rules) -> Vec<Change> {
     let mut found = Vec::new();
@@ -126,6 +154,7 @@ mod tests {
             verbs,
             grants,
             config_schema: None,
+            rule: None,
         }
     }
 

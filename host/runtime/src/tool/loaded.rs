@@ -5,14 +5,16 @@ use std::time::{Duration, Instant};
 use domain::verb::{Profile, VerbName};
 use plan::manifest::Manifest;
 use plan::policy::Rules;
+use plan::rule::Course;
 use ports::plugins::{Interpretation, Outputs, PlanError};
 use serde_json::Value;
 
 use super::{Planned, ToolError, gates, on_deep_stack};
 use crate::abi::CallContext;
 use crate::build::{Build, VerbBuild};
-use crate::execute::{self};
-use crate::gates::{Gates, operator};
+use crate::execute;
+use crate::gates::course::Found;
+use crate::gates::{Gates, course, operator};
 use crate::guest::LogLine;
 use crate::tier::Consents;
 
@@ -75,6 +77,17 @@ impl Loaded {
         on_deep_stack(|| {
             let planned = execute::plan(self.gates.sandbox(), &self.build, verb, context, grant, args);
             Ok(Planned { answer: planned.answer, log: planned.log.lines })
+        })
+    }
+
+    /// What stands after each turn of `course`, if it is a rule: key by key, how bad.
+    ///
+    /// # Errors
+    /// When the rule fails, or refuses the course's configuration; told as gate 8 does.
+    pub fn play(&self, course: &Course) -> Result<Vec<Found>, ToolError> {
+        on_deep_stack(|| {
+            let played = course::play(self.gates.sandbox(), &self.build, course);
+            Ok(played.map_err(|(code, cause)| code.refuse(cause, self.digest()))?)
         })
     }
 

@@ -10,5 +10,7 @@ mod hostile;
 mod life;
 mod pages;
 mod reload;
+mod rule_guest;
+mod rules;
 mod signed;
 mod speed;

@@ -8,6 +8,7 @@ use runtime::tool::{self, ToolError};
 use serde_json::{Map, Value, json};
 
 use crate::guest::{Guest, TRAP, section};
+use crate::rule_guest::RuleGuest;
 
 /// Codes that no bytes alone bring about; where each is brought about instead.
 const ELSEWHERE: [(&str, &str); 16] = [
@@ -144,6 +145,7 @@ fn by_hand(code: Code, mut guest: Guest) -> Option<String> {
             guest.manifest["verbs"][0]["examples"] = json!([{ "args": { "mode": 1 } }]);
             Guest { plan: TRAP.into(), ..guest }.build()
         }
+        Code::ExampleFindings => RuleGuest { finds: Some(""), ..RuleGuest::new("demo") }.build(),
         Code::PluginConflict => return Some(placed(&guest, &[("demo-2.wasm", &guest.build())])),
         Code::VerbConflict => {
             let mut other = Guest::new("other", "1.0.0");
