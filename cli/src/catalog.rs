@@ -58,7 +58,7 @@ impl Row for Plugin {
             self.name.clone(),
             self.state.clone(),
             self.version.clone().unwrap_or_default(),
-            self.verbs.join(","),
+            if self.kind.as_deref() == Some("rule") { "(a rule)".into() } else { self.verbs.join(",") },
             trouble.unwrap_or_default(),
             self.file.clone(),
             self.faults.to_string(),

@@ -15,8 +15,12 @@ struct Project {
 impl Project {
     /// Each with a name of its own: in a shared target folder a name is a file.
     fn new(name: &str) -> Project {
+        Project::made(name, &[])
+    }
+
+    fn made(name: &str, words: &[&str]) -> Project {
         let project = Project { dir: tempfile::tempdir().expect("a folder") };
-        ended(&project.viworks(&["new", name, "--dir", project.text(".")]), 0);
+        ended(&project.viworks(&[&["new", name, "--dir", project.text(".")], words].concat()), 0);
         project
     }
 
@@ -109,6 +113,32 @@ fn a_new_project_outside_the_repository_passes_its_tests_and_its_changes_are_cau
     project.edit("src/lib.rs", "test::golden(&PLUGIN, env!(\"CARGO_MANIFEST_DIR\"));", "");
     let missing = ended(&project.viworks(&["test", project.text(".")]), 1);
     assert!(missing.contains("viworks_sdk::test::golden(&PLUGIN"), "{missing}");
+}
+
+#[test]
+fn a_new_alert_outside_the_repository_passes_its_tests_and_what_it_finds_is_blessed() {
+    let project = Project::made("busy", &["--alert"]);
+    assert_eq!(cases(&project.test(&[], 0)), [("swings.json", true, false)]);
+
+    // Other levels find other things: both ways agree, and neither is what is recorded.
+    project.edit("src/lib.rs", "default = 1.0)", "default = 0.25)");
+    let changed = project.test(&[], 1);
+    assert_eq!(cases(&changed), [("swings.json", false, false)], "{changed}");
+    assert_eq!(changed["cases"][0]["differences"], json!(["- found/1/: \"warning\""]), "{changed}");
+    assert_eq!(cases(&project.test(&["--bless"], 0)), [("swings.json", true, true)]);
+    assert_eq!(cases(&project.test(&[], 0)), [("swings.json", true, false)]);
+
+    let wasm = project.build();
+    let wasm = wasm.to_str().expect("text");
+    assert_eq!(answer(&project.viworks(&["check", wasm, "-o", "json"]), 0)["kind"], "rule");
+    let course = |config: Value| {
+        json!({ "config": config, "turns": [{ "at_s": 0, "readings": [{ "metric": "load.1", "value": 99 }] }] })
+            .to_string()
+    };
+    let played = answer(&project.viworks(&["run", wasm, "--course", &course(json!({ "for_s": 0 }))]), 0);
+    assert_eq!(played["turns"][0]["found"], json!({ "": "critical" }), "{played}");
+    let refused = ended(&project.viworks(&["run", wasm, "--course", &course(json!({ "for_s": -1 }))]), 1);
+    assert!(refused.contains("its configuration is refused"), "{refused}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod authoring;
 mod files;
+mod rules;
 mod signing;
 mod tools;
 

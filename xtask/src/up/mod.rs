@@ -170,7 +170,8 @@ fn wait_for_plugins(api: &Api, place: &Place, children: &mut Children) -> anyhow
             bail!("plugin {} is {}: {} ({})", plugin["file"], plugin["state"], refusal["cause"], refusal["cure"]);
         }
         let verbs: Vec<&str> = plugin["verbs"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        say(format_args!("      plugin {}: {}", plugin["name"].as_str().unwrap_or_default(), verbs.join(", ")));
+        let provides = if plugin["kind"] == "rule" { "a rule".to_owned() } else { verbs.join(", ") };
+        say(format_args!("      plugin {}: {provides}", plugin["name"].as_str().unwrap_or_default()));
     }
     Ok(())
 }
