@@ -1,6 +1,6 @@
 //! What the host asks of rules: what is wrong with many agents at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -23,8 +23,10 @@ pub trait Rule: Send + Sync {
     fn summary(&self) -> &str;
     /// The metrics it wants to be given.
     fn reads(&self) -> &[String];
-    /// The operator's configuration, defaults filled in.
+    /// The operator's configuration for most agents, defaults filled in.
     fn config(&self) -> &Value;
+    /// Configurations for some agents; the first that fits one is its own.
+    fn overrides(&self) -> &[Override];
     /// JSON Schema of its configuration, if it takes one.
     fn config_schema(&self) -> Option<&Value>;
 
@@ -40,6 +42,25 @@ pub trait Rule: Send + Sync {
     /// # Errors
     /// Why nothing is known of any of them. Their alerts stay as they are.
     async fn evaluate(&self, config: Option<&Value>, now_ms: u64, batch: Batch) -> Result<Vec<Answer>, RuleFault>;
+}
+
+/// What the operator says for some agents.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Override {
+    /// Agents of these sites; of any when empty.
+    pub sites: Vec<String>,
+    /// Agents with all of these labels.
+    pub labels: BTreeMap<String, String>,
+    /// The whole configuration: what is said here, over what is said for most, over the defaults.
+    pub config: Value,
+}
+
+impl Override {
+    /// Whether it is for an agent of this site with these labels.
+    pub fn fits(&self, site: &str, labels: &BTreeMap<String, String>) -> bool {
+        let at_home = self.sites.is_empty() || self.sites.iter().any(|one| one == site);
+        at_home && self.labels.iter().all(|(name, value)| labels.get(name) == Some(value))
+    }
 }
 
 /// The rules loaded now.
@@ -193,6 +214,21 @@ fn index(len: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_override_is_for_who_is_of_its_site_and_has_all_its_labels() {
+        let labels = |list: &[(&str, &str)]| -> BTreeMap<String, String> {
+            list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let both = Override { sites: vec!["eu-1".into()], labels: labels(&[("tier", "db")]), config: Value::Null };
+        assert!(both.fits("eu-1", &labels(&[("tier", "db"), ("os", "linux")])));
+        for (site, has) in
+            [("us-1", labels(&[("tier", "db")])), ("eu-1", labels(&[("tier", "web")])), ("eu-1", labels(&[]))]
+        {
+            assert!(!both.fits(site, &has), "{site} {has:?}");
+        }
+        assert!(Override::default().fits("anywhere", &labels(&[])));
+    }
 
     #[test]
     fn a_batch_says_each_word_once_and_counts_what_belongs_to_whom() {

@@ -252,7 +252,8 @@ impl Assembly<'_> {
                 if Arc::ptr_eq(&same.build, build)
                     && same.config == operator.config
                     && same.grant == grant
-                    && same.tighter == operator.tighter =>
+                    && same.tighter == operator.tighter
+                    && same.overrides == operator.overrides =>
             {
                 Arc::clone(same)
             }
@@ -262,6 +263,7 @@ impl Assembly<'_> {
                 config: operator.config,
                 grant: Arc::clone(&grant),
                 tighter: operator.tighter,
+                overrides: operator.overrides,
                 machinery: self.machinery.clone(),
             }),
         };

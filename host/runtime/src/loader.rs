@@ -472,6 +472,7 @@ impl Loader {
             name: Arc::from(name.as_str()),
             grant: operator.as_ref().and_then(|operator| operator.grant.clone()).unwrap_or_default(),
             tighter: operator.as_ref().map(|operator| operator.tighter).unwrap_or_default(),
+            overrides: operator.as_ref().map(|operator| operator.overrides.clone()).unwrap_or_default(),
             config: operator.map_or_else(|| operator::default_config(build), |operator| operator.config),
             machinery: self.machinery.clone(),
         })

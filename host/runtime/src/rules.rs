@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ports::plugins::{PluginIdentity, Violation};
-use ports::rules::{Answer, Batch, MAX_BATCH_BYTES, MAX_SUBJECTS, Rule, RuleFault};
+use ports::rules::{Answer, Batch, MAX_BATCH_BYTES, MAX_SUBJECTS, Override, Rule, RuleFault};
 use serde_json::Value;
 
 use crate::abi::Circumstances;
@@ -47,6 +47,10 @@ impl Rule for LoadedRule {
 
     fn config(&self) -> &Value {
         &self.config
+    }
+
+    fn overrides(&self) -> &[Override] {
+        &self.version.overrides
     }
 
     fn config_schema(&self) -> Option<&Value> {

@@ -9,6 +9,7 @@ use domain::verb::{Profile, VerbTraits};
 use plan::policy::Rules;
 use plan::step::Plan;
 use ports::plugins::{Interpretation, Outputs, PlanError, PluginIdentity, Verb, VerbContract, Violation};
+use ports::rules::Override;
 use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 
@@ -44,6 +45,8 @@ pub(crate) struct PluginVersion {
     pub(crate) config: String,
     pub(crate) grant: Arc<Rules>,
     pub(crate) tighter: Tighter,
+    /// A rule's configurations for some agents.
+    pub(crate) overrides: Vec<Override>,
     pub(crate) machinery: Machinery,
 }
 

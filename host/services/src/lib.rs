@@ -35,3 +35,4 @@ pub mod accounts;
 pub mod api_keys;
 pub mod plugins;
 pub mod chronicle;
+pub mod judge;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use domain::verb::VerbName;
 use plan::policy::Rules;
+use ports::plugins::Violation;
+use ports::rules::Override;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -46,6 +48,19 @@ struct OperatorFile {
     pin: Option<String>,
     #[serde(default)]
     aliases: BTreeMap<String, String>,
+    #[serde(default)]
+    overrides: Vec<Overrides>,
+}
+
+/// A rule's configuration for some agents.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Overrides {
+    #[serde(default)]
+    sites: Vec<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    config: toml::Table,
 }
 
 /// Limits below those that every plugin has.
@@ -77,6 +92,8 @@ pub(crate) struct Operator {
     pub(crate) pin: Option<String>,
     /// Other names of its verbs.
     pub(crate) aliases: BTreeMap<String, String>,
+    /// A rule's configurations for some agents.
+    pub(crate) overrides: Vec<Override>,
 }
 
 impl Operator {
@@ -100,19 +117,36 @@ pub(crate) fn read(build: &Build, text: Option<&str>) -> Result<Operator, No> {
     let config = serde_json::to_value(&file.config)
         .map_err(|error| (Code::ConfigMalformed, format!("{}: config: {error}", at("config"))))?;
     let config = with_defaults(build, config);
+    let told = |violations: Vec<Violation>| {
+        let told = violations.iter().map(|violation| {
+            let key = violation.pointer.rsplit('/').next().unwrap_or_default();
+            format!("{}: `{}`: {}", at(key), violation.pointer, violation.message)
+        });
+        (Code::ConfigInvalid, told.collect::<Vec<_>>().join("; "))
+    };
     match &build.config_schema {
         // A disabled plugin is not asked, so that it can be switched off whatever its configuration.
-        Some(schema) if file.enabled => schema.check(&config).map_err(|violations| {
-            let told = violations.iter().map(|violation| {
-                let key = violation.pointer.rsplit('/').next().unwrap_or_default();
-                format!("{}: `{}`: {}", at(key), violation.pointer, violation.message)
-            });
-            (Code::ConfigInvalid, told.collect::<Vec<_>>().join("; "))
-        })?,
+        Some(schema) if file.enabled => schema.check(&config).map_err(told)?,
         None if !file.config.is_empty() => {
             return Err(invalid("config", format!("plugin `{name}` takes no configuration")));
         }
         Some(_) | None => {}
+    }
+    if !file.overrides.is_empty() && build.manifest.rule.is_none() {
+        return Err(invalid(
+            "overrides",
+            format!("only a rule can be configured agent by agent, and `{name}` is none"),
+        ));
+    }
+    let mut overrides = Vec::with_capacity(file.overrides.len());
+    for Overrides { sites, labels, config: said } in file.overrides {
+        let said = serde_json::to_value(&said)
+            .map_err(|error| (Code::ConfigMalformed, format!("{}: overrides: {error}", at("overrides"))))?;
+        let whole = laid_over(&config, said);
+        if let Some(schema) = build.config_schema.as_ref().filter(|_| file.enabled) {
+            schema.check(&whole).map_err(told)?;
+        }
+        overrides.push(Override { sites, labels, config: whole });
     }
     let known = |verb: &String| build.verbs.iter().any(|known| known.traits.name.as_str() == verb);
     for (alias, verb) in &file.aliases {
@@ -147,7 +181,17 @@ pub(crate) fn read(build: &Build, text: Option<&str>) -> Result<Operator, No> {
         tier: file.tier,
         pin: file.pin,
         aliases: file.aliases,
+        overrides,
     })
+}
+
+/// `base` with every key of `said` in place of its own.
+fn laid_over(base: &Value, said: Value) -> Value {
+    let mut whole = base.clone();
+    if let (Some(whole), Value::Object(said)) = (whole.as_object_mut(), said) {
+        whole.extend(said);
+    }
+    whole
 }
 
 /// What a file says a plugin may plan, whatever else it says.
@@ -214,6 +258,10 @@ mod tests {
         ] {
             assert!(wrong(text).starts_with(beginning), "{text}: {}", wrong(text));
         }
+        assert_eq!(
+            laid_over(&serde_json::json!({ "warning": 80, "for_s": 300 }), serde_json::json!({ "warning": 90 })),
+            serde_json::json!({ "warning": 90, "for_s": 300 })
+        );
         assert!(parse("demo", "").is_ok_and(|file| file.enabled && file.grants.is_none()));
         let text = "[config]\ncolour = 1\n\"a b\" = 2\n";
         let places = ["colour", "a b", "config", "nothing"].map(|key| place("demo", text, key));

@@ -133,3 +133,24 @@ async fn a_batch_is_bounded_and_its_configuration_checked() {
     let heavy = batch("web-1", Some(State { version: 1, text: "x".repeat(5 * 1024 * 1024) }));
     assert!(matches!(rule.evaluate(None, 0, heavy).await, Err(RuleFault::TooMuch { .. })));
 }
+
+#[tokio::test]
+async fn some_agents_are_judged_by_another_configuration_of_the_operators() {
+    let house = House::open(&[("demo.wasm", &RuleGuest::new("demo").build())], |options| options).await;
+    let overrides =
+        "[config]\nlevel = 5\n[[overrides]]\nsites = [\"eu-1\"]\nlabels = { tier = \"db\" }\nconfig = { level = 9 }\n";
+    house.write("demo.toml", overrides.as_bytes());
+    house.handle.rescan().await.expect("the service runs");
+    let rule = house.handle.rules().into_iter().next().expect("a rule");
+    assert_eq!((rule.config(), rule.overrides().len()), (&json!({ "level": 5 }), 1));
+    assert_eq!(
+        (&rule.overrides()[0].config, rule.overrides()[0].sites.as_slice()),
+        (&json!({ "level": 9 }), &["eu-1".to_owned()][..])
+    );
+    house.write("demo.toml", overrides.replace("level = 9", "level = \"high\"").as_bytes());
+    house.handle.rescan().await.expect("the service runs");
+    let status = house.handle.plugins().into_iter().next().expect("the plugin");
+    let refusal = status.refusal.expect("the operator's file is no use");
+    assert_eq!((refusal.code.as_str(), status.state), ("config_invalid", "active"), "what serves goes on: {refusal:?}");
+    assert!(refusal.cause.contains("/level"), "{}", refusal.cause);
+}
