@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use domain::verb::VerbName;
+use plan::manifest::Kind;
 use runtime::tool::{Loaded, Metered, ToolError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -104,6 +105,10 @@ pub(super) fn command(options: &BenchOptions, sink: &Sink) -> Result<Exit, Failu
     }
     let good = rows.iter().all(|row| row.trouble.is_empty());
     report(&rows, &instances, good, sink)?;
+    if loaded.manifest().kind() == Kind::Rule {
+        sink.say("note: a rule makes no plans to time; `viworks plugin run` plays its examples")?;
+        return Ok(Exit::Ok);
+    }
     if !options.bless && budget.is_none() {
         let file = escape::line(&options.budget.display().to_string());
         sink.say(&format!("note: there is no budget `{file}`; `--bless` writes one"))?;

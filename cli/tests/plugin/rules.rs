@@ -2,7 +2,7 @@
 //! in one call.
 
 use std::sync::{Arc, LazyLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cli::plugin::{Built, build};
 use domain::alert::{Seen, Severity};
@@ -57,6 +57,12 @@ impl House {
     }
 }
 
+/// What this process has used.
+fn processor_time() -> Duration {
+    let spent = nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID);
+    Duration::from(spent.expect("every process has such a clock"))
+}
+
 /// What is seen of one agent whose processor is busy at `second`, and what is kept.
 async fn look(rule: &dyn Rule, second: u64, state: Option<State>) -> (Option<Seen>, Option<State>) {
     let now = 1_700_000_000_000 + second * 1000;
@@ -107,10 +113,10 @@ async fn ten_thousand_agents_are_judged_in_one_call() {
             let busy = if number % 10 == 0 { 97.0 } else { 20.0 };
             series.iter().for_each(|series| batch.reading(*series, busy));
         }
-        let began = Instant::now();
+        let (began, spent) = (Instant::now(), processor_time());
         let answers = rule.evaluate(None, now, batch).await.expect("all of them");
-        let took = began.elapsed();
-        best = Some(best.map_or(took, |best: std::time::Duration| best.min(took)));
+        let took = (processor_time() - spent, began.elapsed());
+        best = Some(best.map_or(took, |best: (Duration, Duration)| best.min(took)));
         let found: usize = answers.iter().map(|answer| answer.as_ref().expect("a verdict").findings.len()).sum();
         assert_eq!((answers.len(), found), (10_000, 1_000), "in round {round}");
         for (state, answer) in states.iter_mut().zip(answers) {
@@ -119,6 +125,6 @@ async fn ten_thousand_agents_are_judged_in_one_call() {
         assert_eq!(states.iter().flatten().count(), 1_000, "nothing is kept of who is well");
     }
     if std::env::var_os("VIWORKS_TIMES").is_some() {
-        eprintln!("10,000 agents in {best:?}");
+        eprintln!("10,000 agents take of processor and wall: {best:?}");
     }
 }
