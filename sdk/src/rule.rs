@@ -40,6 +40,8 @@
 //! Invariant: a rule says what it sees. What becomes of it, who is told and who is not, is the host's.
 
 mod batch;
+#[cfg(not(target_family = "wasm"))]
+mod columns;
 mod levels;
 mod marks;
 mod watch;

@@ -17,6 +17,7 @@ mod audit;
 mod secrets;
 mod crash;
 mod reload;
+mod rules;
 mod plugin_life;
 mod hostile_plugins;
 mod signatures;
