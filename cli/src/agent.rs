@@ -6,8 +6,8 @@ use std::time::Duration;
 use api::agent::{Agent, JoinToken, NewJoinToken};
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
+use viworks_client::{Client, MadeJoinToken};
 
-use crate::client::{Client, MadeJoinToken};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::format::Row;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use api::access::{ApiKey, NewApiKey};
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
+use viworks_client::Client;
 
-use crate::client::Client;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::format::Row;

@@ -4,12 +4,12 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use viworks_client::Client;
 
 use crate::agent::{self, AgentCommand};
 use crate::api_key::{self, ApiKeyCommand};
 use crate::audit::{self, AuditCommand};
 use crate::catalog::{self, VerbCommand};
-use crate::client::Client;
 use crate::command::{self, CommandCommand};
 use crate::context::{self, Choice, ContextCommand, LoginOptions, Store};
 use crate::exit::Exit;

@@ -11,8 +11,8 @@ use api::system::AuditEntry;
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use domain::audit::check::Report;
+use viworks_client::Client;
 
-use crate::client::{Client, ClientError};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::format::Row;
@@ -194,19 +194,13 @@ fn found(faults: impl Iterator<Item = String>, in_all: u64) -> String {
 }
 
 async fn export(path: Option<&Path>, client: &Client, sink: &Sink) -> Result<Exit, Failure> {
-    let mut response = client.export_audit().await?;
+    let mut export = client.export_audit().await?;
     let mut out: Box<dyn std::io::Write> = match path {
         None => Box::new(std::io::stdout().lock()),
         Some(path) => Box::new(file::create(path)?),
     };
     let mut watch = file::EndWatch::default();
-    let server = response.url().clone();
-    let broken = |error: &reqwest::Error| ClientError::NotTheApi {
-        url: server.to_string(),
-        status: 200,
-        detail: format!("the export broke off: {error}"),
-    };
-    while let Some(bytes) = response.chunk().await.map_err(|error| broken(&error))? {
+    while let Some(bytes) = export.next().await? {
         watch.see(&bytes);
         out.write_all(&bytes)?;
     }

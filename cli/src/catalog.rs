@@ -6,8 +6,8 @@ use api::plugin::{Plugin, PluginSignature};
 use api::verb::Verb;
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
+use viworks_client::Client;
 
-use crate::client::Client;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::format::Row;

@@ -7,8 +7,8 @@ use api::command::Command;
 use api::page::Page;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
+use viworks_client::{Client, CommandQuery};
 
-use crate::client::{Client, CommandQuery};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::format::Row;

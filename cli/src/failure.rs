@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use api::problem::Problem;
+use viworks_client::ClientError;
 
-use crate::client::ClientError;
 use crate::exit::Exit;
 use crate::output::escape;
 

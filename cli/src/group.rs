@@ -3,8 +3,8 @@
 use api::group::{Group, GroupPatch, NewGroup};
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
+use viworks_client::Client;
 
-use crate::client::Client;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::format::Row;

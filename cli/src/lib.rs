@@ -7,7 +7,6 @@ pub mod api_key;
 pub mod audit;
 pub mod app;
 pub mod catalog;
-pub mod client;
 pub mod command;
 pub mod context;
 pub mod exit;

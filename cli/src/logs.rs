@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use api::command::Invocation;
 use clap::Args;
 use plan::outcome::Stream;
+use viworks_client::Client;
 
-use crate::client::Client;
 use crate::command::full_id;
 use crate::exit::Exit;
 use crate::failure::Failure;

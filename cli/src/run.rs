@@ -17,8 +17,8 @@ use chrono::Utc;
 use clap::FromArgMatches;
 use clap::error::ErrorKind;
 use serde_json::Value;
+use viworks_client::{Client, ClientError, new_key};
 
-use crate::client::{Client, ClientError};
 use crate::context::{Choice, DEFAULT_CONFIRM_ABOVE, Store};
 use crate::exit::Exit;
 use crate::failure::{Failure, describe};
@@ -80,17 +80,10 @@ pub async fn run(words: Vec<OsString>, said: Said, store: &Store) -> Result<Exit
     }
 
     let mut command = NewCommand {
-        verb: verb.name.clone(),
-        args,
-        target,
         priority: options.priority.map(|priority| priority.to_string()),
         start_within_ms: options.start_within.map(options::millis),
         run_timeout_ms: options.timeout.map(options::millis),
-        finish_by: None,
-        on_disconnect: None,
-        kill_after_ms: None,
-        retry: None,
-        rollout: None,
+        ..NewCommand::new(&verb.name, args, target)
     };
     options.delivery.apply(&mut command, Utc::now())?;
     let key = new_key();
@@ -105,11 +98,6 @@ pub async fn run(words: Vec<OsString>, said: Said, store: &Store) -> Result<Exit
     let context = scanned.value("context").or(said.context);
     let again = again::line(&full, &words, context.as_deref(), &verb, &flags, &command.args);
     follow(&client, &accepted, started, options.wait, sink, &again).await
-}
-
-/// Marks one intent, so that it is accepted once however often it is sent.
-pub(crate) fn new_key() -> String {
-    format!("{:032x}", rand::random::<u128>())
 }
 
 /// The long flags of `viworks run` itself, which verbs cannot have.

@@ -4,8 +4,8 @@
 use api::plugin::{Plugin, PluginPassage, PluginVersion};
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
+use viworks_client::Client;
 
-use crate::client::Client;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::format::Row;

@@ -6,8 +6,8 @@ use api::access::{NewGrants, UserPatch};
 use api::auth::{Grant, NewUser, User};
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand, ValueEnum};
+use viworks_client::Client;
 
-use crate::client::Client;
 use crate::context::password;
 use crate::exit::Exit;
 use crate::failure::Failure;

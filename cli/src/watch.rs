@@ -14,8 +14,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use plan::outcome::Stream;
 use serde::Serialize;
+use viworks_client::{Client, CommandEvent, Notice, Patience};
 
-use crate::client::{Client, CommandEvent, Notice, Patience};
 use crate::failure::Failure;
 use crate::output::{Format, Sink, escape};
 

@@ -32,6 +32,7 @@ mod paces;
 mod slow_clients;
 mod conformance;
 mod command_line;
+mod client_library;
 mod operating;
 mod openapi;
 mod docs_plugins;

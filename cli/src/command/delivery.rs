@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use api::delivery::{GroupBody, ShareBody};
 use clap::Args;
+use viworks_client::{Client, new_key};
 
 use super::full_id;
-use crate::client::Client;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Sink, escape, table};
-use crate::run::{Again, follow, new_key};
+use crate::run::{Again, follow};
 use crate::watch::{Only, label};
 
 /// Most characters of a value or a list of agents in a table.

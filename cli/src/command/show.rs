@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use api::command::Invocation;
 use api::delivery::{AttemptBody, PortionBody, RetryBody, RolloutBody};
+use viworks_client::Client;
 
-use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{moment, table};
 use crate::watch::{Finished, label};

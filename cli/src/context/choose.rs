@@ -5,9 +5,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use viworks_client::{Client, FixedToken, ServerUrl, Vault};
+
 use super::store::Store;
 use super::{Context, ContextVault, Contexts};
-use crate::client::{Client, FixedToken, ServerUrl, Vault};
 use crate::exit::Exit;
 use crate::failure::Failure;
 

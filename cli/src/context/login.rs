@@ -8,10 +8,10 @@ use api::auth::Login;
 use chrono::Utc;
 use clap::Args;
 use tls::Trusted;
+use viworks_client::{Client, ClientError, FixedToken, Held, Nobody, ServerUrl, Vault};
 
 use super::choose::server;
 use super::{Choice, Context, ContextVault, Store, is_name};
-use crate::client::{Client, ClientError, FixedToken, Held, Nobody, ServerUrl, Vault};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Sink;

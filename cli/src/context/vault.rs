@@ -1,8 +1,7 @@
 //! The tokens of one context, as the client wants them.
 
 use chrono::SecondsFormat;
-
-use crate::client::{Exchange, Held, Vault, VaultError};
+use viworks_client::{Exchange, Held, Vault, VaultError};
 
 use super::Context;
 use super::store::{Lock, Store, StoreError};

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use api::command::Accepted;
+use viworks_client::Client;
 
 use super::again::Again;
-use crate::client::Client;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Sink;

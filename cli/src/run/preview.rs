@@ -7,8 +7,8 @@ use api::target::{TargetBody, TargetOut};
 use api::verb::{PlanPreview, PlanRequest, ProfilePlan, Verb};
 use plan::step::Step;
 use serde_json::Value;
+use viworks_client::{Client, ClientError};
 
-use crate::client::{Client, ClientError};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Sink, escape, table};

@@ -54,6 +54,25 @@ pub struct NewCommand {
     pub rollout: Option<RolloutBody>,
 }
 
+impl NewCommand {
+    /// A verb with these arguments for this target, and nothing said of how it is delivered.
+    pub fn new(verb: &str, args: Value, target: TargetBody) -> NewCommand {
+        NewCommand {
+            verb: verb.to_owned(),
+            args,
+            target,
+            priority: None,
+            start_within_ms: None,
+            run_timeout_ms: None,
+            finish_by: None,
+            on_disconnect: None,
+            kill_after_ms: None,
+            retry: None,
+            rollout: None,
+        }
+    }
+}
+
 fn empty_object() -> Value {
     Value::Object(serde_json::Map::new())
 }

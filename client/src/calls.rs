@@ -1,20 +1,15 @@
-//! The routes, one method each.
+//! The routes of logins and commands, one method each.
 
-use api::agent::{Agent, JoinToken, MadeJoinToken, NewJoinToken};
 use api::auth::{Login, Refresh, Tokens};
 use api::command::{Accepted, CancelAnswer, Command, Invocation, NewCommand, ReleaseAnswer};
 use api::delivery::{Attempts, GroupsBody, RetryCommand, RollupBody};
-use api::group::{Group, GroupPatch, NewGroup};
-use api::page::{MAX_LIMIT, Page};
-use api::plugin::{Plugin, PluginPassage};
-use api::verb::{PlanPreview, PlanRequest, Verb};
+use api::page::Page;
 use reqwest::Method;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
-use super::Client;
-use super::error::ClientError;
-use super::request::{Ask, read};
+use crate::Client;
+use crate::error::ClientError;
+use crate::list::Items;
+use crate::request::{Ask, read};
 
 /// Invocations carry the beginning of their output, so few of them make a page.
 const INVOCATIONS_PER_PAGE: u32 = 50;
@@ -38,6 +33,27 @@ pub struct CommandQuery {
     pub until: Option<String>,
 }
 
+impl CommandQuery {
+    fn pairs(&self) -> Vec<(&'static str, String)> {
+        let CommandQuery { status, verb, agent, site, priority, since, until } = self;
+        let mut pairs = Vec::new();
+        if !status.is_empty() {
+            pairs.push(("status", status.join(",")));
+        }
+        for (name, value) in [
+            ("verb", verb),
+            ("agent", agent),
+            ("site", site),
+            ("priority", priority),
+            ("since", since),
+            ("until", until),
+        ] {
+            pairs.extend(value.clone().map(|value| (name, value)));
+        }
+        pairs
+    }
+}
+
 /// A part of one stream of an invocation's latest attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputPart {
@@ -58,7 +74,7 @@ impl Client {
     }
 
     /// `POST /auth/refresh`.
-    pub(super) async fn refresh(&self, refresh: &Refresh) -> Result<Tokens, ClientError> {
+    pub(crate) async fn refresh(&self, refresh: &Refresh) -> Result<Tokens, ClientError> {
         let ask = Ask::new(Method::POST, self.server.route(&["auth", "refresh"], &[])).json(refresh);
         read(self.send_openly(&ask).await?, self).await
     }
@@ -70,150 +86,6 @@ impl Client {
     pub async fn logout(&self, refresh_token: String) -> Result<(), ClientError> {
         let ask = Ask::new(Method::POST, self.server.route(&["auth", "logout"], &[])).json(&Refresh { refresh_token });
         self.send(&ask).await.map(drop)
-    }
-
-    /// `GET /agents`, all that pass the query.
-    ///
-    /// # Errors
-    /// As every call.
-    pub async fn agents(&self, query: Vec<(&str, String)>) -> Result<Page<Agent>, ClientError> {
-        self.list(&["agents"], query, usize::MAX).await
-    }
-
-    /// `GET /agents/{agent}`.
-    ///
-    /// # Errors
-    /// 404 when there is none, or none that the caller may see.
-    pub async fn agent(&self, agent: &str) -> Result<Agent, ClientError> {
-        self.get(&["agents", agent]).await
-    }
-
-    /// `POST /agents/{agent}/revoke`: its key is worth nothing afterwards.
-    ///
-    /// # Errors
-    /// 403 unless an admin asks.
-    pub async fn revoke_agent(&self, agent: &str) -> Result<(), ClientError> {
-        self.act(&["agents", agent, "revoke"]).await
-    }
-
-    /// `POST /join-tokens`.
-    ///
-    /// # Errors
-    /// 403 unless an admin asks.
-    pub async fn create_join_token(&self, token: &NewJoinToken) -> Result<MadeJoinToken, ClientError> {
-        self.post(&["join-tokens"], token).await
-    }
-
-    /// `GET /join-tokens`.
-    ///
-    /// # Errors
-    /// 403 unless an admin asks.
-    pub async fn join_tokens(&self) -> Result<Page<JoinToken>, ClientError> {
-        self.list(&["join-tokens"], Vec::new(), usize::MAX).await
-    }
-
-    /// `DELETE /join-tokens/{id}`.
-    ///
-    /// # Errors
-    /// 403 unless an admin asks.
-    pub async fn revoke_join_token(&self, id: &str) -> Result<(), ClientError> {
-        self.send(&Ask::new(Method::DELETE, self.server.route(&["join-tokens", id], &[]))).await.map(drop)
-    }
-
-    /// `GET /groups`, all of them.
-    ///
-    /// # Errors
-    /// As every call.
-    pub async fn groups(&self) -> Result<Page<Group>, ClientError> {
-        self.list(&["groups"], Vec::new(), usize::MAX).await
-    }
-
-    /// `GET /groups/{group}`.
-    ///
-    /// # Errors
-    /// 404 when there is none.
-    pub async fn group(&self, group: &str) -> Result<Group, ClientError> {
-        self.get(&["groups", group]).await
-    }
-
-    /// `POST /groups`.
-    ///
-    /// # Errors
-    /// 403 unless an admin asks; 409 when the name is taken; 422 when the expression names what there is not.
-    pub async fn create_group(&self, group: &NewGroup) -> Result<Group, ClientError> {
-        self.post(&["groups"], group).await
-    }
-
-    /// `PATCH /groups/{group}`.
-    ///
-    /// # Errors
-    /// As [`create_group`](Self::create_group), and 404 when there is none.
-    pub async fn change_group(&self, group: &str, patch: &GroupPatch) -> Result<Group, ClientError> {
-        self.fetch(&Ask::new(Method::PATCH, self.server.route(&["groups", group], &[])).json(patch)).await
-    }
-
-    /// `DELETE /groups/{group}`.
-    ///
-    /// # Errors
-    /// 403 unless an admin asks; 409 when another group names it.
-    pub async fn delete_group(&self, group: &str) -> Result<(), ClientError> {
-        self.send(&Ask::new(Method::DELETE, self.server.route(&["groups", group], &[]))).await.map(drop)
-    }
-
-    /// `GET /verbs`.
-    ///
-    /// # Errors
-    /// As every call.
-    pub async fn verbs(&self) -> Result<Page<Verb>, ClientError> {
-        self.list(&["verbs"], Vec::new(), usize::MAX).await
-    }
-
-    /// `GET /verbs/{verb}`.
-    ///
-    /// # Errors
-    /// 404 when no plugin provides it.
-    pub async fn verb(&self, verb: &str) -> Result<Verb, ClientError> {
-        self.get(&["verbs", verb]).await
-    }
-
-    /// `POST /verbs/{verb}/plan`: what a command would do; queues nothing.
-    ///
-    /// # Errors
-    /// What submitting it would answer.
-    pub async fn preview(&self, verb: &str, request: &PlanRequest) -> Result<PlanPreview, ClientError> {
-        self.post(&["verbs", verb, "plan"], request).await
-    }
-
-    /// `GET /plugins`.
-    ///
-    /// # Errors
-    /// As every call.
-    pub async fn plugins(&self) -> Result<Page<Plugin>, ClientError> {
-        self.list(&["plugins"], Vec::new(), usize::MAX).await
-    }
-
-    /// `GET /plugins/{name}`.
-    ///
-    /// # Errors
-    /// 404 when there is none.
-    pub async fn plugin(&self, name: &str) -> Result<Plugin, ClientError> {
-        self.get(&["plugins", name]).await
-    }
-
-    /// `GET /plugins/{name}/history`, at most `limit`.
-    ///
-    /// # Errors
-    /// 404 when nothing is known of it.
-    pub async fn plugin_history(&self, name: &str, limit: usize) -> Result<Page<PluginPassage>, ClientError> {
-        self.list(&["plugins", name, "history"], Vec::new(), limit).await
-    }
-
-    /// `POST /plugins/{name}/{order}`; how it stands afterwards.
-    ///
-    /// # Errors
-    /// 403 unless an admin asks; 409 when the order makes no sense as it stands.
-    pub async fn order_plugin(&self, name: &str, order: &str) -> Result<Plugin, ClientError> {
-        self.fetch(&Ask::new(Method::POST, self.server.route(&["plugins", name, order], &[]))).await
     }
 
     /// `POST /commands`. `key` marks this one intent, so that it is accepted once however often it is sent.
@@ -231,22 +103,12 @@ impl Client {
     /// # Errors
     /// 400 when a filter is no filter.
     pub async fn commands(&self, query: &CommandQuery, limit: usize) -> Result<Page<Command>, ClientError> {
-        let CommandQuery { status, verb, agent, site, priority, since, until } = query;
-        let mut pairs = Vec::new();
-        if !status.is_empty() {
-            pairs.push(("status", status.join(",")));
-        }
-        for (name, value) in [
-            ("verb", verb),
-            ("agent", agent),
-            ("site", site),
-            ("priority", priority),
-            ("since", since),
-            ("until", until),
-        ] {
-            pairs.extend(value.clone().map(|value| (name, value)));
-        }
-        self.list(&["commands"], pairs, limit).await
+        self.list(&["commands"], query.pairs(), limit).await
+    }
+
+    /// `GET /commands`, newest first, item by item.
+    pub fn each_command(&self, query: &CommandQuery) -> Items<Command> {
+        self.each(&["commands"], query.pairs())
     }
 
     /// `GET /commands/{id}`.
@@ -263,6 +125,11 @@ impl Client {
     /// 404 when there is no such command.
     pub async fn invocations(&self, id: &str) -> Result<Page<Invocation>, ClientError> {
         self.pages(&["commands", id, "invocations"], &[], usize::MAX, INVOCATIONS_PER_PAGE).await
+    }
+
+    /// `GET /commands/{id}/invocations`, item by item.
+    pub fn each_invocation(&self, id: &str) -> Items<Invocation> {
+        self.each_by(&["commands", id, "invocations"], Vec::new(), INVOCATIONS_PER_PAGE)
     }
 
     /// `GET /commands/{id}/invocations/{agent}`.
@@ -342,56 +209,6 @@ impl Client {
     /// 404 when there is no such command, or it does not run there.
     pub async fn attempts(&self, id: &str, agent: &str) -> Result<Attempts, ClientError> {
         self.get(&["commands", id, "invocations", agent, "attempts"]).await
-    }
-
-    pub(super) async fn get<T: DeserializeOwned>(&self, route: &[&str]) -> Result<T, ClientError> {
-        self.fetch(&Ask::new(Method::GET, self.server.route(route, &[]))).await
-    }
-
-    pub(super) async fn post<T: DeserializeOwned>(
-        &self,
-        route: &[&str],
-        body: &impl Serialize,
-    ) -> Result<T, ClientError> {
-        self.fetch(&Ask::new(Method::POST, self.server.route(route, &[])).json(body)).await
-    }
-
-    async fn act(&self, route: &[&str]) -> Result<(), ClientError> {
-        self.send(&Ask::new(Method::POST, self.server.route(route, &[]))).await.map(drop)
-    }
-
-    pub(super) async fn list<T: DeserializeOwned>(
-        &self,
-        route: &[&str],
-        query: Vec<(&str, String)>,
-        limit: usize,
-    ) -> Result<Page<T>, ClientError> {
-        self.pages(route, &query, limit, MAX_LIMIT).await
-    }
-
-    /// Walks the pages of a list until `limit` items or its end.
-    async fn pages<T: DeserializeOwned>(
-        &self,
-        route: &[&str],
-        query: &[(&str, String)],
-        limit: usize,
-        per_page: u32,
-    ) -> Result<Page<T>, ClientError> {
-        let mut all = Page { items: Vec::new(), next_cursor: None };
-        loop {
-            let wanted = limit.saturating_sub(all.items.len()).min(per_page as usize);
-            let mut pairs = query.to_vec();
-            pairs.push(("limit", wanted.to_string()));
-            pairs.extend(all.next_cursor.take().map(|cursor| ("cursor", cursor)));
-            let ask = Ask::new(Method::GET, self.server.route(route, &pairs));
-            let page: Page<T> = self.fetch(&ask).await?;
-            let stuck = page.items.is_empty();
-            all.items.extend(page.items);
-            all.next_cursor = page.next_cursor;
-            if all.next_cursor.is_none() || stuck || all.items.len() >= limit {
-                return Ok(all);
-            }
-        }
     }
 }
 

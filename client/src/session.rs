@@ -8,9 +8,9 @@ use std::sync::Arc;
 use api::auth::{Refresh, Tokens};
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::Client;
-use super::error::ClientError;
-use super::vault::{Held, VaultError};
+use crate::Client;
+use crate::error::ClientError;
+use crate::vault::{Held, VaultError};
 
 /// A token that ends within this is renewed before it is sent.
 const MARGIN_SECONDS: i64 = 5;
@@ -34,7 +34,7 @@ impl Held {
 
 impl Client {
     /// The access token to send now; renewed first when it is about to end.
-    pub(super) async fn access_token(&self) -> Result<String, ClientError> {
+    pub(crate) async fn access_token(&self) -> Result<String, ClientError> {
         let held = self.vault.read()?.ok_or_else(|| self.not_logged_in("there is no login"))?;
         if held.refresh_token.is_some() && held.is_over(Utc::now()) {
             return self.renew(&held.access_token).await;
@@ -43,7 +43,7 @@ impl Client {
     }
 
     /// A successor of `stale`, made by us or by whoever was quicker.
-    pub(super) async fn renew(&self, stale: &str) -> Result<String, ClientError> {
+    pub(crate) async fn renew(&self, stale: &str) -> Result<String, ClientError> {
         let vault = Arc::clone(&self.vault);
         // Waiting for a file lock blocks, and the other process may be waiting for the network.
         let mut exchange = tokio::task::spawn_blocking(move || vault.begin())
@@ -69,11 +69,11 @@ impl Client {
     }
 
     /// Whether a refused token could be renewed.
-    pub(super) fn is_renewable(&self) -> bool {
+    pub(crate) fn is_renewable(&self) -> bool {
         matches!(self.vault.read(), Ok(Some(Held { refresh_token: Some(_), .. })))
     }
 
-    pub(super) fn not_logged_in(&self, why: &str) -> ClientError {
+    pub(crate) fn not_logged_in(&self, why: &str) -> ClientError {
         ClientError::NotLoggedIn { server: self.server.to_string(), why: why.to_owned() }
     }
 }

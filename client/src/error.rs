@@ -2,9 +2,22 @@
 
 use api::problem::Problem;
 
-use super::vault::VaultError;
+use crate::vault::VaultError;
 
 /// Why a call failed.
+///
+/// ```
+/// # use viworks_client::ClientError;
+/// fn say(error: &ClientError) -> String {
+///     match error.code() {
+///         Some("no_target") => "nobody matched".to_owned(),
+///         _ if error.is_passing() => format!("later, perhaps: {error}"),
+///         _ => error.to_string(),
+///     }
+/// }
+/// let away = ClientError::Unreachable { server: "https://h".to_owned(), cause: "connection refused".to_owned() };
+/// assert_eq!(say(&away), "later, perhaps: cannot reach https://h: connection refused");
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No answer at all: name, network, TLS or nobody listening.
@@ -48,17 +61,17 @@ pub enum ClientError {
 
 impl ClientError {
     /// The innermost cause of a transport error, in words.
-    pub(super) fn transport(server: &impl ToString, error: &reqwest::Error) -> ClientError {
+    pub(crate) fn transport(server: &impl ToString, error: &reqwest::Error) -> ClientError {
         ClientError::Unreachable { server: server.to_string(), cause: innermost(error) }
     }
 
     /// Nobody can be believed to be the host.
-    pub(super) fn untrusted(server: &impl ToString, error: &tls::TlsError) -> ClientError {
+    pub(crate) fn untrusted(server: &impl ToString, error: &tls::TlsError) -> ClientError {
         ClientError::Unreachable { server: server.to_string(), cause: error.to_string() }
     }
 
     /// The HTTP client itself could not be made.
-    pub(super) fn setup(error: &reqwest::Error) -> ClientError {
+    pub(crate) fn setup(error: &reqwest::Error) -> ClientError {
         ClientError::Unreachable { server: "any host".to_owned(), cause: innermost(error) }
     }
 

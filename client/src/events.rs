@@ -13,10 +13,10 @@ use reqwest::Method;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::Client;
-use super::error::ClientError;
-use super::request::Ask;
-use super::sse::{Frame, Parser};
+use crate::Client;
+use crate::error::ClientError;
+use crate::request::Ask;
+use crate::sse::{Frame, Parser};
 
 /// One event of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,7 +174,7 @@ impl EventStream {
 
     async fn connect(&mut self) -> Result<Option<Notice>, ClientError> {
         let url = self.client.server().route(&["commands", &self.command, "events"], &[]);
-        let mut ask = Ask::new(Method::GET, url).header("accept", "text/event-stream".to_owned()).stream();
+        let mut ask = Ask::new(Method::GET, url).header("accept", "text/event-stream".to_owned()).stream().at_once();
         if !self.last_id.is_empty() {
             ask = ask.header("last-event-id", self.last_id.clone());
         }

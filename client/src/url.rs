@@ -5,6 +5,14 @@ use std::fmt;
 use reqwest::Url;
 
 /// Base address of a host's API, without `/api/v1` and without a trailing slash.
+///
+/// ```
+/// # use viworks_client::ServerUrl;
+/// let server = ServerUrl::parse("https://viworks.example.com/api/v1/")?;
+/// assert_eq!(server.to_string(), "https://viworks.example.com");
+/// assert!(ServerUrl::parse("viworks.example.com").is_err());
+/// # Ok::<(), viworks_client::InvalidUrl>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerUrl {
     url: Url,
@@ -45,13 +53,19 @@ impl ServerUrl {
     }
 
     /// The address of a route under `/api/v1`; every segment is percent-encoded.
-    pub fn route(&self, segments: &[&str], query: &[(&str, String)]) -> Url {
-        let mut url = self.url.clone();
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(["api", "v1"]).extend(segments);
-        }
+    pub(crate) fn route(&self, segments: &[&str], query: &[(&str, String)]) -> Url {
+        let mut url = self.outside(&[&["api", "v1"], segments].concat());
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query.iter().map(|(name, value)| (name, value)));
+        }
+        url
+    }
+
+    /// The address of a route outside of `/api/v1`, e.g. `readyz`.
+    pub(crate) fn outside(&self, segments: &[&str]) -> Url {
+        let mut url = self.url.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
         }
         url
     }

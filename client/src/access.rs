@@ -5,9 +5,9 @@ use api::auth::{NewUser, User};
 use api::page::Page;
 use reqwest::Method;
 
-use super::Client;
-use super::error::ClientError;
-use super::request::Ask;
+use crate::Client;
+use crate::error::ClientError;
+use crate::request::Ask;
 
 impl Client {
     /// `GET /me`.
