@@ -26,8 +26,7 @@ impl Client {
         let ask = Ask::new(Method::GET, self.server.outside(&["readyz"])).at_once();
         let response = self.once(&ask, None).await?;
         let said = response.headers().get("date").and_then(|value| value.to_str().ok());
-        let host_time =
-            said.and_then(|text| DateTime::parse_from_rfc2822(text).ok()).map(|time| time.to_utc());
+        let host_time = said.and_then(|text| DateTime::parse_from_rfc2822(text).ok()).map(|time| time.to_utc());
         let response =
             if response.status() == StatusCode::SERVICE_UNAVAILABLE { response } else { accept(response).await? };
         Ok(Checkup { health: read(response, self).await?, host_time })

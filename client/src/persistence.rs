@@ -78,7 +78,10 @@ mod tests {
             (1, 200, None, true, None),
         ] {
             let found = default.wait(attempt, status, retry_after, repeatable, 1.0);
-            assert_eq!(found, wait, "attempt {attempt}: {status}, retry after {retry_after:?}, repeatable {repeatable}");
+            assert_eq!(
+                found, wait,
+                "attempt {attempt}: {status}, retry after {retry_after:?}, repeatable {repeatable}"
+            );
         }
         assert_eq!(default.wait(1, 429, None, false, 0.0), Some(ms(100)), "spread, so that many do not return at once");
         assert_eq!(Persistence::NONE.wait(1, 429, Some(0), true, 0.0), None);

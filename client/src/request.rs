@@ -101,8 +101,13 @@ impl Client {
         loop {
             let response = self.once(ask, token).await?;
             let (status, repeatable) = (response.status().as_u16(), ask.is_repeatable());
-            let wait =
-                self.persistence.wait(attempt, status, retry_after(&response), repeatable, rand::random_range(0.0..1.0));
+            let wait = self.persistence.wait(
+                attempt,
+                status,
+                retry_after(&response),
+                repeatable,
+                rand::random_range(0.0..1.0),
+            );
             let Some(wait) = wait.filter(|_| !ask.at_once) else { return Ok(response) };
             tokio::time::sleep(wait).await;
             attempt += 1;
