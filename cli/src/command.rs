@@ -134,7 +134,7 @@ pub async fn run(
             let finished = Finished { command, invocations };
             let tried = match sink.format {
                 Format::Table | Format::Wide => show::tried(client, &finished).await?,
-                Format::Json | Format::Ndjson | Format::Name => String::new(),
+                Format::Json | Format::Yaml | Format::Ndjson | Format::Name => String::new(),
             };
             sink.one(&finished, &id, || show::page(&finished) + &tried)?;
         }

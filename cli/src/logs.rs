@@ -25,6 +25,9 @@ pub struct LogsOptions {
     /// Only of these agents, by name or id
     #[arg(short, long = "agent", value_name = "NAME", value_delimiter = ',')]
     pub agents: Vec<String>,
+    /// Show equal outputs once, under the names of all that wrote them
+    #[arg(long)]
+    pub group: bool,
 }
 
 /// Shows it.
@@ -36,15 +39,15 @@ pub async fn run(options: LogsOptions, client: &Client, sink: &Sink) -> Result<E
     let command = client.command(&id).await?;
     let invocations = client.invocations(&id).await?.items;
     let chosen = chosen(&options.agents, &invocations, &id)?;
-    if options.follow || command.completed_at.is_some() {
+    if options.follow || options.group || command.completed_at.is_some() {
         let names: BTreeMap<String, String> =
             invocations.iter().map(|one| (one.agent.clone(), one.agent_name.clone())).collect();
         let only =
             if options.agents.is_empty() { Vec::new() } else { chosen.iter().map(|one| one.agent.clone()).collect() };
-        let mut watch = Watch::new(client, &id, names, *sink).only(only);
+        let mut watch = Watch::new(client, &id, names, *sink).only(only).folded(options.group);
         return match watch.follow(None).await? {
             Ending::Over(end) => {
-                if options.follow || sink.format == Format::Json {
+                if options.follow || options.group || matches!(sink.format, Format::Json | Format::Yaml) {
                     watch.conclude(&end, None).await?;
                 }
                 Ok(Exit::Ok)
@@ -56,8 +59,8 @@ pub async fn run(options: LogsOptions, client: &Client, sink: &Sink) -> Result<E
         };
     }
     match sink.format {
-        Format::Json => sink.json(&chosen)?,
-        Format::Ndjson => chosen.iter().try_for_each(|one| sink.json(one))?,
+        Format::Json | Format::Yaml => sink.document(&chosen)?,
+        Format::Ndjson => chosen.iter().try_for_each(|one| sink.document(one))?,
         Format::Table | Format::Wide | Format::Name => kept(&id, &chosen, client, sink).await?,
     }
     sink.say(&format!("command {id} is not over yet: -f goes on showing what comes"))?;

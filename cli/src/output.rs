@@ -6,5 +6,6 @@ pub mod format;
 pub mod lines;
 pub mod moment;
 pub mod table;
+pub mod yaml;
 
 pub use format::{Format, Sink};

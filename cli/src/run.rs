@@ -26,7 +26,8 @@ use crate::output::{Format, Sink};
 use crate::schema::{Flag, flags};
 
 pub(crate) use again::Again;
-pub(crate) use follow::follow;
+pub use follow::FollowOptions;
+pub(crate) use follow::{Following, follow};
 pub use options::{RunOptions, base_command};
 
 /// What was said before the word `run`.
@@ -86,6 +87,7 @@ pub async fn run(words: Vec<OsString>, said: Said, store: &Store) -> Result<Exit
         ..NewCommand::new(&verb.name, args, target)
     };
     options.delivery.apply(&mut command, Utc::now())?;
+    let files = options.follow.files()?;
     let key = new_key();
     let started = Instant::now();
     let accepted = client.submit(&command, &key).await.map_err(explain)?;
@@ -97,7 +99,21 @@ pub async fn run(words: Vec<OsString>, said: Said, store: &Store) -> Result<Exit
     }
     let context = scanned.value("context").or(said.context);
     let again = again::line(&full, &words, context.as_deref(), &verb, &flags, &command.args);
-    follow(&client, &accepted, started, options.wait, sink, &again).await
+    let following = Following { accepted: &accepted, started, options: &options.follow, files };
+    follow(&client, following, sink, &again).await
+}
+
+/// `viworks run` as it is on a line with these words: with the flags of its verb, if `known` knows it.
+pub(crate) fn completing(words: &[String], known: impl FnOnce(&str) -> Option<Verb>) -> clap::Command {
+    let base = base_command();
+    let named = scan::scan(&base, words).ok().and_then(|scanned| scanned.verb);
+    match named.and_then(|name| known(&name)) {
+        Some(verb) => {
+            let flags = flags(&verb.args_schema, &options::reserved(&base));
+            options::with_flags(base, &verb, &flags)
+        }
+        None => base,
+    }
 }
 
 /// The long flags of `viworks run` itself, which verbs cannot have.

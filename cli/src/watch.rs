@@ -1,5 +1,7 @@
 //! Following a command: output line by line, progress, and how it ended.
 
+mod files;
+mod gathered;
 mod missed;
 mod report;
 mod screen;
@@ -19,10 +21,12 @@ use viworks_client::{Client, CommandEvent, Notice, Patience};
 use crate::failure::Failure;
 use crate::output::{Format, Sink, escape};
 
+use gathered::Gathered;
 use screen::Screen;
 use shown::Shown;
 use tally::Tally;
 
+pub use files::LogFiles;
 pub use missed::{Missed, Only};
 pub use report::Finished;
 pub use tally::label;
@@ -53,6 +57,10 @@ pub struct Watch {
     only: BTreeSet<String>,
     /// What was shown of each stream of each attempt, so that nothing is shown twice.
     shown: BTreeMap<(String, u32, Stream), Shown>,
+    /// Output to be shown at the end, equal ones once; absent: it is shown as it comes.
+    gathered: Option<Gathered>,
+    /// Where output goes besides.
+    files: Option<LogFiles>,
     started: Instant,
     patience: Patience,
 }
@@ -84,6 +92,8 @@ impl Watch {
             names,
             only: BTreeSet::new(),
             shown: BTreeMap::new(),
+            gathered: None,
+            files: None,
             started: Instant::now(),
             patience: Patience::default(),
         }
@@ -93,6 +103,24 @@ impl Watch {
     pub fn only(mut self, agents: impl IntoIterator<Item = String>) -> Watch {
         self.only = agents.into_iter().collect();
         self
+    }
+
+    /// Shows output at the end, equal ones once, if `folded`.
+    pub fn folded(mut self, folded: bool) -> Watch {
+        self.gathered = folded.then(Gathered::default);
+        self
+    }
+
+    /// Writes output into files besides.
+    ///
+    /// # Errors
+    /// When an agent's file cannot be made.
+    pub fn also_into(mut self, files: Option<LogFiles>) -> Result<Watch, Failure> {
+        self.files = files;
+        if let Some(files) = &mut self.files {
+            self.names.values().try_for_each(|name| files.begin(name))?;
+        }
+        Ok(self)
     }
 
     /// Follows until the command is over, Ctrl-C, or `wait` is up.
@@ -152,6 +180,9 @@ impl Watch {
             }
         };
         self.screen.close()?;
+        if let Some(files) = &mut self.files {
+            files.finish()?;
+        }
         Ok(ending)
     }
 
@@ -193,12 +224,19 @@ impl Watch {
         };
         let shown = self.shown.entry((output.agent.clone(), output.attempt, stream)).or_default();
         let pieces = shown.take(output.offset, data.len() as u64);
-        if !matches!(self.sink.format, Format::Table | Format::Wide) {
-            return Ok(());
-        }
         let name = self.name(&output.agent).to_owned();
         for piece in pieces {
             let bytes = data.get(piece.within(output.offset)).unwrap_or_default();
+            if let Some(files) = &mut self.files {
+                files.take(&name, stream, bytes)?;
+            }
+            if let Some(gathered) = &mut self.gathered {
+                gathered.take(&output.agent, output.attempt, stream, piece.bytes.start, bytes);
+                continue;
+            }
+            if !self.sink.is_for_people() {
+                continue;
+            }
             if piece.late || piece.skipped > 0 {
                 self.screen.finish(&name)?;
                 let stream = stream.as_str();
@@ -218,7 +256,7 @@ impl Watch {
 
     /// Says what of an agent's output, or of everybody's, never came.
     fn not_kept(&mut self, agent: Option<&str>) -> Result<(), Failure> {
-        if !matches!(self.sink.format, Format::Table | Format::Wide) {
+        if !self.sink.is_for_people() {
             return Ok(());
         }
         let of = |(name, ..): &(String, u32, Stream)| agent.is_none_or(|agent| agent == name);
@@ -230,6 +268,18 @@ impl Watch {
             }
         }
         Ok(())
+    }
+
+    /// Everybody's output, equal ones once, if it was held back for that.
+    fn fold(&self) -> Result<(), Failure> {
+        let Some(gathered) = self.gathered.as_ref().filter(|_| self.sink.is_for_people()) else { return Ok(()) };
+        let ends: Vec<(String, String, String)> = self
+            .tally
+            .ends()
+            .filter(|(agent, _)| self.shows(agent))
+            .map(|(agent, how)| (agent.to_owned(), self.name(agent).to_owned(), how.to_owned()))
+            .collect();
+        Ok(self.sink.print(&gathered.page(&ends, self.sink.look()))?)
     }
 
     fn shows(&self, agent: &str) -> bool {
@@ -244,7 +294,7 @@ impl Watch {
     fn line<T: Serialize>(&self, event: &str, agent: Option<&str>, data: &T) -> Result<(), Failure> {
         if self.sink.format == Format::Ndjson && agent.is_none_or(|agent| self.shows(agent)) {
             let agent_name = agent.map(|agent| self.name(agent));
-            self.sink.json(&EventLine { event, agent_name, data })?;
+            self.sink.document(&EventLine { event, agent_name, data })?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use super::full_id;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Sink, escape, table};
-use crate::run::{Again, follow};
+use crate::run::{Again, FollowOptions, Following, follow};
 use crate::watch::{Only, label};
 
 /// Most characters of a value or a list of agents in a table.
@@ -25,8 +25,11 @@ pub struct RetryOptions {
     #[arg(long, value_name = "WHICH", hide_possible_values = true)]
     pub only: Only,
     /// Print the new command's id and do not follow it
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["wait", "group", "log_dir"])]
     pub detach: bool,
+    /// How it is followed.
+    #[command(flatten)]
+    pub follow: FollowOptions,
 }
 
 /// By what to count.
@@ -50,6 +53,7 @@ pub(super) async fn retry(
     sink: &Sink,
 ) -> Result<Exit, Failure> {
     let id = full_id(client, &options.command).await?;
+    let files = options.follow.files()?;
     let started = Instant::now();
     let accepted = client.retry(&id, options.only.as_str(), &new_key()).await?;
     for out in &accepted.excluded {
@@ -59,7 +63,8 @@ pub(super) async fn retry(
         sink.one(&accepted, &accepted.id, || format!("{}\n", accepted.id))?;
         return Ok(Exit::Ok);
     }
-    follow(client, &accepted, started, None, *sink, &Again::of_retry(context)).await
+    let following = Following { accepted: &accepted, started, options: &options.follow, files };
+    follow(client, following, *sink, &Again::of_retry(context)).await
 }
 
 /// How many agents are where.

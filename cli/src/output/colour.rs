@@ -20,6 +20,12 @@ pub fn paint(code: u8, word: &str) -> String {
 
 /// Red: faults.
 pub const RED: u8 = 31;
+/// Green: what is well.
+pub const GREEN: u8 = 32;
+/// Yellow: what deserves a look.
+pub const YELLOW: u8 = 33;
+/// Bold: headings.
+pub const BOLD: u8 = 1;
 /// Dim: chatter.
 pub const DIM: u8 = 2;
 

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::lines::Look;
-use super::{escape, table};
+use super::{escape, table, yaml};
 
 /// How to print data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -20,6 +20,8 @@ pub enum Format {
     Wide,
     /// One JSON document, as the API has it.
     Json,
+    /// One YAML document with the same fields.
+    Yaml,
     /// One JSON document on each line.
     Ndjson,
     /// Names only, one on each line.
@@ -72,8 +74,8 @@ impl Sink {
     /// When standard output cannot be written.
     pub fn list<T: Row>(&self, page: &Page<T>, nothing: &str) -> io::Result<()> {
         match self.format {
-            Format::Json => self.json(page),
-            Format::Ndjson => page.items.iter().try_for_each(|item| self.json(item)),
+            Format::Json | Format::Yaml => self.document(page),
+            Format::Ndjson => page.items.iter().try_for_each(|item| self.document(item)),
             Format::Name => self.names(page.items.iter().map(Row::name)),
             Format::Table | Format::Wide if page.items.is_empty() => self.say(nothing),
             Format::Table => self.print(&rows(&page.items, T::NARROW)),
@@ -87,24 +89,30 @@ impl Sink {
     /// When standard output cannot be written.
     pub fn one<T: Serialize>(&self, item: &T, name: &str, page: impl FnOnce() -> String) -> io::Result<()> {
         match self.format {
-            Format::Json | Format::Ndjson => self.json(item),
+            Format::Json | Format::Yaml | Format::Ndjson => self.document(item),
             Format::Name => self.names([name.to_owned()]),
             Format::Table | Format::Wide => self.print(&page()),
         }
     }
 
-    /// Prints JSON: laid out for `json`, on one line for `ndjson`.
+    /// Prints a document: as YAML for `yaml`, as JSON on one line for `ndjson`, laid out for all others.
     ///
     /// # Errors
     /// When standard output cannot be written.
-    pub fn json(&self, item: &impl Serialize) -> io::Result<()> {
+    pub fn document(&self, item: &impl Serialize) -> io::Result<()> {
         let document = match self.format {
+            Format::Yaml => return self.print(&yaml::document(&serde_json::to_value(item).map_err(io::Error::other)?)),
             Format::Ndjson => serde_json::to_string(item),
             Format::Table | Format::Wide | Format::Json | Format::Name => serde_json::to_string_pretty(item),
         };
         let mut document = escape::json(&document.map_err(io::Error::other)?);
         document.push('\n');
         self.print(&document)
+    }
+
+    /// Whether data is a table or a page for people, and not a document or names for a script.
+    pub fn is_for_people(&self) -> bool {
+        matches!(self.format, Format::Table | Format::Wide)
     }
 
     fn names(&self, names: impl IntoIterator<Item = String>) -> io::Result<()> {

@@ -47,7 +47,7 @@ pub(super) fn command(options: &RunOptions, sink: &Sink) -> Result<Exit, Failure
         sink.say(&escape::line(&format!("{}: {}", line.level, line.message)))?;
     }
     let plan = planned.answer.map_err(refused)?;
-    sink.json(&plan)?;
+    sink.document(&plan)?;
     Ok(Exit::Ok)
 }
 

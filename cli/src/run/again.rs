@@ -10,7 +10,7 @@ use crate::schema::{Flag, command_line, quote};
 use crate::watch::{Missed, Only};
 
 /// Options that say who, which the failed agents replace, or that were for this one time.
-const REPLACED: [&str; 12] = [
+const REPLACED: [&str; 13] = [
     "sites",
     "labels",
     "agents",
@@ -21,6 +21,7 @@ const REPLACED: [&str; 12] = [
     "container_engine",
     "status",
     "detach",
+    "log_dir",
     "dry_run",
     "context",
 ];

@@ -10,6 +10,7 @@ use clap::{Args, Command, ValueEnum};
 
 use super::arguments::takes_program;
 use super::delivery::{DeliveryOptions, option_of};
+use super::follow::FollowOptions;
 use crate::failure::Failure;
 use crate::output::moment::parse_length;
 use crate::output::{Format, escape};
@@ -71,18 +72,18 @@ pub struct RunOptions {
     #[arg(long, value_name = "TIME", value_parser = parse_length)]
     pub timeout: Option<Duration>,
     /// Print the command's id and do not follow it
-    #[arg(long, conflicts_with_all = ["wait", "dry_run"])]
+    #[arg(long, conflicts_with_all = ["wait", "group", "log_dir", "dry_run"])]
     pub detach: bool,
-    /// Stop following after this long and exit with 3; the command goes on
-    #[arg(long, value_name = "TIME", value_parser = parse_length, conflicts_with = "dry_run")]
-    pub wait: Option<Duration>,
+    /// How it is followed.
+    #[command(flatten)]
+    pub follow: FollowOptions,
     /// Show who it would run on and what it would do there; queue nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["wait", "group", "log_dir"])]
     pub dry_run: bool,
     /// Do not ask before changing many agents
     #[arg(short, long)]
     pub yes: bool,
-    /// How to print data: table, wide, json, ndjson or name
+    /// How to print data: table, wide, json, yaml, ndjson or name
     #[arg(short, long, value_name = "FORMAT", hide_possible_values = true)]
     pub output: Option<Format>,
     /// The context to use

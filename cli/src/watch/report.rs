@@ -32,13 +32,14 @@ impl Watch {
     /// When the host no longer answers, or output cannot be written.
     pub async fn conclude(&mut self, end: &StatusEvent, elapsed: Option<Duration>) -> Result<Vec<Missed>, Failure> {
         match self.sink.format {
-            Format::Json => {
+            Format::Json | Format::Yaml => {
                 let command = self.client.command(&self.command).await?;
                 let invocations = self.client.invocations(&self.command).await?.items;
-                self.sink.json(&Finished { command, invocations })?;
+                self.sink.document(&Finished { command, invocations })?;
             }
             Format::Name => self.sink.print(&format!("{}\n", self.command))?,
-            Format::Table | Format::Wide | Format::Ndjson => {}
+            Format::Table | Format::Wide => self.fold()?,
+            Format::Ndjson => {}
         }
         let counts = counts_line(&self.tally.final_counts(end));
         let length = elapsed.map(|elapsed| format!(" · {}", moment::length(elapsed))).unwrap_or_default();

@@ -77,6 +77,11 @@ impl Tally {
             .map(|(agent, (state, reason))| (agent.as_str(), state.as_str(), reason.as_deref()))
     }
 
+    /// Every agent, and what a person calls the state it is in.
+    pub(super) fn ends(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.states.iter().map(|(agent, (state, reason))| (agent.as_str(), label(state, reason.as_deref())))
+    }
+
     /// `▮▮▮▯ 24/40 · 21 ok · 3 failed · 16 running`
     pub(super) fn progress(&self) -> String {
         let all = self.states.len() as u64;
