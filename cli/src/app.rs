@@ -11,15 +11,18 @@ use crate::api_key::{self, ApiKeyCommand};
 use crate::audit::{self, AuditCommand};
 use crate::catalog::{self, VerbCommand};
 use crate::command::{self, CommandCommand};
+use crate::complete::{self, CompletionsOptions};
 use crate::context::{self, Choice, ContextCommand, LoginOptions, Store};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::group::{self, GroupCommand};
 use crate::logs::{self, LogsOptions};
+use crate::man::{self, ManOptions};
 use crate::output::{Format, Sink};
 use crate::plugin::{self, PluginCommand};
 use crate::run::{self, Said};
 use crate::stewardship::{self, OrderCommand};
+use crate::top::{self, TopOptions};
 use crate::user::{self, UserCommand};
 
 const AFTER_HELP: &str = "\
@@ -40,7 +43,7 @@ pub struct Arguments {
     /// The context to use instead of the current one
     #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
-    /// How to print data: table, wide, json, ndjson or name
+    /// How to print data: table, wide, json, yaml, ndjson or name
     #[arg(short, long, global = true, value_name = "FORMAT", hide_possible_values = true)]
     pub output: Option<Format>,
     /// What to do
@@ -91,6 +94,12 @@ pub enum Noun {
     /// Make and revoke keys with which programs come
     #[command(subcommand)]
     ApiKey(ApiKeyCommand),
+    /// Show how loaded the machines are, and what runs on them
+    Top(TopOptions),
+    /// Print what teaches a shell to complete verbs, flags and names
+    Completions(CompletionsOptions),
+    /// Write a manual page for each command into a folder
+    Man(ManOptions),
 }
 
 /// What to do with plugins.
@@ -168,6 +177,9 @@ async fn online(arguments: Arguments) -> Result<Exit, Failure> {
         Noun::Plugin(PluginNoun::Author(command)) => plugin::run(command, &sink).await,
         Noun::User(command) => user::run(command, &client()?, &sink).await,
         Noun::Audit(command) => audit::run(command, client, &sink).await,
+        Noun::Top(options) => top::run(options, &client()?, &sink).await,
+        Noun::Completions(options) => complete::script(&options, &sink),
+        Noun::Man(options) => man::pages(&options, &sink),
         Noun::ApiKey(command) => api_key::run(command, &client()?, &sink).await,
     }
 }

@@ -3,5 +3,8 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cli::app::main_with(std::env::args_os())
+    match cli::complete::answer(std::env::args_os()) {
+        Some(answered) => answered,
+        None => cli::app::main_with(std::env::args_os()),
+    }
 }

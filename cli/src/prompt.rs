@@ -66,20 +66,46 @@ pub fn ask_hidden(_question: &str) -> io::Result<String> {
 
 /// The terminal without echo, until dropped.
 #[cfg(unix)]
-struct Quiet {
+pub(crate) struct Quiet {
     before: nix::sys::termios::Termios,
+    /// The cursor stands behind a question.
+    asked: bool,
+}
+
+/// No other system's terminals are known.
+#[cfg(not(unix))]
+pub(crate) struct Quiet;
+
+#[cfg(not(unix))]
+impl Quiet {
+    pub(crate) fn keys() -> io::Result<Quiet> {
+        Ok(Quiet)
+    }
 }
 
 #[cfg(unix)]
 impl Quiet {
     fn new() -> io::Result<Quiet> {
-        use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+        use nix::sys::termios::LocalFlags;
+
+        Quiet::without(LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG, true)
+    }
+
+    /// Single keys are read as they are pressed; Ctrl-C is still a signal.
+    pub(crate) fn keys() -> io::Result<Quiet> {
+        use nix::sys::termios::LocalFlags;
+
+        Quiet::without(LocalFlags::ECHO | LocalFlags::ICANON, false)
+    }
+
+    fn without(flags: nix::sys::termios::LocalFlags, asked: bool) -> io::Result<Quiet> {
+        use nix::sys::termios::{SetArg, tcgetattr, tcsetattr};
 
         let before = tcgetattr(io::stdin())?;
         let mut quiet = before.clone();
-        quiet.local_flags.remove(LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG);
+        quiet.local_flags.remove(flags);
         tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &quiet)?;
-        Ok(Quiet { before })
+        Ok(Quiet { before, asked })
     }
 }
 
@@ -89,6 +115,8 @@ impl Drop for Quiet {
         use nix::sys::termios::{SetArg, tcsetattr};
 
         let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.before);
-        let _ = writeln!(io::stderr());
+        if self.asked {
+            let _ = writeln!(io::stderr());
+        }
     }
 }
