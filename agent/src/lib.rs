@@ -21,6 +21,7 @@ pub mod machine;
 pub mod policy;
 pub mod verdict;
 pub mod run;
+pub mod doctor;
 pub mod socket;
 pub mod spool;
 pub mod supervisor;

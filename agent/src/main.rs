@@ -1,10 +1,12 @@
 //! `viworks-agent`: joins a machine to a cluster and runs what the cluster signed for it.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use agent::doctor::{DoctorOptions, examine};
 use agent::guard::{Inherited, guard};
 use agent::join::{JoinOptions, join};
 use agent::policy::Policy;
@@ -61,6 +63,18 @@ enum Command {
         #[arg(long, default_value = DATA)]
         data: PathBuf,
         /// What this machine allows [default: policy.toml in the data directory; without one, nothing].
+        #[arg(long)]
+        policy: Option<PathBuf>,
+        /// Settings of this machine [default: agent.toml in the data directory, if there is one].
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+    /// Look for what keeps this machine from its work; exits with 1 when something does.
+    Doctor {
+        /// Where identity, journal and output lie.
+        #[arg(long, default_value = DATA)]
+        data: PathBuf,
+        /// What this machine allows [default: policy.toml in the data directory].
         #[arg(long)]
         policy: Option<PathBuf>,
         /// Settings of this machine [default: agent.toml in the data directory, if there is one].
@@ -144,6 +158,15 @@ fn perform(command: Command) -> anyhow::Result<()> {
             // A look at a dead network disk may never come back; it shall not keep us.
             runtime.shutdown_background();
             result
+        }
+        Command::Doctor { data, policy, config } => {
+            let runtime = runtime()?;
+            let report = runtime.block_on(examine(&DoctorOptions { data, policy, config }));
+            runtime.shutdown_background();
+            let colour =
+                std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+            print!("{}", report.page(colour));
+            if report.is_broken() { Err(anyhow::anyhow!("what is marked × has to be mended")) } else { Ok(()) }
         }
         Command::Policy(PolicyCommand::Check { file, plan: None }) => {
             print!("{}", describe(&Policy::load(&file)?));
