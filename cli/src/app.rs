@@ -13,6 +13,8 @@ use crate::catalog::{self, VerbCommand};
 use crate::command::{self, CommandCommand};
 use crate::complete::{self, CompletionsOptions};
 use crate::context::{self, Choice, ContextCommand, LoginOptions, Store};
+use crate::dev::{self, DevOptions};
+use crate::doctor::{self, DoctorOptions};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::group::{self, GroupCommand};
@@ -96,6 +98,10 @@ pub enum Noun {
     ApiKey(ApiKeyCommand),
     /// Show how loaded the machines are, and what runs on them
     Top(TopOptions),
+    /// Look for what keeps this program, the host or its fleet from working
+    Doctor(DoctorOptions),
+    /// Start a host and an agent on this machine to try things out, until Ctrl-C
+    Dev(DevOptions),
     /// Print what teaches a shell to complete verbs, flags and names
     Completions(CompletionsOptions),
     /// Write a manual page for each command into a folder
@@ -178,6 +184,8 @@ async fn online(arguments: Arguments) -> Result<Exit, Failure> {
         Noun::User(command) => user::run(command, &client()?, &sink).await,
         Noun::Audit(command) => audit::run(command, client, &sink).await,
         Noun::Top(options) => top::run(options, &client()?, &sink).await,
+        Noun::Doctor(options) => doctor::run(options, &choice, &sink).await,
+        Noun::Dev(options) => dev::run(options, &sink).await,
         Noun::Completions(options) => complete::script(&options, &sink),
         Noun::Man(options) => man::pages(&options, &sink),
         Noun::ApiKey(command) => api_key::run(command, &client()?, &sink).await,

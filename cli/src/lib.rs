@@ -10,6 +10,8 @@ pub mod catalog;
 pub mod command;
 pub mod complete;
 pub mod context;
+pub mod dev;
+pub mod doctor;
 pub mod exit;
 pub mod failure;
 mod group;
