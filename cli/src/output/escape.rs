@@ -20,8 +20,12 @@ pub fn is_deceptive(c: char) -> bool {
         '\u{2060}'..='\u{206f}' => true,
         // Byte order mark, interlinear annotations.
         '\u{feff}' | '\u{fff9}'..='\u{fffb}' => true,
+        // Letters that show nothing: the grapheme joiner, fillers of Hangul, inherent vowels of Khmer.
+        '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{3164}' | '\u{ffa0}' => true,
+        // Controls of shorthand and of musical notation.
+        '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' => true,
         // Tags: an invisible copy of ASCII.
-        '\u{e0000}'..='\u{e007f}' => true,
+        '\u{e0000}'..='\u{e00ff}' => true,
         _ => false,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use cli::app::command_tree;
 use cli::run::reserved_flags;
 use cli::schema::{Flag, command_line, flags};
 use serde_json::{Map, Value};
@@ -32,6 +33,61 @@ async fn the_tree_explains_itself() {
     }
     program.run(&[]).await.ends_with(2);
     program.run(&["agnt"]).await.ends_with(2);
+}
+
+/// Every command that does something, by the words that lead to it.
+fn leaves(command: &clap::Command, path: &str, found: &mut Vec<String>) {
+    let inner: Vec<&clap::Command> = command.get_subcommands().filter(|inner| inner.get_name() != "help").collect();
+    if inner.is_empty() {
+        found.push(path.to_owned());
+    }
+    inner.iter().for_each(|one| leaves(one, &format!("{path} {}", one.get_name()), found));
+}
+
+#[test]
+fn the_help_of_every_command_is_as_it_was_agreed() {
+    let mut tree = command_tree().term_width(100);
+    tree.build();
+    let mut found = Vec::new();
+    leaves(&tree, "viworks", &mut found);
+    let mut pages = String::new();
+    for path in &found {
+        let command = path.split(' ').skip(1).fold(&tree, |command, word| {
+            command.find_subcommand(word).unwrap_or_else(|| panic!("no {word} of {path}"))
+        });
+        let mut command = command.clone().term_width(100);
+        // What `run` says before it knows its verb has a snapshot of its own.
+        let page = if path == "viworks run" { String::new() } else { command.render_help().to_string() };
+        pages.push_str(&format!("$ {path} --help\n{page}\n"));
+    }
+    insta::assert_snapshot!(pages);
+}
+
+#[test]
+fn every_command_has_an_example_that_is_run() {
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let read = |name: &str| std::fs::read_to_string(docs.join(name)).unwrap();
+    // Both are run from their first block to their last.
+    let pages = [read("cli.md"), read("plugins.md")];
+    let mut examples = String::new();
+    for page in &pages {
+        let mut inside = false;
+        for line in page.lines() {
+            match line.strip_prefix("```") {
+                Some(info) => inside = info.starts_with("bash"),
+                None if inside => examples.push_str(&format!("{line}\n")),
+                None => {}
+            }
+        }
+    }
+    let mut found = Vec::new();
+    leaves(&command_tree(), "viworks", &mut found);
+    let is_shown = |path: &str| {
+        examples.match_indices(path).any(|(at, _)| examples[at + path.len()..].starts_with([' ', '\n', ')', '"']))
+    };
+    let missing: Vec<&String> = found.iter().filter(|path| !is_shown(path)).collect();
+    // Whoever revokes an agent has none any more: said in words.
+    assert_eq!(missing, ["viworks agent revoke"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

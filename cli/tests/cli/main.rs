@@ -3,10 +3,12 @@
 
 mod accounts;
 mod delivery;
+mod escaping;
 mod following;
 mod help;
 mod host;
 mod looking;
 mod program;
 mod running;
+mod shell;
 mod terminal;

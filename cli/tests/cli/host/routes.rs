@@ -23,6 +23,8 @@ pub fn router(host: Host) -> Router {
         .route("/agents", get(agents))
         .route("/agents/{agent}", get(agent))
         .route("/agents/{agent}/revoke", post(done))
+        .route("/agents/{agent}/telemetry", get(telemetry))
+        .route("/me", get(me))
         .route("/join-tokens", get(join_tokens).post(create_join_token))
         .route("/join-tokens/{id}", delete(done))
         .route("/verbs", get(verbs))
@@ -43,7 +45,8 @@ pub fn router(host: Host) -> Router {
         .route("/commands/{id}/invocations/{agent}/output", get(raw_output))
         .layer(from_fn_with_state(host.clone(), guard));
     let open = Router::new().route("/auth/login", post(login)).route("/auth/refresh", post(refresh));
-    Router::new().nest("/api/v1", guarded.merge(open)).with_state(host)
+    let outside = Router::new().route("/readyz", get(ready)).route("/version", get(version));
+    outside.nest("/api/v1", guarded.merge(open)).with_state(host)
 }
 
 async fn guard(Shared(host): Shared<Host>, request: Request, next: Next) -> Response {
@@ -117,6 +120,25 @@ async fn agent(Path(agent): Path<String>) -> Response {
         return refuse(problem(404, "not_found", "there is no such agent, or you may not see it", json!([])));
     }
     Json(agent_body(&agent)).into_response()
+}
+
+async fn telemetry(Path(agent): Path<String>) -> Json<Value> {
+    let half = |used: u64| json!({"used_bytes": used, "total_bytes": 100});
+    let sample = json!({"cpu_percent": 12.3, "load": [0.5, 1.0, 2.0], "memory": half(50),
+                        "disks": [{"mount": "/", "usage": half(90)}, {"mount": "/a", "usage": half(10)}]});
+    Json(json!({"agent": agent, "agent_name": agent, "sample": sample}))
+}
+
+async fn me() -> Json<Value> {
+    Json(json!({"kind": "user", "id": "u1", "name": "ada", "role": "admin", "permissions": [], "grants": []}))
+}
+
+async fn ready() -> Json<Value> {
+    Json(json!({"status": "ok", "components": {"database": "ok"}}))
+}
+
+async fn version() -> Json<Value> {
+    Json(json!({"name": "viworks-host", "version": env!("CARGO_PKG_VERSION"), "api": ["v1"], "cluster_id": "c1"}))
 }
 
 fn token_body(secret: Option<&str>, wanted: &NewJoinToken) -> Value {
