@@ -36,6 +36,7 @@ mod client_library;
 mod operating;
 mod openapi;
 mod docs_plugins;
+mod docs_cli;
 mod store_away;
 mod backup;
 mod kill_loops;

@@ -5,6 +5,7 @@
 //! Invariant: nothing waits on time. Every wait looks at a level and has a ceiling.
 
 pub mod wait;
+pub mod page;
 pub mod programs;
 pub mod python;
 pub mod process;

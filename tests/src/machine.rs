@@ -155,6 +155,17 @@ impl TestAgent {
         std::fs::read_to_string(self.dir.path().join("agent.log")).unwrap_or_default()
     }
 
+    /// What its doctor says, and whether all is well.
+    ///
+    /// # Panics
+    /// When the agent's program cannot be started.
+    pub fn doctor(&self) -> (bool, String) {
+        let mut doctor = Command::new(program("viworks-agent"));
+        doctor.args(["doctor", "--data"]).arg(self.data()).arg("--policy").arg(self.policy());
+        let done = doctor.stdin(Stdio::null()).output().expect("the agent's program starts");
+        (done.status.success(), String::from_utf8_lossy(&done.stdout).into_owned())
+    }
+
     /// Its process id.
     ///
     /// # Panics
