@@ -89,7 +89,14 @@ fn tree(typed: &[String]) -> Command {
         }),
         None => run::base_command(),
     };
-    with_values(app::command_tree().mut_subcommand("run", |_| run), context.as_deref())
+    // The one place where a context is not called so, because every command has an option of that name.
+    let contexts = |arg: clap::Arg| match arg.get_id() == "name" {
+        true => arg.add(ArgValueCompleter::new(Names { kind: Kind::Context, context: None })),
+        false => arg,
+    };
+    let tree = app::command_tree().mut_subcommand("run", |_| run);
+    let tree = tree.mut_subcommand("context", |noun| noun.mut_subcommands(|verb| verb.mut_args(contexts)));
+    with_values(tree, context.as_deref())
 }
 
 /// The context that the line names.
@@ -248,12 +255,10 @@ mod tests {
             " logs agents",
             " command retry command",
             " verb show verb",
-            " context use name",
             " group show group",
             " plugin disable plugin",
         ] {
-            let is_context = place == " context use name";
-            assert!(known.contains(&place.to_owned()) != is_context, "{place}: {known:?}");
+            assert!(known.contains(&place.to_owned()), "{place}: {known:?}");
         }
     }
 
