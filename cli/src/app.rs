@@ -187,7 +187,7 @@ async fn online(arguments: Arguments) -> Result<Exit, Failure> {
         Noun::Doctor(options) => doctor::run(options, &choice, &sink).await,
         Noun::Dev(options) => dev::run(options, &sink).await,
         Noun::Completions(options) => complete::script(&options, &sink),
-        Noun::Man(options) => man::pages(&options, &sink),
+        Noun::Man(options) => man::pages(&options, command_tree(), &sink),
         Noun::ApiKey(command) => api_key::run(command, &client()?, &sink).await,
     }
 }
