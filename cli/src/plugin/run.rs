@@ -72,7 +72,7 @@ fn rule(bytes: &[u8], course: Option<&str>, sink: &Sink) -> Result<Exit, Failure
         .zip(stands)
         .map(|(turn, found)| json!({ "at_s": turn.at_s, "status": turn.status, "found": found }))
         .collect();
-    sink.json(&json!({ "turns": turns }))?;
+    sink.document(&json!({ "turns": turns }))?;
     Ok(Exit::Ok)
 }
 
