@@ -46,7 +46,7 @@
 //! viworks_sdk::test::check(&PLUGIN);
 //! ```
 //!
-//! A rule of alerts is another kind of plugin: see [`rule`].
+//! A rule of alerts is another kind of plugin: see [`mod@rule`].
 //!
 //! Invariant: a plugin is a pure function. Nothing here reads a file, a clock, the network or chance;
 //! a component built from it imports `viworks:plugin/log` and nothing else.
