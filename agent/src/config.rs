@@ -7,6 +7,8 @@
 //! [container_engine]
 //! endpoint = "unix:///run/docker.sock"   # DOCKER_HOST of docker and docker-compose
 //! config = "/etc/viworks/docker"   # DOCKER_CONFIG: registry logins, and compose as docker's plugin
+//! [telemetry]
+//! services = ["nginx.service"]     # units whose state is part of each sample, 64 at most
 //! [spool]
 //! max_bytes = 268435456            # no new work is taken while more output than this waits
 //! stream_bytes = 16777216          # most bytes kept of one stream, whatever a command asks for
@@ -31,6 +33,8 @@ pub struct Config {
     pub capabilities: Option<Vec<String>>,
     /// Where the engine is: `DOCKER_HOST` and `DOCKER_CONFIG` of container steps, as far as configured.
     pub engine_env: BTreeMap<String, String>,
+    /// Units of the service manager whose state is part of each sample.
+    pub services: Vec<String>,
     /// Limits on kept output.
     pub spool: SpoolLimits,
 }
@@ -56,6 +60,7 @@ struct File {
     labels: BTreeMap<String, Spanned<String>>,
     capabilities: Option<Vec<Spanned<String>>>,
     container_engine: Engine,
+    telemetry: Telemetry,
     spool: Spool,
 }
 
@@ -64,6 +69,12 @@ struct File {
 struct Engine {
     endpoint: Option<Spanned<String>>,
     config: Option<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Telemetry {
+    services: Vec<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -128,6 +139,19 @@ impl Config {
             }
             config.engine_env.insert("DOCKER_CONFIG".to_owned(), folder.into_inner());
         }
+        for unit in file.telemetry.services {
+            if !is_unit(unit.get_ref()) {
+                let message = format!("`{}` is no name of a unit; write it like nginx.service", unit.get_ref());
+                return Err(document.fault(unit.span().start, message));
+            }
+            config.services.push(unit.into_inner());
+        }
+        config.services.sort();
+        config.services.dedup();
+        if config.services.len() > MAX_FACTS {
+            let message = format!("{} units in telemetry.services; at most {MAX_FACTS}", config.services.len());
+            return Err(document.fault(0, message));
+        }
         let positive = |value: Option<Spanned<u64>>, default: u64, key: &str| match value {
             None => Ok(default),
             Some(value) if *value.get_ref() == 0 => {
@@ -156,6 +180,12 @@ pub fn check_label(name: &str, value: &str) -> Result<(), String> {
         return Err(format!("the value of label `{name}` is over 256 bytes or holds control characters"));
     }
     Ok(())
+}
+
+/// What systemd allows in the name of a unit, with its kind at the end and no dash in front.
+fn is_unit(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'@' | b':' | b'\\');
+    (3..=128).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('-') && text.contains('.')
 }
 
 fn is_word(text: &str) -> bool {

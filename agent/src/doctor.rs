@@ -4,7 +4,6 @@
 //! beside the agent, and before it.
 
 mod reach;
-mod report;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -17,10 +16,11 @@ use crate::config::Config;
 use crate::document::DocumentError;
 use crate::facts;
 use crate::identity::{Identity, IdentityError};
+use crate::line::Own;
 use crate::policy::Policy;
 use crate::socket::check_url;
 
-pub use report::{Check, Outcome, Report};
+pub use screen::report::{Check, Outcome, Report};
 
 /// Beyond this the agent itself says that clocks differ.
 const CLOCK_MAY_DIFFER: Duration = Duration::from_secs(30);
@@ -46,7 +46,7 @@ pub async fn examine(options: &DoctorOptions) -> Report {
     let config = settings(config.as_deref(), data, &mut report);
     let policy = allowed(policy.as_deref(), data, &config, &mut report);
     if let Some(identity) = &identity {
-        host(identity, &mut report).await;
+        host(data, identity, &mut report).await;
     } else {
         report.look("host", "not looked for: nobody joined from here", "join first, then ask again");
     }
@@ -147,7 +147,7 @@ fn allowed(named: Option<&Path>, data: &Path, config: &Config, report: &mut Repo
     }
 }
 
-async fn host(identity: &Identity, report: &mut Report) {
+async fn host(data: &Path, identity: &Identity, report: &mut Report) {
     const SECTION: &str = "host";
     let url = match check_url(&identity.ws_url) {
         Ok(url) => url,
@@ -159,7 +159,8 @@ async fn host(identity: &Identity, report: &mut Report) {
         (None, Some(ca)) => format!("TLS, vouched for by {}", ca.display()),
         (None, None) => "TLS, vouched for by this machine's authorities".to_owned(),
     };
-    match reach::reach(&url, &identity.host).await {
+    let own = Own { data: data.to_owned(), key: identity.key.clone() };
+    match reach::reach(&url, &identity.host, &own).await {
         Ok(reached) => {
             report.well(SECTION, format!("{url} answers in {} ms ({trust})", reached.took.as_millis()));
             agree(reached.host_time, report);
@@ -278,10 +279,10 @@ mod tests {
             .expect("written");
         let options = DoctorOptions { data: dir.path().to_owned(), policy: Some(file.clone()), config: None };
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o622)).expect("changed");
-        let text = examine(&options).await.page(false);
+        let text = examine(&options).await.page("The agent's part", false);
         assert!(text.contains("× ") && text.contains("may be written by others"), "{text}");
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("changed");
-        let text = examine(&options).await.page(false);
+        let text = examine(&options).await.page("The agent's part", false);
         assert!(text.contains("mine.toml:3: programs.nothing"), "{text}");
     }
 }

@@ -8,6 +8,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ed25519_dalek::SigningKey;
 use hyper::Uri;
 use rand::rngs::SmallRng;
 use tokio::task::JoinHandle;
@@ -18,12 +19,14 @@ use wire::facts::Facts;
 use wire::sample::Sample;
 
 use crate::backoff::Backoff;
+use crate::certificate;
 use crate::clock::{self, Alarm};
 use crate::config::Config;
 use crate::facts;
 use crate::failure::RunError;
+use crate::identity::{adopt_next_key, load_or_make_next_key};
 use crate::journal::{Clocks, Done, Job, Journal};
-use crate::line::HostTrust;
+use crate::line::{HostTrust, Own};
 use crate::log::LogError;
 use crate::machine::{Input, Machine, Output};
 use crate::policy::Policy;
@@ -39,8 +42,10 @@ use crate::writer::Writer;
 const FACTS_FRESH: Duration = Duration::from_secs(60);
 /// Before the next try to reach a supervisor that could not be started.
 const SUPERVISOR_AGAIN: Duration = Duration::from_secs(1);
-/// Longest farewell to the host, and to the disk.
+/// Longest farewell to the disk.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// Longest farewell to the host: one that is there answers at once, and one that is not keeps from finding another.
+const PARTING: Duration = Duration::from_secs(1);
 /// A clock this far from the host's is worth a line in the log.
 const SKEW_MS: u64 = 30_000;
 
@@ -136,7 +141,7 @@ impl Driver {
                 Output::Close { retry_after_ms } => {
                     let after = retry_after_ms.map(Duration::from_millis);
                     match std::mem::replace(&mut self.net, Net::Idle) {
-                        Net::Open(socket) => self.net = Net::Closing(Box::pin(socket.close(FAREWELL)), after),
+                        Net::Open(socket) => self.net = Net::Closing(Box::pin(socket.close(PARTING)), after),
                         other => self.net = other,
                     }
                 }
@@ -154,8 +159,9 @@ impl Driver {
                 }
                 Output::Sample => match std::mem::replace(&mut self.sampling, Sampling::Idle(None)) {
                     Sampling::Idle(Some(mut sampler)) => {
+                        let runtime = tokio::runtime::Handle::current();
                         self.sampling = Sampling::Busy(tokio::task::spawn_blocking(move || {
-                            let sample = sampler.take();
+                            let sample = sampler.take(&runtime);
                             (Some(sampler), Some(sample))
                         }));
                     }
@@ -165,8 +171,29 @@ impl Driver {
                         self.sampling = busy;
                     }
                 },
+                // Once in a key's life, and short: the loop may wait for the disk.
+                Output::MakeKey => match load_or_make_next_key(&self.place.data) {
+                    Ok(key) => self.machine.handle(Input::KeyMade(Box::new(key)), clock::now()),
+                    Err(error) => tracing::error!(%error, "no other key could be made; the one there is goes on"),
+                },
+                Output::KeepCertificate(pem) => self.keep_certificate(&pem),
+                Output::AdoptKey => {
+                    if let Err(error) = adopt_next_key(&self.place.data) {
+                        tracing::error!(%error, "the new key is not in its place; both are kept, and either is enough");
+                    }
+                }
                 Output::Discard(attempt) => self.spool.remove(attempt),
             }
+        }
+    }
+
+    /// Short, and seldom: the loop may wait for the disk.
+    fn keep_certificate(&self, pem: &str) {
+        let key = self.machine.key().verifying_key();
+        let next = self.machine.next_key_made().map(SigningKey::verifying_key);
+        match certificate::keep(&self.place.data, pem, &key, next.as_ref()) {
+            Ok(()) => tracing::info!("another certificate to show the host"),
+            Err(error) => tracing::error!(%error, "the host's certificate for this agent is not kept"),
         }
     }
 
@@ -258,12 +285,13 @@ impl Driver {
         let fresh = self.facts.as_ref().filter(|(gathered, _)| gathered.elapsed() < FACTS_FRESH);
         let fresh = fresh.map(|(_, facts)| facts.clone());
         let (known, url) = (Arc::clone(&self.known), self.url.clone());
+        let own = Own { data: self.place.data.clone(), key: self.machine.key().clone() };
         self.net = Net::Dialling(Box::pin(async move {
             let facts = match fresh {
                 Some(facts) => facts,
                 None => facts::gather(&known.policy, &known.config, &known.labels).await,
             };
-            Ok(Box::new((socket::connect(&url, &known.host).await?, facts)))
+            Ok(Box::new((socket::connect(&url, &known.host, &own).await?, facts)))
         }));
     }
 

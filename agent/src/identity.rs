@@ -4,8 +4,7 @@
 //! Invariant: both files are 0600; a readable one is refused at start.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -15,8 +14,11 @@ use plan::envelope::{key_text, parse_key};
 use plan::id::{AgentId, ClusterId};
 use serde::{Deserialize, Serialize};
 
+use crate::certificate;
 use crate::line::HostTrust;
 use crate::log::sync_parent;
+pub use crate::private_file::IdentityError;
+use crate::private_file::{read_secret, write_secret};
 
 /// What an agent knows of itself and its cluster.
 #[derive(Clone, Debug)]
@@ -37,40 +39,8 @@ pub struct Identity {
     pub labels: BTreeMap<String, String>,
     /// This agent's own key.
     pub key: SigningKey,
-}
-
-/// Why there is no usable identity.
-#[derive(Debug, thiserror::Error)]
-pub enum IdentityError {
-    /// Nobody joined from here.
-    #[error("{} does not exist; join first: viworks-agent join URL --token TOKEN --name NAME --data DIR", .0.display())]
-    NotJoined(PathBuf),
-    /// Others may read a secret.
-    #[error("{} may be read by others (mode {mode:04o}); run chmod 600 {}", .path.display(), .path.display())]
-    Exposed {
-        /// Which file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// A file does not say what it should.
-    #[error("{}: {message}", .path.display())]
-    Malformed {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong.
-        message: String,
-    },
-    /// The file system said no.
-    #[error("cannot {doing} {}: {source}", .path.display())]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// What the system answered.
-        source: std::io::Error,
-    },
+    /// One that is to take its place, and may have done so already.
+    pub next_key: Option<SigningKey>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -96,6 +66,10 @@ fn key_path(data: &Path) -> PathBuf {
     data.join("agent.key")
 }
 
+fn next_key_path(data: &Path) -> PathBuf {
+    data.join("agent.next-key")
+}
+
 impl Identity {
     /// Reads the identity in `data`.
     ///
@@ -107,7 +81,8 @@ impl Identity {
         let text = read_secret(&path)?.ok_or_else(|| IdentityError::NotJoined(path.clone()))?;
         let file: File = serde_json::from_str(&text).map_err(|error| malformed(error.to_string()))?;
         let cluster_key = parse_key(&file.cluster_key).map_err(|_| malformed("cluster_key is not a key".to_owned()))?;
-        let key = load_key(data)?.ok_or_else(|| malformed("agent.key beside it is missing; join again".to_owned()))?;
+        let key = load_key(&key_path(data))?
+            .ok_or_else(|| malformed("agent.key beside it is missing; join again".to_owned()))?;
         Ok(Identity {
             agent_id: file.agent_id,
             name: file.name,
@@ -117,6 +92,7 @@ impl Identity {
             host: file.host,
             labels: file.labels,
             key,
+            next_key: load_key(&next_key_path(data))?,
         })
     }
 
@@ -145,11 +121,39 @@ impl Identity {
 /// # Errors
 /// [`IdentityError`].
 pub fn load_or_make_key(data: &Path) -> Result<SigningKey, IdentityError> {
-    if let Some(key) = load_key(data)? {
+    load_or_make(&key_path(data))
+}
+
+/// The key that is to take the other's place, made now if there is none: a rotation that was broken off goes on
+/// with the same key.
+///
+/// # Errors
+/// [`IdentityError`].
+pub fn load_or_make_next_key(data: &Path) -> Result<SigningKey, IdentityError> {
+    load_or_make(&next_key_path(data))
+}
+
+/// Puts the next key in the other's place: on disk there are both, or the new one.
+///
+/// # Errors
+/// [`IdentityError::Io`].
+pub fn adopt_next_key(data: &Path) -> Result<(), IdentityError> {
+    let (from, to) = (next_key_path(data), key_path(data));
+    let fail = |doing| {
+        let path = from.clone();
+        move |source| IdentityError::Io { doing, path, source }
+    };
+    std::fs::rename(&from, &to).map_err(fail("rename"))?;
+    sync_parent(&to).map_err(fail("sync the directory of"))?;
+    certificate::adopt_next(data)
+}
+
+fn load_or_make(path: &Path) -> Result<SigningKey, IdentityError> {
+    if let Some(key) = load_key(path)? {
         return Ok(key);
     }
     let key = SigningKey::from_bytes(&rand::random::<[u8; 32]>());
-    write_secret(&key_path(data), &format!("{}\n", URL_SAFE_NO_PAD.encode(key.to_bytes())))?;
+    write_secret(path, &format!("{}\n", URL_SAFE_NO_PAD.encode(key.to_bytes())))?;
     Ok(key)
 }
 
@@ -167,36 +171,11 @@ pub fn make_data_dir(data: &Path) -> Result<(), IdentityError> {
     Ok(())
 }
 
-fn load_key(data: &Path) -> Result<Option<SigningKey>, IdentityError> {
-    let path = key_path(data);
-    let Some(text) = read_secret(&path)? else { return Ok(None) };
+fn load_key(path: &Path) -> Result<Option<SigningKey>, IdentityError> {
+    let Some(text) = read_secret(path)? else { return Ok(None) };
     let bytes = URL_SAFE_NO_PAD.decode(text.trim()).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
     let message = "not an agent's key; move it away and join again".to_owned();
-    bytes.map(|bytes| Some(SigningKey::from_bytes(&bytes))).ok_or(IdentityError::Malformed { path, message })
-}
-
-fn read_secret(path: &Path) -> Result<Option<String>, IdentityError> {
-    let fail = |source| IdentityError::Io { doing: "read", path: path.to_owned(), source };
-    let metadata = match std::fs::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(fail(error)),
-    };
-    if metadata.mode() & 0o077 != 0 {
-        return Err(IdentityError::Exposed { path: path.to_owned(), mode: metadata.mode() & 0o7777 });
-    }
-    std::fs::read_to_string(path).map(Some).map_err(fail)
-}
-
-/// Writes beside, syncs, renames: the file is either the old one or the new one.
-fn write_secret(path: &Path, text: &str) -> Result<(), IdentityError> {
-    let fail = |doing| move |source| IdentityError::Io { doing, path: path.to_owned(), source };
-    let beside = path.with_extension("new");
-    let mut options = std::fs::OpenOptions::new();
-    let options = options.write(true).create(true).truncate(true).mode(0o600);
-    let mut file = options.open(&beside).map_err(fail("create"))?;
-    file.write_all(text.as_bytes()).map_err(fail("write"))?;
-    file.sync_all().map_err(fail("sync"))?;
-    std::fs::rename(&beside, path).map_err(fail("rename"))?;
-    sync_parent(path).map_err(fail("sync the directory of"))
+    bytes
+        .map(|bytes| Some(SigningKey::from_bytes(&bytes)))
+        .ok_or(IdentityError::Malformed { path: path.to_owned(), message })
 }

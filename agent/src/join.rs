@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpStream;
 
+use crate::certificate;
 use crate::config::check_label;
 use crate::identity::{Identity, IdentityError, identity_path, load_or_make_key, make_data_dir};
 use crate::line::{self, HostTrust};
@@ -117,6 +118,8 @@ struct Answer {
     cluster_id: ClusterId,
     cluster_key: String,
     ws_url: String,
+    #[serde(default)]
+    certificate: Option<String>,
 }
 
 /// The pin of a cluster key: the first 16 hexadecimal digits of its SHA-256.
@@ -195,7 +198,12 @@ pub async fn join(options: JoinOptions) -> Result<Identity, JoinError> {
         host: trust,
         labels: options.labels,
         key,
+        next_key: None,
     };
+    if let Some(pem) = &answer.certificate {
+        // Before the identity: who has one has what it is to show, too.
+        certificate::keep(&options.data, pem, &identity.key.verifying_key(), None)?;
+    }
     identity.store(&options.data)?;
     Ok(identity)
 }
@@ -222,7 +230,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 async fn post(target: &Uri, trust: &HostTrust, body: String) -> Result<(u16, Vec<u8>), Failure> {
     let stream = TcpStream::connect((line::host(target), line::way(target).1)).await?;
-    let stream = line::secure(stream, target, trust).await?;
+    let stream = line::secure(stream, target, trust, None).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let authority = target.authority().map(|authority| authority.as_str()).unwrap_or_default();
     let request = Request::post(target.path())
@@ -256,7 +264,7 @@ async fn post(target: &Uri, trust: &HostTrust, body: String) -> Result<(u16, Vec
 }
 
 /// The words of a problem+json body, or the start of whatever came instead.
-fn problem_text(body: &[u8]) -> String {
+pub(crate) fn problem_text(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Problem {
         detail: Option<String>,

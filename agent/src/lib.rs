@@ -12,6 +12,8 @@ mod driver;
 pub mod facts;
 pub mod failure;
 pub mod guard;
+pub mod private_file;
+pub mod certificate;
 pub mod line;
 pub mod identity;
 pub mod join;

@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ed25519_dalek::SigningKey;
+use ed25519_dalek::pkcs8::EncodePrivateKey as _;
 use hyper::Uri;
 use serde::{Deserialize, Serialize};
 use tls::Trusted;
@@ -11,8 +13,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_util::either::Either;
+
+use crate::certificate;
 
 /// An open connection.
 pub type Line = Either<TcpStream, Box<TlsStream<TcpStream>>>;
@@ -35,10 +39,30 @@ impl HostTrust {
         self.pin.is_none() && self.ca.is_none()
     }
 
-    /// The settings of a connection. Reads files.
-    fn settings(&self) -> Result<ClientConfig, String> {
+    /// The settings of a connection, on which `own` is shown if the host asks for it. Reads files.
+    fn settings(&self, own: Option<&Own>) -> Result<ClientConfig, String> {
         let trusted = Trusted::chosen(self.pin.as_deref(), self.ca.as_deref()).map_err(|error| error.to_string())?;
-        tls::client(&trusted, None).map_err(|error| error.to_string())
+        let own = own.map(Own::certified).transpose()?.flatten();
+        tls::client(&trusted, own).map_err(|error| error.to_string())
+    }
+}
+
+/// What this agent has to show.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// Where its certificates lie.
+    pub data: PathBuf,
+    /// The key that HELLO is signed with.
+    pub key: SigningKey,
+}
+
+impl Own {
+    /// Certificate and key, if a host gave one for this key.
+    fn certified(&self) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>, String> {
+        let found = certificate::of(&self.data, &self.key.verifying_key()).map_err(|error| error.to_string())?;
+        let Some(chain) = found else { return Ok(None) };
+        let key = self.key.to_pkcs8_der().map_err(|error| error.to_string())?;
+        Ok(Some((chain, PrivateKeyDer::Pkcs8(key.as_bytes().to_vec().into()))))
     }
 }
 
@@ -57,12 +81,12 @@ pub fn host(uri: &Uri) -> &str {
 ///
 /// # Errors
 /// The host is not whom `trust` believes, or does not speak TLS.
-pub async fn secure(stream: TcpStream, uri: &Uri, trust: &HostTrust) -> io::Result<Line> {
+pub async fn secure(stream: TcpStream, uri: &Uri, trust: &HostTrust, own: Option<&Own>) -> io::Result<Line> {
     if !way(uri).0 {
         return Ok(Either::Left(stream));
     }
-    let trust = trust.clone();
-    let settings = tokio::task::spawn_blocking(move || trust.settings()).await.map_err(io::Error::other)?;
+    let (trust, own) = (trust.clone(), own.cloned());
+    let settings = tokio::task::spawn_blocking(move || trust.settings(own.as_ref())).await.map_err(io::Error::other)?;
     let name = ServerName::try_from(host(uri).to_owned()).map_err(io::Error::other)?;
     let connector = TlsConnector::from(Arc::new(settings.map_err(io::Error::other)?));
     Ok(Either::Right(Box::new(connector.connect(name, stream).await?)))

@@ -165,7 +165,7 @@ fn perform(command: Command) -> anyhow::Result<()> {
             runtime.shutdown_background();
             let colour =
                 std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-            print!("{}", report.page(colour));
+            print!("{}", report.page("The agent's part", colour));
             if report.is_broken() { Err(anyhow::anyhow!("what is marked × has to be mended")) } else { Ok(()) }
         }
         Command::Policy(PolicyCommand::Check { file, plan: None }) => {

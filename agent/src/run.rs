@@ -23,7 +23,7 @@ use crate::policy::Policy;
 use crate::socket::check_url;
 use crate::spool::Spool;
 use crate::supervisor::client::Place;
-use crate::telemetry::Sampler;
+use crate::telemetry::{Sampler, Sources};
 use crate::ways::{Net, dial_supervisor};
 use crate::writer::Writer;
 
@@ -74,6 +74,7 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         cluster_id: identity.cluster_id,
         cluster_key: identity.cluster_key,
         key: identity.key,
+        next_key: identity.next_key,
         boot_id: clock::boot_id(),
         policy: policy.clone(),
         spool: config.spool,
@@ -86,7 +87,8 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     let journal = Writer::start("journal", journal)
         .map_err(|source| RunError::Io { doing: "start the journal's thread", source })?;
     let place = Place { data: options.data.clone(), program: options.program };
-    let data = options.data;
+    let docker_host = config.engine_env.get("DOCKER_HOST").cloned();
+    let sources = Sources { data: options.data, docker_host, services: config.services.clone() };
     let mut driver = Driver {
         machine,
         journal,
@@ -97,7 +99,7 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         known: Arc::new(Known { policy, config, labels: identity.labels, host: identity.host }),
         facts: None,
         net: Net::Idle,
-        sampling: Sampling::Busy(tokio::task::spawn_blocking(move || (Sampler::new(data).map(Box::new), None))),
+        sampling: Sampling::Busy(tokio::task::spawn_blocking(move || (Sampler::new(sources).map(Box::new), None))),
         backoff: Backoff::default(),
         rng: SmallRng::seed_from_u64(rand::random()),
         was_in_session: false,

@@ -15,7 +15,8 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use wire::frame::Fault;
 use wire::limits::MAX_FRAME_BYTES;
 
-use crate::line::{self, HostTrust, Line};
+use crate::join::problem_text;
+use crate::line::{self, HostTrust, Line, Own};
 
 /// From dialling to an open WebSocket.
 const CONNECT_WITHIN: Duration = Duration::from_secs(15);
@@ -56,13 +57,18 @@ pub fn check_url(url: &str) -> Result<Uri, String> {
     }
 }
 
-/// Dials a host that `trust` believes, and upgrades.
+/// Dials a host that `trust` believes, shows it what is its `own`, and upgrades.
 ///
 /// # Errors
 /// A sentence saying why not.
-pub async fn connect(url: &Uri, trust: &HostTrust) -> Result<Socket, String> {
-    match tokio::time::timeout(CONNECT_WITHIN, dial(url, trust)).await {
+pub async fn connect(url: &Uri, trust: &HostTrust, own: &Own) -> Result<Socket, String> {
+    match tokio::time::timeout(CONNECT_WITHIN, dial(url, trust, own)).await {
         Ok(Ok(socket)) => Ok(socket),
+        // The host says why in a body.
+        Ok(Err(Error::Http(answer))) => {
+            let words = answer.body().as_deref().map(problem_text).unwrap_or_default();
+            Err(format!("the host refused ({}): {words}", answer.status().as_u16()))
+        }
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("no answer within {} s", CONNECT_WITHIN.as_secs())),
     }
@@ -78,7 +84,7 @@ pub fn bounds() -> WebSocketConfig {
         .max_write_buffer_size(BUFFER_BYTES + 2 * MAX_FRAME_BYTES)
 }
 
-async fn dial(url: &Uri, trust: &HostTrust) -> Result<Socket, Error> {
+async fn dial(url: &Uri, trust: &HostTrust, own: &Own) -> Result<Socket, Error> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in lookup_host((line::host(url), line::way(url).1)).await? {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -87,7 +93,7 @@ async fn dial(url: &Uri, trust: &HostTrust) -> Result<Socket, Error> {
         socket.set_send_buffer_size(KERNEL_BUFFER_BYTES)?;
         match socket.connect(address).await {
             Ok(stream) => {
-                let stream = line::secure(stream, url, trust).await?;
+                let stream = line::secure(stream, url, trust, Some(own)).await?;
                 let (stream, _) = client_async_with_config(url.to_string(), stream, Some(bounds())).await?;
                 return Ok(Socket { stream, control: VecDeque::new(), unflushed: false });
             }

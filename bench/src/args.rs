@@ -44,8 +44,20 @@ pub enum Scenario {
     Life(Life),
     /// Baseline: a bare JSON route behind a JWT.
     Route(Route),
+    /// Telemetry reports a second that are stored, beside a plain client's batched inserts; starts the host itself.
+    Telemetry(Telemetry),
+    /// A day of one agent's telemetry out of a store that holds many agents' weeks.
+    History(History),
+    /// Submitting, dispatching, ending and listing over a long past, beside the same over none.
+    Past(Past),
+    /// The longest wait of whoever writes while old output is forgotten.
+    Retention(Retention),
     /// Baselines and product in one run, with ratios; starts the host itself.
     All(All),
+    /// Every axis on every store, product and baselines in turn, and one table; starts everything itself.
+    Axes(Axes),
+    /// The table of a file of results.
+    Table(Table),
     /// The bare hub's own process.
     #[command(hide = true)]
     HubServer,
@@ -105,6 +117,7 @@ impl Agent {
             verify_every: self.verify_every,
             flush_each: self.flush_each,
             telemetry: !self.no_telemetry,
+            sample_every: None,
             answers: Answers::new(&output),
         }
     }
@@ -178,6 +191,86 @@ pub struct Sizes {
     /// Each agent checks the signature of its first command and of every Nth after it; 0 = of none.
     #[arg(long, default_value_t = 16, value_name = "N")]
     pub verify_every: u32,
+}
+
+/// `telemetry`
+#[derive(Clone, Debug, Args)]
+pub struct Telemetry {
+    /// The host's binary.
+    #[arg(long, value_name = "BIN")]
+    pub host: PathBuf,
+    /// A folder of plugins that serve `exec.run`.
+    #[arg(long, value_name = "DIR")]
+    pub plugins: PathBuf,
+    /// Which store, for the product and for the plain client; PostgreSQL is started for them.
+    #[arg(long, value_enum, default_value_t)]
+    pub store: Kind,
+    /// Simulated agents.
+    #[arg(long, default_value_t = 1000)]
+    pub agents: usize,
+    /// Reports offered a second; what the host cannot store of them it counts.
+    #[arg(long, default_value = "20000", value_name = "PER_SECOND", value_parser = rate)]
+    pub rate: f64,
+    /// Each measured part.
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    pub duration: Duration,
+    /// Where databases are made; on the file system that is meant.
+    #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir())]
+    pub work: PathBuf,
+}
+
+/// `history`
+#[derive(Clone, Debug, Args)]
+pub struct History {
+    /// Which store; PostgreSQL is started for it.
+    #[arg(long, value_enum, default_value_t)]
+    pub store: Kind,
+    /// Agents whose minutes are stored.
+    #[arg(long, default_value_t = 1000)]
+    pub agents: u64,
+    /// Days of them.
+    #[arg(long, default_value_t = 7)]
+    pub days: u64,
+    /// Questions, each about another agent.
+    #[arg(long, default_value_t = 200)]
+    pub questions: u64,
+    /// Where the database is made.
+    #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir())]
+    pub work: PathBuf,
+}
+
+/// `past`
+#[derive(Clone, Debug, Args)]
+pub struct Past {
+    /// Which store; PostgreSQL is started for it.
+    #[arg(long, value_enum, default_value_t)]
+    pub store: Kind,
+    /// Finished invocations that are stored.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub invocations: u64,
+    /// Agents that they were of.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub agents: u64,
+    /// How often each thing is timed, over each of the two stores.
+    #[arg(long, default_value_t = 300)]
+    pub rounds: u64,
+    /// Where the databases are made.
+    #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir())]
+    pub work: PathBuf,
+}
+
+/// `retention`
+#[derive(Clone, Debug, Args)]
+pub struct Retention {
+    /// Which store; PostgreSQL is started for it.
+    #[arg(long, value_enum, default_value_t)]
+    pub store: Kind,
+    /// Pieces of output that are old enough to go.
+    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1_000..=100_000_000))]
+    pub rows: u64,
+    /// Where the database is made.
+    #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir())]
+    pub work: PathBuf,
 }
 
 /// `idle`
@@ -290,6 +383,51 @@ pub struct All {
     /// is not on the host's machine.
     #[arg(long, default_value_t = 16, value_name = "N")]
     pub verify_every: u32,
+}
+
+/// `axes`
+#[derive(Clone, Debug, Args)]
+pub struct Axes {
+    /// The host's binary.
+    #[arg(long, value_name = "BIN")]
+    pub host: PathBuf,
+    /// The agent's binary; without it, what real agents do is skipped.
+    #[arg(long, value_name = "BIN")]
+    pub agent: Option<PathBuf>,
+    /// A folder of plugins that serve `exec.run`.
+    #[arg(long, value_name = "DIR")]
+    pub plugins: PathBuf,
+    /// Which stores, one after the other; PostgreSQL is started for it.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Kind::Sqlite, Kind::Postgres])]
+    pub store: Vec<Kind>,
+    /// Only these groups: `life`, `urgent`, `telemetry`, `past`, `crowd`, `growth`, `machines`, `start`, `soak`.
+    #[arg(long, value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// One short repetition of each: a look, not a figure.
+    #[arg(long)]
+    pub quick: bool,
+    /// Agents of `crowd`; the limit of open files allows 19,500 at most where it is 20,000.
+    #[arg(long, default_value_t = 10_000)]
+    pub crowd: usize,
+    /// Commands that wait in `urgent`.
+    #[arg(long, default_value_t = 100_000)]
+    pub waiting: usize,
+    /// Finished invocations of `past`; 1,000,000, or 100,000 with --quick, when absent.
+    #[arg(long)]
+    pub invocations: Option<u64>,
+    /// How long `soak` takes; with --quick it is left out.
+    #[arg(long, default_value = "30m", value_parser = duration)]
+    pub soak: Duration,
+    /// Where databases are made; on the file system that is meant.
+    #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir())]
+    pub work: PathBuf,
+}
+
+/// `table`
+#[derive(Clone, Debug, Args)]
+pub struct Table {
+    /// What `--json` of any run left.
+    pub results: PathBuf,
 }
 
 /// Reads `10s`, `500ms` or `2m`.

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
 
 use ed25519_dalek::VerifyingKey;
 use plan::id::ClusterId;
@@ -18,6 +19,8 @@ pub struct Behaviour {
     pub flush_each: bool,
     /// Whether samples are sent at the interval the host asks for.
     pub telemetry: bool,
+    /// Between samples instead of that interval.
+    pub sample_every: Option<Duration>,
     /// What a COMMAND is answered with.
     pub answers: Answers,
 }

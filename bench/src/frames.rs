@@ -116,7 +116,7 @@ mod tests {
     fn templates_write_what_the_codec_writes() {
         let answers = Answers::new(b"ok\n");
         same(&Answers::ack(KEY), &AgentFrame::Ack { attempt: key() });
-        same(&Answers::started(KEY), &AgentFrame::Started { attempt: key(), pid: 4242 });
+        same(&Answers::started(KEY), &AgentFrame::Started { attempt: key(), pid: 4242, traceparent: None });
         let output: Vec<String> = answers.output(KEY).collect();
         let data = STANDARD.encode(b"ok\n");
         same(

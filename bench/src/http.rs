@@ -74,6 +74,8 @@ pub struct Answer<'a> {
 /// One connection, opened when first needed.
 pub struct Client {
     origin: Arc<Origin>,
+    /// What its requests say in `Prefer`.
+    prefer: Option<&'static str>,
     stream: Option<TcpStream>,
     out: Vec<u8>,
     inp: Vec<u8>,
@@ -93,7 +95,14 @@ struct Head {
 impl Client {
     /// Connects to nothing yet.
     pub fn new(origin: Arc<Origin>) -> Client {
-        Client { origin, stream: None, out: Vec::with_capacity(1024), inp: Vec::with_capacity(4096), body: Vec::new() }
+        let (out, inp) = (Vec::with_capacity(1024), Vec::with_capacity(4096));
+        Client { origin, prefer: None, stream: None, out, inp, body: Vec::new() }
+    }
+
+    /// The same, with a `Prefer` header in each request, e.g. `wait=30`.
+    #[must_use]
+    pub fn preferring(self, prefer: &'static str) -> Client {
+        Client { prefer: Some(prefer), ..self }
     }
 
     /// Sends one request and reads its answer. A connection that turned out closed before anything was
@@ -113,6 +122,9 @@ impl Client {
         write!(self.out, "{method} {path} HTTP/1.1\r\nHost: {authority}\r\n").expect("memory takes every byte");
         if let Some(token) = bearer {
             write!(self.out, "Authorization: Bearer {token}\r\n").expect("memory takes every byte");
+        }
+        if let Some(prefer) = self.prefer {
+            write!(self.out, "Prefer: {prefer}\r\n").expect("memory takes every byte");
         }
         match body {
             Some(body) => {

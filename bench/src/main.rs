@@ -38,6 +38,7 @@ mod schedule;
 mod session;
 mod store;
 mod suite;
+mod table;
 #[cfg(test)]
 mod tiny_host;
 mod usage;
@@ -77,7 +78,13 @@ async fn run(cli: Cli) -> Result<bool> {
     match cli.scenario {
         Scenario::HubServer => return baseline::hub_server::serve().await.map(|()| true),
         Scenario::RouteServer => return baseline::route::serve().await.map(|()| true),
+        Scenario::Axes(axes) => return suite::axes::run(&axes, cli.json.as_deref()).await,
+        Scenario::Table(asked) => return table(&asked.results),
         Scenario::All(all) => return suite::run(&all, cli.json.as_deref()).await,
+        Scenario::Telemetry(asked) => return suite::telemetry::run(&asked, cli.json.as_deref()).await,
+        Scenario::History(asked) => return suite::history::run(&asked, cli.json.as_deref()).await,
+        Scenario::Past(asked) => return suite::past::run(&asked, cli.json.as_deref()).await,
+        Scenario::Retention(asked) => return suite::retention::run(&asked, cli.json.as_deref()).await,
         Scenario::Sizes(sizes) => return suite::sizes::run(&sizes, cli.json.as_deref()).await,
         Scenario::Commands(_) | Scenario::Broadcast(_) | Scenario::Idle(_) | Scenario::Reads(_) => {}
         Scenario::Hub(_) | Scenario::Life(_) | Scenario::Route(_) => {}
@@ -95,7 +102,13 @@ async fn run(cli: Cli) -> Result<bool> {
         | Scenario::Life(_)
         | Scenario::Route(_)
         | Scenario::All(_)
+        | Scenario::Axes(_)
+        | Scenario::Table(_)
         | Scenario::Sizes(_)
+        | Scenario::Telemetry(_)
+        | Scenario::History(_)
+        | Scenario::Past(_)
+        | Scenario::Retention(_)
         | Scenario::HubServer
         | Scenario::RouteServer => std::env::temp_dir(),
     };
@@ -114,6 +127,13 @@ async fn life(asked: &args::Life, json: Option<&Path>) -> Result<bool> {
     conditions.look_again().await;
     println!("{conditions}\n");
     tell(vec![found], &conditions, json)
+}
+
+/// Prints the table of a file of results; whether every goal in it is met.
+fn table(results: &Path) -> Result<bool> {
+    let table = table::Table::read(results)?;
+    println!("{table}");
+    Ok(table.count().1 == 0)
 }
 
 fn beside(file: &Path) -> PathBuf {
@@ -145,6 +165,7 @@ async fn measure(scenario: Scenario) -> Result<Vec<Measured>> {
                 pace: asked.rate.map_or(Pace::Closed, |rate| Pace::Open { rate, poisson: asked.poisson }),
                 check: if asked.check_all { Check::All } else { Check::Sample(SAMPLE) },
                 patience: DRAIN,
+                priority: None,
                 host_pid: asked.product.host_pid,
             };
             let (found, _) = runs::commands::run(&operator, &fleet, &load).await?;
@@ -189,7 +210,17 @@ async fn measure(scenario: Scenario) -> Result<Vec<Measured>> {
             Ok(found)
         }
         Scenario::Route(asked) => Ok(vec![baseline::route::run(asked.connections, WARMUP, asked.duration).await?]),
-        Scenario::Life(_) | Scenario::All(_) | Scenario::Sizes(_) | Scenario::HubServer | Scenario::RouteServer => {
+        Scenario::Life(_)
+        | Scenario::All(_)
+        | Scenario::Axes(_)
+        | Scenario::Table(_)
+        | Scenario::Sizes(_)
+        | Scenario::Telemetry(_)
+        | Scenario::History(_)
+        | Scenario::Past(_)
+        | Scenario::Retention(_)
+        | Scenario::HubServer
+        | Scenario::RouteServer => {
             unreachable!("these are run before the conditions are looked at")
         }
     }

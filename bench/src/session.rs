@@ -89,6 +89,7 @@ pub async fn greet(socket: &mut Socket, shared: &Shared, identity: &Identity) ->
             boot_id: "bench".to_owned(),
             ..Facts::default()
         },
+        next_key: None,
         unfinished: Vec::new(),
         unacknowledged: Vec::new(),
     };
@@ -136,7 +137,10 @@ impl Conversation {
         let stopped = stop.cancelled();
         tokio::pin!(stopped);
         let every = Duration::from_millis(self.welcome.heartbeat_ms.max(1));
-        let sampled = Duration::from_millis(self.welcome.telemetry_ms);
+        let asked = Duration::from_millis(self.welcome.telemetry_ms);
+        let sampled = self.shared.behaviour.sample_every.unwrap_or(asked);
+        // Samples that come more often than heartbeats bring one along each time.
+        let every = self.shared.behaviour.sample_every.map_or(every, |sampled| every.min(sampled));
         let phase = (index % 1000) as f64 / 1000.0;
         let mut beat = Box::pin(sleep_until(self.opened + every.mul_f64(phase)));
         let mut next_sample = self.opened + sampled.mul_f64(phase);
@@ -259,7 +263,7 @@ impl Conversation {
 }
 
 /// A sample of the usual size.
-fn sample(at_ms: i64) -> Sample {
+pub fn sample(at_ms: i64) -> Sample {
     let usage = |used_bytes, total_bytes| Usage { used_bytes, total_bytes };
     Sample {
         at_ms,

@@ -1,11 +1,23 @@
 //! Baselines and product in one run, alternated: bare, product, bare, as often as asked. Only ratios of
 //! one run are worth quoting; the machine's moods change in minutes.
 
+pub mod axes;
 pub mod bare;
+pub mod crowd;
 pub mod figures;
+pub mod ground;
+pub mod growth;
+pub mod history;
+pub mod past;
 pub mod host;
+pub mod machines;
 pub mod product;
+pub mod retention;
 pub mod sizes;
+pub mod soak;
+pub mod starting;
+pub mod telemetry;
+pub mod urgent;
 
 use std::path::Path;
 use std::time::Duration;
@@ -73,26 +85,10 @@ pub async fn run(asked: &All, json: Option<&Path>) -> Result<bool> {
     // Known before minutes are spent on the bare side.
     ensure!(asked.host.is_file(), "host {} is no file", asked.host.display());
     ensure!(asked.plugins.is_dir(), "plugins {} is no folder", asked.plugins.display());
-    let size = Size::of(asked);
-    let repeat = asked.repeat.unwrap_or(if asked.quick { 1 } else { 3 }).max(1);
+    let (size, repeat) = (Size::of(asked), repetitions(asked));
     let store = Store::start(asked.store, &asked.work)?;
     let mut conditions = Conditions::look(&asked.work, &store.durability()?).await;
-    let mut figures = Figures::default();
-    let mut good = true;
-    for repetition in 1..=repeat {
-        eprintln!("repetition {repetition} of {repeat}: bare");
-        let before = Bare::measure(&store, size, None).await?;
-        eprintln!("repetition {repetition} of {repeat}: product");
-        let product = Product::measure(asked, &store, size).await?;
-        eprintln!("repetition {repetition} of {repeat}: bare again");
-        let after = Bare::measure(&store, size, Some(product.half_rate())).await?;
-        figures.add(&before, &product, &after);
-        let findings = before.into_findings().into_iter().chain(product.into_findings()).chain(after.into_findings());
-        for mut found in findings {
-            found.note("repetition", repetition);
-            good &= keep(found.conclude(conditions.cores), &conditions, json)?;
-        }
-    }
+    let (figures, good) = repeated(asked, &store, &conditions, json).await?;
     conditions.look_again().await;
     println!("\n{conditions}");
     println!(
@@ -107,6 +103,32 @@ pub async fn run(asked: &All, json: Option<&Path>) -> Result<bool> {
         summary.append(&conditions, file).context("summary")?;
     }
     Ok(good && (!asked.gate || figures.hold()))
+}
+
+fn repetitions(asked: &All) -> usize {
+    asked.repeat.unwrap_or(if asked.quick { 1 } else { 3 }).max(1)
+}
+
+/// All repetitions, and whether every run counts.
+async fn repeated(asked: &All, store: &Store, conditions: &Conditions, json: Option<&Path>) -> Result<(Figures, bool)> {
+    let (size, repeat) = (Size::of(asked), repetitions(asked));
+    let mut figures = Figures::default();
+    let mut good = true;
+    for repetition in 1..=repeat {
+        eprintln!("repetition {repetition} of {repeat}: bare");
+        let before = Bare::measure(store, size, None).await?;
+        eprintln!("repetition {repetition} of {repeat}: product");
+        let product = Product::measure(asked, store, size).await?;
+        eprintln!("repetition {repetition} of {repeat}: bare again");
+        let after = Bare::measure(store, size, Some(product.rates())).await?;
+        figures.add(&before, &product, &after);
+        let findings = before.into_findings().into_iter().chain(product.into_findings()).chain(after.into_findings());
+        for mut found in findings {
+            found.note("repetition", repetition);
+            good &= keep(found.conclude(conditions.cores), conditions, json)?;
+        }
+    }
+    Ok((figures, good))
 }
 
 fn keep(found: Measured, conditions: &Conditions, json: Option<&Path>) -> Result<bool> {

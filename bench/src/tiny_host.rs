@@ -128,6 +128,7 @@ async fn join(State(house): State<Arc<House>>, Json(join): Json<Join>) -> Respon
         cluster_id: house.cluster.to_string(),
         cluster_key: key_text(&house.key.verifying_key()),
         ws_url: String::new(),
+        certificate: None,
     };
     (StatusCode::CREATED, Json(joined)).into_response()
 }
@@ -296,6 +297,7 @@ mod tests {
             pace,
             check: Check::All,
             patience: Duration::from_secs(2),
+            priority: None,
             host_pid: None,
         };
         let (found, accepted) = commands::run(&operator, &fleet, &load).await.expect("ran");

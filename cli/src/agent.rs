@@ -1,5 +1,7 @@
 //! `viworks agent …`: the machines, and how new ones come in.
 
+mod change;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -8,11 +10,13 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use viworks_client::{Client, MadeJoinToken};
 
+use crate::beginning;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::format::Row;
 use crate::output::moment::{age, parse_length};
 use crate::output::{Sink, table};
+use crate::prompt;
 use crate::schema::quote;
 
 /// What to do with agents.
@@ -20,7 +24,7 @@ use crate::schema::quote;
 pub enum AgentCommand {
     /// List agents
     List {
-        /// Only with this status: online, degraded, offline or maintenance
+        /// Only with this status: online, degraded, offline, maintenance or pending
         #[arg(long, value_name = "STATUS", value_delimiter = ',')]
         status: Vec<String>,
         /// Only at this site
@@ -35,13 +39,36 @@ pub enum AgentCommand {
         /// Its name or id
         agent: String,
     },
+    /// Change its site, its labels, or whether it is in maintenance
+    Change(change::ChangeAgent),
     /// Make, list and revoke the tokens with which machines join
     #[command(subcommand)]
     JoinToken(JoinTokenCommand),
+    /// Let in an agent that waits for approval
+    Approve {
+        /// Its name or id
+        agent: String,
+    },
+    /// Have an agent make another key; the old one is refused for ever then
+    RotateKey {
+        /// Its name or id
+        agent: String,
+    },
+    /// Delete an agent: its key is refused for ever, its name is free, its history stays
+    Delete {
+        /// Its name or id
+        agent: String,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
     /// Revoke an agent's key for ever: it has to join anew
     Revoke {
         /// Its name or id
         agent: String,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
     },
 }
 
@@ -54,7 +81,7 @@ pub enum JoinTokenCommand {
     List,
     /// Revoke a token that was not used yet
     Revoke {
-        /// Its id
+        /// Its id, or at least 6 characters of its beginning
         id: String,
     },
 }
@@ -71,6 +98,9 @@ pub struct NewToken {
     /// How long it may be used, e.g. 15m; an hour when absent
     #[arg(long, value_name = "TIME", value_parser = parse_length)]
     pub ttl: Option<Duration>,
+    /// Its agent waits until `viworks agent approve` lets it in
+    #[arg(long)]
+    pub needs_approval: bool,
     /// The name the machine will ask for; its host name when absent
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -144,15 +174,40 @@ pub async fn run(command: AgentCommand, client: &Client, sink: &Sink) -> Result<
             let agent = client.agent(&agent).await?;
             sink.one(&agent, &agent.name, || card(&agent))?;
         }
-        AgentCommand::Revoke { agent } => {
+        AgentCommand::Change(options) => {
+            let agent = change::change(&options, client).await?;
+            sink.one(&agent, &agent.name, || card(&agent))?;
+        }
+        AgentCommand::Revoke { agent, yes } => {
+            if !yes {
+                confirm(&agent, "nothing was revoked")?;
+            }
             client.revoke_agent(&agent).await?;
             sink.say(&format!("revoked: the key of `{agent}` is worth nothing from now on"))?;
+        }
+        AgentCommand::Approve { agent } => {
+            client.approve_agent(&agent).await?;
+            sink.say(&format!("approved: `{agent}` takes commands from now on"))?;
+        }
+        AgentCommand::RotateKey { agent } => {
+            client.rotate_agent_key(&agent).await?;
+            sink.say(&format!(
+                "asked: `{agent}` makes another key now, or when it connects; `viworks agent show` says when it is done"
+            ))?;
+        }
+        AgentCommand::Delete { agent, yes } => {
+            if !yes {
+                confirm(&agent, "nothing was deleted")?;
+            }
+            client.delete_agent(&agent).await?;
+            sink.say(&format!("deleted: the key of `{agent}` is worth nothing from now on, and its name is free"))?;
         }
         AgentCommand::JoinToken(JoinTokenCommand::Create(new)) => create(new, client, sink).await?,
         AgentCommand::JoinToken(JoinTokenCommand::List) => {
             sink.list(&client.join_tokens().await?, "no join tokens: `viworks agent join-token create` makes one")?;
         }
         AgentCommand::JoinToken(JoinTokenCommand::Revoke { id }) => {
+            let id = beginning::join_token(client, &id).await?;
             client.revoke_join_token(&id).await?;
             sink.say(&format!("revoked: nobody joins with token {id} any more"))?;
         }
@@ -160,15 +215,22 @@ pub async fn run(command: AgentCommand, client: &Client, sink: &Sink) -> Result<
     Ok(Exit::Ok)
 }
 
+/// Asks whether an agent is to go: its name has to be typed. `otherwise` is what comes of another word.
+fn confirm(agent: &str, otherwise: &str) -> Result<(), Failure> {
+    let question = format!("`{agent}` can never come back under its key\ntype its name to go on: ");
+    let declined = |why: String| Failure::new(Exit::NotDone, format!("declined: {why}; --yes does not ask"));
+    let answer = prompt::ask(&question).map_err(|error| declined(error.to_string()))?;
+    if answer == agent { Ok(()) } else { Err(declined(otherwise.to_owned())) }
+}
+
 async fn create(new: NewToken, client: &Client, sink: &Sink) -> Result<(), Failure> {
-    let mut labels = BTreeMap::new();
-    for label in &new.labels {
-        let (key, value) = label
-            .split_once('=')
-            .ok_or_else(|| Failure::usage(format!("`{label}` is no label: write it as KEY=VALUE")))?;
-        labels.insert(key.to_owned(), value.to_owned());
-    }
-    let wanted = NewJoinToken { site: new.site.clone(), labels, ttl_s: new.ttl.map(|ttl| ttl.as_secs()) };
+    let labels = new.labels.iter().map(|text| label(text)).collect::<Result<_, _>>()?;
+    let wanted = NewJoinToken {
+        site: new.site.clone(),
+        labels,
+        ttl_s: new.ttl.map(|ttl| ttl.as_secs()),
+        needs_approval: new.needs_approval,
+    };
     let made = client.create_join_token(&wanted).await?;
     let address = new.agents_url.clone().or_else(|| made.agents_url.clone());
     let guessed = address.is_none();
@@ -183,6 +245,13 @@ async fn create(new: NewToken, client: &Client, sink: &Sink) -> Result<(), Failu
         sink.say(&format!("{address} is a guess: name the agents' address with --agents-url if it is another"))?;
     }
     Ok(())
+}
+
+/// A label as it is written on the command line.
+fn label(text: &str) -> Result<(String, String), Failure> {
+    let (key, value) =
+        text.split_once('=').ok_or_else(|| Failure::usage(format!("`{text}` is no label: write it as KEY=VALUE")))?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// The one line that enrols a machine.
@@ -216,6 +285,8 @@ fn card(agent: &Agent) -> String {
         ("container engine", optional(&agent.container_engine)),
         ("compose", optional(&agent.compose)),
         ("agent version", agent.version.clone()),
+        ("key", agent.public_key.clone()),
+        ("asked for another key", optional(&agent.rotation_asked_at)),
         ("joined", agent.created_at.clone()),
         ("last seen", agent.last_seen.clone().unwrap_or_else(|| "never".to_owned())),
         ("revoked", optional(&agent.revoked_at)),

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use viworks_client::Client;
 
+use crate::beginning;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::format::Row;
@@ -23,7 +24,7 @@ pub enum ApiKeyCommand {
     List,
     /// Revoke a key for ever
     Revoke {
-        /// Its id
+        /// Its id, or at least 6 characters of its beginning
         id: String,
     },
 }
@@ -85,10 +86,11 @@ pub async fn run(command: ApiKeyCommand, client: &Client, sink: &Sink) -> Result
                 "key {} of {}, good until {}",
                 made.about.id, made.about.user_name, made.about.expires_at
             ))?;
-            sink.one(&made, &made.key, || made.key.clone())?;
+            sink.one(&made, &made.key, || format!("{}\n", made.key))?;
         }
         ApiKeyCommand::List => sink.list(&client.api_keys().await?, "no API keys")?,
         ApiKeyCommand::Revoke { id } => {
+            let id = beginning::api_key(client, &id).await?;
             client.revoke_api_key(&id).await?;
             sink.say(&format!("API key {id} is revoked"))?;
         }

@@ -7,9 +7,11 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use viworks_client::Client;
 
 use crate::agent::{self, AgentCommand};
+use crate::alert::{self, AlertCommand};
 use crate::api_key::{self, ApiKeyCommand};
 use crate::audit::{self, AuditCommand};
 use crate::catalog::{self, VerbCommand};
+use crate::channel::{self, ChannelCommand};
 use crate::command::{self, CommandCommand};
 use crate::complete::{self, CompletionsOptions};
 use crate::context::{self, Choice, ContextCommand, LoginOptions, Store};
@@ -18,12 +20,15 @@ use crate::doctor::{self, DoctorOptions};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::group::{self, GroupCommand};
+use crate::health::{self, HealthOptions};
 use crate::logs::{self, LogsOptions};
 use crate::man::{self, ManOptions};
 use crate::output::{Format, Sink};
 use crate::plugin::{self, PluginCommand};
 use crate::run::{self, Said};
+use crate::statistics;
 use crate::stewardship::{self, OrderCommand};
+use crate::telemetry::{self, TelemetryCommand};
 use crate::top::{self, TopOptions};
 use crate::user::{self, UserCommand};
 
@@ -96,6 +101,19 @@ pub enum Noun {
     /// Make and revoke keys with which programs come
     #[command(subcommand)]
     ApiKey(ApiKeyCommand),
+    /// See what is wrong, take it, silence it
+    #[command(subcommand)]
+    Alert(AlertCommand),
+    /// Say where people are told of alerts
+    #[command(subcommand)]
+    Channel(ChannelCommand),
+    /// See what machines say of themselves, now and in the past
+    #[command(subcommand)]
+    Telemetry(TelemetryCommand),
+    /// Show how well agents, sites and the fleet are, and what their scores are made of
+    Health(HealthOptions),
+    /// Count agents and commands, and show how fast it goes
+    Statistics,
     /// Show how loaded the machines are, and what runs on them
     Top(TopOptions),
     /// Look for what keeps this program, the host or its fleet from working
@@ -176,13 +194,18 @@ async fn online(arguments: Arguments) -> Result<Exit, Failure> {
         Noun::Group(command) => group::run(command, &client()?, &sink).await,
         Noun::Verb(command) => catalog::verbs(command, &run::reserved_flags(), &client()?, &sink).await,
         Noun::Run { words } => run::run(words, Said { context, format: output }, &store()?).await,
-        Noun::Command(command) => command::run(command, context.as_deref(), &client()?, &sink).await,
+        Noun::Command(command) => command::run(command, context.as_deref(), &store()?, &client()?, &sink).await,
         Noun::Logs(options) => logs::run(options, &client()?, &sink).await,
         Noun::Plugin(PluginNoun::List) => catalog::plugins(&client()?, &sink).await,
         Noun::Plugin(PluginNoun::Order(command)) => stewardship::run(command, &client()?, &sink).await,
         Noun::Plugin(PluginNoun::Author(command)) => plugin::run(command, &sink).await,
         Noun::User(command) => user::run(command, &client()?, &sink).await,
         Noun::Audit(command) => audit::run(command, client, &sink).await,
+        Noun::Alert(command) => alert::run(command, &client()?, &sink).await,
+        Noun::Channel(command) => channel::run(command, &client()?, &sink).await,
+        Noun::Telemetry(command) => telemetry::run(command, &client()?, &sink).await,
+        Noun::Health(options) => health::run(options, &client()?, &sink).await,
+        Noun::Statistics => statistics::run(&client()?, &sink).await,
         Noun::Top(options) => top::run(options, &client()?, &sink).await,
         Noun::Doctor(options) => doctor::run(options, &choice, &sink).await,
         Noun::Dev(options) => dev::run(options, &sink).await,

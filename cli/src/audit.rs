@@ -15,6 +15,7 @@ use viworks_client::Client;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::instant::instant;
 use crate::output::format::Row;
 use crate::output::{Sink, escape, moment};
 
@@ -53,7 +54,7 @@ An earlier export tells whether anything it had is gone or changed since: keep o
 /// Which entries to show.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TailOptions {
-    /// How many
+    /// How many; 0 for only what is added, with --follow
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
     lines: usize,
     /// Go on showing what is added
@@ -65,10 +66,10 @@ pub struct TailOptions {
     /// Only this, e.g. command.submit
     #[arg(long, value_name = "ACTION")]
     action: Option<String>,
-    /// Only from this instant on, RFC 3339
+    /// Only from then on: RFC 3339, or a length of time ago like 2h
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Only before this instant, RFC 3339
+    /// Only before then: RFC 3339, or a length of time ago like 30m
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
 }
@@ -114,13 +115,17 @@ pub async fn run(
 
 async fn tail(options: TailOptions, client: &Client, sink: &Sink) -> Result<Exit, Failure> {
     let TailOptions { lines, follow, actor, action, since, until } = options;
+    let now = Utc::now();
+    let (since, until) = (instant(since, now)?, instant(until, now)?);
     let named = [("actor", actor), ("action", action), ("since", since), ("until", until)];
     let query: Vec<(&str, String)> = named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
     let mut page = client.audit(query.clone(), lines.max(1)).await?;
     page.items.reverse();
     page.next_cursor = None;
     let mut last = page.items.last().map_or(0, |entry| entry.id);
-    sink.list(&page, "nothing is on record")?;
+    if lines > 0 {
+        sink.list(&page, "nothing is on record")?;
+    }
     if !follow {
         return Ok(Exit::Ok);
     }
@@ -132,7 +137,7 @@ async fn tail(options: TailOptions, client: &Client, sink: &Sink) -> Result<Exit
         page.next_cursor = None;
         if let Some(newest) = page.items.last() {
             last = newest.id;
-            sink.list(&page, "")?;
+            sink.more(&page)?;
         }
     }
 }

@@ -133,6 +133,11 @@ enum Kind {
     Site,
     Group,
     Plugin,
+    Alert,
+    Silence,
+    Channel,
+    Rule,
+    User,
 }
 
 impl Kind {
@@ -146,6 +151,11 @@ impl Kind {
             "site" | "sites" => Kind::Site,
             "group" => Kind::Group,
             "plugin" => Kind::Plugin,
+            "alert" => Kind::Alert,
+            "silence" => Kind::Silence,
+            "channel" => Kind::Channel,
+            "rule" => Kind::Rule,
+            "user" => Kind::User,
             _ => return None,
         })
     }
@@ -204,6 +214,14 @@ async fn fetch(kind: Kind, client: &Client) -> Result<Vec<(String, String)>, Cli
         }
         Kind::Group => client.groups().await?.items.into_iter().map(|one| (one.name, String::new())).collect(),
         Kind::Plugin => client.plugins().await?.items.into_iter().map(|one| (one.name, one.state)).collect(),
+        Kind::Alert => {
+            let alerts = client.alerts(Vec::new()).await?.items;
+            alerts.into_iter().map(|one| (one.id, format!("{}: {}", one.rule, one.message))).collect()
+        }
+        Kind::Silence => client.silences().await?.items.into_iter().map(|one| (one.id, one.comment)).collect(),
+        Kind::Channel => client.channels().await?.items.into_iter().map(|one| (one.name, one.url)).collect(),
+        Kind::Rule => client.alert_rules().await?.items.into_iter().map(|one| (one.name, one.summary)).collect(),
+        Kind::User => client.users().await?.items.into_iter().map(|one| (one.name, one.role)).collect(),
         Kind::Context => Vec::new(),
     })
 }

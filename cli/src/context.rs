@@ -23,7 +23,8 @@ pub use login::{LoginOptions, login, logout, password};
 pub use store::{Store, StoreError};
 pub use vault::ContextVault;
 
-/// Targets of a verb that changes something above which `run` asks, when the file does not say.
+/// Targets of a verb that changes something above which `run` asks, and what `command cancel` may end without asking,
+/// when the file does not say.
 pub const DEFAULT_CONFIRM_ABOVE: u64 = 10;
 
 /// The whole file.
@@ -33,7 +34,8 @@ pub struct Contexts {
     /// The context that is meant when nobody says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<String>,
-    /// `run` asks before a verb that changes something starts on more agents than this.
+    /// `run` asks before a verb that changes something starts on more agents than this, `command cancel` before more
+    /// than this ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm_above: Option<u64>,
     /// Contexts by name.

@@ -3,7 +3,6 @@
 
 mod fleet;
 mod host;
-mod report;
 
 use clap::Args;
 use viworks_client::{Client, Persistence};
@@ -13,7 +12,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Format, Sink};
 
-pub use report::{Check, Outcome, Report};
+pub use screen::report::{Check, Outcome, Report};
 
 /// What to look at.
 #[derive(Clone, Debug, Args)]
@@ -26,7 +25,7 @@ pub struct DoctorOptions {}
 pub async fn run(_options: DoctorOptions, choice: &Choice, sink: &Sink) -> Result<Exit, Failure> {
     let report = examine(choice).await;
     match sink.format {
-        Format::Table | Format::Wide => sink.print(&report.page(sink.look().colour))?,
+        Format::Table | Format::Wide => sink.print(&report.page("All in all it", sink.look().colour))?,
         Format::Json | Format::Yaml => sink.document(&report)?,
         Format::Ndjson => report.checks.iter().try_for_each(|check| sink.document(check))?,
         Format::Name => sink.print(&report.broken_names())?,

@@ -1,8 +1,9 @@
 //! Why the program ends without having done what was asked: an exit code and words for a person.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use api::problem::Problem;
+use api::problem::{FieldError, Problem};
 use viworks_client::ClientError;
 
 use crate::exit::Exit;
@@ -72,15 +73,15 @@ impl From<ClientError> for Failure {
 /// better name for a pointer, e.g. the flag that set it.
 pub fn describe(problem: &Problem, retry_after: Option<u64>, name: impl Fn(&str) -> Option<String>) -> String {
     let what = if problem.detail.is_empty() { &problem.title } else { &problem.detail };
-    let mut text = escape::line(what);
-    for fault in &problem.errors {
-        let place = if fault.pointer.is_empty() { "/" } else { &fault.pointer };
-        let _ = write!(text, "\n  {}", escape::line(place));
-        if let Some(name) = name(&fault.pointer) {
-            let _ = write!(text, " ({name})");
-        }
-        let _ = write!(text, ": {}", escape::line(&fault.message));
-    }
+    let said = |fault: &FieldError| {
+        let named = name(&fault.pointer).map(|name| format!(" ({name})")).unwrap_or_default();
+        format!("{}{named}: {}", escape::line(&place(&fault.pointer)), escape::line(&fault.message))
+    };
+    let mut text = match problem.errors.as_slice() {
+        // The detail of a single fault is the fault itself.
+        [fault] if what.strip_prefix(&format!("{}: ", fault.pointer)).unwrap_or(what) == fault.message => said(fault),
+        faults => faults.iter().fold(escape::line(what), |text, fault| format!("{text}\n  {}", said(fault))),
+    };
     if let Some(seconds) = retry_after {
         let _ = write!(text, "\n  try again in {seconds} s");
     }
@@ -91,11 +92,40 @@ pub fn describe(problem: &Problem, retry_after: Option<u64>, name: impl Fn(&str)
     text
 }
 
+/// Where a fault is: a pointer into the body, or the option that became the parameter of a query.
+fn place(pointer: &str) -> Cow<'_, str> {
+    match pointer.strip_prefix('?') {
+        None if pointer.is_empty() => "/".into(),
+        None => pointer.into(),
+        Some("q") => "--query".into(),
+        Some("from") => "--since".into(),
+        Some("to") => "--until".into(),
+        Some(name) => format!("--{name}").into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use api::problem::FieldError;
-
     use super::*;
+
+    #[test]
+    fn a_single_fault_is_said_once_and_by_the_option_that_has_it() {
+        let refused = |pointer: &str, message: &str| Problem {
+            r#type: "about:blank".into(),
+            title: "Refused".into(),
+            status: 400,
+            detail: format!("{pointer}: {message}"),
+            instance: String::new(),
+            code: "invalid".into(),
+            errors: vec![FieldError { pointer: pointer.into(), message: message.into(), keyword: String::new() }],
+        };
+        for (pointer, place) in [("?status", "--status"), ("?from", "--since"), ("/ttl_s", "/ttl_s")] {
+            let text = describe(&refused(pointer, "no such"), None, |_| None);
+            assert_eq!(text, format!("{place}: no such\n  code invalid"));
+        }
+        let named = describe(&refused("/target/expr", "bad"), None, |_| Some("--target".to_owned()));
+        assert_eq!(named, "/target/expr (--target): bad\n  code invalid");
+    }
 
     #[test]
     fn a_problem_names_every_fault_its_code_and_the_request() {

@@ -7,7 +7,7 @@ use clap::Args;
 use plan::outcome::Stream;
 use viworks_client::Client;
 
-use crate::command::full_id;
+use crate::beginning;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::lines::Lines;
@@ -35,7 +35,7 @@ pub struct LogsOptions {
 /// # Errors
 /// What the host refuses; [`Exit::Usage`] when it does not run on an agent that was named.
 pub async fn run(options: LogsOptions, client: &Client, sink: &Sink) -> Result<Exit, Failure> {
-    let id = full_id(client, &options.command).await?;
+    let id = beginning::command(client, &options.command).await?;
     let command = client.command(&id).await?;
     let invocations = client.invocations(&id).await?.items;
     let chosen = chosen(&options.agents, &invocations, &id)?;

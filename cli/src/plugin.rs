@@ -54,9 +54,9 @@ pub enum PluginCommand {
     Run(run::RunOptions),
     /// Say what changed between two files, and which version that needs
     Diff(diff::DiffOptions),
-    /// Ask for plans of arguments made from the schemas: no trap, the same answer twice, nothing beyond the grants
+    /// Ask what chance makes of schemas and samples: no trap, the same answer twice, nothing beyond the grants
     Fuzz(fuzz::FuzzOptions),
-    /// Time plans here, and hold what they take everywhere against a budget
+    /// Time calls here, and hold what they take everywhere against a budget
     Bench(bench::BenchOptions),
     /// Make a pair of keys to sign plugins with
     Keygen(sign::KeygenOptions),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use api::page::Page;
 use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
+use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 use viworks_client::Client;
 
@@ -17,6 +18,7 @@ use crate::failure::Failure;
 use crate::output::Sink;
 use crate::output::format::Row;
 use crate::output::moment::{age, parse_length};
+use crate::signals::{Naps, Signals};
 use screen::{Key, Screen};
 
 /// What to look at.
@@ -58,7 +60,7 @@ pub struct Load {
     pub name: String,
     /// Its site.
     pub site: String,
-    /// `online`, `degraded`, `offline` or `maintenance`.
+    /// `online`, `degraded`, `offline`, `maintenance` or `pending`.
     pub status: String,
     /// 0 to 100; null when not known, as all others.
     pub cpu_percent: Option<f64>,
@@ -70,13 +72,13 @@ pub struct Load {
     pub load: Option<f64>,
     /// Commands that run there, of the newest.
     pub running: u32,
-    /// RFC 3339; null before its first session.
-    pub last_seen: Option<String>,
+    /// When its last report came, RFC 3339; null when none has come since the host started.
+    pub reported_at: Option<String>,
 }
 
 impl Row for Load {
     const COLUMNS: &'static [&'static str] =
-        &["name", "site", "status", "cpu", "memory", "disk", "load", "running", "seen"];
+        &["name", "site", "status", "cpu", "memory", "disk", "load", "running", "report"];
     const NARROW: usize = 9;
 
     fn cells(&self, now: DateTime<Utc>) -> Vec<String> {
@@ -90,7 +92,7 @@ impl Row for Load {
             percent(self.disk_percent),
             self.load.map(|load| format!("{load:.2}")).unwrap_or_default(),
             self.running.to_string(),
-            self.last_seen.as_deref().map_or_else(|| "never".to_owned(), |seen| age(seen, now)),
+            self.reported_at.as_deref().map_or_else(String::new, |came| age(came, now)),
         ]
     }
 
@@ -110,17 +112,28 @@ pub async fn run(options: TopOptions, client: &Client, sink: &Sink) -> Result<Ex
         sink.list(&Page { items: rows, next_cursor: None }, "no agents: `viworks agent join-token create` adds one")?;
         return Ok(Exit::Ok);
     }
-    let mut screen = Screen::open(sink.colour)?;
+    // Listened for before the screen is taken, which is given back however this ends.
+    let (mut signals, mut naps) = (Signals::new()?, Naps::new()?);
     let mut ticks = tokio::time::interval(options.every.max(Duration::from_secs(1)));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     ticks.reset();
-    let interrupt = tokio::signal::ctrl_c();
-    tokio::pin!(interrupt);
+    let site = options.site.as_deref();
+    // A stream of its own, so that keys are heard while a host is slow to answer.
+    let looks = stream::unfold(ticks, async |mut ticks| {
+        ticks.tick().await;
+        Some((gather::loads(client, site).await, ticks))
+    });
+    tokio::pin!(looks);
+    let mut screen = Screen::open(sink.colour)?;
     let (mut sort, mut rows) = (options.sort, rows);
     screen.draw(&rows, sort, None)?;
     loop {
         tokio::select! {
-            _ = &mut interrupt => return Ok(Exit::Ok),
+            () = signals.next() => return Ok(Exit::Ok),
+            () = naps.wished() => {
+                screen = screen.without(|| naps.sleep())?;
+                screen.draw(&rows, sort, None)?;
+            }
             key = screen.key() => match key {
                 Some(Key::Quit) | None => return Ok(Exit::Ok),
                 Some(Key::Sort(column)) => {
@@ -129,7 +142,7 @@ pub async fn run(options: TopOptions, client: &Client, sink: &Sink) -> Result<Ex
                     screen.draw(&rows, sort, None)?;
                 }
             },
-            _ = ticks.tick() => match gather::loads(client, options.site.as_deref()).await {
+            Some(looked) = looks.next() => match looked {
                 Ok(fresh) => {
                     rows = sorted(fresh, sort);
                     screen.draw(&rows, sort, None)?;
@@ -169,7 +182,7 @@ mod tests {
             disk_percent: None,
             load: None,
             running,
-            last_seen: None,
+            reported_at: None,
         }
     }
 

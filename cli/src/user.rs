@@ -14,6 +14,9 @@ use crate::failure::Failure;
 use crate::output::format::Row;
 use crate::output::{Sink, moment, table};
 
+/// How often grants are read anew, when others change them at the same time.
+const ADD_TRIES: u32 = 5;
+
 /// What to do with users.
 #[derive(Clone, Debug, Subcommand)]
 pub enum UserCommand {
@@ -146,9 +149,12 @@ pub async fn run(command: UserCommand, client: &Client, sink: &Sink) -> Result<E
             sink.one(&user, &user.name, || card(&user))?;
         }
         UserCommand::Grant { user, grant, add } => {
-            let before = if add { client.user(&user).await?.grants } else { Vec::new() };
-            let grants = before.into_iter().chain([grant.whole()]).collect();
-            client.set_grants(&user, &NewGrants { grants }).await?;
+            let grant = grant.whole();
+            if add {
+                added(client, &user, grant).await?;
+            } else {
+                client.set_grants(&user, &NewGrants { grants: vec![grant] }, None).await?;
+            }
             let user = client.user(&user).await?;
             sink.one(&user, &user.name, || card(&user))?;
         }
@@ -165,6 +171,24 @@ pub async fn run(command: UserCommand, client: &Client, sink: &Sink) -> Result<E
         }
     }
     Ok(Exit::Ok)
+}
+
+/// Adds a grant to those that were read. Where somebody else changed them in between, they are read again.
+async fn added(client: &Client, user: &str, grant: Grant) -> Result<(), Failure> {
+    let mut tries = 1;
+    loop {
+        let read = client.grants(user).await?;
+        let mut grants = read.value.grants;
+        if grants.contains(&grant) {
+            return Ok(());
+        }
+        grants.push(grant.clone());
+        match client.set_grants(user, &NewGrants { grants }, read.tag.as_deref()).await {
+            Err(error) if error.status() == Some(412) && tries < ADD_TRIES => tries += 1,
+            Ok(_) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 fn patch(change: &ChangeUser) -> Result<UserPatch, Failure> {

@@ -11,7 +11,7 @@ mod tally;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use api::command::{OutputEvent, StateEvent, StatusEvent};
+use api::command::{KeptOutput, KeptStream, OutputEvent, StateEvent, StatusEvent};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use plan::outcome::Stream;
@@ -29,7 +29,7 @@ use tally::Tally;
 pub use files::LogFiles;
 pub use missed::{Missed, Only};
 pub use report::Finished;
-pub use tally::label;
+pub use tally::{is_over, label};
 
 /// How often the progress line is looked at.
 const TICK: Duration = Duration::from_millis(200);
@@ -206,8 +206,11 @@ impl Watch {
     fn state(&mut self, state: &StateEvent) -> Result<(), Failure> {
         self.line("state", Some(&state.agent), state)?;
         self.tally.state(&state.agent, &state.state, state.reason.as_deref());
-        if tally::is_over(&state.state) {
-            self.not_kept(Some(&state.agent))?;
+        if is_over(&state.state) {
+            match &state.output {
+                Some(kept) => self.cut(&state.agent, kept)?,
+                None => self.not_kept(Some(&state.agent))?,
+            }
             self.screen.finish(self.name(&state.agent).to_owned().as_str())?;
         }
         Ok(())
@@ -265,6 +268,23 @@ impl Watch {
             if bytes > 0 {
                 let name = self.names.get(agent).unwrap_or(agent);
                 self.screen.say(&missing(name, bytes, *stream))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what of an agent's output the host does not have, now that it is over.
+    fn cut(&mut self, agent: &str, kept: &KeptOutput) -> Result<(), Failure> {
+        // What was left out on the way is among it.
+        self.shown.retain(|(of, ..), _| of != agent);
+        if !self.sink.is_for_people() || !self.shows(agent) {
+            return Ok(());
+        }
+        for (stream, KeptStream { missing_bytes, .. }) in
+            [(Stream::Stdout, &kept.stdout), (Stream::Stderr, &kept.stderr)]
+        {
+            if *missing_bytes > 0 {
+                self.screen.say(&missing(self.name(agent), *missing_bytes, stream))?;
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use reqwest::Method;
 
 use crate::Client;
 use crate::error::ClientError;
-use crate::request::Ask;
+use crate::request::{Ask, Tagged};
 
 impl Client {
     /// `GET /me`.
@@ -58,12 +58,21 @@ impl Client {
         self.send(&Ask::new(Method::DELETE, self.server.route(&["users", user], &[]))).await.map(drop)
     }
 
-    /// `PUT /grants/{user}`.
+    /// `GET /grants/{user}`, with the tag that [`set_grants`](Self::set_grants) takes.
     ///
     /// # Errors
-    /// 403 unless an admin asks; 404 when there is none; 422 when a grant is none.
-    pub async fn set_grants(&self, user: &str, grants: &NewGrants) -> Result<Grants, ClientError> {
-        self.fetch(&Ask::new(Method::PUT, self.server.route(&["grants", user], &[])).json(grants)).await
+    /// 403 unless an admin asks; 404 when there is none.
+    pub async fn grants(&self, user: &str) -> Result<Tagged<Grants>, ClientError> {
+        self.get_tagged(&["grants", user]).await
+    }
+
+    /// `PUT /grants/{user}` in the place of the grants that `tag` stands for; of whatever there is when absent.
+    ///
+    /// # Errors
+    /// 403 unless an admin asks; 404 when there is none; 412 when they have changed since; 422 when a grant is none.
+    pub async fn set_grants(&self, user: &str, grants: &NewGrants, tag: Option<&str>) -> Result<Grants, ClientError> {
+        let ask = Ask::new(Method::PUT, self.server.route(&["grants", user], &[])).json(grants);
+        self.fetch(&ask.header("if-match", tag.unwrap_or("*").to_owned())).await
     }
 
     /// `GET /api-keys`, all of them.

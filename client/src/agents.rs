@@ -8,7 +8,7 @@ use reqwest::Method;
 use crate::Client;
 use crate::error::ClientError;
 use crate::list::Items;
-use crate::request::Ask;
+use crate::request::{Ask, Tagged};
 
 impl Client {
     /// `GET /agents`, all that pass the query.
@@ -32,12 +32,21 @@ impl Client {
         self.get(&["agents", agent]).await
     }
 
-    /// `PATCH /agents/{agent}`.
+    /// `GET /agents/{agent}`, with the tag that [`change_agent`](Self::change_agent) takes.
     ///
     /// # Errors
-    /// 403 unless an admin asks; 404 when there is none.
-    pub async fn change_agent(&self, agent: &str, patch: &AgentPatch) -> Result<Agent, ClientError> {
-        self.fetch(&Ask::new(Method::PATCH, self.server.route(&["agents", agent], &[])).json(patch)).await
+    /// 404 when there is none, or none that the caller may see.
+    pub async fn agent_tagged(&self, agent: &str) -> Result<Tagged<Agent>, ClientError> {
+        self.get_tagged(&["agents", agent]).await
+    }
+
+    /// `PATCH /agents/{agent}` as it was when `tag` was read; as it is when absent.
+    ///
+    /// # Errors
+    /// 403 unless an admin asks; 404 when there is none; 412 when it has changed since.
+    pub async fn change_agent(&self, agent: &str, patch: &AgentPatch, tag: Option<&str>) -> Result<Agent, ClientError> {
+        let ask = Ask::new(Method::PATCH, self.server.route(&["agents", agent], &[])).json(patch);
+        self.fetch(&ask.header("if-match", tag.unwrap_or("*").to_owned())).await
     }
 
     /// `GET /agents/{agent}/telemetry`: its latest sample.
@@ -54,6 +63,30 @@ impl Client {
     /// 403 unless an admin asks.
     pub async fn revoke_agent(&self, agent: &str) -> Result<(), ClientError> {
         self.act(&["agents", agent, "revoke"]).await
+    }
+
+    /// `POST /agents/{agent}/approve`: it waits no longer.
+    ///
+    /// # Errors
+    /// 403 unless an admin asks, 409 when it is revoked.
+    pub async fn approve_agent(&self, agent: &str) -> Result<(), ClientError> {
+        self.act(&["agents", agent, "approve"]).await
+    }
+
+    /// `POST /agents/{agent}/rotate-key`: it makes another key.
+    ///
+    /// # Errors
+    /// 403 unless an admin asks, 409 when it is revoked.
+    pub async fn rotate_agent_key(&self, agent: &str) -> Result<(), ClientError> {
+        self.act(&["agents", agent, "rotate-key"]).await
+    }
+
+    /// `DELETE /agents/{agent}`: its key is worth nothing afterwards, and its name is free.
+    ///
+    /// # Errors
+    /// 403 unless an admin asks.
+    pub async fn delete_agent(&self, agent: &str) -> Result<(), ClientError> {
+        self.send(&Ask::new(Method::DELETE, self.server.route(&["agents", agent], &[]))).await.map(drop)
     }
 
     /// `POST /join-tokens`.

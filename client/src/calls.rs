@@ -1,6 +1,7 @@
 //! The routes of logins and commands, one method each.
 
 use api::auth::{Login, Refresh, Tokens};
+use api::bulk::{CancelMany, CancelledMany};
 use api::command::{Accepted, CancelAnswer, Command, Invocation, NewCommand, ReleaseAnswer};
 use api::delivery::{Attempts, GroupsBody, RetryCommand, RollupBody};
 use api::page::Page;
@@ -164,6 +165,14 @@ impl Client {
     pub async fn cancel(&self, id: &str) -> Result<CancelAnswer, ClientError> {
         let ask = Ask::new(Method::POST, self.server.route(&["commands", id, "cancel"], &[]));
         self.fetch(&ask).await
+    }
+
+    /// `POST /commands/cancel`: all that the filter means and that is not over, as many as its limit.
+    ///
+    /// # Errors
+    /// 400 when a filter is no filter; 422 when there is none at all.
+    pub async fn cancel_many(&self, filter: &CancelMany) -> Result<CancelledMany, ClientError> {
+        self.post(&["commands", "cancel"], filter).await
     }
 
     /// Lets go what is held since a restore.

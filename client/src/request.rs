@@ -57,6 +57,15 @@ impl Ask {
     }
 }
 
+/// What was read, and the tag of the state it was in, to be sent back as `If-Match`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tagged<T> {
+    /// What was read.
+    pub value: T,
+    /// Its `ETag`; `None` when it has none.
+    pub tag: Option<String>,
+}
+
 impl Client {
     /// Sends with our token; a refused token is renewed once and the request sent again.
     pub(crate) async fn send(&self, ask: &Ask) -> Result<Response, ClientError> {
@@ -81,6 +90,13 @@ impl Client {
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, route: &[&str]) -> Result<T, ClientError> {
         self.fetch(&Ask::new(Method::GET, self.server.route(route, &[]))).await
+    }
+
+    /// Reads JSON together with its `ETag`.
+    pub(crate) async fn get_tagged<T: DeserializeOwned>(&self, route: &[&str]) -> Result<Tagged<T>, ClientError> {
+        let response = self.send(&Ask::new(Method::GET, self.server.route(route, &[]))).await?;
+        let tag = response.headers().get("etag").and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+        Ok(Tagged { value: read(response, self).await?, tag })
     }
 
     pub(crate) async fn post<T: DeserializeOwned>(

@@ -22,8 +22,8 @@ pub struct ServerUrl {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUrl {
     /// It does not say `http://` or `https://`.
-    #[error("`{0}` does not begin with http:// or https://: write it as https://{0}")]
-    NoScheme(String),
+    #[error("`{0}` does not begin with http:// or https://: write it as https://{1}")]
+    NoScheme(String, String),
     /// It is no URL at all.
     #[error("`{0}` is no address ({1}): write it as https://host:port")]
     Malformed(String, String),
@@ -40,7 +40,7 @@ impl ServerUrl {
     pub fn parse(text: &str) -> Result<ServerUrl, InvalidUrl> {
         let text = text.trim();
         if !text.starts_with("http://") && !text.starts_with("https://") {
-            return Err(InvalidUrl::NoScheme(text.to_owned()));
+            return Err(InvalidUrl::NoScheme(text.to_owned(), text.rsplit("://").next().unwrap_or(text).to_owned()));
         }
         let mut url = Url::parse(text).map_err(|error| InvalidUrl::Malformed(text.to_owned(), error.to_string()))?;
         if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {
@@ -114,7 +114,8 @@ mod tests {
         ] {
             assert_eq!(ServerUrl::parse(text).unwrap().to_string(), shown, "{text}");
         }
-        assert!(matches!(ServerUrl::parse("localhost:8080"), Err(InvalidUrl::NoScheme(_))));
+        assert!(matches!(ServerUrl::parse("localhost:8080"), Err(InvalidUrl::NoScheme(..))));
+        assert!(ServerUrl::parse("ftp://host").unwrap_err().to_string().ends_with("write it as https://host"));
         assert!(matches!(ServerUrl::parse("https://"), Err(InvalidUrl::Malformed(..))));
         assert!(matches!(ServerUrl::parse("https://me:pw@host"), Err(InvalidUrl::Decorated(_))));
         assert!(matches!(ServerUrl::parse("https://host/?a=b"), Err(InvalidUrl::Decorated(_))));

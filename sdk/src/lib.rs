@@ -68,6 +68,8 @@ mod finish;
 pub mod guest;
 pub mod log;
 pub mod manifest;
+#[cfg(target_family = "wasm")]
+mod memory;
 pub mod outputs;
 pub mod rule;
 pub mod schema;
@@ -76,11 +78,6 @@ pub mod test;
 mod text;
 pub mod value;
 pub mod verb;
-
-/// A call begins with a fresh memory and leaves none behind, so that what counts is how little code this is.
-#[cfg(target_family = "wasm")]
-#[global_allocator]
-static MEMORY: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_allocator();
 
 pub use plan::effect::Effect;
 pub use plan::step;

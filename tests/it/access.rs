@@ -29,8 +29,8 @@ async fn operator(host: &TestHost, admin: &Api, name: &str) -> Api {
 }
 
 async fn put(api: &Api, path: &str, body: &Value) -> Value {
-    let request = api.request(Method::PUT, path).header("content-type", "application/json").body(body.to_string());
-    api.send(request).await.expect(200)
+    let request = api.request(Method::PUT, path).header("content-type", "application/json").header("if-match", "*");
+    api.send(request.body(body.to_string())).await.expect(200)
 }
 
 async fn delete(api: &Api, path: &str) -> u16 {
@@ -145,19 +145,26 @@ async fn a_logout_and_a_revoked_key_hold_after_a_restart_and_end_what_is_being_r
 
 #[tokio::test]
 async fn the_token_key_is_rotated_under_a_running_host_and_nobody_is_logged_out() {
-    let host = TestHost::start().await;
+    let mut host = TestHost::start().await;
     let admin = host.admin().await;
     let nobody = Api::anonymous(&host.url());
+    let recorded = async |admin: &Api| {
+        let found = admin.get("/api/v1/audit?action=system.token_key_rotate").await.expect(200);
+        found["items"].as_array().expect("entries").clone()
+    };
+    let rotate = |host: &TestHost| {
+        let mut rotate = Command::new(program("viworks-host"));
+        rotate.args(["keys", "rotate-token-key", "--data"]).arg(host.data());
+        let done = rotate.output().expect("starts");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
     let keys = async || {
         let set = nobody.get("/.well-known/jwks.json").await.expect(200);
         set["keys"].as_array().expect("keys").clone()
     };
     let before = keys().await;
     assert_eq!((before.len(), &before[0]["crv"]), (1, &json!("Ed25519")));
-    let mut rotate = Command::new(program("viworks-host"));
-    rotate.args(["keys", "rotate-token-key", "--data"]).arg(host.data());
-    let done = rotate.output().expect("starts");
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    rotate(&host);
     let after = until("the running host takes it over", async || {
         let after = keys().await;
         (after.len() == 2).then_some(after)
@@ -166,6 +173,18 @@ async fn the_token_key_is_rotated_under_a_running_host_and_nobody_is_logged_out(
     assert_eq!(after[1], before[0], "the old one still verifies");
     assert_eq!(admin.get("/api/v1/me").await.status, 200);
     assert_eq!(host.admin().await.get("/api/v1/me").await.status, 200);
+    let entries =
+        until("it is on record", async || Some(recorded(&admin).await).filter(|found| !found.is_empty())).await;
+    assert_eq!((entries.len(), &entries[0]["details"]["public_key"]), (1, &after[0]["x"]));
+    // So it is when no host ran meanwhile, and each rotation once.
+    assert!(host.stop().await.success());
+    rotate(&host);
+    host.launch().await;
+    let admin = host.admin().await;
+    until("the second is on record", async || (recorded(&admin).await.len() == 2).then_some(())).await;
+    assert!(host.stop().await.success());
+    host.launch().await;
+    assert_eq!(recorded(&host.admin().await).await.len(), 2);
 }
 
 #[tokio::test]

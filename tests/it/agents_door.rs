@@ -1,5 +1,7 @@
 //! The agents' door, with an agent played by the test that says what a real one never would.
 
+use std::sync::Arc;
+
 use domain::attempt::State;
 use ed25519_dalek::SigningKey;
 use plan::outcome::{End, Outcome, StreamEnd};
@@ -10,6 +12,9 @@ use tests::host::TestHost;
 use tests::machine::TestAgent;
 use tests::played::Played;
 use tests::store::Store;
+use tests::wait::until;
+use tokio::task::JoinSet;
+use tokio_tungstenite::tungstenite::Error;
 use wire::frame::{AgentFrame, HostFrame};
 use wire::join::{MAX_JOIN_BYTES, PATH};
 use wire::limits::MAX_FRAME_BYTES;
@@ -31,6 +36,109 @@ async fn a_join_is_read_to_its_limit_and_no_further() {
         let answered = stranger.post_raw(PATH, "application/json", padded(length)).await;
         assert_eq!((answered.status, answered.code()), answer, "{length}");
     }
+}
+
+#[tokio::test]
+async fn one_address_has_so_many_sockets_without_hello_and_one_more_once_somebody_said_it() {
+    let mut host = TestHost::new();
+    host.set_sections("[agent_management]\nmax_unauthenticated_per_address = 2\n");
+    host.launch().await;
+    let admin = host.admin().await;
+    let played = Played::join(&host, &admin, "played").await;
+    // The join's own connection may still be on its way out.
+    let (mut first, challenge) = until("a place", async || played.try_dial().await.ok()).await;
+    let (_second, _) = until("another", async || played.try_dial().await.ok()).await;
+    let refused = played.try_dial().await.err().expect("closed at once");
+    assert!(!matches!(*refused, Error::Http(_)), "unread: {refused}");
+    first.say(&AgentFrame::Hello(played.hello(&challenge))).await;
+    assert!(matches!(first.hear().await, Some(HostFrame::Welcome(_))));
+    let _third = until("the place of who is no stranger any more", async || played.try_dial().await.ok()).await;
+    assert!(played.try_dial().await.is_err());
+}
+
+#[tokio::test]
+async fn a_host_has_so_many_strangers_and_the_next_waits_for_its_turn() {
+    let mut host = TestHost::new();
+    host.set_sections("[agent_management]\nmax_unauthenticated = 2\n");
+    host.launch().await;
+    let admin = host.admin().await;
+    let played = Arc::new(Played::join(&host, &admin, "played").await);
+    let (mut first, challenge) = played.dial().await;
+    let _second = played.dial().await;
+    let waiting = played.clone();
+    let mut third = JoinSet::new();
+    third.spawn(async move { waiting.dial().await });
+    let stranger = Api::anonymous(&host.agents_url());
+    assert_eq!(stranger.get("/livez").await.status, 200);
+    assert!(third.try_join_next().is_none(), "both places are taken");
+    first.say(&AgentFrame::Hello(played.hello(&challenge))).await;
+    assert!(matches!(first.hear().await, Some(HostFrame::Welcome(_))));
+    third.join_next().await.expect("it dials").expect("its turn came");
+}
+
+#[tokio::test]
+async fn a_host_holds_so_many_sessions_and_tells_the_next_to_come_again() {
+    let mut host = TestHost::new();
+    host.set_sections("[agent_management]\nmax_agents = 1\n");
+    host.launch().await;
+    let admin = host.admin().await;
+    let (one, two) = (Played::join(&host, &admin, "one").await, Played::join(&host, &admin, "two").await);
+    let (socket, _) = one.open().await;
+    // A session counts a moment after its WELCOME.
+    let refused = until("the next is turned away", async || two.try_dial().await.err()).await;
+    let Error::Http(answer) = *refused else { panic!("{refused}") };
+    assert_eq!(answer.status().as_u16(), 503);
+    assert_eq!(answer.headers()["retry-after"], "5");
+    drop(socket);
+    until("the place of who left", async || two.try_dial().await.ok()).await;
+}
+
+#[tokio::test]
+async fn of_many_agents_that_come_at_once_exactly_as_many_get_a_session_as_there_is_room_for() {
+    const MOST: usize = 3;
+    let mut host = TestHost::new();
+    host.set_sections(&format!("[agent_management]\nmax_agents = {MOST}\n"));
+    host.launch().await;
+    let admin = host.admin().await;
+    let mut comers = Vec::new();
+    for number in 0..4 * MOST {
+        let played = Played::join(&host, &admin, &format!("web-{number}")).await;
+        let (socket, again) = (played.dial().await, played.dial().await);
+        comers.push((played, socket, again));
+    }
+    // All have been let through the door before any of them has said who it is.
+    let mut greeting = JoinSet::new();
+    for (played, (mut socket, challenge), again) in comers {
+        greeting.spawn(async move {
+            socket.say(&AgentFrame::Hello(played.hello(&challenge))).await;
+            let heard = socket.hear().await;
+            (played, socket, heard, again)
+        });
+    }
+    let (mut inside, mut outside) = (Vec::new(), Vec::new());
+    for (played, mut socket, heard, again) in greeting.join_all().await {
+        match heard {
+            Some(HostFrame::Welcome(_)) => inside.push((played, socket, again)),
+            Some(HostFrame::Goodbye(goodbye)) => {
+                assert_eq!(goodbye.retry_after_ms, Some(5_000));
+                assert_eq!(socket.ended().await, None);
+                outside.push((played, again));
+            }
+            other => panic!("neither let in nor asked to come again: {other:?}"),
+        }
+    }
+    assert_eq!((inside.len(), outside.len()), (MOST, 3 * MOST));
+
+    // Who has a session has its place in a full house, too; who has none gets that of who left.
+    let (played, mut socket, (mut again, challenge)) = inside.remove(0);
+    again.say(&AgentFrame::Hello(played.hello(&challenge))).await;
+    assert!(matches!(again.hear().await, Some(HostFrame::Welcome(_))), "its own place");
+    assert_eq!(socket.ended().await.as_deref(), Some("replaced"));
+    let (played, (mut next, challenge)) = outside.remove(0);
+    next.say(&AgentFrame::Hello(played.hello(&challenge))).await;
+    assert!(matches!(next.hear().await, Some(HostFrame::Goodbye(_))), "one more than there is room for");
+    drop(inside);
+    until("the place of who left", async || played.try_dial().await.ok()).await;
 }
 
 async fn only_the_key_that_joined_opens_a_session_and_only_for_this_nonce(store: Store) {
@@ -101,7 +209,7 @@ async fn nobody_can_report_about_another_machines_command(store: Store) {
     let attempt = format!("{id}/1").parse().expect("an attempt");
     let outcome = Outcome { stdout: StreamEnd::default(), ..Outcome::not_started(End::Cancelled { started: false }) };
     socket.say(&AgentFrame::Ack { attempt }).await;
-    socket.say(&AgentFrame::Result { attempt, outcome }).await;
+    socket.say(&AgentFrame::Result { attempt, outcome, traceparent: None }).await;
     // An answer to the claim, or the end of the session, says that it was read.
     let heard = socket.hear().await;
     assert!(matches!(heard, Some(HostFrame::ResultAck { .. } | HostFrame::Error(_)) | None), "{heard:?}");

@@ -99,7 +99,10 @@ impl Dump {
     }
 
     fn restore(&self) {
-        let words = ["--clean", "--if-exists", "--exit-on-error", "--single-transaction", "--dbname", &self.url];
+        let anew = "drop schema public cascade; create schema public";
+        let emptied = tool("psql").args(["--set", "ON_ERROR_STOP=1", "--command", anew, &self.url]).output();
+        done(&emptied.expect("psql starts"));
+        let words = ["--exit-on-error", "--single-transaction", "--dbname", &self.url];
         let restored = tool("pg_restore").args(words).arg(&self.file).output();
         done(&restored.expect("pg_restore starts"));
     }

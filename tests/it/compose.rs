@@ -10,6 +10,8 @@ use tests::client::state_of;
 use tests::dock::{Dock, MACHINE, body, summary};
 use tests::wait::until;
 
+use crate::secrets::Canary;
+
 /// Names compose 2's program when it lies elsewhere than where docker looks for its plugins.
 const V2: &str = "VIWORKS_COMPOSE_V2";
 
@@ -218,6 +220,27 @@ async fn elsewhere_and_wrong(dock: &Dock, engine: &Engine, project: &str) {
     dock.result("compose.down", &args).await;
 }
 
+/// A secret of a project reaches its container, and stands nowhere but there.
+async fn secret(dock: &Dock, project: &str) {
+    let canary = Canary::new();
+    let file = "services: { web: { image: 'box:1', network_mode: none, stop_signal: KILL, environment: { TOKEN: '${TOKEN:?}' }, \
+                command: [sh, -c, 'printf %s \"$$TOKEN\" | sha256sum; sleep 600'] } }";
+    let args = json!({ "project": project, "file": file, "secret_env": { "TOKEN": canary.secret } });
+    let id = dock.submit("compose.up", &args).await;
+    let ended = dock.admin.ended(&id, MACHINE).await;
+    assert_eq!(state_of(&ended), State::Succeeded, "{ended:#}");
+    let written = until("it has said what it was given", async || {
+        let written = dock.result("compose.logs", &json!({ "project": project, "services": ["web"] })).await;
+        written["lines"].as_array().is_some_and(|lines| !lines.is_empty()).then_some(written)
+    })
+    .await;
+    assert!(written["lines"][0]["text"].as_str().is_some_and(|text| text.starts_with(&canary.sha256())), "{written:#}");
+    dock.result("compose.down", &args).await;
+    canary.is_not_in(&dock.admin.command(&id).await.to_string(), "the command");
+    let of_agent = dock.agent.data().parent().expect("a folder").to_owned();
+    canary.is_not_below(&[dock.host.scratch().to_owned(), of_agent], "after it");
+}
+
 #[tokio::test]
 async fn the_old_compose_takes_a_project_through_its_life() {
     let Some(engine) = Engine::shared() else { return };
@@ -226,6 +249,7 @@ async fn the_old_compose_takes_a_project_through_its_life() {
     a_life(&dock, "old").await;
     judged(&dock, engine, "oldjudged").await;
     elsewhere_and_wrong(&dock, engine, "oldfile").await;
+    secret(&dock, "oldsecret").await;
 }
 
 #[tokio::test]
@@ -237,4 +261,5 @@ async fn the_new_compose_takes_a_project_through_its_life() {
     a_life(&dock, "new").await;
     judged(&dock, engine, "newjudged").await;
     elsewhere_and_wrong(&dock, engine, "newfile").await;
+    secret(&dock, "newsecret").await;
 }

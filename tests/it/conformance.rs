@@ -47,7 +47,13 @@ async fn listen() -> (SocketAddr, JoinSet<()>) {
     let address = listener.local_addr().expect("an address");
     let upgrade = |socket: WebSocketUpgrade| async { gateway::router::bounded(socket).on_upgrade(echo) };
     let router = Router::new().route("/echo", any(upgrade));
-    let door = Door { max_connections: 64, crowd: Crowd::new(0, Proxies::default()), tls: None };
+    let door = Door {
+        for_life: false,
+        max_connections: 64,
+        crowd: Crowd::new(0, Proxies::default()),
+        tls: None,
+        leaving: CancellationToken::new(),
+    };
     let mut tasks = JoinSet::new();
     tasks.spawn(serve(listener, router, door, CancellationToken::new(), TaskTracker::new()));
     (address, tasks)

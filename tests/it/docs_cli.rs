@@ -8,7 +8,8 @@ use nix::unistd::Pid;
 use tests::host::TestHost;
 use tests::machine::TestAgent;
 use tests::page::Page;
-use tests::programs::program;
+use tests::programs::{plugin, program};
+use tests::wait::until;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
@@ -20,10 +21,19 @@ const DEV: &str = "bash dev";
 #[tokio::test]
 async fn every_block_of_the_page_does_what_it_says() {
     let page = Page::open("cli.md");
+    let rule = plugin("memory");
     let host = TestHost::start().await;
     let admin = host.admin().await;
+    host.install("memory.toml", b"[config]\nwarning = 0.0\ncritical = 100.0\nfor_s = 0\n");
+    host.install("memory.wasm", rule);
+    host.serves_plugin(&admin, "memory").await;
     let _first = TestAgent::start(&host, &admin, "web-1").await;
     let _second = TestAgent::start(&host, &admin, "web-2").await;
+    until("both are told of", async || {
+        let page = admin.get("/api/v1/alerts").await.expect(200);
+        (page["items"].as_array().map(Vec::len) == Some(2)).then_some(())
+    })
+    .await;
     let folder = tempfile::tempdir().expect("a folder");
     let env = [("VIWORKS_HOST", host.url()), ("VIWORKS_ADMIN", host.credential_file().display().to_string())];
     page.run(folder.path(), &env, &[DEV], WITHIN).await;

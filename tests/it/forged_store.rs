@@ -88,6 +88,7 @@ impl Played {
             cluster_id: CLUSTER,
             cluster_key: cluster_key().verifying_key(),
             key: SigningKey::from_bytes(&[5; 32]),
+            next_key: None,
             boot_id: "boot".to_owned(),
             policy: Policy::of(&Effect::ALL, &[("true", "/bin/true")]).expect("every machine has it"),
             spool: SpoolLimits::default(),
@@ -159,13 +160,14 @@ impl Played {
                         let outcome = Outcome::not_started(End::Exited);
                         inputs.push(Input::Supervisor(Event::Ended { attempt: launch.attempt, outcome }));
                     }
-                    Output::Frame(AgentFrame::Result { attempt, outcome }) => {
+                    Output::Frame(AgentFrame::Result { attempt, outcome, .. }) => {
                         self.refused += usize::from(matches!(outcome.end, End::Rejected { .. }));
                         inputs.push(Input::Text(encode(&HostFrame::ResultAck { attempt })));
                     }
                     Output::Recall(attempt) => inputs.push(Input::Recalled(attempt, None)),
                     Output::Close { .. } => inputs.push(Input::Closed),
                     Output::Supervise(_) | Output::Frame(_) | Output::Ping | Output::Sample | Output::Discard(_) => {}
+                    Output::MakeKey | Output::KeepCertificate(_) | Output::AdoptKey => {}
                 }
             }
             if written > 0 {

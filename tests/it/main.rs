@@ -4,6 +4,9 @@
 #[path = "../../host/runtime/tests/plugins/guest.rs"]
 mod guest;
 
+#[path = "../../host/runtime/tests/plugins/rule_guest.rs"]
+mod rule_guest;
+
 #[expect(dead_code, reason = "the store's own tests store more")]
 #[path = "../../host/storage/tests/behaviours/fixtures.rs"]
 mod fixtures;
@@ -14,9 +17,15 @@ mod offline;
 mod again;
 mod groups;
 mod audit;
+mod audit_pruned;
 mod secrets;
 mod crash;
 mod reload;
+mod telemetry;
+mod alerts;
+mod windows;
+mod judges;
+mod webhooks;
 mod rules;
 mod plugin_life;
 mod hostile_plugins;
@@ -24,22 +33,33 @@ mod signatures;
 mod plugin_tools;
 mod refusals;
 mod forged_store;
+mod forged_redis;
 mod key_rotation;
 mod agents_door;
 mod access;
+mod tenure;
 mod tls;
+mod agent_certificates;
 mod paces;
 mod slow_clients;
 mod conformance;
 mod command_line;
 mod client_library;
 mod operating;
+mod statistics;
+mod prometheus;
 mod openapi;
+mod sockets;
+mod following;
 mod docs_plugins;
 mod docs_cli;
+mod docs_api;
 mod store_away;
 mod backup;
 mod kill_loops;
+mod cluster;
+mod redis;
+mod partition;
 mod cancel_races;
 mod bad_lines;
 mod sync_order;

@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 use tests::programs::{plugin, program};
 
 use crate::guest::{Guest, TRAP};
+use crate::rule_guest::RuleGuest;
 
 const OURS: [&str; 3] = ["exec", "docker", "compose"];
+const RULES: [&str; 5] = ["cpu", "memory", "disk", "container_health", "agent_offline"];
 
 fn ran(words: &[&str], code: i32) -> Value {
     let done = Command::new(program("viworks")).arg("plugin").args(words).args(["-o", "json"]).output();
@@ -28,7 +30,7 @@ fn put(folder: &Path, name: &str, bytes: &[u8]) -> String {
 #[test]
 fn our_plugins_stay_within_their_budgets_of_work() {
     let folder = tempfile::tempdir().expect("a folder");
-    for name in OURS {
+    for name in OURS.into_iter().chain(RULES) {
         let file = put(folder.path(), name, plugin(name));
         let budget = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../plugins/{name}/bench.fuel.toml"));
         let budget = budget.to_str().expect("text");
@@ -41,8 +43,9 @@ fn our_plugins_stay_within_their_budgets_of_work() {
         let first = ran(&words, 0);
         let again = ran(&["bench", &file, "--rounds", "1", "--budget", budget], 0);
         let fuel = |answer: &Value| {
-            let examples = answer["examples"].as_array().expect("a list").iter();
-            examples.map(|one| (one["plan_fuel"].clone(), one["interpret_fuel"].clone())).collect::<Vec<_>>()
+            let rows = answer["examples"].as_array().expect("a list").iter().chain([&answer["fleet"]]);
+            let kinds = ["plan_fuel", "interpret_fuel", "evaluate_fuel"];
+            rows.map(|one| kinds.map(|kind| one[kind].clone())).collect::<Vec<_>>()
         };
         assert_eq!(fuel(&first), fuel(&again), "equal bytes take equal work");
     }
@@ -59,6 +62,35 @@ fn chance_finds_nothing_wrong_with_our_plugins() {
             assert!(verb["planned"].as_u64().is_some_and(|planned| planned > 0), "{verb}");
         }
     }
+}
+
+#[test]
+fn chance_finds_nothing_wrong_with_our_rules_and_agents_of_every_kind_are_judged() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in RULES {
+        let file = put(folder.path(), name, plugin(name));
+        let count = std::env::var("VIWORKS_FUZZ").unwrap_or_else(|_| "60".to_owned());
+        let answer = ran(&["fuzz", &file, "--seed", "1", "--count", &count], 0);
+        for kind in ["judged", "found"] {
+            assert!(answer["rule"][kind].as_u64().is_some_and(|number| number > 0), "{name}: {answer}");
+        }
+        assert_eq!(answer["rule"]["refused"], 0, "{name} judges whoever there is");
+    }
+}
+
+#[test]
+fn chance_finds_a_rule_that_answers_for_one_agent_whoever_asks() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = put(folder.path(), "demo", &RuleGuest::new("demo").build());
+    let found = ran(&["fuzz", &file, "--seed", "7"], 1);
+    let finding = &found["findings"][0];
+    assert!(finding["what"].as_str().is_some_and(|what| what.contains("answered 1 times for")), "{found:#}");
+    assert!(finding["args"]["agents"].as_array().is_some_and(|agents| agents.len() > 1), "{found:#}");
+    let again = finding["again"].as_str().expect("a line");
+    let words: Vec<&str> = again.split(' ').skip(2).collect();
+    assert_eq!(&ran(&words, 1)["findings"][0], finding);
+    let lost = Command::new(program("viworks")).args(["plugin", "fuzz", &file, "--verb", "demo.run"]).output();
+    assert_eq!(lost.expect("viworks starts").status.code(), Some(2), "a rule has no verbs");
 }
 
 #[test]

@@ -22,8 +22,9 @@ use tests::wait::{CEILING, until};
 tests::on_both_stores![a_secret_reaches_the_child_and_stays_nowhere];
 
 /// A secret, and every form in which it may stand somewhere.
-struct Canary {
-    secret: String,
+pub struct Canary {
+    /// As it is given.
+    pub secret: String,
     forms: Vec<String>,
     /// One form a line, for grep; in a folder that nobody searches.
     file: PathBuf,
@@ -31,7 +32,8 @@ struct Canary {
 }
 
 impl Canary {
-    fn new() -> Canary {
+    /// One that nobody has seen before.
+    pub fn new() -> Canary {
         Canary::of(format!("c/n+r? \"{:032x}\"%&=", rand::random::<u128>()))
     }
 
@@ -44,15 +46,20 @@ impl Canary {
     }
 
     #[track_caller]
-    fn is_not_in(&self, text: &str, what: &str) {
+    pub fn is_not_in(&self, text: &str, what: &str) {
         for form in &self.forms {
             assert!(!text.contains(form), "{what}: {form}");
         }
     }
 
+    /// The digest by which a child shows that it has the value.
+    pub fn sha256(&self) -> String {
+        Sha256::digest(self.secret.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// No file in these folders and below holds it.
     #[track_caller]
-    fn is_not_below(&self, folders: &[PathBuf], when: &str) {
+    pub fn is_not_below(&self, folders: &[PathBuf], when: &str) {
         let mut grep = Command::new("grep");
         grep.args(["--recursive", "--text", "--fixed-strings", "--devices=skip", "--only-matching", "--file"]);
         let found = grep.arg(&self.file).arg("--").args(folders).output().expect("grep starts");
@@ -208,9 +215,8 @@ async fn a_secret_reaches_the_child_and_stays_nowhere(store: Store) {
     gated.open();
     let ended = admin.ended(&id, "web-1").await;
     assert_eq!(state_of(&ended), State::Succeeded, "{ended:#}");
-    let sum: String = Sha256::digest(canary.secret.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
     let (stdout, stderr) = (ended["stdout"].as_str().expect("text"), ended["stderr"].as_str().expect("text"));
-    assert!(stdout.starts_with(&sum), "the child has the value: {ended:#}");
+    assert!(stdout.starts_with(&canary.sha256()), "the child has the value: {ended:#}");
     assert!(stdout.ends_with("it is ***, out\nend\n") && stderr == "***x\n", "{ended:#}");
 
     let mut streamed = String::new();

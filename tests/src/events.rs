@@ -15,7 +15,7 @@ pub struct Events {
 /// One event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// The cursor to come back with.
+    /// The cursor to come back with; empty for what is in no log.
     pub id: String,
     /// `state`, `output`, `status` or `end`.
     pub name: String,
@@ -79,5 +79,5 @@ fn parse(block: &str) -> Option<Event> {
         |name: &str| block.lines().find_map(|line| line.strip_prefix(name)).map(|text| text.trim_start().to_owned());
     let name = field("event:")?;
     let data = serde_json::from_str(&field("data:").expect("data")).expect("JSON data");
-    Some(Event { id: field("id:").expect("every event has an id"), name, data })
+    Some(Event { id: field("id:").unwrap_or_default(), name, data })
 }

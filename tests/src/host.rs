@@ -9,6 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::client::Api;
+use crate::namespaces::Namespace;
 use crate::process::Process;
 use crate::programs::{exec_plugin, plugin, program};
 use crate::store::Store;
@@ -31,6 +32,8 @@ pub struct TestHost {
     server_settings: String,
     tls: Option<Tls>,
     log_level: &'static str,
+    /// What its program is started with.
+    starter: Vec<String>,
     process: Option<Process>,
 }
 
@@ -85,6 +88,7 @@ impl TestHost {
             server_settings: String::new(),
             tls: None,
             log_level: "info",
+            starter: Vec::new(),
             process: None,
         };
         host.install("exec.wasm", exec_plugin());
@@ -104,6 +108,21 @@ impl TestHost {
         }
         std::fs::copy(self.credential_file(), other.credential_file()).expect("the credential is copied");
         other
+    }
+
+    /// One more on the same store by another way, with the same keys, that has not been started.
+    ///
+    /// # Panics
+    /// When the keys cannot be copied.
+    pub fn beside_by(&self, store: Store) -> TestHost {
+        TestHost { store, ..self.beside() }
+    }
+
+    /// It runs inside from its next start on.
+    pub fn place_in(&mut self, namespace: &Namespace) {
+        self.address = namespace.address();
+        self.starter = namespace.starter();
+        self.server_settings.push_str("insecure_plaintext = true\n");
     }
 
     /// Lines of `[plugins]` it is started with from now on.
@@ -165,8 +184,9 @@ impl TestHost {
         let _ = std::fs::remove_file(&listening);
         let config = self.dir.path().join("host.toml");
         std::fs::write(&config, self.configuration()).expect("the configuration is written");
-        let mut serve = Command::new(program("viworks-host"));
-        serve.args(["serve", "--config"]).arg(&config).current_dir(self.dir.path());
+        let mut words = self.starter.iter().map(Into::into).chain([program("viworks-host").into_os_string()]);
+        let mut serve = Command::new(words.next().expect("a program"));
+        serve.args(words).args(["serve", "--config"]).arg(&config).current_dir(self.dir.path());
         let mut process = Process::start(&mut serve, &self.dir.path().join("host.log"));
         let ready = until_within(READY_WITHIN, "the host listens", async || {
             process.assert_alive();
@@ -187,6 +207,20 @@ impl TestHost {
             (admin.get("/api/v1/verbs/exec.run").await.status == 200).then_some(())
         })
         .await;
+    }
+
+    /// What it says when it is started and ends at once.
+    ///
+    /// # Panics
+    /// When it starts.
+    pub fn refuses_to_start(&self) -> String {
+        let config = self.dir.path().join("host.toml");
+        std::fs::write(&config, self.configuration()).expect("the configuration is written");
+        let mut serve = Command::new(program("viworks-host"));
+        serve.args(["serve", "--config"]).arg(&config).current_dir(self.dir.path());
+        let done = serve.output().expect("the program starts");
+        assert!(!done.status.success(), "it starts");
+        String::from_utf8_lossy(&done.stderr).into_owned()
     }
 
     fn configuration(&self) -> String {
@@ -235,6 +269,21 @@ impl TestHost {
     /// Where agents connect.
     pub fn agents_url(&self) -> String {
         format!("{}://{}:{}", self.scheme(), self.address, self.ports.1)
+    }
+
+    /// Where the API listens.
+    pub fn api_address(&self) -> SocketAddr {
+        SocketAddr::from((self.address, self.ports.0))
+    }
+
+    /// Stops it where it stands, or lets it go on.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn freeze(&self, frozen: bool) {
+        use nix::sys::signal::{Signal, kill};
+        let signal = if frozen { Signal::SIGSTOP } else { Signal::SIGCONT };
+        kill(nix::unistd::Pid::from_raw(self.pid()), signal).expect("it runs");
     }
 
     /// Where agents connect.

@@ -22,4 +22,7 @@ pub mod played;
 pub mod oracle;
 pub mod load;
 pub mod proxy;
+pub mod balancer;
+pub mod namespaces;
+pub mod cluster;
 pub mod strace;

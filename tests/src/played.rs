@@ -4,22 +4,23 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::SigningKey;
 use futures_util::{SinkExt as _, StreamExt as _};
-use plan::envelope::{hello_parts, join_parts, key_text, sign};
+use plan::envelope::{hello_parts, join_parts, key_text, rotate_parts, sign};
 use plan::id::{AgentId, ClusterId};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use wire::codec::{decode, encode};
 use wire::facts::Facts;
-use wire::frame::{AgentFrame, Challenge, Hello, HostFrame, Welcome};
+use wire::frame::{AgentFrame, Challenge, Hello, HostFrame, NewKey, Welcome};
 use wire::limits::PROTOCOL_VERSION;
 
-use crate::client::Api;
+use crate::client::{Answer, Api};
 use crate::host::TestHost;
 use crate::wait::CEILING;
 
 /// An enrolled agent without a program.
+#[derive(Debug)]
 pub struct Played {
     /// Its key.
     pub key: SigningKey,
@@ -39,19 +40,49 @@ impl Played {
     /// # Panics
     /// When the host refuses.
     pub async fn join(host: &TestHost, admin: &Api, name: &str) -> Played {
+        Played::join_as(host, admin, name, &json!({})).await
+    }
+
+    /// Enrols a new one by a token as `wanted`.
+    ///
+    /// # Panics
+    /// When the host refuses.
+    pub async fn join_as(host: &TestHost, admin: &Api, name: &str, wanted: &Value) -> Played {
         let key = SigningKey::from_bytes(&rand::random());
-        let token = admin.post("/api/v1/join-tokens", &json!({})).await.expect(201);
+        let joined = Played::try_join(host, admin, name, wanted, key).await;
+        joined.unwrap_or_else(|answer| panic!("not joined: {answer:?}"))
+    }
+
+    /// Enrols one with this key.
+    ///
+    /// # Errors
+    /// The host's answer when it refuses.
+    ///
+    /// # Panics
+    /// When there is no token for it.
+    pub async fn try_join(
+        host: &TestHost,
+        admin: &Api,
+        name: &str,
+        wanted: &Value,
+        key: SigningKey,
+    ) -> Result<Played, Answer> {
+        let token = admin.post("/api/v1/join-tokens", wanted).await.expect(201);
         let token = token["token"].as_str().expect("a token");
         let body = json!({
             "token": token, "name": name, "public_key": key_text(&key.verifying_key()),
             "proof": sign(&key, &[&join_parts(token, name)]),
         });
         let door = Api::anonymous(&host.agents_url());
-        let joined = door.post(wire::join::PATH, &body).await.expect(201);
+        let answer = door.post(wire::join::PATH, &body).await;
+        if answer.status != 201 {
+            return Err(answer);
+        }
+        let joined = answer.expect(201);
         let text = |name: &str| joined[name].as_str().expect("text").to_owned();
         let id = text("agent_id").parse().expect("an agent's id");
         let cluster = text("cluster_id").parse().expect("a cluster's id");
-        Played { key, id, cluster, ws: text("ws_url") }
+        Ok(Played { key, id, cluster, ws: text("ws_url") })
     }
 
     /// Opens a socket; what the host says first.
@@ -59,10 +90,21 @@ impl Played {
     /// # Panics
     /// When there is no challenge.
     pub async fn dial(&self) -> (Socket, Challenge) {
-        let (stream, _) = connect_async(&self.ws).await.expect("the door opens");
+        self.try_dial().await.expect("the door opens")
+    }
+
+    /// The same at a door that may stay shut.
+    ///
+    /// # Errors
+    /// What became of the connection, or of the upgrade.
+    ///
+    /// # Panics
+    /// When it opens and there is no challenge.
+    pub async fn try_dial(&self) -> Result<(Socket, Challenge), Box<Error>> {
+        let (stream, _) = connect_async(&self.ws).await?;
         let mut socket = Socket(stream);
         match socket.hear().await {
-            Some(HostFrame::Challenge(challenge)) => (socket, challenge),
+            Some(HostFrame::Challenge(challenge)) => Ok((socket, challenge)),
             other => panic!("expected CHALLENGE, heard {other:?}"),
         }
     }
@@ -85,9 +127,22 @@ impl Played {
             agent_id: self.id,
             signature,
             facts,
+            next_key: None,
             unfinished: Vec::new(),
             unacknowledged: Vec::new(),
         }
+    }
+
+    /// Makes another key; answers the one before.
+    pub fn turn_key(&mut self) -> SigningKey {
+        std::mem::replace(&mut self.key, SigningKey::from_bytes(&rand::random()))
+    }
+
+    /// Says that its key is to take the place of `old`.
+    pub fn new_key(&self, old: &SigningKey) -> NewKey {
+        let (from, to) = (key_text(&old.verifying_key()), key_text(&self.key.verifying_key()));
+        let said = rotate_parts(self.cluster, self.id, &from, &to);
+        NewKey { public_key: to, signature: sign(old, &[&said]), new_signature: sign(&self.key, &[&said]) }
     }
 
     /// Opens a session.

@@ -1,9 +1,11 @@
-//! The repository's chores: `cargo xtask up | test | check | plugins | schemas`.
+//! The repository's chores: `cargo xtask up | test | check | counts | bench | plugins | schemas`.
 //!
 //! Invariant: stays light. It compiles in seconds and knows the house only through its doors: the
 //! binaries, the REST API and Cargo's own graph.
 
+mod bench;
 mod check;
+mod counts;
 mod plugins;
 mod program;
 mod schemas;
@@ -31,6 +33,10 @@ enum Chore {
     Test,
     /// Run every check besides the tests: format, lints, docs, the house's own rules, licences
     Check(check::Options),
+    /// Count the instructions of the hottest functions, and fail when one takes more than it did
+    Counts(counts::Options),
+    /// Build everything for release and measure it, beside baselines: one table of all axes
+    Bench(bench::Options),
     /// Build every plugin into target/plugins
     Plugins,
     /// Bring schemas/json up to date
@@ -45,6 +51,8 @@ fn main() -> ExitCode {
         Chore::Up(options) => up::run(&options),
         Chore::Test => test::run(),
         Chore::Check(options) => check::run(&options),
+        Chore::Counts(options) => counts::run(&options),
+        Chore::Bench(options) => bench::run(&options),
         Chore::Plugins => plugins::run(),
         Chore::Schemas(options) => schemas::run(&options),
         Chore::Exec(options) => up::become_program(&options),

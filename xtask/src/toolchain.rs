@@ -20,17 +20,23 @@ const TEST_PACKAGES: &[(&str, &str)] = &[
     ("docker-registry", "docker-registry"),
     ("busybox-static", "busybox"),
     ("postgresql", "postgres"),
+    ("redis-server", "redis-server"),
     ("strace", "strace"),
     ("minisign", "minisign"),
     ("slowhttptest", "slowhttptest"),
+    ("prometheus", "promtool"),
+    ("chromium", "chromium"),
+    ("zsh", "zsh"),
+    ("fish", "fish"),
 ];
 
-/// Python packages that tests need, and the programs that they bring. The same rule holds for them.
-const PYTHON_PACKAGES: [(&str, &str); 4] = [
+/// Python packages that tests need, and the programs or modules that they bring. The same rule holds for them.
+const PYTHON_PACKAGES: [(&str, &str); 5] = [
     ("kosoku==0.1.0", "kosoku"),
     ("openapi-spec-validator==0.9.0", "openapi-spec-validator"),
     ("openapi-python-client==0.29.1", "openapi-python-client"),
     ("schemathesis==4.32.5", "st"),
+    ("standardwebhooks==1.1.0", "standardwebhooks"),
 ];
 
 /// A compiler for plugins.
@@ -140,7 +146,7 @@ pub fn test_packages() -> anyhow::Result<Vec<&'static str>> {
 /// With `CI=true`, when anything is missing.
 pub fn python_packages(target: &Path) -> anyhow::Result<Vec<&'static str>> {
     let place = target.join("python");
-    let missing = || PYTHON_PACKAGES.iter().filter(|(_, program)| !place.join("bin").join(program).is_file());
+    let missing = || PYTHON_PACKAGES.iter().filter(|(_, brings)| !is_in(&place, brings));
     if missing().next().is_none() {
         return Ok(Vec::new());
     }
@@ -164,6 +170,13 @@ pub fn python_packages(target: &Path) -> anyhow::Result<Vec<&'static str>> {
     Ok(left)
 }
 
+/// Whether a folder of Python packages has this program or module.
+fn is_in(place: &Path, name: &str) -> bool {
+    let libraries = std::fs::read_dir(place.join("lib")).into_iter().flatten().filter_map(Result::ok);
+    let mut modules = libraries.map(|python| python.path().join("site-packages").join(name));
+    place.join("bin").join(name).is_file() || modules.any(|module| module.is_dir())
+}
+
 fn apt_install(packages: &[&str]) -> anyhow::Result<()> {
     let Some(apt) = find("apt-get") else { bail!("no apt-get on this machine") };
     if !nix::unistd::geteuid().is_root() {
@@ -183,11 +196,38 @@ fn apt_install(packages: &[&str]) -> anyhow::Result<()> {
 /// # Errors
 /// When there is none and none was to be had; the text says what to install.
 pub fn postgres() -> anyhow::Result<()> {
-    if find("postgres").is_some() {
+    server("PostgreSQL server", "postgres", "postgresql")
+}
+
+/// Looks for a Redis server, and installs one where that is possible.
+///
+/// # Errors
+/// When there is none and none was to be had; the text says what to install.
+pub fn redis() -> anyhow::Result<()> {
+    server("Redis server", "redis-server", "redis-server")
+}
+
+/// Looks for a NATS server, which benchmarks stand beside, and installs one where that is possible.
+///
+/// # Errors
+/// When there is none and none was to be had; the text says what to install.
+pub fn nats() -> anyhow::Result<()> {
+    server("NATS server", "nats-server", "nats-server")
+}
+
+/// Looks for what counts instructions, and installs it where that is possible.
+///
+/// # Errors
+/// When there is none and none was to be had; the text says what to install.
+pub fn valgrind() -> anyhow::Result<PathBuf> {
+    server("valgrind", "valgrind", "valgrind")?;
+    find("valgrind").context("valgrind was installed and is not there")
+}
+
+fn server(name: &str, program: &str, package: &str) -> anyhow::Result<()> {
+    if find(program).is_some() {
         return Ok(());
     }
-    let tried = apt_install(&["postgresql"]).err().map(|error| format!(" ({error:#})")).unwrap_or_default();
-    find("postgres")
-        .map(drop)
-        .with_context(|| format!("no PostgreSQL server{tried}: on Debian `apt-get install postgresql`"))
+    let tried = apt_install(&[package]).err().map(|error| format!(" ({error:#})")).unwrap_or_default();
+    find(program).map(drop).with_context(|| format!("no {name} here{tried}: on Debian `apt-get install {package}`"))
 }

@@ -6,7 +6,7 @@ use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::line::{self, HostTrust};
+use crate::line::{self, HostTrust, Own};
 
 /// From dialling to the answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
@@ -23,18 +23,18 @@ pub(super) struct Reached {
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Asks `url` for itself without an upgrade: any answer proves that the way is open.
-pub(super) async fn reach(url: &Uri, trust: &HostTrust) -> Result<Reached, String> {
-    match tokio::time::timeout(ANSWER_WITHIN, ask(url, trust)).await {
+pub(super) async fn reach(url: &Uri, trust: &HostTrust, own: &Own) -> Result<Reached, String> {
+    match tokio::time::timeout(ANSWER_WITHIN, ask(url, trust, own)).await {
         Ok(Ok(reached)) => Ok(reached),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("no answer within {} s", ANSWER_WITHIN.as_secs())),
     }
 }
 
-async fn ask(url: &Uri, trust: &HostTrust) -> Result<Reached, Failure> {
+async fn ask(url: &Uri, trust: &HostTrust, own: &Own) -> Result<Reached, Failure> {
     let begun = Instant::now();
     let stream = TcpStream::connect((line::host(url), line::way(url).1)).await?;
-    let stream = line::secure(stream, url, trust).await?;
+    let stream = line::secure(stream, url, trust, Some(own)).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let authority = url.authority().map(|authority| authority.as_str()).unwrap_or_default();
     let request = Request::get(url.path())

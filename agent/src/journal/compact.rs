@@ -79,7 +79,8 @@ impl Journal {
                         purged.push(attempt);
                         return Ok(());
                     } else {
-                        Record::Tombstone(Settled { verb: String::new(), submitter: String::new(), ..settled })
+                        let (verb, submitter, traceparent) = (String::new(), String::new(), None);
+                        Record::Tombstone(Settled { verb, submitter, traceparent, ..settled })
                     };
                     finished.insert(attempt, rewrite.push(&shrunk.encode())?);
                 }

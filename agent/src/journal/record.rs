@@ -74,6 +74,9 @@ pub struct Accepted {
     pub boot_id: String,
     /// What was signed; checked again when it is read back.
     pub envelope: SignedEnvelope,
+    /// W3C trace context of the request that asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 /// A finished attempt.
@@ -87,6 +90,9 @@ pub struct Settled {
     /// Who asked; empty in a tombstone.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub submitter: String,
+    /// W3C trace context of the request that asked for it; none in a tombstone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// Until when a frame for it could still be replayed, host's clock.
     pub not_after_ms: i64,
     /// When it ended, this machine's clock.

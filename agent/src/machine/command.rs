@@ -28,8 +28,9 @@ impl Machine {
                 self.frame(AgentFrame::Ack { attempt });
             }
             Phase::Running { pid } => {
+                let traceparent = active.about.traceparent.clone();
                 self.frame(AgentFrame::Ack { attempt });
-                self.frame(AgentFrame::Started { attempt, pid });
+                self.frame(AgentFrame::Started { attempt, pid, traceparent });
                 self.enter_lane(attempt);
             }
             // The result follows as soon as it is on disk.
@@ -65,27 +66,38 @@ impl Machine {
         };
         match examine(&command, bench) {
             Verdict::Forged(message) => {
-                tracing::error!(%attempt, message, "refused a command that is not signed for this agent");
+                let traceparent = command.traceparent;
+                tracing::error!(
+                    %attempt,
+                    traceparent,
+                    message,
+                    "refused a command that is not signed for this agent"
+                );
                 let outcome = Outcome::not_started(End::Rejected { cause: RejectCause::Signature, message });
-                self.frame(AgentFrame::Result { attempt, outcome });
+                self.frame(AgentFrame::Result { attempt, outcome, traceparent });
             }
             Verdict::Refused(envelope, cause, message) => {
-                tracing::warn!(%attempt, cause = cause.as_str(), message, "refused a command");
+                let (cause_text, traceparent) = (cause.as_str(), command.traceparent);
+                tracing::warn!(%attempt, traceparent, cause = cause_text, message, "refused a command");
                 let order = self.arrival();
-                let mut active = Active::waiting(order, About::of(&envelope));
+                let mut active = Active::waiting(order, About::of(&envelope, traceparent));
                 active.received_mono_ms = Some(now.mono_ms);
                 self.active.insert(attempt, active);
                 self.settle(attempt, Outcome::not_started(End::Rejected { cause, message }), now);
             }
             Verdict::Late(envelope) => {
-                tracing::info!(%attempt, "its time to start was over when it came");
+                let traceparent = command.traceparent;
+                tracing::info!(%attempt, traceparent, "its time to start was over when it came");
                 let order = self.arrival();
-                let mut active = Active::waiting(order, About::of(&envelope));
+                let mut active = Active::waiting(order, About::of(&envelope, traceparent));
                 active.received_mono_ms = Some(now.mono_ms);
                 self.active.insert(attempt, active);
                 self.settle(attempt, Outcome::not_started(End::Expired), now);
             }
             Verdict::Accepted(envelope) => {
+                // Whoever follows a request's trace finds from here on all that is said of the attempt.
+                let traceparent = command.traceparent;
+                tracing::info!(%attempt, traceparent, "took a command");
                 if envelope.epoch > self.highest_epoch {
                     self.highest_epoch = envelope.epoch;
                     self.write(Record::Epoch { highest: envelope.epoch }, After::Nothing);
@@ -103,10 +115,11 @@ impl Machine {
                     finish_within_ms: command.finish_within_ms,
                     boot_id: self.setup.boot_id.clone(),
                     envelope: command.envelope,
+                    traceparent: traceparent.clone(),
                 };
                 self.write(Record::Accepted(accepted), After::Ack(attempt));
                 let order = self.arrival();
-                let mut active = Active::waiting(order, About::of(&envelope));
+                let mut active = Active::waiting(order, About::of(&envelope, traceparent));
                 active.received_mono_ms = Some(now.mono_ms);
                 let start_by = StartBy::Mono(start_by_mono_ms);
                 let secrets = envelope.secrets(command.secret_key.as_ref()).ok();
@@ -142,7 +155,8 @@ impl Machine {
         if let Some(outcome) = outcome
             && self.is_open()
         {
-            self.frame(AgentFrame::Result { attempt, outcome });
+            // Told already, with its trace; what is left of an old one does not have it.
+            self.frame(AgentFrame::Result { attempt, outcome, traceparent: None });
         }
     }
 }

@@ -48,6 +48,8 @@ pub(super) struct About {
     pub verb: String,
     pub submitter: String,
     pub not_after_ms: i64,
+    /// The trace it belongs to, said again with everything that is told of it.
+    pub traceparent: Option<String>,
 }
 
 /// What to run and when at the latest to begin.
@@ -123,11 +125,12 @@ pub(super) struct Kept {
 }
 
 impl About {
-    pub fn of(envelope: &Envelope) -> About {
+    pub fn of(envelope: &Envelope, traceparent: Option<String>) -> About {
         About {
             verb: envelope.verb.clone(),
             submitter: envelope.submitter.clone(),
             not_after_ms: envelope.not_after_ms,
+            traceparent,
         }
     }
 }

@@ -34,8 +34,7 @@ impl Machine {
                 }
                 kept.output.in_lane = false;
                 kept.told = true;
-                let outcome = kept.settled.outcome.clone();
-                return Next::Frame(Box::new(AgentFrame::Result { attempt, outcome }));
+                return Next::Frame(Box::new(kept.result()));
             }
             let Some(active) = self.active.get_mut(&attempt) else { continue };
             // What is kept of an unknown command is not known either, so nothing of it is said to be gone.

@@ -14,6 +14,7 @@ mod cancel;
 mod command;
 mod entry;
 mod intake;
+mod keys;
 mod lane;
 mod output;
 mod restore;
@@ -57,6 +58,8 @@ pub struct Setup {
     pub cluster_key: VerifyingKey,
     /// Its own key.
     pub key: SigningKey,
+    /// One that is to take its place, and may count already.
+    pub next_key: Option<SigningKey>,
     /// The kernel's name for this boot.
     pub boot_id: String,
     /// What it may run.
@@ -95,6 +98,8 @@ pub enum Input {
     SupervisorGone,
     /// Answer to [`Output::Sample`].
     Sampled(Box<Sample>),
+    /// Answer to [`Output::MakeKey`]: it is on disk.
+    KeyMade(Box<SigningKey>),
     /// The agent is to end. Children live on.
     Stop,
     /// Time has passed.
@@ -119,6 +124,12 @@ pub enum Output {
     Recall(AttemptKey),
     /// Ask the supervisor.
     Supervise(Request),
+    /// Make a key, beside the one there is, on disk.
+    MakeKey,
+    /// Keep this certificate, on disk, if it is of one of this agent's keys; PEM.
+    KeepCertificate(String),
+    /// Put the key that was made in the other's place, on disk.
+    AdoptKey,
     /// Take a telemetry sample.
     Sample,
     /// Delete this attempt's output.
@@ -153,6 +164,8 @@ pub struct Machine {
     host_time: Option<HostTime>,
     host_concurrency: Option<u32>,
     welcomed: bool,
+    /// The log says that this machine waits for approval.
+    told_pending: bool,
     /// How often another machine with this key took the session over.
     replaced: u32,
     stopping: bool,
@@ -180,6 +193,7 @@ impl Machine {
             host_time: None,
             host_concurrency: None,
             welcomed: false,
+            told_pending: false,
             replaced: 0,
             stopping: false,
             lane: VecDeque::new(),
@@ -208,6 +222,7 @@ impl Machine {
             Input::Supervisor(event) => self.on_supervisor(event, now),
             Input::SupervisorGone => self.supervisor = None,
             Input::Sampled(sample) => self.on_sampled(*sample),
+            Input::KeyMade(key) => self.on_key_made(*key),
             Input::Stop => self.on_stop(),
             Input::Tick => {}
         }
@@ -241,6 +256,16 @@ impl Machine {
     /// Whether a session is open.
     pub fn in_session(&self) -> bool {
         self.is_open()
+    }
+
+    /// The key that HELLO is signed with.
+    pub fn key(&self) -> &SigningKey {
+        &self.setup.key
+    }
+
+    /// The one that is to take its place.
+    pub fn next_key_made(&self) -> Option<&SigningKey> {
+        self.setup.next_key.as_ref()
     }
 
     /// Attempts running or waiting.

@@ -48,7 +48,7 @@ impl Machine {
                     true => StartBy::Mono(accepted.start_by_mono_ms),
                     false => StartBy::Host(accepted.start_by_host_ms),
                 };
-                let mut active = Active::waiting(order, About::of(&envelope));
+                let mut active = Active::waiting(order, About::of(&envelope, accepted.traceparent));
                 // Values are not written down: what has not begun cannot begin any more.
                 let secrets = envelope.secrets(None).ok();
                 let (plan, mut limits, kill_after_ms) = (envelope.plan, envelope.limits, accepted.kill_after_ms);
@@ -196,11 +196,11 @@ impl Machine {
             return;
         }
         active.phase = Phase::Running { pid };
-        let forgotten = active.forgotten;
+        let (forgotten, traceparent) = (active.forgotten, active.about.traceparent.clone());
         let boot_id = self.setup.boot_id.clone();
         self.write(Record::Started { attempt, pid, start_ticks, boot_id }, After::Nothing);
         if self.is_open() && !forgotten {
-            self.frame(AgentFrame::Started { attempt, pid });
+            self.frame(AgentFrame::Started { attempt, pid, traceparent });
         }
     }
 

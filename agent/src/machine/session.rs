@@ -165,18 +165,30 @@ impl Machine {
                 self.session = Session::Opened { facts: facts.clone(), challenge, until_ms: *until_ms };
                 self.answer_challenge(now);
             }
+            (HostFrame::Pending { message }, Session::Greeted { hello_ms, .. }) => {
+                self.on_pending(&message, *hello_ms, now)
+            }
             (HostFrame::Welcome(welcome), Session::Greeted { hello_ms, .. }) => {
                 let hello_ms = *hello_ms;
                 self.on_welcome(welcome, hello_ms, now);
             }
             (HostFrame::Command(command), Session::Open(_)) => self.on_command(command, now),
             (HostFrame::ResultAck { attempt }, Session::Open(_)) => self.on_result_ack(attempt),
+            (HostFrame::RotateKey, Session::Open(_)) => self.on_rotate_key(),
+            (HostFrame::Certificate { certificate }, Session::Open(_)) => {
+                self.out.push_back(Output::KeepCertificate(certificate));
+            }
+            (HostFrame::KeyAck { public_key }, Session::Open(_)) => self.on_key_ack(&public_key),
             (HostFrame::Cancel(cancel), Session::Open(_)) => self.on_cancel(cancel, now),
             (
                 HostFrame::Challenge(_)
+                | HostFrame::Pending { .. }
                 | HostFrame::Welcome(_)
                 | HostFrame::Command(_)
                 | HostFrame::ResultAck { .. }
+                | HostFrame::RotateKey
+                | HostFrame::Certificate { .. }
+                | HostFrame::KeyAck { .. }
                 | HostFrame::Cancel(_),
                 _,
             ) => {
@@ -266,6 +278,7 @@ impl Machine {
             protocol: PROTOCOL_VERSION,
             agent_id,
             signature,
+            next_key: self.next_key(&nonce),
             facts: *facts,
             unfinished,
             unacknowledged: self.kept.keys().copied().take(room).collect(),
@@ -274,7 +287,16 @@ impl Machine {
         self.session = Session::Greeted { hello_ms: now.mono_ms, until_ms: now.mono_ms + WELCOME_WITHIN_MS };
     }
 
+    /// Nobody has approved this machine yet: WELCOME comes on this socket when somebody does.
+    fn on_pending(&mut self, message: &str, hello_ms: u64, now: Now) {
+        if !std::mem::replace(&mut self.told_pending, true) {
+            tracing::warn!(message, "the host keeps this machine waiting");
+        }
+        self.session = Session::Greeted { hello_ms, until_ms: now.mono_ms + WELCOME_WITHIN_MS };
+    }
+
     fn on_welcome(&mut self, welcome: Welcome, hello_ms: u64, now: Now) {
+        self.told_pending = false;
         // The host read its clock after our HELLO, so by now it shows this much at most. A WELCOME that
         // was long on its way makes validity end early, never late.
         self.host_time = Some(HostTime { host_ms: welcome.now_ms, mono_ms: hello_ms });

@@ -29,6 +29,14 @@ impl Active {
     }
 }
 
+impl Kept {
+    /// RESULT, as it is said until it is acknowledged.
+    pub(super) fn result(&self) -> AgentFrame {
+        let Settled { attempt, traceparent, outcome, .. } = &self.settled;
+        AgentFrame::Result { attempt: *attempt, outcome: outcome.clone(), traceparent: traceparent.clone() }
+    }
+}
+
 impl Machine {
     /// The attempt is over. Its result goes to disk.
     pub(super) fn settle(&mut self, attempt: AttemptKey, mut outcome: Outcome, now: Now) {
@@ -43,10 +51,12 @@ impl Machine {
         active.output.end(&outcome);
         active.task = None;
         let about = std::mem::take(&mut active.about);
+        tracing::info!(%attempt, traceparent = about.traceparent, end = outcome.end.kind(), "an attempt is over");
         let settled = Settled {
             attempt,
             verb: about.verb,
             submitter: about.submitter,
+            traceparent: about.traceparent,
             not_after_ms: about.not_after_ms,
             at_ms: now.wall_ms,
             outcome,
@@ -94,8 +104,8 @@ impl Machine {
             return self.enter_lane(attempt);
         }
         kept.told = true;
-        let outcome = kept.settled.outcome.clone();
-        self.frame(AgentFrame::Result { attempt, outcome });
+        let result = kept.result();
+        self.frame(result);
     }
 
     /// The host has the result, or does not want it.

@@ -17,6 +17,8 @@ pub type Link = Peer<Event, Request>;
 /// From the wish for a supervisor to giving up on it for now.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How much both say.
+const LOG_LEVEL: &str = "VIWORKS_LOG";
 /// The supervisor's own words are begun anew above this size.
 const MAX_LOG_BYTES: u64 = 1 << 20;
 
@@ -75,6 +77,8 @@ fn start(place: &Place) -> std::io::Result<tokio::process::Child> {
     let program = place.program.clone().unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
     let mut command = tokio::process::Command::new(program);
     command.arg0("viworks-agent").arg("supervise").arg("--data").arg(&place.data);
+    // Whatever else the agent was started with is nothing that the parent of all children need hold.
+    command.env_clear().envs(std::env::var_os(LOG_LEVEL).map(|level| (LOG_LEVEL, level)));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(words).kill_on_drop(false);
     command.spawn()
 }

@@ -21,6 +21,7 @@ fn accepted(command: u128) -> Record {
         finish_within_ms: None,
         boot_id: "boot".to_owned(),
         envelope: seal(&envelope(key, plan(vec![step("true", &[])]), 2_000), &cluster_key()),
+        traceparent: None,
     })
 }
 
@@ -29,6 +30,7 @@ fn result(command: u128, at_ms: i64, not_after_ms: i64) -> Record {
         attempt: attempt(command, 1),
         verb: "exec.run".to_owned(),
         submitter: "test".to_owned(),
+        traceparent: None,
         not_after_ms,
         at_ms,
         outcome: Outcome::not_started(End::Expired),

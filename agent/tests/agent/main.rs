@@ -4,14 +4,17 @@
 mod facts;
 mod guard;
 mod join;
+mod held;
 mod hostile;
 mod journal;
 mod live;
 mod played;
 mod policy;
 mod rotation;
+mod new_key;
 mod session;
 mod supervisor;
+mod secrets;
 mod support;
 mod walk;
 mod joint;

@@ -40,12 +40,21 @@ pub struct Bed {
     pub dir: tempfile::TempDir,
     pub listener: TcpListener,
     pub agent: Option<Child>,
+    /// Variables it is started with from the next time on.
+    pub environment: Vec<(&'static str, String)>,
     /// How the host says its key came to be.
     pub turns: Vec<Turn>,
 }
 
 impl Bed {
     pub async fn new() -> Bed {
+        let mut bed = Bed::idle().await;
+        bed.start();
+        bed
+    }
+
+    /// One whose agent has not been started.
+    pub async fn idle() -> Bed {
         let dir = tempfile::tempdir().expect("a directory");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let data = dir.path().join("data");
@@ -59,13 +68,12 @@ impl Bed {
             host: HostTrust::default(),
             labels: [("site".to_owned(), "eu-1".to_owned())].into(),
             key: agent::identity::load_or_make_key(&data).expect("makes a key"),
+            next_key: None,
         };
         identity.store(&data).expect("stores");
         std::fs::write(data.join("policy.toml"), POLICY).expect("writes");
         std::fs::set_permissions(data.join("policy.toml"), std::fs::Permissions::from_mode(0o600)).expect("sets");
-        let mut bed = Bed { dir, listener, agent: None, turns: Vec::new() };
-        bed.start();
-        bed
+        Bed { dir, listener, agent: None, environment: Vec::new(), turns: Vec::new() }
     }
 
     pub fn data(&self) -> PathBuf {
@@ -75,6 +83,7 @@ impl Bed {
     pub fn start(&mut self) {
         let mut process = Process::new(env!("CARGO_BIN_EXE_viworks-agent"));
         process.args(["run", "--data"]).arg(self.data()).stdin(Stdio::null()).stderr(self.log_file());
+        process.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.agent = Some(process.spawn().expect("the binary starts"));
     }
 

@@ -137,7 +137,7 @@ fn settings_are_checked_as_strictly() {
         ("capabilities = [\"Do It\"]\n", ":1: capability `Do It` is not 1 to 63 of a-z, 0-9, - _ and ."),
         (
             "speed = 1\n",
-            ":1: unknown field `speed`, expected one of `labels`, `capabilities`, `container_engine`, `spool`",
+            ":1: unknown field `speed`, expected one of `labels`, `capabilities`, `container_engine`, `telemetry`, `spool`",
         ),
     ] {
         let path = files.write("agent.toml", text, 0o600);
@@ -185,4 +185,22 @@ fn a_policy_says_in_words_what_it_allows_and_by_which_line_it_decides() {
         assert!(bad.text.contains(line), "{}", bad.text);
     }
     assert!(judge(&policy, &plan(vec![step("/../x", &[])])).text.starts_with("no plan: /steps/0/program"));
+}
+
+#[test]
+fn a_policy_narrows_the_environment_that_docker_gets_whatever_the_plugin_asks_for() {
+    let files = Files::new();
+    let text = "effects = [\"host\"]\n[programs.docker]\npath = \"/bin/true\"\nargs = [[\"run\", \"**\"]]\nenv = [\"APP_*\"]\n";
+    let policy = Policy::load(&files.write("policy.toml", text, 0o600)).expect("a policy");
+    let with = |names: &[&str]| {
+        let mut planned = plan(vec![step("docker", &["run", "--privileged", "--", "nginx"])]);
+        planned.effect = plan::effect::Effect::Host;
+        planned.steps[0].env = names.iter().map(|name| ((*name).to_owned(), "{viworks-secret:0}".to_owned())).collect();
+        policy.rules.permit(&planned).map_err(|denied| denied.to_string())
+    };
+    assert_eq!(with(&["APP_TOKEN", "APP_KEY"]), Ok(()));
+    for name in ["LD_PRELOAD", "DOCKER_HOST", "DOCKER_CONFIG", "PATH", "TOKEN", "XAPP_TOKEN", "app_token"] {
+        let said = with(&["APP_TOKEN", name]).expect_err(name);
+        assert!(said.contains(name), "{said}");
+    }
 }

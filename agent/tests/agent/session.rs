@@ -8,7 +8,7 @@ use plan::outcome::{End, RejectCause};
 use plan::step::Plan;
 use tokio_tungstenite::tungstenite::Message;
 use wire::codec::encode;
-use wire::frame::{AgentFrame, Cancel, Goodbye, HostFrame};
+use wire::frame::{AgentFrame, Cancel, Command, Goodbye, HostFrame};
 
 use crate::support::{CEILING, attempt, cluster_id, cluster_key, envelope, is_alive, notes, plan, step, wait_for};
 
@@ -162,16 +162,20 @@ async fn an_agent_killed_mid_run_comes_back_to_its_child() {
     let (mut session, _) = bed.session().await;
     let (key, gate) = (attempt(1, 1), bed.dir.path().join("gate"));
     let script = format!("echo before; while [ ! -e {} ]; do sleep 0.02; done; echo after", gate.display());
-    session.say(HostFrame::Command(shell(key, &script))).await;
+    let trace = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned());
+    session.say(HostFrame::Command(Command { traceparent: trace.clone(), ..shell(key, &script) })).await;
     let pid = session.started(key).await;
     bed.kill_agent();
     assert!(is_alive(pid));
     bed.start();
     let (mut session, hello) = bed.session().await;
     assert_eq!((hello.unfinished.len(), hello.unfinished[0].started), (1, true));
-    assert_eq!(session.started(key).await, pid);
+    // It knows its trace from the journal, too.
+    session.until(|frame| *frame == AgentFrame::Started { attempt: key, pid, traceparent: trace.clone() }).await;
     std::fs::write(&gate, "").expect("opens the gate");
-    let outcome = session.result(key).await;
+    let result = session.until(|frame| matches!(frame, AgentFrame::Result { .. })).await;
+    let AgentFrame::Result { outcome, traceparent, .. } = result else { panic!("no RESULT") };
+    assert_eq!(traceparent, trace);
     assert_eq!((outcome.end.clone(), outcome.steps[0].exit_code), (End::Exited, Some(0)));
     assert_eq!(session.output(key), b"before\nafter\n");
     // Not acknowledged: it is sent again, with its output, in every session.

@@ -3,12 +3,19 @@
 use std::future::Future;
 use std::time::Duration;
 
+use agent::config::SpoolLimits;
+use agent::machine::Setup;
+use agent::policy::Policy;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::SigningKey;
 use plan::effect::Effect;
 use plan::envelope::{Envelope, RunLimits};
 use plan::id::{AgentId, AttemptKey, ClusterId, CommandId};
 use plan::step::{Plan, Step};
 use uuid::Uuid;
+use wire::frame::Challenge;
+use wire::limits::NONCE_BYTES;
 
 pub const CEILING: Duration = Duration::from_secs(30);
 
@@ -22,6 +29,33 @@ pub fn cluster_id() -> ClusterId {
 
 pub fn agent_id() -> AgentId {
     AgentId(Uuid::from_u128(2))
+}
+
+/// An agent that has joined, as its program sets up the protocol core.
+pub fn setup(policy: Policy, boot_id: &str, seed: u64) -> Setup {
+    Setup {
+        agent_id: agent_id(),
+        cluster_id: cluster_id(),
+        cluster_key: cluster_key().verifying_key(),
+        key: SigningKey::from_bytes(&[5; 32]),
+        next_key: None,
+        boot_id: boot_id.to_owned(),
+        policy,
+        spool: SpoolLimits::default(),
+        seed,
+    }
+}
+
+/// What its host says first.
+pub fn challenge() -> Challenge {
+    Challenge {
+        nonce: URL_SAFE_NO_PAD.encode([3; NONCE_BYTES]),
+        cluster_id: cluster_id(),
+        cluster_epoch: 1,
+        epoch_signature: None,
+        keys: Vec::new(),
+        versions: vec![1],
+    }
 }
 
 pub fn attempt(command: u128, number: u32) -> AttemptKey {

@@ -6,10 +6,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use serde_json::json;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
+use wire::codec::encode;
+use wire::frame::AgentFrame;
 
 use crate::baseline::hub_server::{Order, Word};
 use crate::child::Server;
@@ -17,11 +19,13 @@ use crate::frames::{Answers, Heard};
 use crate::http::Origin;
 use crate::report::{Measured, round};
 use crate::schedule::now_ns;
-use crate::session::{Socket, open};
+use crate::session::{Socket, open, sample};
 use crate::usage::{Memory, Meter, memory_of};
 
 /// Connects under way at once.
 const CONNECTING: usize = 128;
+/// Samples of one agent between two flushes.
+const AT_ONCE: usize = 8;
 /// Longest wait for one phase beyond its own length.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -30,6 +34,7 @@ pub struct Hub {
     server: Server,
     agents: JoinSet<Result<()>>,
     count: usize,
+    flood: watch::Sender<bool>,
     stop: CancellationToken,
     /// The hub's memory before the first agent.
     pub before: Memory,
@@ -38,22 +43,26 @@ pub struct Hub {
 }
 
 impl Hub {
+    /// What its process is called on the command line.
+    pub const ROLE: &str = "hub-server";
+
     /// Starts a hub and connects `count` agents that answer each COMMAND with a RESULT.
     ///
     /// # Errors
     /// When the hub does not start or an agent cannot connect.
     pub async fn start(count: usize) -> Result<Hub> {
-        let server = Server::start("hub-server").await?;
+        let server = Server::start(Hub::ROLE).await?;
         let origin = Origin::parse(&server.hail.listening.to_string())?;
         let before = memory_of(server.pid)?;
         let (stop, room) = (CancellationToken::new(), Arc::new(Semaphore::new(CONNECTING)));
         let answers = Arc::new(Answers::new(b"ok\n"));
         let (ready, mut connected) = mpsc::channel::<Result<()>>(CONNECTING);
         let mut agents = JoinSet::new();
+        let (flood, flooding) = watch::channel(false);
         let began = now_ns();
         for index in 0..count {
             let (origin, room, ready) = (origin.clone(), room.clone(), ready.clone());
-            let (stop, answers) = (stop.clone(), answers.clone());
+            let (stop, answers, flooding) = (stop.clone(), answers.clone(), flooding.clone());
             agents.spawn(async move {
                 let opened = {
                     let _place = room.acquire().await.expect("never closed");
@@ -67,7 +76,7 @@ impl Hub {
                     Ok(socket) => {
                         _ = ready.send(Ok(())).await;
                         drop(ready);
-                        answer(socket, &answers, stop).await
+                        answer(socket, &answers, flooding, stop).await
                     }
                 }
             });
@@ -77,7 +86,7 @@ impl Hub {
             result?;
         }
         let connected_in = Duration::from_nanos(now_ns() - began);
-        Ok(Hub { server, agents, count, stop, before, connected_in })
+        Ok(Hub { server, agents, count, flood, stop, before, connected_in })
     }
 
     /// The hub's process.
@@ -110,6 +119,18 @@ impl Hub {
     pub async fn fan_out(&mut self, repeat: usize) -> Result<Measured> {
         let order = Order::Fanout { agents: self.count, repeat };
         self.phase("hub-fanout", order).await
+    }
+
+    /// Has every agent send samples as fast as they are taken, for `duration`.
+    ///
+    /// # Errors
+    /// When the hub fails.
+    pub async fn receive(&mut self, warmup: Duration, duration: Duration) -> Result<Measured> {
+        let order = Order::Receive { agents: self.count, warmup_ms: ms(warmup), duration_ms: ms(duration) };
+        self.flood.send_replace(true);
+        let found = self.phase("telemetry-bare-receive", order).await;
+        self.flood.send_replace(false);
+        found
     }
 
     async fn phase(&mut self, scenario: &str, order: Order) -> Result<Measured> {
@@ -151,7 +172,12 @@ fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-async fn answer(mut socket: Socket, answers: &Answers, stop: CancellationToken) -> Result<()> {
+async fn answer(
+    mut socket: Socket,
+    answers: &Answers,
+    mut flooding: watch::Receiver<bool>,
+    stop: CancellationToken,
+) -> Result<()> {
     let stopped = stop.cancelled();
     tokio::pin!(stopped);
     loop {
@@ -163,6 +189,15 @@ async fn answer(mut socket: Socket, answers: &Answers, stop: CancellationToken) 
                     reply(&mut socket, answers, message.context("the hub closed the socket")??).await?;
                 }
                 socket.flush().await?;
+            }
+            Ok(()) = flooding.changed() => {
+                let frame = Message::text(encode(&AgentFrame::Telemetry { sample: sample(0) }));
+                while *flooding.borrow_and_update() {
+                    for _ in 0..AT_ONCE {
+                        socket.feed(frame.clone()).await?;
+                    }
+                    socket.flush().await?;
+                }
             }
             () = &mut stopped => return Ok(()),
         }

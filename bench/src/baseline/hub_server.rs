@@ -39,6 +39,8 @@ pub enum Order {
     Closed { agents: usize, in_flight: usize, warmup_ms: u64, duration_ms: u64 },
     /// Sends at fixed times.
     Open { agents: usize, rate: f64, warmup_ms: u64, duration_ms: u64 },
+    /// Says nothing and counts the samples that come.
+    Receive { agents: usize, warmup_ms: u64, duration_ms: u64 },
     /// One command to all agents, `repeat` times; the first is warm-up.
     Fanout { agents: usize, repeat: usize },
 }
@@ -134,7 +136,15 @@ impl Hub {
     }
 
     fn heard(&self, text: &str) {
-        let Some(heard) = Heard::read(text).filter(|heard| heard.kind == "RESULT") else { return };
+        let Some(heard) = Heard::read(text) else { return };
+        if heard.kind == "TELEMETRY" {
+            let phase = self.phase.read().expect("no holder panics");
+            phase.inside.fetch_add(u64::from(phase.window.holds(now_ns())), Ordering::Relaxed);
+            return;
+        }
+        if heard.kind != "RESULT" {
+            return;
+        }
         let due = heard.attempt.and_then(|attempt| attempt.split('/').next()).and_then(|due| due.parse::<u64>().ok());
         let Some(due) = due else { return };
         let phase = self.phase.read().expect("no holder panics").clone();
@@ -159,7 +169,8 @@ impl Hub {
     async fn obey(self: &Arc<Hub>, order: Order) -> Result<Word> {
         let (wanted, warmup, duration) = match &order {
             Order::Closed { agents, warmup_ms, duration_ms, .. }
-            | Order::Open { agents, warmup_ms, duration_ms, .. } => {
+            | Order::Open { agents, warmup_ms, duration_ms, .. }
+            | Order::Receive { agents, warmup_ms, duration_ms } => {
                 (*agents, Duration::from_millis(*warmup_ms), Duration::from_millis(*duration_ms))
             }
             Order::Fanout { agents, .. } => (*agents, Duration::ZERO, PATIENCE * 10),
@@ -172,6 +183,7 @@ impl Hub {
         let mut driver = None;
         match order {
             Order::Fanout { repeat, .. } => return self.fan_out(&phase, repeat).await,
+            Order::Receive { .. } => {}
             Order::Closed { in_flight, .. } => (0..in_flight).for_each(|_| self.dispatch(&phase, now_ns())),
             Order::Open { rate, .. } => {
                 let schedule = Schedule::constant(rate, warmup + duration);

@@ -60,6 +60,8 @@ pub struct Load {
     pub check: Check,
     /// How long the last commands may take after the window.
     pub patience: Duration,
+    /// How urgent they are; as the host takes it when absent.
+    pub priority: Option<&'static str>,
     /// The measured process.
     pub host_pid: Option<u32>,
 }
@@ -111,7 +113,7 @@ pub async fn run(operator: &Arc<Operator>, fleet: &Fleet, load: &Load) -> Result
         ledger: Arc::new(Ledger::new(window)),
         window,
         patience: load.patience,
-        agents: fleet.ids.iter().map(|id| body(&id.to_string())).collect(),
+        agents: fleet.ids.iter().map(|id| body(&id.to_string(), load.priority)).collect(),
         next: AtomicUsize::new(0),
     });
     fleet.tell(bench.ledger.clone());
@@ -212,8 +214,12 @@ fn parameters(fleet: &Fleet, load: &Load) -> serde_json::Value {
 }
 
 /// The body that submits one command to one agent.
-fn body(agent: &str) -> String {
-    json!({ "verb": "exec.run", "args": { "program": "true" }, "target": { "agents": [agent] } }).to_string()
+fn body(agent: &str, priority: Option<&str>) -> String {
+    let mut body = json!({ "verb": "exec.run", "args": { "program": "true" }, "target": { "agents": [agent] } });
+    if let Some(priority) = priority {
+        body["priority"] = json!(priority);
+    }
+    body.to_string()
 }
 
 async fn closed(bench: Arc<Bench>) -> Tally {

@@ -23,6 +23,8 @@ pub struct Bare {
     pub hub_load: Measured,
     /// Hub at the rate that is half of what the product can do.
     pub hub_half: Option<Measured>,
+    /// Hub at the rate that is four fifths of it.
+    pub hub_most: Option<Measured>,
     /// Hub, one command to all.
     pub hub_fan_out: Measured,
     /// A JSON route behind a JWT.
@@ -30,25 +32,26 @@ pub struct Bare {
 }
 
 impl Bare {
-    /// Takes all of it. `half_rate` is half of what the product can do, when that is known.
+    /// Takes all of it. `rates` are half and four fifths of what the product can do, when that is known.
     ///
     /// # Errors
     /// When a baseline cannot be run.
-    pub async fn measure(store: &Store, size: Size, half_rate: Option<f64>) -> Result<Bare> {
+    pub async fn measure(store: &Store, size: Size, rates: Option<[f64; 2]>) -> Result<Bare> {
         let life_64 = life::run(store, 64, size.warmup, size.short).await?;
         let life_1 = life::run(store, 1, size.warmup, size.short).await?;
         let mut hub = Hub::start(size.agents).await?;
         let hub_idle = idle::run("hub-idle", size.agents, hub.pid(), hub.before, size.warmup).await?;
         let hub_light = hub.closed(1, size.warmup, size.short).await?;
         let hub_load = hub.closed(size.in_flight, size.warmup, size.short).await?;
-        let hub_half = match half_rate {
-            Some(rate) => Some(hub.open(rate, size.warmup, size.short).await?),
-            None => None,
-        };
+        let (mut hub_half, mut hub_most) = (None, None);
+        if let Some([half, most]) = rates {
+            hub_half = Some(hub.open(half, size.warmup, size.short).await?);
+            hub_most = Some(hub.open(most, size.warmup, size.short).await?);
+        }
         let hub_fan_out = hub.fan_out(size.broadcasts).await?;
         hub.end().await?;
         let route = route::run(size.connections, size.warmup, size.short).await?;
-        Ok(Bare { life_64, life_1, hub_idle, hub_light, hub_load, hub_half, hub_fan_out, route })
+        Ok(Bare { life_64, life_1, hub_idle, hub_light, hub_load, hub_half, hub_most, hub_fan_out, route })
     }
 
     /// The least a durable command can take: a round trip and two commits. Microseconds.
@@ -64,8 +67,8 @@ impl Bare {
 
     /// All findings, in the order they were taken.
     pub fn into_findings(self) -> Vec<Measured> {
-        let Bare { life_64, life_1, hub_idle, hub_light, hub_load, hub_half, hub_fan_out, route } = self;
+        let Bare { life_64, life_1, hub_idle, hub_light, hub_load, hub_half, hub_most, hub_fan_out, route } = self;
         let first = [life_64, life_1, hub_idle, hub_light, hub_load];
-        first.into_iter().chain(hub_half).chain([hub_fan_out, route]).collect()
+        first.into_iter().chain(hub_half).chain(hub_most).chain([hub_fan_out, route]).collect()
     }
 }

@@ -6,24 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::report::round;
 use crate::suite::bare::Bare;
 use crate::suite::product::Product;
-
-/// What a ratio must be.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Goal {
-    /// No less.
-    AtLeast(f64),
-    /// No more.
-    AtMost(f64),
-}
-
-impl Goal {
-    fn holds(self, ratio: f64) -> bool {
-        match self {
-            Goal::AtLeast(least) => ratio >= least,
-            Goal::AtMost(most) => ratio <= most,
-        }
-    }
-}
+use crate::table::{Goal, Row};
 
 /// One line of the table.
 #[derive(Clone, Debug)]
@@ -97,9 +80,13 @@ impl Figures {
             floor,
         );
         self.pair("A5", "50/s: p99 ÷ the same", "µs", Goal::AtMost(6.0), product.light.latency.p99_us, floor);
-        if let Some(half) = &after.hub_half {
-            let (found, bare) = (product.half.latency.p99_us, half.latency.p99_us);
-            self.pair("A7", "half of saturation: p99 ÷ hub's at that rate", "µs", Goal::AtMost(5.0), found, bare);
+        for (what, goal, ours, hub) in [
+            ("half of saturation: p99 ÷ hub's at that rate", Goal::AtMost(5.0), &product.half, &after.hub_half),
+            ("0.8 of saturation: p99 ÷ hub's at that rate", Goal::Told, &product.most, &after.hub_most),
+        ] {
+            if let Some(hub) = hub {
+                self.pair("A7", what, "µs", goal, ours.latency.p99_us, hub.latency.p99_us);
+            }
         }
         let memory = bare(|b| b.hub_idle.noted("memory_per_agent_bytes").unwrap_or(f64::NAN));
         self.pair("B1", "memory per idle agent ÷ hub", "B", Goal::AtMost(2.0), noted("memory_per_agent_bytes"), memory);
@@ -136,6 +123,19 @@ impl Figures {
         self.lines.iter().all(|line| line.goal.holds(line.median()))
     }
 
+    /// Its lines for the table of all axes, each with the pair whose ratio is the median one.
+    pub fn rows(&self, store: &str) -> Vec<Row> {
+        let row = |line: &Figure| {
+            let mut pairs = line.pairs.clone();
+            pairs.sort_by(|(ours, bare), (other, beside)| (ours / bare).total_cmp(&(other / beside)));
+            let (ours, bare) = pairs.get(pairs.len() / 2).copied().unwrap_or((f64::NAN, f64::NAN));
+            // On PostgreSQL the same axis has a name of its own.
+            let axis = if (line.id, store) == ("A1", "postgres") { "A3" } else { line.id };
+            Row::new(axis, line.what, line.unit, line.goal, ours, bare).on(store)
+        };
+        self.lines.iter().map(row).collect()
+    }
+
     /// The table as JSON, one entry for each line.
     pub fn summary(&self) -> Map<String, Value> {
         let entry = |line: &Figure| {
@@ -144,6 +144,7 @@ impl Figures {
             let (kind, goal) = match line.goal {
                 Goal::AtLeast(least) => ("at_least", least),
                 Goal::AtMost(most) => ("at_most", most),
+                Goal::Told => ("told", f64::NAN),
             };
             json!({ "id": line.id, "unit": line.unit, kind: goal, "median": round(line.median()), "pairs": pairs, "verdict": line.verdict() })
         };
@@ -167,10 +168,7 @@ impl std::fmt::Display for Figures {
             let ratios = line.ratios();
             let (least, most) =
                 (ratios.first().copied().unwrap_or(f64::NAN), ratios.last().copied().unwrap_or(f64::NAN));
-            let gate = match line.goal {
-                Goal::AtLeast(least) => format!("≥ {least}"),
-                Goal::AtMost(most) => format!("≤ {most}"),
-            };
+            let gate = line.goal;
             let product = format!("{:.0} {}", middle(|pair| pair.0), line.unit);
             let bare = format!("{:.0} {}", middle(|pair| pair.1), line.unit);
             let spread = format!("{least:.3}–{most:.3}");

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use crate::child::terminate;
+use crate::http::{Client, Origin};
 use crate::operator::Operator;
 use crate::schedule::{nanos, now_ns};
 
@@ -30,6 +31,8 @@ pub struct Host {
     pub pid: u32,
     /// From exec to listening.
     pub ready_in: Duration,
+    /// From exec to every part of it ready, its plugins among them.
+    pub serving_in: Duration,
     process: Child,
     home: TempDir,
 }
@@ -62,6 +65,26 @@ impl Host {
         let config = home.path().join("host.toml");
         let plugins = plugins.canonicalize().with_context(|| format!("plugins {}", plugins.display()))?;
         std::fs::write(&config, configuration(&data, &plugins, url)?)?;
+        Host::run(binary, home).await
+    }
+
+    /// Ends it and starts it again on what it left behind, which is how a restart looks to its agents; its ports
+    /// are others.
+    ///
+    /// # Errors
+    /// When it does not end, or does not start.
+    pub async fn again(self, binary: &Path) -> Result<Host> {
+        let Host { process, home, .. } = self;
+        terminate(process).await?;
+        let told = home.path().join("data/listening.json");
+        if told.exists() {
+            std::fs::remove_file(told)?;
+        }
+        Host::run(binary, home).await
+    }
+
+    async fn run(binary: &Path, home: TempDir) -> Result<Host> {
+        let (data, config) = (home.path().join("data"), home.path().join("host.toml"));
         let log = home.path().join("host.log");
         let began = now_ns();
         let spawned = Command::new(binary)
@@ -92,9 +115,26 @@ impl Host {
         };
         let ready_in = Duration::from_nanos(now_ns() - began);
         let credential = data.join("admin.json");
-        let host = Host { api: listening.api, agents: listening.agents, credential, pid, ready_in, process, home };
+        let Listening { api, agents } = listening;
+        let mut host = Host { api, agents, credential, pid, ready_in, serving_in: ready_in, process, home };
+        host.becomes_ready(until).await.with_context(|| format!("host's log:\n{}", tail(&log)))?;
+        host.serving_in = Duration::from_nanos(now_ns() - began);
         host.serves("exec.run", until).await.with_context(|| format!("host's log:\n{}", tail(&log)))?;
         Ok(host)
+    }
+
+    async fn becomes_ready(&self, until: u64) -> Result<()> {
+        let mut client = Client::new(Origin::parse(&self.api)?);
+        loop {
+            let answer = client.send("GET", "/readyz", None, None).await?;
+            if answer.status == 200 {
+                return Ok(());
+            }
+            if now_ns() > until {
+                bail!("the host is not ready: {}", String::from_utf8_lossy(answer.body));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     async fn serves(&self, verb: &str, until: u64) -> Result<()> {

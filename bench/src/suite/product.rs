@@ -21,6 +21,9 @@ use crate::usage::memory_of;
 
 /// Light load: commands per second.
 const LIGHT: f64 = 50.0;
+/// Shares of saturation that latencies are taken at.
+const HALF: f64 = 0.5;
+const MOST: f64 = 0.8;
 /// Accepted commands looked up after each load.
 const SAMPLE: usize = 2_000;
 
@@ -36,6 +39,8 @@ pub struct Product {
     pub light: Measured,
     /// Open loop at half of what `commands` reached.
     pub half: Measured,
+    /// Open loop at four fifths of it.
+    pub most: Measured,
     /// GET one agent.
     pub read_agent: Measured,
     /// GET one command.
@@ -70,6 +75,7 @@ impl Product {
             pace,
             check: Check::Sample(SAMPLE),
             patience: DRAIN,
+            priority: None,
             host_pid: Some(host.pid),
         };
         let (mut saturated, _) =
@@ -79,28 +85,31 @@ impl Product {
         let pace = Pace::Open { rate: LIGHT, poisson: false };
         let (mut light, _) = commands::run(&operator, &fleet, &load(pace, 64, size.load)).await?;
         light.scenario = "commands-light".to_owned();
-        let pace = Pace::Open { rate: half(&saturated), poisson: false };
-        let (mut at_half, _) = commands::run(&operator, &fleet, &load(pace, size.in_flight, size.load)).await?;
+        let pace = |share: f64| Pace::Open { rate: part(&saturated, share), poisson: false };
+        let (mut at_half, _) = commands::run(&operator, &fleet, &load(pace(HALF), size.in_flight, size.load)).await?;
         at_half.scenario = "commands-half".to_owned();
+        let (mut at_most, _) = commands::run(&operator, &fleet, &load(pace(MOST), size.in_flight, size.load)).await?;
+        at_most.scenario = "commands-most".to_owned();
         let read = crate::reads(&operator, size.connections, size.warmup, size.short, Some(host.pid)).await?;
         fleet.close().await?;
         host.end().await?;
         let [read_agent, read_command] = <[Measured; 2]>::try_from(read).expect("agents, then commands");
-        Ok(Product { idle, commands: saturated, broadcast, light, half: at_half, read_agent, read_command })
+        let (half, most) = (at_half, at_most);
+        Ok(Product { idle, commands: saturated, broadcast, light, half, most, read_agent, read_command })
     }
 
-    /// Half of what it can do, commands per second.
-    pub fn half_rate(&self) -> f64 {
-        half(&self.commands)
+    /// Half and four fifths of what it can do, commands per second.
+    pub fn rates(&self) -> [f64; 2] {
+        [HALF, MOST].map(|share| part(&self.commands, share))
     }
 
     /// All findings, in the order they were taken.
     pub fn into_findings(self) -> Vec<Measured> {
-        let Product { idle, commands, broadcast, light, half, read_agent, read_command } = self;
-        vec![idle, commands, broadcast, light, half, read_agent, read_command]
+        let Product { idle, commands, broadcast, light, half, most, read_agent, read_command } = self;
+        vec![idle, commands, broadcast, light, half, most, read_agent, read_command]
     }
 }
 
-fn half(saturated: &Measured) -> f64 {
-    (saturated.rate / 2.0).max(1.0)
+fn part(saturated: &Measured, share: f64) -> f64 {
+    (saturated.rate * share).max(1.0)
 }

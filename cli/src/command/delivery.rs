@@ -6,7 +6,7 @@ use api::delivery::{GroupBody, ShareBody};
 use clap::Args;
 use viworks_client::{Client, new_key};
 
-use super::full_id;
+use crate::beginning;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Sink, escape, table};
@@ -52,7 +52,7 @@ pub(super) async fn retry(
     client: &Client,
     sink: &Sink,
 ) -> Result<Exit, Failure> {
-    let id = full_id(client, &options.command).await?;
+    let id = beginning::command(client, &options.command).await?;
     let files = options.follow.files()?;
     let started = Instant::now();
     let accepted = client.retry(&id, options.only.as_str(), &new_key()).await?;
@@ -69,7 +69,7 @@ pub(super) async fn retry(
 
 /// How many agents are where.
 pub(super) async fn rollup(command: &str, client: &Client, sink: &Sink) -> Result<(), Failure> {
-    let id = full_id(client, command).await?;
+    let id = beginning::command(client, command).await?;
     let rollup = client.rollup(&id).await?;
     let row = |share: &ShareBody| {
         let ShareBody { site, state, reason, count, changed_at: _ } = share;
@@ -86,7 +86,7 @@ pub(super) async fn rollup(command: &str, client: &Client, sink: &Sink) -> Resul
 
 /// Which agents ended alike.
 pub(super) async fn results(options: ResultsOptions, client: &Client, sink: &Sink) -> Result<(), Failure> {
-    let id = full_id(client, &options.command).await?;
+    let id = beginning::command(client, &options.command).await?;
     let groups = client.results(&id, options.by.as_deref(), options.limit).await?;
     let row = |group: &GroupBody| {
         let GroupBody { state, value, count, agents } = group;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use api::command::Invocation;
+use api::command::{Invocation, KeptOutput};
 use api::delivery::{AttemptBody, PortionBody, RetryBody, RolloutBody};
 use viworks_client::Client;
 
@@ -61,11 +61,21 @@ fn row(invocation: &Invocation) -> Vec<String> {
         format!("{}{ending}", label(&invocation.state, invocation.reason.as_deref())),
         invocation.exit_code.map(|code| code.to_string()).unwrap_or_default(),
         invocation.attempt.to_string(),
-        match &invocation.summary {
-            Some(summary) if !summary.is_empty() => summary.clone(),
-            _ => invocation.explanation.clone(),
-        },
+        format!("{}{}", said(invocation), not_kept(invocation)),
     ]
+}
+
+fn said(invocation: &Invocation) -> &str {
+    let summary = invocation.summary.as_deref().filter(|summary| !summary.is_empty());
+    summary.unwrap_or(&invocation.explanation)
+}
+
+/// ` [70 bytes of stdout were not kept]`; nothing when all of its output is there.
+fn not_kept(invocation: &Invocation) -> String {
+    let Some(KeptOutput { stdout, stderr }) = &invocation.output else { return String::new() };
+    let streams = [("stdout", stdout), ("stderr", stderr)].into_iter().filter(|(_, kept)| kept.missing_bytes > 0);
+    let parts: Vec<String> = streams.map(|(name, kept)| format!("{} bytes of {name}", kept.missing_bytes)).collect();
+    if parts.is_empty() { String::new() } else { format!(" [{} were not kept]", parts.join(" and ")) }
 }
 
 /// Earlier attempts of invocations that had more than one; nothing when none had.

@@ -81,7 +81,7 @@ impl Choice {
         contexts.contexts.get_key_value(name).map(|(name, context)| (name.as_str(), context)).ok_or_else(|| {
             let known: Vec<&str> = contexts.contexts.keys().map(String::as_str).collect();
             let known =
-                if known.is_empty() { "there is none".to_owned() } else { format!("there are {}", known.join(", ")) };
+                if known.is_empty() { "there is none".to_owned() } else { format!("known: {}", known.join(", ")) };
             Failure::usage(format!("no context `{name}`: {known}"))
         })
     }

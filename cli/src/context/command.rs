@@ -21,6 +21,11 @@ pub enum ContextCommand {
         /// Its name, as `viworks context list` shows it
         name: String,
     },
+    /// Forget a host; `viworks logout` first makes what it gave you worth nothing
+    Delete {
+        /// Its name, as `viworks context list` shows it
+        name: String,
+    },
     /// Show the context in use
     Show {
         /// Another one than that in use
@@ -87,6 +92,16 @@ pub fn run(command: ContextCommand, choice: &Choice, store: &Store, sink: &Sink)
                 Ok::<(), Failure>(())
             })?;
             sink.say(&format!("`{name}` is the current context"))?;
+        }
+        ContextCommand::Delete { name } => {
+            store.edit(|contexts| {
+                let chosen = Choice { context: Some(name.clone()), ..Choice::default() };
+                chosen.context(contexts)?;
+                contexts.contexts.remove(&name);
+                contexts.current.take_if(|current| *current == name);
+                Ok::<(), Failure>(())
+            })?;
+            sink.say(&format!("`{name}` is forgotten"))?;
         }
         ContextCommand::Show { name } => {
             let choice = Choice { context: name.or_else(|| choice.context.clone()), ..choice.clone() };

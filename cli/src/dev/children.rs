@@ -9,6 +9,7 @@ use tokio::process::{Child, Command};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::signals::Signals;
 
 /// Between looks at something that is not ready yet.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -149,39 +150,6 @@ pub(super) fn ask_to_end(pid: u32) {
 /// Nobody can be asked here; whoever owns it kills it.
 #[cfg(not(unix))]
 pub(super) fn ask_to_end(_pid: u32) {}
-
-/// What would end this process.
-#[cfg(unix)]
-struct Signals(Vec<tokio::signal::unix::Signal>);
-
-#[cfg(unix)]
-impl Signals {
-    fn new() -> std::io::Result<Signals> {
-        use tokio::signal::unix::{SignalKind, signal};
-
-        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-        kinds.into_iter().map(signal).collect::<std::io::Result<_>>().map(Signals)
-    }
-
-    async fn next(&mut self) {
-        let each = self.0.iter_mut().map(|signal| Box::pin(signal.recv()));
-        futures_util::future::select_all(each).await;
-    }
-}
-
-#[cfg(not(unix))]
-struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    fn new() -> std::io::Result<Signals> {
-        Ok(Signals)
-    }
-
-    async fn next(&mut self) {
-        let _ = tokio::signal::ctrl_c().await;
-    }
-}
 
 /// The last lines of a log, under its name.
 fn tail(log: &Path) -> String {

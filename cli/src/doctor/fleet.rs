@@ -30,12 +30,21 @@ fn judge_plugins(plugins: &[Plugin], report: &mut Report) {
                 let what = format!("{}: {} ({})", plugin.file, refusal.cause, refusal.code);
                 report.broken(SECTION, what, refusal.cure.clone());
             }
-            (None, "active") => report.well(SECTION, format!("{name} serves {} verbs", plugin.verbs.len())),
+            (None, "active") => report.well(SECTION, format!("{name} serves {}", offer(plugin))),
             (None, state) => {
                 let hint = format!("viworks plugin show {}", plugin.name);
                 report.look(SECTION, format!("{name} is {state}"), hint);
             }
         }
+    }
+}
+
+/// What a plugin has for others.
+fn offer(plugin: &Plugin) -> String {
+    match (plugin.kind.as_deref(), plugin.verbs.len()) {
+        (Some("rule"), _) => "a rule of alerts".to_owned(),
+        (_, 1) => "1 verb".to_owned(),
+        (_, verbs) => format!("{verbs} verbs"),
     }
 }
 

@@ -83,6 +83,45 @@ impl Sink {
         }
     }
 
+    /// Prints what came to a list that stands on the screen already: under its titles.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn more<T: Row>(&self, page: &Page<T>) -> io::Result<()> {
+        let columns = match self.format {
+            Format::Json | Format::Yaml | Format::Ndjson | Format::Name => return self.list(page, ""),
+            Format::Table => T::NARROW,
+            Format::Wide => T::COLUMNS.len(),
+        };
+        let text = rows(&page.items, columns);
+        self.print(text.split_once('\n').map_or("", |(_, below)| below))
+    }
+
+    /// Prints things that are no rows of one table: the whole `document`, each of them, the name of each, or the text that
+    /// `page` makes of them.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn many<T: Serialize>(
+        &self,
+        document: &impl Serialize,
+        items: &[T],
+        name: impl Fn(&T) -> &str,
+        page: impl FnOnce() -> String,
+    ) -> io::Result<()> {
+        match self.format {
+            Format::Json | Format::Yaml => self.document(document),
+            Format::Ndjson => items.iter().try_for_each(|item| self.document(item)),
+            Format::Name => {
+                let mut names: Vec<&str> = items.iter().map(name).collect();
+                // One after the other they may be of the same machine.
+                names.dedup();
+                self.names(names.into_iter().map(str::to_owned))
+            }
+            Format::Table | Format::Wide => self.print(&page()),
+        }
+    }
+
     /// Prints one thing: as JSON, by name, or as the text `page` makes of it.
     ///
     /// # Errors

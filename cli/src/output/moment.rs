@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 
 /// How long ago an RFC 3339 time is: `12s`, `5m`, `3h`, `40d`; as it is when it cannot be read.
 pub fn age(rfc3339: &str, now: DateTime<Utc>) -> String {
@@ -16,6 +16,12 @@ pub fn age(rfc3339: &str, now: DateTime<Utc>) -> String {
         3_600..172_800 => format!("{}h", seconds / 3_600),
         _ => format!("{}d", seconds / 86_400),
     }
+}
+
+/// An RFC 3339 time without fractions of its second; as it is when it cannot be read.
+pub fn to_the_second(rfc3339: &str) -> String {
+    let read = DateTime::parse_from_rfc3339(rfc3339);
+    read.map_or_else(|_| rfc3339.to_owned(), |at| at.to_utc().to_rfc3339_opts(SecondsFormat::Secs, true))
 }
 
 /// A length as people say it: `0.4 s`, `12.0 s`, `3 min 20 s`, `2 h 5 min`.
@@ -95,6 +101,7 @@ mod tests {
         ] {
             assert_eq!(age(then, now), said);
         }
+        assert_eq!(to_the_second("2026-01-02T01:00:00.999+01:00"), "2026-01-02T00:00:00Z");
         assert_eq!(length(Duration::from_millis(4_230)), "4.2 s");
         assert_eq!(length(Duration::from_secs(200)), "3 min 20 s");
         assert_eq!(length(Duration::from_secs(7_500)), "2 h 5 min");

@@ -8,10 +8,8 @@ use super::escape;
 pub fn grid(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = bare();
     table.set_header(header.iter().map(|title| title.to_uppercase()));
-    for row in rows {
-        table.add_row(row.iter().map(|cell| cell_text(cell)));
-    }
-    trimmed(&table)
+    table.add_rows(rows.into_iter().map(|row| row.iter().map(|cell| cell_text(cell)).collect::<Vec<_>>()));
+    if table.row(0).is_some() { trimmed(&table) } else { String::new() }
 }
 
 /// One thing: its fields below each other.
@@ -59,6 +57,7 @@ mod tests {
         web-01       eu       -
         db\n\x1b[2J  us-east  x
         ");
+        assert_eq!(grid(&["name", "site"], Vec::new()), "");
         insta::assert_snapshot!(card(&[("name", "a".into()), ("longer", "b".into())]), @r"
         name:    a
         longer:  b

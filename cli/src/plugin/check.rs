@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use plan::manifest::{Kind, Manifest};
 use ports::plugins::Refusal;
+use runtime::Tier;
 use runtime::tool::{self, ToolError};
 use serde_json::json;
 
@@ -19,23 +20,28 @@ pub struct CheckOptions {
     /// The component
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// Let it be of the compat tier, as an operator may
+    #[arg(long)]
+    pub compat: bool,
 }
 
 pub(super) fn command(options: &CheckOptions, sink: &Sink) -> Result<Exit, Failure> {
     let bytes = super::read(&options.file)?;
     let name = super::file_name(&options.file);
-    match tool::check(&bytes, &name) {
+    let check = if options.compat { tool::check_consented } else { tool::check };
+    match check(&bytes, &name) {
         Ok(checked) => {
             let manifest = &checked.manifest;
             let verbs: Vec<&str> = manifest.verbs.iter().map(|verb| verb.name.as_str()).collect();
             let kind = manifest.kind();
             let answer = json!({
                 "ok": true, "name": manifest.name, "version": manifest.version, "kind": kind.as_str(), "verbs": verbs,
-                "size_bytes": checked.size, "digest": checked.digest,
+                "size_bytes": checked.size, "digest": checked.digest, "tier": checked.tier.as_str(),
             });
             sink.one(&answer, &manifest.name, || {
                 let provides = provides(manifest);
-                let line = format!("ok: {} {} passes gates 1 to 8 ({provides})", manifest.name, manifest.version);
+                let tier = if checked.tier == Tier::Compat { ", in the compat tier" } else { "" };
+                let line = format!("ok: {} {} passes gates 1 to 8 ({provides}){tier}", manifest.name, manifest.version);
                 escape::line(&line) + "\n"
             })?;
             Ok(Exit::Ok)

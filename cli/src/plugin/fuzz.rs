@@ -1,16 +1,20 @@
-//! `viworks plugin fuzz`: a plugin is asked for plans of whatever its schema takes, and what it should not.
+//! `viworks plugin fuzz`: a plugin is asked for plans of whatever its schema takes, and what it should not; a rule, for
+//! what it makes of samples nobody has seen yet.
 //!
 //! It must not trap, must answer equal questions with equal bytes, and must plan nothing its manifest does
 //! not ask for. What a machine could have answered is made up too, and must be read as calmly.
 
 mod arguments;
+mod rule;
+mod samples;
 
 use std::path::PathBuf;
 
 use clap::Args;
 use domain::verb::{Profile, VerbName};
-use plan::manifest::{Kind, VerbManifest};
+use plan::manifest::VerbManifest;
 use plan::outcome::{End, Outcome, StepEnd, StreamEnd};
+use plan::rule::RuleManifest;
 use ports::plugins::{Outputs, PlanError};
 use runtime::tool::Loaded;
 use serde_json::{Value, json};
@@ -30,13 +34,13 @@ pub struct FuzzOptions {
     /// The component
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Only this verb
+    /// Only this verb; a rule has none
     #[arg(long, value_name = "VERB")]
     pub verb: Option<String>,
     /// Where chance begins; the next case has the next number [default: another each time]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Cases of each verb
+    /// Cases of each verb, or of the rule
     #[arg(long, value_name = "N", default_value_t = 500)]
     pub count: u64,
 }
@@ -48,10 +52,17 @@ struct Tally {
     refused: u64,
 }
 
+/// What came of all cases.
+enum Came {
+    Verbs(Vec<(String, Tally)>),
+    Rule(String, rule::Tally),
+}
+
 /// A case that went wrong.
 #[derive(Debug)]
 struct Finding {
-    verb: String,
+    /// None of a rule.
+    verb: Option<String>,
     seed: u64,
     args: Value,
     what: String,
@@ -62,11 +73,17 @@ pub(super) fn command(options: &FuzzOptions, sink: &Sink) -> Result<Exit, Failur
     let loaded =
         Loaded::open(&bytes, &super::file_name(&options.file)).map_err(|error| failed(&options.file, error))?;
     let seed = options.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let (came, findings) = match &loaded.manifest().rule {
+        Some(rule) => samples_of(options, &loaded, rule, seed)?,
+        None => verbs_of(options, &loaded, seed)?,
+    };
+    report(options, seed, &came, &findings, sink)?;
+    Ok(if findings.is_empty() { Exit::Ok } else { Exit::Error })
+}
+
+fn verbs_of(options: &FuzzOptions, loaded: &Loaded, seed: u64) -> Result<(Came, Vec<Finding>), Failure> {
     let wanted = |verb: &&VerbManifest| options.verb.as_ref().is_none_or(|name| *name == verb.name);
     let verbs: Vec<&VerbManifest> = loaded.manifest().verbs.iter().filter(wanted).collect();
-    if loaded.manifest().kind() == Kind::Rule {
-        return Err(Failure::usage("a rule takes no arguments to make up; `viworks plugin test` plays its courses"));
-    }
     if verbs.is_empty() {
         let name = options.verb.as_deref().unwrap_or_default();
         return Err(Failure::usage(escape::line(&format!("the plugin has no verb `{name}`"))));
@@ -77,7 +94,7 @@ pub(super) fn command(options: &FuzzOptions, sink: &Sink) -> Result<Exit, Failur
     for verb in verbs {
         let mut tally = Tally::default();
         for number in 0..options.count {
-            let case = Case { loaded: &loaded, machine: &machine, verb, seed: seed.wrapping_add(number) };
+            let case = Case { loaded, machine: &machine, verb, seed: seed.wrapping_add(number) };
             match case.play(&mut tally)? {
                 None => {}
                 // One is enough to mend; the rest of this verb would mostly say the same.
@@ -89,8 +106,27 @@ pub(super) fn command(options: &FuzzOptions, sink: &Sink) -> Result<Exit, Failur
         }
         rows.push((verb.name.clone(), tally));
     }
-    report(options, seed, &rows, &findings, sink)?;
-    Ok(if findings.is_empty() { Exit::Ok } else { Exit::Error })
+    Ok((Came::Verbs(rows), findings))
+}
+
+fn samples_of(
+    options: &FuzzOptions,
+    loaded: &Loaded,
+    rule: &RuleManifest,
+    seed: u64,
+) -> Result<(Came, Vec<Finding>), Failure> {
+    if options.verb.is_some() {
+        return Err(Failure::usage("a rule has no verbs; leave `--verb` out"));
+    }
+    let mut tally = rule::Tally::default();
+    let mut findings = Vec::new();
+    for seed in (0..options.count).map(|number| seed.wrapping_add(number)) {
+        if let Some(rule::Trouble { asked, what }) = rule::play(loaded, rule, seed, &mut tally)? {
+            findings.push(Finding { verb: None, seed, args: asked, what });
+            break;
+        }
+    }
+    Ok((Came::Rule(loaded.manifest().name.clone(), tally), findings))
 }
 
 struct Case<'a> {
@@ -106,7 +142,8 @@ impl Case<'_> {
         let mut chance = Chance::new(self.seed);
         let examples: Vec<Value> = self.verb.examples.iter().map(|example| example.args.clone()).collect();
         let args = arguments(&self.verb.args_schema, &examples, &mut chance);
-        let found = |what: String| Finding { verb: self.verb.name.clone(), seed: self.seed, args: args.clone(), what };
+        let found =
+            |what: String| Finding { verb: Some(self.verb.name.clone()), seed: self.seed, args: args.clone(), what };
         let name = VerbName::parse(&self.verb.name)
             .ok_or_else(|| Failure::new(Exit::Error, "a verb that passed the gates has a name"))?;
         let asked = || {
@@ -189,22 +226,13 @@ fn outputs(verb: &VerbManifest, steps: usize, chance: &mut Chance) -> Outputs {
     }
 }
 
-fn report(
-    options: &FuzzOptions,
-    seed: u64,
-    rows: &[(String, Tally)],
-    findings: &[Finding],
-    sink: &Sink,
-) -> Result<(), Failure> {
-    let file = options.file.display().to_string();
+fn report(options: &FuzzOptions, seed: u64, came: &Came, findings: &[Finding], sink: &Sink) -> Result<(), Failure> {
+    let file = quote(&options.file.display().to_string());
     let again = |finding: &Finding| {
         let Finding { verb, seed, .. } = finding;
-        format!("viworks plugin fuzz {} --verb {verb} --seed {seed} --count 1", quote(&file))
+        let verb = verb.as_ref().map_or_else(String::new, |verb| format!(" --verb {verb}"));
+        format!("viworks plugin fuzz {file}{verb} --seed {seed} --count 1")
     };
-    let verbs: Vec<Value> = rows
-        .iter()
-        .map(|(verb, tally)| json!({ "verb": verb, "planned": tally.planned, "refused": tally.refused }))
-        .collect();
     let found: Vec<Value> = findings
         .iter()
         .map(|finding| {
@@ -212,18 +240,32 @@ fn report(
             json!({ "verb": verb, "seed": seed, "args": args, "what": what, "again": again(finding) })
         })
         .collect();
-    let answer = json!({ "ok": findings.is_empty(), "seed": seed, "verbs": verbs, "findings": found });
+    let mut answer = json!({ "ok": findings.is_empty(), "seed": seed, "findings": found });
+    match came {
+        Came::Verbs(rows) => {
+            let row = |(verb, tally): &(String, Tally)| json!({ "verb": verb, "planned": tally.planned, "refused": tally.refused });
+            answer["verbs"] = rows.iter().map(row).collect();
+        }
+        Came::Rule(_, tally) => answer["rule"] = tally.answer(),
+    }
     sink.one(&answer, "", || {
         let mut page = String::new();
-        for (verb, Tally { planned, refused }) in rows {
-            let word = if findings.iter().any(|finding| finding.verb == *verb) { "FAILED" } else { "ok" };
-            page.push_str(&(escape::line(&format!("{word:<7} {verb}: {planned} planned, {refused} refused")) + "\n"));
+        let mut tell = |line: String| page.push_str(&(escape::line(&line) + "\n"));
+        let word = |failed: bool| if failed { "FAILED" } else { "ok" };
+        match came {
+            Came::Verbs(rows) => {
+                for (verb, Tally { planned, refused }) in rows {
+                    let failed = findings.iter().any(|finding| finding.verb.as_ref() == Some(verb));
+                    tell(format!("{:<7} {verb}: {planned} planned, {refused} refused", word(failed)));
+                }
+            }
+            Came::Rule(name, tally) => tell(format!("{:<7} {name}: {}", word(!findings.is_empty()), tally.line())),
         }
         for finding in findings {
             let Finding { verb, args, what, .. } = finding;
-            for line in [format!("{verb}: {what}"), format!("  with {args}"), format!("  again: {}", again(finding))] {
-                page.push_str(&(escape::line(&line) + "\n"));
-            }
+            tell(format!("{}: {what}", verb.as_deref().unwrap_or("the rule")));
+            tell(format!("  with {args}"));
+            tell(format!("  again: {}", again(finding)));
         }
         page + &format!("seed {seed}\n")
     })?;

@@ -34,7 +34,7 @@ pub struct DeliveryOptions {
     #[arg(long, value_name = "TIME", value_parser = parse_length, requires = "attempts", help_heading = DELIVERY)]
     pub backoff: Option<Duration>,
     /// On at most so many agents at once, e.g. 10 or 25%
-    #[arg(long, value_name = "N|P%", value_parser = portion, help_heading = DELIVERY)]
+    #[arg(long, value_name = "N|P%", value_parser = slots, help_heading = DELIVERY)]
     pub max_concurrency: Option<PortionBody>,
     /// So many agents in all by each wave, e.g. 1,5%,25%; the rest come after the last
     #[arg(long, value_name = "N|P%", value_delimiter = ',', value_parser = portion, conflicts_with = "ramp", help_heading = DELIVERY)]
@@ -59,6 +59,11 @@ pub struct DeliveryOptions {
 fn cause(text: &str) -> Result<String, String> {
     let known = || format!("one of {}", Cause::ALL.map(Cause::as_str).join(", "));
     Cause::parse(text).map(|cause| cause.as_str().to_owned()).ok_or_else(known)
+}
+
+fn slots(text: &str) -> Result<PortionBody, String> {
+    Portion::parse(text)?.check_slots()?;
+    portion(text)
 }
 
 fn portion(text: &str) -> Result<PortionBody, String> {

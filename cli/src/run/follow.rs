@@ -77,7 +77,9 @@ pub(crate) async fn follow(
     };
     match ending {
         Ending::Interrupted => Err(Failure::new(Exit::Interrupted, format!("stopped watching\n{}", goes_on(id)))),
-        Ending::TimedOut => Err(Failure::new(Exit::NotDone, format!("not over yet, and waiting is\n{}", goes_on(id)))),
+        Ending::TimedOut => {
+            Err(Failure::new(Exit::NotDone, format!("not over yet, and --wait is up\n{}", goes_on(id))))
+        }
         Ending::Over(end) => {
             let elapsed = started.elapsed();
             let missed = tokio::select! {

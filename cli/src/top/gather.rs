@@ -2,51 +2,41 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::stream::{StreamExt as _, iter};
+use api::telemetry::LatestTelemetry;
 use serde_json::Value;
 use viworks_client::{Client, ClientError, CommandQuery};
 
 use super::Load;
 
-/// Agents whose telemetry is asked for; a table longer than this is read by nobody.
-const SAMPLED: usize = 100;
-/// Questions at once.
-const AT_ONCE: usize = 8;
+/// What the table is made of.
+const METRICS: &str = "cpu.total,mem.used_pct,disk.used_pct,load.1";
 /// Newest running commands that are looked into.
 const COMMANDS: usize = 20;
 
 /// One line for each agent.
 pub(super) async fn loads(client: &Client, site: Option<&str>) -> Result<Vec<Load>, ClientError> {
-    let query = site.map(|site| ("site", site.to_owned())).into_iter().collect();
-    let agents = client.agents(query).await?.items;
-    let online: Vec<String> =
-        agents.iter().filter(|agent| agent.status != "offline").take(SAMPLED).map(|agent| agent.id.clone()).collect();
-    let samples: BTreeMap<String, Value> = iter(online)
-        .map(async |id| {
-            // One that cannot be had is a gap in the table, and no reason to show none.
-            let sample = client.telemetry(&id).await.ok().and_then(|answer| answer.sample);
-            (id, sample.unwrap_or_default())
-        })
-        .buffer_unordered(AT_ONCE)
-        .collect()
-        .await;
+    let mut query = vec![("metrics", METRICS.to_owned())];
+    query.extend(site.map(|site| ("site", site.to_owned())));
+    let latest = client.latest_telemetry(query).await?.items;
     let running = running(client).await?;
-    let rows = agents.into_iter().filter(|agent| agent.revoked_at.is_none()).map(|agent| {
-        let sample = samples.get(&agent.id).unwrap_or(&Value::Null);
-        let disks = sample["disks"].as_array().into_iter().flatten().filter_map(used_percent);
-        Load {
-            cpu_percent: sample["cpu_percent"].as_f64(),
-            memory_percent: used_percent(&sample["memory"]),
-            disk_percent: disks.max_by(f64::total_cmp),
-            load: sample["load"][0].as_f64(),
-            running: running.get(&agent.id).copied().unwrap_or(0),
-            name: agent.name,
-            site: agent.site,
-            status: agent.status,
-            last_seen: agent.last_seen,
-        }
-    });
-    Ok(rows.collect())
+    Ok(latest.into_iter().map(|agent| load(agent, &running)).collect())
+}
+
+fn load(latest: LatestTelemetry, running: &BTreeMap<String, u32>) -> Load {
+    let LatestTelemetry { agent, agent_name, site, status, received_at, series, .. } = latest;
+    let number = |name: &str| series.get(name).and_then(Value::as_f64);
+    let disks = series.iter().filter(|(name, _)| name.starts_with("disk.used_pct{")).filter_map(|(_, v)| v.as_f64());
+    Load {
+        cpu_percent: number("cpu.total"),
+        memory_percent: number("mem.used_pct"),
+        disk_percent: disks.max_by(f64::total_cmp),
+        load: number("load.1"),
+        running: running.get(&agent).copied().unwrap_or(0),
+        name: agent_name,
+        site,
+        status,
+        reported_at: received_at,
+    }
 }
 
 /// How many of the newest running commands run on each agent.
@@ -65,12 +55,6 @@ async fn running(client: &Client) -> Result<BTreeMap<String, u32>, ClientError> 
     Ok(counts)
 }
 
-fn used_percent(usage: &Value) -> Option<f64> {
-    let usage = usage.get("usage").unwrap_or(usage);
-    let (used, total) = (usage["used_bytes"].as_f64()?, usage["total_bytes"].as_f64()?);
-    (total > 0.0).then(|| used / total * 100.0)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -78,10 +62,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn use_is_a_part_of_the_whole() {
-        assert_eq!(used_percent(&json!({"used_bytes": 1, "total_bytes": 4})), Some(25.0));
-        assert_eq!(used_percent(&json!({"mount": "/", "usage": {"used_bytes": 1, "total_bytes": 2}})), Some(50.0));
-        assert_eq!(used_percent(&json!({"used_bytes": 0, "total_bytes": 0})), None);
-        assert_eq!(used_percent(&Value::Null), None);
+    fn the_fullest_disk_counts_and_what_nobody_said_stays_open() {
+        let latest = |series: Value| LatestTelemetry {
+            agent: "id-web".to_owned(),
+            agent_name: "web".to_owned(),
+            site: "eu".to_owned(),
+            status: "online".to_owned(),
+            at: None,
+            received_at: None,
+            clock_skew_ms: 0,
+            is_stale: true,
+            series: serde_json::from_value(series).expect("series"),
+            missing: Vec::new(),
+        };
+        let running = BTreeMap::from([("id-web".to_owned(), 2)]);
+        let full =
+            load(latest(json!({"cpu.total": 7.5, "disk.used_pct{/}": 40.0, "disk.used_pct{/a}": 90.0})), &running);
+        assert_eq!((full.cpu_percent, full.disk_percent, full.memory_percent), (Some(7.5), Some(90.0), None));
+        assert_eq!(full.running, 2);
+        let silent = load(latest(json!({})), &BTreeMap::new());
+        assert_eq!((silent.cpu_percent, silent.disk_percent, silent.running), (None, None, 0));
     }
 }

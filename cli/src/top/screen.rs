@@ -25,13 +25,12 @@ pub(super) enum Key {
 pub(super) struct Screen {
     keys: Receiver<Key>,
     colour: bool,
-    /// Last, so that what is typed shows again only when the table is gone.
-    _quiet: Quiet,
+    _terminal: Taken,
 }
 
 impl Screen {
     pub(super) fn open(colour: bool) -> io::Result<Screen> {
-        let quiet = Quiet::keys()?;
+        let terminal = Taken::now()?;
         let (sender, keys) = channel(8);
         // Reading a terminal blocks and cannot be given up; the thread ends with the process.
         std::thread::spawn(move || {
@@ -44,9 +43,15 @@ impl Screen {
                 }
             }
         });
-        write!(io::stdout(), "{ENTER}")?;
-        io::stdout().flush()?;
-        Ok(Screen { keys, colour, _quiet: quiet })
+        Ok(Screen { keys, colour, _terminal: terminal })
+    }
+
+    /// Gives the terminal back for as long as `meanwhile` takes.
+    pub(super) fn without(self, meanwhile: impl FnOnce() -> io::Result<()>) -> io::Result<Screen> {
+        let Screen { keys, colour, _terminal: terminal } = self;
+        drop(terminal);
+        meanwhile()?;
+        Ok(Screen { keys, colour, _terminal: Taken::now()? })
     }
 
     /// The next key that means something; `None` when the keyboard is gone.
@@ -71,7 +76,22 @@ impl Screen {
     }
 }
 
-impl Drop for Screen {
+/// The other screen, and keys that are not shown, until dropped.
+struct Taken {
+    /// After the screen, so that what is typed shows again only when the table is gone.
+    _quiet: Quiet,
+}
+
+impl Taken {
+    fn now() -> io::Result<Taken> {
+        let quiet = Quiet::keys()?;
+        write!(io::stdout(), "{ENTER}")?;
+        io::stdout().flush()?;
+        Ok(Taken { _quiet: quiet })
+    }
+}
+
+impl Drop for Taken {
     fn drop(&mut self) {
         let mut out = io::stdout();
         let _ = write!(out, "{LEAVE}");

@@ -29,7 +29,7 @@ const OPEN: [&str; 5] = ["running", "accepted", "sent", "queued", "held"];
 const BAR: u64 = 10;
 
 /// Whether nothing more will happen in this state, as far as is known.
-pub(super) fn is_over(state: &str) -> bool {
+pub fn is_over(state: &str) -> bool {
     !OPEN.contains(&state)
 }
 
@@ -66,7 +66,8 @@ impl Tally {
 
     /// The last status heard of.
     pub(super) fn as_status(&self) -> StatusEvent {
-        self.status.clone().unwrap_or(StatusEvent { status: "unknown".to_owned(), counts: BTreeMap::new() })
+        let unknown = || StatusEvent { status: "unknown".to_owned(), counts: BTreeMap::new(), traceparent: None };
+        self.status.clone().unwrap_or_else(unknown)
     }
 
     /// Agents that are over and did not succeed, with their state and reason.
@@ -160,7 +161,7 @@ mod tests {
     #[test]
     fn the_end_is_the_hosts_count_with_our_reasons() {
         let counts = [("succeeded", 6), ("failed", 2), ("expired", 2)].map(|(k, v)| (k.to_owned(), v)).into();
-        let end = StatusEvent { status: "partial".into(), counts };
+        let end = StatusEvent { status: "partial".into(), counts, traceparent: None };
         assert_eq!(counts_line(&tally().final_counts(&end)), "6 ok · 2 failed · 1 unreachable · 1 expired");
     }
 

@@ -73,6 +73,7 @@ async fn words_that_do_not_go_together_are_refused_before_anything_is_sent() {
         (&["--max-errors", "101%"], "percentage"),
         (&["--max-concurrency", "many"], "neither a count"),
         (&["--on-halt", "stop"], "--on-halt"),
+        (&["--max-concurrency", "0"], "with 0 at once nobody would ever run: it is at least 1, or 1%"),
     ] {
         let ran = program.run(&[&["run", "docker.ps", "--all"], words].concat()).await;
         ran.ends_with(2);

@@ -72,6 +72,24 @@ async fn output_that_comes_again_is_shown_once_and_output_that_is_missing_is_nam
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_host_does_not_have_is_named_once_when_its_attempt_is_over() {
+    let host = Host::start().await;
+    let stream = |missing: u64| json!({ "kept": "truncated", "bytes": 500, "missing_bytes": missing, "gaps": [] });
+    let (event, mut data) = state("web-01", "succeeded", None);
+    data["output"] = json!({ "stdout": stream(0), "stderr": stream(400) });
+    host.play(vec![
+        output("web-01", "stderr", 0, b"one\n"),
+        output("web-01", "stderr", 100, b"two\n"),
+        (event, data),
+        end("succeeded", json!({"succeeded": 2})),
+    ]);
+    let ran = Program::at(&host).run(&["run", "docker.ps", "--all"]).await;
+    ran.ends_with(0);
+    let told: Vec<&str> = ran.err.lines().filter(|line| line.contains("were not kept")).collect();
+    assert_eq!(told, ["[web-01] 400 bytes of stderr were not kept"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn waiting_ends_when_its_time_is_up_and_the_command_goes_on() {
     let host = Host::start().await;
     host.play(vec![output("web-01", "stdout", 0, b"half a line")]);

@@ -1,6 +1,7 @@
 //! A host that speaks the API and remembers what it was asked. It checks bodies as strictly as the
 //! API's own types do, and knows nothing of the program under test.
 
+mod figures;
 mod routes;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -15,6 +16,8 @@ use serde_json::{Value, json};
 
 pub const COMMAND: &str = "0193f2c4-0000-7000-8000-000000000001";
 pub const PARENT: &str = "0193f2c4-0000-7000-8000-000000000000";
+/// The second join token; the first one's id is short.
+pub const TOKEN: &str = "0193f2c4-1111-7000-8000-000000000002";
 pub const PASSWORD: &str = "correct horse battery";
 
 /// One connection's fate.
@@ -46,6 +49,10 @@ pub struct State {
     pub last_ids: Vec<Option<String>>,
     pub invocations: Vec<Invocation>,
     pub status: String,
+    /// Every question of who is logged in is put off.
+    pub away: bool,
+    /// How many agents of a command are in which state.
+    pub counts: Value,
     pub requests: Vec<String>,
     pub bodies: Vec<Value>,
 }
@@ -60,7 +67,9 @@ pub struct Host {
 impl Host {
     pub async fn start() -> Host {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let state = State { expires_in: 900, effect: "read".into(), status: "succeeded".into(), ..State::default() };
+        let counts = json!({"succeeded": 1, "failed": 1});
+        let state =
+            State { expires_in: 900, effect: "read".into(), status: "succeeded".into(), counts, ..State::default() };
         let host = Host { address: listener.local_addr().unwrap(), state: Arc::new(Mutex::new(state)) };
         host.fleet(&["web-01", "web-02"]);
         let router = routes::router(host.clone());

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::host::{COMMAND, Host, end, invocation, output, state};
+use crate::host::{COMMAND, Host, TOKEN, end, invocation, output, state};
 use crate::program::Program;
+use crate::terminal::Terminal;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lists_have_every_page_in_every_form() {
@@ -57,17 +58,48 @@ async fn a_new_agent_is_one_line_to_paste() {
         .await;
     made.ends_with(0);
     assert_eq!(made.out, "viworks-agent join http://h:9090 --token vwj_t1_secret_pin --name web-09\n");
-    assert_eq!(host.state().bodies[0], json!({"site": "eu", "labels": {"env": "prod"}, "ttl_s": 900}));
+    assert_eq!(
+        host.state().bodies[0],
+        json!({"site": "eu", "labels": {"env": "prod"}, "ttl_s": 900, "needs_approval": false})
+    );
     let guessed = program.run(&["agent", "join-token", "create"]).await;
     assert!(guessed.out.starts_with("viworks-agent join http://127.0.0.1:9090 --token"), "{}", guessed.out);
     assert!(guessed.err.contains("is a guess"), "{}", guessed.err);
     let list = program.run(&["agent", "join-token", "list"]).await;
     assert!(!list.out.contains("secret") && list.out.contains("t1"), "{}", list.out);
     program.run(&["agent", "join-token", "revoke", "t1"]).await.ends_with(0);
-    program.run(&["agent", "revoke", "web-01"]).await.ends_with(0);
+    program.run(&["agent", "join-token", "revoke", "0193f2c4-11"]).await.ends_with(0);
+    let unknown = program.run(&["agent", "join-token", "revoke", "0193f2c4-22"]).await;
+    unknown.ends_with(2);
+    assert!(unknown.err.contains("no join token begins with `0193f2c4-22`"), "{}", unknown.err);
     let asked = host.state().requests.clone();
     assert!(asked.contains(&"DELETE /join-tokens/t1".to_owned()), "{asked:?}");
-    assert!(asked.contains(&"POST /agents/web-01/revoke".to_owned()), "{asked:?}");
+    assert!(asked.contains(&format!("DELETE /join-tokens/{TOKEN}")), "{asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn what_is_for_ever_is_asked_about_first() {
+    let host = Host::start().await;
+    let program = Program::at(&host);
+    let asked = |line: &str| host.state().requests.iter().filter(|one| *one == line).count();
+    for (verb, line) in [("revoke", "POST /agents/web-01/revoke"), ("delete", "DELETE /agents/web-01")] {
+        let nobody = program.run(&["agent", verb, "web-01"]).await;
+        nobody.ends_with(3);
+        assert!(nobody.err.contains("standard input is no terminal; --yes does not ask"), "{}", nobody.err);
+        for (answer, code, times) in [("yes\n", 3, 0), ("web-01\n", 0, 1)] {
+            let mut command = program.command(&["agent", verb, "web-01"]);
+            let mut terminal = Terminal::of(&mut command);
+            let ended = terminal
+                .ended(command, |terminal| {
+                    terminal.wait_for("type its name to go on: ");
+                    terminal.press(answer);
+                })
+                .await;
+            assert_eq!((ended, asked(line)), (code, times), "{}", terminal.seen);
+        }
+        program.run(&["agent", verb, "web-01", "-y"]).await.ends_with(0);
+        assert_eq!(asked(line), 2);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,9 @@
 
 mod accounts;
 mod delivery;
+mod ending;
 mod escaping;
+mod figures;
 mod following;
 mod help;
 mod host;
@@ -11,4 +13,5 @@ mod looking;
 mod program;
 mod running;
 mod shell;
+mod shells;
 mod terminal;

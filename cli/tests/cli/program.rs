@@ -75,8 +75,13 @@ impl Program {
 
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_viworks"));
+        self.prepare(command.args(words));
         command
-            .args(words)
+    }
+
+    /// Its home, its environment and no terminal.
+    pub fn prepare(&self, command: &mut Command) {
+        command
             .env_clear()
             .env("HOME", self.home.path())
             .env("VIWORKS_CONFIG", self.contexts())
@@ -85,6 +90,12 @@ impl Program {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+    }
+
+    /// As another program starts it: these words, then its own.
+    pub fn under(&self, starter: &[&str], words: &[&str]) -> Command {
+        let mut command = Command::new(starter[0]);
+        self.prepare(command.args(&starter[1..]).arg(env!("CARGO_BIN_EXE_viworks")).args(words));
         command
     }
 

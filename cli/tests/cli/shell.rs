@@ -104,8 +104,10 @@ async fn the_fleet_is_shown_once_where_there_is_no_terminal() {
     let top = Program::at(&host).run(&["top", "--sort", "name"]).await;
     top.ends_with(0);
     let rows: Vec<Vec<&str>> = top.out.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[0], ["NAME", "SITE", "STATUS", "CPU", "MEMORY", "DISK", "LOAD", "RUNNING", "SEEN"]);
+    assert_eq!(rows[0], ["NAME", "SITE", "STATUS", "CPU", "MEMORY", "DISK", "LOAD", "RUNNING", "REPORT"]);
     assert_eq!(rows[1][..7], ["web-01", "eu", "online", "12%", "50%", "90%", "0.50"]);
+    let asked = host.state().requests.iter().filter(|line| line.contains("telemetry")).count();
+    assert_eq!(asked, 1, "one question for all of them");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

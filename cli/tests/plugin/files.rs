@@ -35,6 +35,36 @@ fn manifest(change: impl FnOnce(&mut Value)) -> String {
 }
 
 #[test]
+fn a_file_of_the_compat_tier_is_checked_as_for_an_operator_who_consents() {
+    let (folder, _) = installed();
+    let file = folder.path().join("large.wasm");
+    let name = file.to_str().expect("text");
+    // A section called `x` of 5 MiB: its length, a number in seven bits a byte, then its name's.
+    const LARGE: usize = 5 * 1024 * 1024;
+    let length = u32::try_from(LARGE + 2).expect("small");
+    let mut bytes = EXEC.bytes.clone();
+    bytes.push(0);
+    bytes.extend(
+        (0..4).map(|at| u8::try_from((length >> (7 * at)) & 0x7f).expect("seven bits") | u8::from(at < 3) << 7),
+    );
+    bytes.extend([1, b'x']);
+    bytes.resize(bytes.len() + LARGE, 0);
+    build::write(&file, &bytes).expect("written");
+    let refused = answer(&viworks(&["check", name, "-o", "json"]), 1);
+    assert_eq!((&refused["gate"], &refused["code"]), (&json!(2), &json!("compat_tier")));
+    assert_eq!(answer(&viworks(&["check", name, "--compat", "-o", "json"]), 0)["tier"], "compat");
+    let text = viworks(&["check", name, "--compat"]);
+    ended(&text, 0);
+    assert!(String::from_utf8_lossy(&text.stdout).ends_with("(exec.run), in the compat tier\n"), "{text:?}");
+    let (_folder, small) = installed();
+    assert_eq!(
+        answer(&viworks(&["check", &small, "--compat", "-o", "json"]), 0)["tier"],
+        "native",
+        "what needs no more"
+    );
+}
+
+#[test]
 fn a_refusal_leads_to_its_page() {
     let page = viworks(&["explain", "forbidden_import"]);
     ended(&page, 0);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use agent::policy::Policy;
 use agent::verdict::judge;
 use domain::expression::Written;
+use domain::telemetry::report::{TOLERATED_SKEW_MS, Watch};
 use domain::time::Timestamp;
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::EncodePrivateKey as _;
@@ -69,10 +70,20 @@ pub fn frames(bytes: &[u8]) {
     }
 }
 
-/// A sample alone.
+/// A sample alone: whatever is believed of it can be.
 pub fn telemetry(bytes: &[u8]) {
+    if let Some(text) = text(bytes) {
+        _ = gateway::readings::is_sample(text);
+    }
     if let Ok(sample) = serde_json::from_slice::<Sample>(bytes) {
         _ = serde_json::to_string(&sample);
+        if let Ok(readings) = gateway::readings::readings(&sample) {
+            assert_eq!(domain::telemetry::report::check(&readings), Ok(()), "what is believed can be");
+        }
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        if let Ok((at, _)) = Watch::default().settle(sample.at_ms, now) {
+            assert!(at.0.abs_diff(now.0) <= TOLERATED_SKEW_MS.unsigned_abs() * 1_000, "never far from now");
+        }
     }
 }
 

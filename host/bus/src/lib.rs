@@ -3,3 +3,8 @@
 //! Invariant: nothing here is ever the only copy. Whatever is dropped can be read again from the store.
 
 pub mod local;
+pub mod gaps;
+mod reports;
+pub mod redis;
+pub mod paces;
+pub mod board;

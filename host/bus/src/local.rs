@@ -1,6 +1,9 @@
 //! Live events inside one process. Each listener has a bounded mailbox; a listener that lets it fill
 //! up is told once that it lagged and reads the event log again.
 //!
+//! When several hosts write the store, the numbers of the events say what is missing here: nothing is told
+//! past a gap. Listeners lag instead, and read what others wrote from the log, see [`crate::gaps`].
+//!
 //! Invariant: `publish` never waits and, when nobody listens, costs one atomic load.
 
 use std::collections::{HashMap, VecDeque};
@@ -27,7 +30,24 @@ struct Board {
     /// Listeners of both kinds; read before the lock is taken.
     listeners: AtomicUsize,
     mailbox: usize,
+    /// Present when others number events, too.
+    order: Option<Order>,
     lists: Mutex<Lists>,
+}
+
+/// Up to where listeners were told, or told to read.
+#[derive(Default)]
+struct Order {
+    told: Mutex<Told>,
+    /// Rung when something was not told.
+    gap: Notify,
+}
+
+#[derive(Default)]
+struct Told {
+    upto: u64,
+    /// The last event that was published beyond a gap.
+    beyond: u64,
 }
 
 #[derive(Default)]
@@ -58,9 +78,60 @@ impl Default for Local {
 impl Local {
     /// A board whose listeners may each fall `mailbox` events behind (at least 1).
     pub fn new(mailbox: usize) -> Local {
-        let board =
-            Board { listeners: AtomicUsize::new(0), mailbox: mailbox.max(1), lists: Mutex::new(Lists::default()) };
+        Local::with(mailbox, None)
+    }
+
+    /// A board of a host whose store others write, too.
+    pub fn shared() -> Local {
+        Local::with(MAILBOX, Some(Order::default()))
+    }
+
+    fn with(mailbox: usize, order: Option<Order>) -> Local {
+        let lists = Mutex::new(Lists::default());
+        let board = Board { listeners: AtomicUsize::new(0), mailbox: mailbox.max(1), order, lists };
         Local { board: Arc::new(board) }
+    }
+
+    /// Everything up to `last` is in the log: whoever was not told of all of it reads it there.
+    pub fn catch_up(&self, last: u64) {
+        let Some(order) = &self.board.order else { return };
+        let mut told = lock(&order.told);
+        let last = last.max(told.beyond);
+        if last <= told.upto {
+            return;
+        }
+        *told = Told { upto: last, beyond: 0 };
+        let lists = lock(&self.board.lists);
+        for listener in lists.everything.iter().chain(lists.commands.values().flatten()) {
+            lock(&listener.inner).lagged = true;
+            listener.wake.notify_one();
+        }
+    }
+
+    /// Waits until something was not told because of what others wrote before it. Cancel safe.
+    pub async fn gap(&self) {
+        match &self.board.order {
+            Some(order) => order.gap.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether these follow on what was told. If not, listeners are to catch up.
+    fn follows(&self, events: &[Arc<Event>]) -> bool {
+        let Some(order) = &self.board.order else { return true };
+        // What is in no log has no number, and is told as it comes.
+        let numbered = |event: &&Arc<Event>| event.seq > 0;
+        let (Some(first), Some(last)) = (events.iter().find(numbered), events.iter().rfind(numbered)) else {
+            return true;
+        };
+        let mut told = lock(&order.told);
+        if first.seq <= told.upto + 1 && told.beyond == 0 {
+            told.upto = told.upto.max(last.seq);
+            return true;
+        }
+        told.beyond = told.beyond.max(last.seq);
+        order.gap.notify_one();
+        false
     }
 
     /// How many listen now.
@@ -76,7 +147,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Live for Local {
     fn publish(&self, events: &[Arc<Event>]) {
-        if self.listeners() == 0 {
+        if self.listeners() == 0 || !self.follows(events) {
             return;
         }
         let lists = lock(&self.board.lists);

@@ -123,3 +123,24 @@ async fn dropping_a_listener_ends_it() {
     assert_eq!(local.listeners(), 0);
     local.publish(&[state(1, 1)]);
 }
+
+#[tokio::test]
+async fn what_another_host_wrote_in_between_is_read_from_the_log_and_nothing_is_told_past_it() {
+    let local = Local::shared();
+    let mut subscription = local.subscribe(Some(command(1)));
+    local.catch_up(0);
+    local.publish(&[state(1, 1), output(2, 1)]);
+    assert_eq!([heard(&mut subscription).await, heard(&mut subscription).await], ["1", "2"]);
+    // 3 was written elsewhere.
+    local.publish(&[state(4, 1)]);
+    local.gap().await;
+    local.publish(&[state(5, 1)]);
+    local.catch_up(4);
+    assert_eq!(heard(&mut subscription).await, "lagged", "it reads 3 to 5");
+    local.publish(&[state(6, 1)]);
+    assert_eq!(heard(&mut subscription).await, "6");
+    local.catch_up(6);
+    local.catch_up(8);
+    assert_eq!(heard(&mut subscription).await, "lagged");
+    assert_eq!(rest(subscription, local).await, Vec::<String>::new());
+}

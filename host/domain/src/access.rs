@@ -81,11 +81,17 @@ pub enum Permission {
     ReadStatistics,
     /// Read, verify and export the audit log.
     ReadAudit,
+    /// See alerts, rules and silences.
+    ReadAlerts,
+    /// Take alerts and give them back, silence, try rules on the past.
+    AnswerAlerts,
+    /// Say where people are told.
+    ManageChannels,
 }
 
 impl Permission {
     /// All permissions.
-    pub const ALL: [Permission; 15] = [
+    pub const ALL: [Permission; 18] = [
         Permission::OwnAccount,
         Permission::OwnLogin,
         Permission::ReadAgents,
@@ -101,6 +107,9 @@ impl Permission {
         Permission::ManageUsers,
         Permission::ReadStatistics,
         Permission::ReadAudit,
+        Permission::ReadAlerts,
+        Permission::AnswerAlerts,
+        Permission::ManageChannels,
     ];
 
     /// The least role that has it.
@@ -113,14 +122,16 @@ impl Permission {
             | Permission::ReadVerbs
             | Permission::ReadCommands
             | Permission::ReadPlugins
-            | Permission::ReadStatistics => Role::Viewer,
-            Permission::RunCommands => Role::Operator,
+            | Permission::ReadStatistics
+            | Permission::ReadAlerts => Role::Viewer,
+            Permission::RunCommands | Permission::AnswerAlerts => Role::Operator,
             Permission::ManageAgents
             | Permission::EnrolAgents
             | Permission::ManageGroups
             | Permission::ManagePlugins
             | Permission::ManageUsers
-            | Permission::ReadAudit => Role::Admin,
+            | Permission::ReadAudit
+            | Permission::ManageChannels => Role::Admin,
         }
     }
 
@@ -148,6 +159,9 @@ impl Permission {
             Permission::ManageUsers => "manage_users",
             Permission::ReadStatistics => "read_statistics",
             Permission::ReadAudit => "read_audit",
+            Permission::ReadAlerts => "read_alerts",
+            Permission::AnswerAlerts => "answer_alerts",
+            Permission::ManageChannels => "manage_channels",
         }
     }
 }

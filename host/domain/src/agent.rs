@@ -19,12 +19,19 @@ pub enum AgentStatus {
     Offline,
     /// An operator took it out of `all` and site targets; alerts are mute.
     Maintenance,
+    /// It joined and waits for an operator's approval; nothing is sent to it.
+    Pending,
 }
 
 impl AgentStatus {
     /// All statuses.
-    pub const ALL: [AgentStatus; 4] =
-        [AgentStatus::Online, AgentStatus::Degraded, AgentStatus::Offline, AgentStatus::Maintenance];
+    pub const ALL: [AgentStatus; 5] = [
+        AgentStatus::Online,
+        AgentStatus::Degraded,
+        AgentStatus::Offline,
+        AgentStatus::Maintenance,
+        AgentStatus::Pending,
+    ];
 
     /// The name used in JSON, SQL and on screen.
     pub fn as_str(self) -> &'static str {
@@ -33,6 +40,7 @@ impl AgentStatus {
             AgentStatus::Degraded => "degraded",
             AgentStatus::Offline => "offline",
             AgentStatus::Maintenance => "maintenance",
+            AgentStatus::Pending => "pending",
         }
     }
 
@@ -118,8 +126,14 @@ pub struct Agent {
     pub facts: Facts,
     /// An operator took it out of `all` and site targets.
     pub maintenance: bool,
+    /// It joined and waits for an operator's approval.
+    pub awaits_approval: bool,
     /// When it was revoked, if it was. A revoked key is refused for ever.
     pub revoked_at: Option<Timestamp>,
+    /// When it was deleted, if it was; then it is revoked, too. What is left of it is its history.
+    pub deleted_at: Option<Timestamp>,
+    /// When it was asked for another key that it has not proven yet.
+    pub rotation_asked_at: Option<Timestamp>,
     /// When it joined.
     pub created_at: Timestamp,
     /// When it was last heard.
@@ -130,7 +144,37 @@ pub struct Agent {
     pub maybe_sent: bool,
 }
 
+/// What operators change of an agent and ask of it, apart from all that changes by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Its site.
+    pub site: String,
+    /// Labels set at the host.
+    pub labels: BTreeMap<String, String>,
+    /// Taken out of `all` and site targets.
+    pub maintenance: bool,
+    /// Nobody has let it in yet.
+    pub awaits_approval: bool,
+    /// Since when another key is asked of it, until it has one.
+    pub rotation_asked_at: Option<Timestamp>,
+    /// When it was revoked, if it was.
+    pub revoked_at: Option<Timestamp>,
+}
+
 impl Agent {
+    /// As operators have it.
+    pub fn placed(&self) -> Placed {
+        let Agent { site, labels, maintenance, awaits_approval, rotation_asked_at, revoked_at, .. } = self;
+        Placed {
+            site: site.clone(),
+            labels: labels.clone(),
+            maintenance: *maintenance,
+            awaits_approval: *awaits_approval,
+            rotation_asked_at: *rotation_asked_at,
+            revoked_at: *revoked_at,
+        }
+    }
+
     /// Its own labels overlaid with those set at the host.
     pub fn effective_labels(&self) -> BTreeMap<String, String> {
         let mut labels = self.facts.labels.clone();

@@ -4,6 +4,8 @@ pub mod life;
 pub mod flap;
 pub mod mute;
 pub mod standing;
+pub mod backtest;
+pub mod channel;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -153,15 +153,28 @@ pub enum Reason {
     Killed,
     /// Rejected, with the agent's cause.
     Agent(RejectCause),
-    /// Rejected: the operator's grant no longer allows the stored plan, or its submitter may no longer have it run.
-    GrantRevoked,
+    /// Rejected by the host, before it was sent.
+    Withdrawn(Withdrawn),
     /// Skipped: too many failures elsewhere.
     Halted,
 }
 
+/// Why a host does not send what it accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Withdrawn {
+    /// Its submitter may no longer have it run, or is gone.
+    Submitter,
+    /// The operator's grant no longer allows its plan to the plugin, or the plugin is switched off.
+    Plugin,
+    /// What is stored is not what was signed.
+    Envelope,
+    /// Its agent was deleted.
+    Agent,
+}
+
 impl Reason {
     /// All reasons, for reading them back.
-    pub const ALL: [Reason; 19] = [
+    pub const ALL: [Reason; 22] = [
         Reason::Retry,
         Reason::Rollout,
         Reason::Restored,
@@ -179,7 +192,10 @@ impl Reason {
         Reason::Agent(RejectCause::Plan),
         Reason::Agent(RejectCause::Busy),
         Reason::Agent(RejectCause::Spawn),
-        Reason::GrantRevoked,
+        Reason::Withdrawn(Withdrawn::Submitter),
+        Reason::Withdrawn(Withdrawn::Plugin),
+        Reason::Withdrawn(Withdrawn::Envelope),
+        Reason::Withdrawn(Withdrawn::Agent),
         Reason::Halted,
     ];
 
@@ -198,7 +214,10 @@ impl Reason {
             Reason::NotStarted => "not_started",
             Reason::Killed => "killed",
             Reason::Agent(cause) => cause.as_str(),
-            Reason::GrantRevoked => "grant_revoked",
+            Reason::Withdrawn(Withdrawn::Submitter) => "grant_revoked",
+            Reason::Withdrawn(Withdrawn::Plugin) => "plugin_denied",
+            Reason::Withdrawn(Withdrawn::Envelope) => "envelope_invalid",
+            Reason::Withdrawn(Withdrawn::Agent) => "agent_deleted",
             Reason::Halted => "halted",
         }
     }
@@ -242,8 +261,8 @@ pub enum Event {
     NotKnown,
     /// Somebody asked to cancel it, and it is certain that it was never sent.
     CancelUnsent,
-    /// The operator's grant no longer allows its plan.
-    Revoke,
+    /// The host found that it must not be sent any more.
+    Withdraw(Withdrawn),
     /// Its start deadline passed, and it is certain whether it was sent.
     StartDeadline,
     /// Its agent is not connected and the caller asked not to wait.
@@ -315,8 +334,8 @@ pub fn step(state: State, reason: Option<Reason>, event: Event) -> Step {
             _ => Step::Stay,
         },
         Event::CancelUnsent => unsent(State::Cancelled, Reason::NeverSent),
-        Event::Revoke if restored && state == State::Queued => Step::To(State::Held, mark),
-        Event::Revoke => unsent(State::Rejected, Reason::GrantRevoked),
+        Event::Withdraw(_) if restored && state == State::Queued => Step::To(State::Held, mark),
+        Event::Withdraw(why) => unsent(State::Rejected, Reason::Withdrawn(why)),
         Event::Offline => unsent(State::Expired, Reason::Offline),
         Event::StartDeadline if state == State::Sent || restored => Step::To(State::Lost, Some(Reason::Unacknowledged)),
         Event::StartDeadline => unsent(State::Expired, Reason::Deadline),
@@ -347,7 +366,7 @@ mod tests {
         ("interrupt", Event::Interrupt),
         ("not known", Event::NotKnown),
         ("cancel unsent", Event::CancelUnsent),
-        ("revoke", Event::Revoke),
+        ("withdraw", Event::Withdraw(Withdrawn::Submitter)),
         ("start deadline", Event::StartDeadline),
         ("offline", Event::Offline),
         ("agent gone", Event::AgentGone),
@@ -371,7 +390,7 @@ mod tests {
         interrupt      | -         | interrupted | interrupted | interrupted | interrupted | interrupted | interrupted | interrupted | interrupted
         not known      | -         | -           | queued      | lost        | lost        | -           | -           | -           | queued*
         cancel unsent  | cancelled | cancelled   | -           | -           | -           | -           | -           | -           | -
-        revoke         | rejected  | rejected    | -           | -           | -           | -           | -           | held*       | -
+        withdraw       | rejected  | rejected    | -           | -           | -           | -           | -           | held*       | -
         start deadline | expired   | expired     | lost        | -           | -           | -           | lost        | lost        | lost
         offline        | expired   | expired     | -           | -           | -           | -           | -           | -           | -
         agent gone     | -         | -           | lost        | lost        | lost        | -           | -           | -           | lost
@@ -415,7 +434,8 @@ mod tests {
         let restored = [State::Held, State::Queued, State::Sent].map(|state| (state, Some(Reason::Restored)));
         let sent = [State::Sent, State::Accepted, State::Running, State::Lost].map(|state| (state, None));
         for (state, reason) in sent.into_iter().chain(restored) {
-            for event in [Event::CancelUnsent, Event::StartDeadline, Event::Offline, Event::Halt, Event::Revoke] {
+            let withdraw = Event::Withdraw(Withdrawn::Plugin);
+            for event in [Event::CancelUnsent, Event::StartDeadline, Event::Offline, Event::Halt, withdraw] {
                 let proven = matches!(
                     step(state, reason, event),
                     Step::To(State::Cancelled | State::Expired | State::Skipped | State::Rejected, _)

@@ -1,10 +1,12 @@
 //! What happened, in the order it was committed. Each event has a number that only grows; a reader
 //! that remembers the last number it saw misses nothing and repeats nothing.
 
-use plan::id::{AgentId, CommandId};
+use plan::id::{AgentId, AlertId, CommandId};
 use plan::outcome::Stream;
 
 use crate::agent::AgentStatus;
+use crate::alert;
+use crate::alert::standing::Line;
 use crate::attempt::{Reason, State};
 use crate::command::Status;
 use crate::counts::Counts;
@@ -68,6 +70,17 @@ pub enum What {
         /// Its status now.
         status: AgentStatus,
     },
+    /// Something became of an alert.
+    Alert {
+        /// The alert.
+        alert: AlertId,
+        /// Whose it is; none for one of no agent.
+        agent: Option<AgentId>,
+        /// Where it stands now.
+        state: alert::life::State,
+        /// What became of it.
+        line: Line,
+    },
     /// The set of verbs changed.
     Plugins {
         /// The registry's generation now.
@@ -80,7 +93,7 @@ impl What {
     pub fn command(&self) -> Option<CommandId> {
         match self {
             What::State { command, .. } | What::Status { command, .. } | What::Output { command, .. } => Some(*command),
-            What::Agent { .. } | What::Plugins { .. } => None,
+            What::Agent { .. } | What::Alert { .. } | What::Plugins { .. } => None,
         }
     }
 
@@ -91,6 +104,7 @@ impl What {
             What::Status { .. } => "status",
             What::Output { .. } => "output",
             What::Agent { .. } => "agent",
+            What::Alert { .. } => "alert",
             What::Plugins { .. } => "plugins",
         }
     }

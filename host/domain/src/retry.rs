@@ -131,6 +131,7 @@ impl Retry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attempt::Withdrawn;
 
     const NOW: Timestamp = Timestamp(1_000_000_000);
 
@@ -152,7 +153,7 @@ mod tests {
             (State::Skipped, Some(Reason::Halted), [false, false]),
             (State::Rejected, busy, [true, true]),
             (State::Rejected, Some(Reason::Agent(RejectCause::Policy)), [false, false]),
-            (State::Rejected, Some(Reason::GrantRevoked), [false, false]),
+            (State::Rejected, Some(Reason::Withdrawn(Withdrawn::Submitter)), [false, false]),
             (State::Expired, Some(Reason::Deadline), [true, true]),
             (State::Expired, Some(Reason::Offline), [false, false]),
             (State::Running, None, [false, false]),

@@ -49,6 +49,19 @@ impl Portion {
         self.of(targets).max(1)
     }
 
+    /// Refuses what would let nobody run at any time.
+    ///
+    /// # Errors
+    /// What would be right.
+    pub fn check_slots(self) -> Result<(), String> {
+        match self {
+            Portion::Count(0) | Portion::Percent(0) => {
+                Err(format!("with {self} at once nobody would ever run: it is at least 1, or 1%"))
+            }
+            Portion::Count(_) | Portion::Percent(_) => Ok(()),
+        }
+    }
+
     /// Reads `7` or `25%`.
     ///
     /// # Errors
@@ -218,6 +231,9 @@ impl Rollout {
     /// # Errors
     /// What cannot.
     pub fn check(&self) -> Result<(), Unreasonable> {
+        if let Some(Err(message)) = self.max_concurrency.map(Portion::check_slots) {
+            return Err(Unreasonable { pointer: "/rollout/max_concurrency", message });
+        }
         let Ramp::Waves { totals, pause } = &self.ramp else { return Ok(()) };
         if totals.is_empty() || totals.len() > MAX_WAVES {
             return Err(Unreasonable { pointer: "/rollout/waves", message: format!("1 to {MAX_WAVES} waves") });
@@ -329,6 +345,22 @@ mod tests {
         assert_eq!(pointer(waves(&["1"; MAX_WAVES], PAUSE_MAX.as_secs())), None);
         assert_eq!(pointer(waves(&["1"; MAX_WAVES + 1], 0)), Some("/rollout/waves"));
         assert_eq!(pointer(waves(&["1"], PAUSE_MAX.as_secs() + 1)), Some("/rollout/pause_ms"));
+    }
+
+    #[test]
+    fn slots_that_nobody_would_get_are_refused() {
+        let check = |text: &str| {
+            let slots = Some(Portion::parse(text).expect("a portion"));
+            Rollout { max_concurrency: slots, ..Rollout::default() }.check()
+        };
+        for refused in ["0", "0%"] {
+            let fault = check(refused).expect_err("nobody would run");
+            assert_eq!(fault.pointer, "/rollout/max_concurrency");
+            assert!(fault.message.contains(&format!("with {refused} at once")), "{}", fault.message);
+        }
+        for good in ["1", "1%", "100%"] {
+            assert!(check(good).is_ok(), "{good}");
+        }
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub enum Out {
     Maintenance,
     /// It has no such capability.
     Lacks(String),
+    /// It joined, and nobody has approved it yet.
+    AwaitsApproval,
     /// It has not said yet what machine it is.
     NeverConnected,
 }
@@ -62,6 +64,7 @@ impl Out {
         match self {
             Out::Maintenance => "in maintenance; name it to include it".to_owned(),
             Out::Lacks(capability) => format!("has no capability `{capability}`"),
+            Out::AwaitsApproval => "waits for approval; `viworks agent approve` lets it in".to_owned(),
             Out::NeverConnected => "has never connected, so its machine is not known".to_owned(),
         }
     }
@@ -159,6 +162,9 @@ impl Target {
 
     fn out(&self, candidate: &Candidate, needs: Option<&str>, named: bool) -> Option<Out> {
         let agent = &candidate.agent;
+        if agent.awaits_approval {
+            return Some(Out::AwaitsApproval);
+        }
         if agent.maintenance && !named && !self.status.contains(&AgentStatus::Maintenance) {
             return Some(Out::Maintenance);
         }
@@ -242,7 +248,10 @@ mod tests {
             public_key: String::new(),
             facts,
             maintenance: false,
+            awaits_approval: false,
             revoked_at: None,
+            deleted_at: None,
+            rotation_asked_at: None,
             created_at: Timestamp(0),
             last_seen: None,
             session_epoch: 0,
@@ -259,6 +268,7 @@ mod tests {
             candidate(3, "db-1", "eu", |a| a.facts.capabilities.clear()),
             candidate(4, "old", "eu", |a| a.revoked_at = Some(Timestamp(1))),
             candidate(5, "idle", "us", |a| a.maintenance = true),
+            candidate(6, "new", "ap", |a| a.awaits_approval = true),
         ]
     }
 
@@ -278,7 +288,44 @@ mod tests {
 
     #[test]
     fn all_leaves_out_maintenance_and_says_so() {
-        check(Target { all: true, ..Target::default() }, &["web-1", "web-2"], &["db-1", "idle"], &[]);
+        check(Target { all: true, ..Target::default() }, &["web-1", "web-2"], &["db-1", "idle", "new"], &[]);
+    }
+
+    #[test]
+    fn maintenance_is_left_out_by_site_and_label_and_in_when_it_is_named_or_asked_for() {
+        let labels = BTreeMap::from([("env".to_owned(), "idle".to_owned())]);
+        let fleet = [candidate(5, "idle", "us", |agent| {
+            agent.maintenance = true;
+            agent.labels.clone_from(&labels);
+        })];
+        let out = |target: Target| {
+            let found = target.resolve(&fleet, Some("exec"), &Drawn::default());
+            assert_eq!(found.included.len() + found.excluded.len(), 1);
+            found.excluded.first().map(|(_, out)| out.clone())
+        };
+        let by_expr = |text: &str| Expression::parse(text).expect("reads");
+        for left_out in [
+            Target { all: true, ..Target::default() },
+            Target { sites: vec!["us".into()], ..Target::default() },
+            Target { labels: labels.clone(), ..Target::default() },
+            Target { expr: Some(by_expr("site = us")), ..Target::default() },
+        ] {
+            assert_eq!(out(left_out), Some(Out::Maintenance));
+        }
+        let named = Target { agents: vec!["idle".into()], ..Target::default() };
+        assert_eq!(out(named), None);
+        let id = Target { agents: vec![Uuid::from_u128(5).to_string()], ..Target::default() };
+        assert_eq!(out(id), None);
+    }
+
+    #[test]
+    fn who_waits_for_approval_is_out_even_when_named() {
+        for target in [
+            Target { agents: vec!["new".into()], ..Target::default() },
+            Target { sites: vec!["ap".into()], ..Target::default() },
+        ] {
+            check(target, &[], &["new"], &[]);
+        }
     }
 
     #[test]
@@ -293,10 +340,10 @@ mod tests {
     #[test]
     fn an_expression_is_one_more_condition() {
         let by = |text: &str| Target { expr: Some(Expression::parse(text).expect("reads")), ..Target::default() };
-        check(by("all"), &["web-1", "web-2"], &["db-1", "idle"], &[]);
+        check(by("all"), &["web-1", "web-2"], &["db-1", "idle", "new"], &[]);
         check(by("site = eu or label.env = prod"), &["web-1", "web-2"], &["db-1"], &[]);
         check(by("agent = web-* and label.env != prod"), &["web-1"], &[], &[]);
-        check(by("os = linux and not label.env and status = online"), &["web-1"], &["db-1", "idle"], &[]);
+        check(by("os = linux and not label.env and status = online"), &["web-1"], &["db-1", "idle", "new"], &[]);
         check(Target { sites: vec!["us".into()], ..by("agent = *-1") }, &[], &[], &[]);
     }
 

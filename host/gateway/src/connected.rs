@@ -1,14 +1,14 @@
 //! The sessions there are, and how the rest of the host reaches them.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use plan::id::{AgentId, AttemptKey};
 use ports::commands::{Due, Open};
 use ports::link::{Link, Settle};
-use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
+
+use crate::signals::{Signal, Signals};
 
 /// Offers waiting for one session; what does not fit is read back from the store.
 const MAILBOX: usize = 256;
@@ -17,8 +17,28 @@ const MAILBOX: usize = 256;
 #[derive(Default)]
 pub struct Connected {
     sessions: RwLock<HashMap<AgentId, Handle>>,
+    /// Agents whose sessions are about to be, and how many of each.
+    coming: Mutex<HashMap<AgentId, usize>>,
     /// Sessions whose ends are not written down yet.
     unwritten: Mutex<HashMap<(AgentId, u64), CancellationToken>>,
+}
+
+/// A place for one session that is about to be, held until it is there.
+pub struct Coming {
+    connected: Arc<Connected>,
+    agent: AgentId,
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        let mut coming = self.connected.coming();
+        if let Some(count) = coming.get_mut(&self.agent) {
+            *count -= 1;
+            if *count == 0 {
+                coming.remove(&self.agent);
+            }
+        }
+    }
 }
 
 /// Held until a session's end is written down.
@@ -41,15 +61,9 @@ impl Drop for Farewell {
 #[derive(Debug, Default)]
 pub struct Wishes {
     waiting: Mutex<HashMap<(AttemptKey, Settle), Open>>,
-    wake: Notify,
 }
 
 impl Wishes {
-    /// Waits until there may be one. Cancel safe.
-    pub async fn any(&self) {
-        self.wake.notified().await;
-    }
-
     /// Takes them all.
     pub fn take(&self) -> Vec<(Open, Settle)> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,44 +72,52 @@ impl Wishes {
 
     fn add(&self, open: Open, why: Settle) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert((open.key, why), open);
-        self.wake.notify_one();
+    }
+}
+
+/// What a session is to run next, until it looks. Empty, it takes no room: most sessions wait most of the time.
+#[derive(Debug, Default)]
+pub struct Mailbox(Mutex<Mail>);
+
+#[derive(Debug, Default)]
+struct Mail {
+    offers: VecDeque<Due>,
+    first: Option<AttemptKey>,
+    closed: bool,
+}
+
+impl Mailbox {
+    /// Takes the freshly accepted invocations.
+    pub fn offers(&self) -> VecDeque<Due> {
+        std::mem::take(&mut self.mail().offers)
+    }
+
+    /// Takes the first of what waits in the store.
+    pub fn first(&self) -> Option<AttemptKey> {
+        self.mail().first.take()
+    }
+
+    /// Puts one in; `false` when there is no room.
+    fn offer(&self, due: Due) -> bool {
+        let mut mail = self.mail();
+        let room = !mail.closed && mail.offers.len() < MAILBOX;
+        if room {
+            mail.offers.push_back(due);
+        }
+        room
+    }
+
+    fn mail(&self) -> MutexGuard<'_, Mail> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[derive(Clone)]
 struct Handle {
     epoch: u64,
-    offers: mpsc::Sender<Due>,
+    mailbox: Arc<Mailbox>,
     wishes: Arc<Wishes>,
-    overflow: Arc<Overflow>,
-    retell: Arc<Notify>,
-    replaced: CancellationToken,
-    cut: CancellationToken,
-}
-
-/// Said when offers were dropped for want of room.
-#[derive(Debug, Default)]
-pub struct Overflow {
-    happened: AtomicBool,
-    wake: Notify,
-}
-
-impl Overflow {
-    /// Waits until offers were dropped. Cancel safe.
-    pub async fn happened(&self) {
-        loop {
-            let waken = self.wake.notified();
-            if self.happened.swap(false, Ordering::AcqRel) {
-                return;
-            }
-            waken.await;
-        }
-    }
-
-    fn set(&self) {
-        self.happened.store(true, Ordering::Release);
-        self.wake.notify_one();
-    }
+    signals: Arc<Signals>,
 }
 
 /// A session's own end of its handle; dropping it takes the session out.
@@ -103,47 +125,50 @@ pub struct Registration {
     connected: Arc<Connected>,
     agent: AgentId,
     epoch: u64,
-    /// Freshly accepted invocations.
-    pub offers: mpsc::Receiver<Due>,
+    /// What it is to run next.
+    pub mailbox: Arc<Mailbox>,
     /// What is to be ended; to be looked at before anything is sent.
     pub wishes: Arc<Wishes>,
-    /// Whether offers were dropped.
-    pub overflow: Arc<Overflow>,
-    /// Rung when the store may have lost what it was told.
-    pub retell: Arc<Notify>,
-    /// Set when a newer session took over.
-    pub replaced: CancellationToken,
-    /// Set when the agent was revoked.
-    pub cut: CancellationToken,
+    /// What it is told besides.
+    pub signals: Arc<Signals>,
 }
 
 impl Connected {
+    /// A place for a session of `agent`, when fewer than `most` agents have one; an agent that has one already
+    /// takes its own.
+    pub fn expect(self: &Arc<Self>, agent: AgentId, most: usize) -> Option<Coming> {
+        let mut coming = self.coming();
+        {
+            let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
+            let has_one = |of: &AgentId| sessions.contains_key(of);
+            // Few: each is on its way for as long as the store takes.
+            let taken = sessions.len() + coming.keys().filter(|of| !has_one(of)).count();
+            if taken >= most && !has_one(&agent) && !coming.contains_key(&agent) {
+                return None;
+            }
+        }
+        *coming.entry(agent).or_default() += 1;
+        drop(coming);
+        Some(Coming { connected: self.clone(), agent })
+    }
+
     /// Puts a session in; an older one of the same agent is told and ended. `None` when a newer one is there.
     pub fn register(self: &Arc<Self>, agent: AgentId, epoch: u64) -> Option<Registration> {
-        let (sender, offers) = mpsc::channel(MAILBOX);
+        let mailbox = Arc::new(Mailbox::default());
         let wishes = Arc::new(Wishes::default());
-        let overflow = Arc::new(Overflow::default());
-        let retell = Arc::new(Notify::new());
-        let (replaced, cut) = (CancellationToken::new(), CancellationToken::new());
-        let handle = Handle {
-            epoch,
-            offers: sender,
-            wishes: wishes.clone(),
-            overflow: overflow.clone(),
-            retell: retell.clone(),
-            replaced: replaced.clone(),
-            cut: cut.clone(),
-        };
+        let signals = Arc::new(Signals::default());
+        let handle = Handle { epoch, mailbox: mailbox.clone(), wishes: wishes.clone(), signals: signals.clone() };
         let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(older) = sessions.get(&agent) {
             if older.epoch >= epoch {
                 return None;
             }
-            older.replaced.cancel();
+            older.signals.raise(Signal::Replaced);
         }
         sessions.insert(agent, handle);
         drop(sessions);
-        Some(Registration { connected: self.clone(), agent, epoch, offers, wishes, overflow, retell, replaced, cut })
+        let connected = self.clone();
+        Some(Registration { connected, agent, epoch, mailbox, wishes, signals })
     }
 
     /// To be taken at once when a session is registered, and held until its end is written down.
@@ -156,7 +181,7 @@ impl Connected {
     /// before that takes for never sent what is noted as sent a moment later, and then by nobody again.
     pub async fn overtake(&self, agent: AgentId) {
         if let Some(older) = self.handle(agent) {
-            older.replaced.cancel();
+            older.signals.raise(Signal::Replaced);
         }
         let ends: Vec<CancellationToken> = {
             let unwritten = self.unwritten();
@@ -165,6 +190,10 @@ impl Connected {
         for written in ends {
             written.cancelled().await;
         }
+    }
+
+    fn coming(&self) -> MutexGuard<'_, HashMap<AgentId, usize>> {
+        self.coming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unwritten(&self) -> MutexGuard<'_, HashMap<(AgentId, u64), CancellationToken>> {
@@ -183,6 +212,7 @@ impl Connected {
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        self.mailbox.mail().closed = true;
         let mut sessions = self.connected.sessions.write().unwrap_or_else(PoisonError::into_inner);
         if sessions.get(&self.agent).is_some_and(|handle| handle.epoch == self.epoch) {
             sessions.remove(&self.agent);
@@ -193,32 +223,60 @@ impl Drop for Registration {
 impl Link for Connected {
     fn offer(&self, due: Vec<Due>) {
         for due in due {
-            if let Some(handle) = self.handle(due.agent)
-                && handle.offers.try_send(due).is_err()
-            {
-                handle.overflow.set();
+            if let Some(handle) = self.handle(due.agent) {
+                let taken = handle.mailbox.offer(due);
+                handle.signals.raise(if taken { Signal::Offers } else { Signal::Overflow });
             }
         }
     }
 
     fn settle(&self, open: Open, why: Settle) -> bool {
         let Some(handle) = self.handle(open.agent) else { return false };
-        if handle.offers.is_closed() {
+        if handle.mailbox.mail().closed {
             return false;
         }
         handle.wishes.add(open, why);
+        handle.signals.raise(Signal::Wishes);
         true
+    }
+
+    fn look(&self, agent: AgentId, first: AttemptKey) {
+        if let Some(handle) = self.handle(agent) {
+            // Of several looks one is enough; the next sweep tells again.
+            handle.mailbox.mail().first.get_or_insert(first);
+            handle.signals.raise(Signal::Look);
+        }
+    }
+
+    fn latest(&self, agent: AgentId, epoch: u64, open: bool) {
+        if let Some(handle) = self.handle(agent)
+            && (epoch > handle.epoch || (epoch == handle.epoch && !open))
+        {
+            tracing::info!(%agent, epoch = handle.epoch, latest = epoch, "session overtaken at another host");
+            handle.signals.raise(Signal::Overtaken);
+        }
+    }
+
+    fn leave_all(&self) {
+        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
+        sessions.values().for_each(|handle| handle.signals.raise(Signal::Overtaken));
     }
 
     fn retell(&self) {
         let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
-        sessions.values().for_each(|handle| handle.retell.notify_one());
+        sessions.values().for_each(|handle| handle.signals.raise(Signal::Retell));
+    }
+
+    fn ask_key(&self, agent: AgentId) {
+        if let Some(handle) = self.handle(agent) {
+            handle.signals.raise(Signal::AskKey);
+        }
     }
 
     fn cut(&self, agent: AgentId, reason: &str) {
         if let Some(handle) = self.handle(agent) {
             tracing::info!(%agent, reason, "session cut");
-            handle.cut.cancel();
+            handle.signals.raise(Signal::Cut);
         }
     }
 }
@@ -238,15 +296,40 @@ mod tests {
         connected.overtake(agent).await;
         let farewell = connected.farewell(agent, 1);
         let registration = connected.register(agent, 1).expect("the first");
-        let replaced = registration.replaced.clone();
+        let signals = registration.signals.clone();
         let overtaking = connected.overtake(agent);
         tokio::pin!(overtaking);
         assert!(futures_util::poll!(&mut overtaking).is_pending(), "it is not written down yet");
-        assert!(replaced.is_cancelled(), "the older one is told at once");
+        assert!(signals.is_raised(Signal::Replaced), "the older one is told at once");
         drop(registration);
         assert!(futures_util::poll!(&mut overtaking).is_pending(), "gone, and still not written down");
         drop(farewell);
         overtaking.await;
+    }
+
+    #[test]
+    fn the_last_place_is_given_once_however_many_come_at_once_and_an_agent_keeps_its_own() {
+        const MOST: usize = 5;
+        let connected = Arc::new(Connected::default());
+        let agent = |number: usize| AgentId(Uuid::from_u128(number as u128));
+        let coming: Vec<Coming> = std::thread::scope(|scope| {
+            let connected = &connected;
+            let comers: Vec<_> =
+                (0..4 * MOST).map(|number| scope.spawn(move || connected.expect(agent(number), MOST))).collect();
+            comers.into_iter().filter_map(|comer| comer.join().expect("it does not panic")).collect()
+        });
+        assert_eq!(coming.len(), MOST);
+        let (first, other) = (coming[0].agent, agent(4 * MOST));
+        assert!(connected.expect(first, MOST).is_some(), "twice on its way is one place");
+        assert!(connected.expect(other, MOST).is_none());
+        let sessions: Vec<_> = coming.iter().map(|coming| connected.register(coming.agent, 1)).collect();
+        assert!(connected.expect(other, MOST).is_none(), "on its way and there is one place, too");
+        drop(coming);
+        assert!(connected.expect(other, MOST).is_none());
+        assert!(connected.expect(first, MOST).is_some(), "it comes again before it was missed");
+        drop(sessions);
+        let last = connected.expect(other, 1);
+        assert!(last.is_some() && connected.expect(first, 1).is_none(), "nobody is remembered who left");
     }
 
     #[test]

@@ -5,18 +5,19 @@ use std::time::Duration;
 use axum::extract::ws::{Message, WebSocket};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use domain::agent::{Facts, is_label_text};
+use domain::agent::{Agent, Facts, is_label_text};
 use domain::time::millis;
 use futures_util::{SinkExt as _, StreamExt as _};
 use plan::envelope::{hello_parts, parse_key, verify};
 use plan::id::AgentId;
 use ports::journal::Cluster;
-use ports::seal::Seal;
+use ports::seal::{Badge, Seal};
 use services::presence::{Opened, Unfinished};
 use wire::codec::{decode, encode};
-use wire::frame::{AgentFrame, Cancel, Challenge, Fault, Have, Hello, HostFrame, Welcome};
+use wire::frame::{AgentFrame, Cancel, Challenge, Fault, Goodbye, Have, Hello, HostFrame, Welcome};
 use wire::limits::{HELLO_WITHIN_MS, MAX_FACTS, MAX_HELLO_ATTEMPTS, NONCE_BYTES, PROTOCOL_VERSION};
 
+use crate::connected::Coming;
 use crate::room::Gateway;
 
 /// Longest that an agent is kept waiting for its WELCOME while the store is away. Agents wait for a minute
@@ -24,6 +25,8 @@ use crate::room::Gateway;
 const OPEN_WITHIN: Duration = Duration::from_secs(20);
 /// Longest wait for the end of the agent's older session.
 const OVERTAKE_WITHIN: Duration = Duration::from_secs(5);
+/// What an agent is asked to wait for which there is no place.
+const RETRY_AFTER_MS: u64 = 5_000;
 /// Longest text of a single fact.
 const MAX_FACT_BYTES: usize = 256;
 
@@ -33,38 +36,73 @@ pub struct Greeted {
     pub agent: AgentId,
     /// What it opens with.
     pub opened: Opened,
+    /// The key it was taken by, when the agent could not know that it counts.
+    pub by_next_key: Option<String>,
+    /// Its place among the sessions, until it is one of them.
+    pub place: Coming,
 }
 
-/// Greets whoever is on `socket`. `None`: it was told why not, and the socket is to be dropped.
-pub async fn greet(gateway: &Gateway, socket: &mut WebSocket) -> Option<Greeted> {
+/// What came of a handshake.
+pub enum Greeting {
+    /// The session is open.
+    Open(Greeted),
+    /// It is who it says, and nobody has approved it yet.
+    Waits(Box<Hello>),
+    /// It went, or was told why not; the socket is to be dropped.
+    Gone,
+}
+
+/// Why there is no session.
+enum Refusal {
+    Over(Box<HostFrame>),
+    Waits(Box<Hello>),
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Refusal {
+        Refusal::Over(Box::new(HostFrame::Error(fault)))
+    }
+}
+
+/// Greets whoever is on `socket` and showed this certificate.
+pub async fn greet(gateway: &Gateway, socket: &mut WebSocket, shown: Option<&Badge>) -> Greeting {
     let patience = Duration::from_millis(HELLO_WITHIN_MS);
     let cluster = gateway.seal.cluster();
     let nonce: [u8; NONCE_BYTES] = gateway.ids.secret();
     let asked = tokio::time::timeout(patience, ask(socket, gateway.seal.as_ref(), &nonce)).await;
     let verdict = match asked {
-        Err(_) => Err(fault("hello_timeout", format!("no HELLO within {HELLO_WITHIN_MS} ms"))),
-        Ok(Ok(Some(hello))) => admit(gateway, cluster, &nonce, hello).await,
-        Ok(Ok(None)) => return None,
-        Ok(Err(fault)) => Err(fault),
+        Err(_) => Err(fault("hello_timeout", format!("no HELLO within {HELLO_WITHIN_MS} ms")).into()),
+        Ok(Ok(Some(hello))) => admit(gateway, cluster, &nonce, hello, shown).await,
+        Ok(Ok(None)) => return Greeting::Gone,
+        Ok(Err(fault)) => Err(fault.into()),
     };
-    let frame = match &verdict {
-        Ok(greeted) => HostFrame::Welcome(welcome(gateway, &greeted.opened)),
-        Err(fault) => HostFrame::Error(fault.clone()),
-    };
-    let told = tokio::time::timeout(patience, send(socket, &frame)).await.is_ok_and(|sent| sent);
     match verdict {
-        Ok(greeted) if told => Some(greeted),
-        Ok(greeted) => {
-            let closed = gateway.presence.close(greeted.agent, greeted.opened.epoch, Vec::new()).await;
-            _ = closed.inspect_err(|error| tracing::warn!(%error, "session could not be closed in the store"));
-            None
-        }
-        Err(fault) => {
-            tracing::info!(code = fault.code, message = fault.message, "agent not admitted");
+        Ok(greeted) => welcome(gateway, socket, greeted).await.map_or(Greeting::Gone, Greeting::Open),
+        Err(Refusal::Waits(hello)) => Greeting::Waits(hello),
+        Err(Refusal::Over(farewell)) => {
+            tracing::info!(?farewell, "agent not admitted");
+            _ = tokio::time::timeout(patience, send(socket, &farewell)).await;
             _ = socket.close().await;
-            None
+            Greeting::Gone
         }
     }
+}
+
+/// Tells the agent that its session is open; `None`, and it is closed again, when it is gone.
+pub async fn welcome(gateway: &Gateway, socket: &mut WebSocket, greeted: Greeted) -> Option<Greeted> {
+    let frame = HostFrame::Welcome(opening(gateway, &greeted.opened));
+    let patience = Duration::from_millis(HELLO_WITHIN_MS);
+    if tokio::time::timeout(patience, send(socket, &frame)).await.is_ok_and(|sent| sent) {
+        return Some(greeted);
+    }
+    let closed = gateway.presence.close(greeted.agent, greeted.opened.epoch, Vec::new()).await;
+    _ = closed.inspect_err(|error| tracing::warn!(%error, "session could not be closed in the store"));
+    None
+}
+
+/// What an agent is told whose key was revoked.
+pub fn revoked() -> Fault {
+    fault("revoked", "this agent's key was revoked; join again with another key".to_owned())
 }
 
 async fn ask(socket: &mut WebSocket, seal: &dyn Seal, nonce: &[u8]) -> Result<Option<Hello>, Fault> {
@@ -95,34 +133,88 @@ async fn ask(socket: &mut WebSocket, seal: &dyn Seal, nonce: &[u8]) -> Result<Op
     }
 }
 
-async fn admit(gateway: &Gateway, cluster: Cluster, nonce: &[u8], hello: Hello) -> Result<Greeted, Fault> {
+async fn admit(
+    gateway: &Gateway,
+    cluster: Cluster,
+    nonce: &[u8],
+    hello: Hello,
+    shown: Option<&Badge>,
+) -> Result<Greeted, Refusal> {
     if hello.protocol != PROTOCOL_VERSION {
-        return Err(fault("protocol_version", format!("version {} is not among those offered", hello.protocol)));
+        return Err(fault("protocol_version", format!("version {} is not among those offered", hello.protocol)).into());
     }
-    // One answer for every way of not being who one says: a stranger learns nothing about ids.
-    let refused = || fault("unauthenticated", "unknown agent or wrong signature".to_owned());
-    let known = gateway.directory.get(hello.agent_id).ok_or_else(refused)?;
-    let key = parse_key(&known.agent.public_key).map_err(|_| refused())?;
-    verify(&key, &[&hello_parts(cluster.id, hello.agent_id, nonce)], &hello.signature).map_err(|_| refused())?;
+    let said = hello_parts(cluster.id, hello.agent_id, nonce);
+    if shown.is_some_and(|badge| !is_of(badge, &hello, &said)) {
+        let message = "the certificate that was shown is another agent's, or of another key than signed";
+        return Err(fault("unauthenticated", message.to_owned()).into());
+    }
+    let proven = || gateway.directory.get(hello.agent_id).filter(|known| proves(&known.agent, &hello, &said));
+    let known = match proven() {
+        Some(known) => known,
+        None => {
+            // Another host may have enrolled it, or taken its other key, a moment ago.
+            if let Err(error) = gateway.enrol.look_up(hello.agent_id).await {
+                tracing::debug!(%error, "an agent could not be looked up");
+            }
+            // One answer for every way of not being who one says: a stranger learns nothing about ids.
+            proven().ok_or_else(refused)?
+        }
+    };
     if known.agent.revoked_at.is_some() {
-        return Err(fault("revoked", "this agent's key was revoked; join again under another name".to_owned()));
+        return Err(revoked().into());
     }
     check_held(hello.unfinished.len() + hello.unacknowledged.len())?;
-    let facts = facts(hello.facts)?;
+    if known.agent.awaits_approval {
+        return Err(Refusal::Waits(Box::new(hello)));
+    }
+    open(gateway, hello).await.map_err(Refusal::Over)
+}
+
+/// Opens a session for an agent that proved who it is.
+///
+/// # Errors
+/// What it is to be told.
+pub async fn open(gateway: &Gateway, hello: Hello) -> Result<Greeted, Box<HostFrame>> {
+    let agent = hello.agent_id;
+    let over = |fault| Box::new(HostFrame::Error(fault));
+    // From here on it counts, so that those who come while it is on its way do not find its place free.
+    let Some(place) = gateway.connected.expect(agent, gateway.options.max_agents) else {
+        return Err(Box::new(goodbye("the host holds as many agents as it may; come again")));
+    };
+    let counts = gateway.directory.get(agent).map(|known| known.agent.public_key.clone());
+    let by_next_key = hello.next_key.map(|next| next.public_key).filter(|next| counts.as_ref() == Some(next));
+    let facts = facts(hello.facts).map_err(over)?;
     let unfinished: Vec<Unfinished> =
         hello.unfinished.iter().map(|held| Unfinished { key: held.attempt, started: held.started }).collect();
     // A store that is away keeps an end from being written down; then what was sent stays possibly sent.
-    _ = tokio::time::timeout(OVERTAKE_WITHIN, gateway.connected.overtake(hello.agent_id)).await;
-    let open = || gateway.presence.open(hello.agent_id, facts.clone(), &unfinished, &hello.unacknowledged);
+    _ = tokio::time::timeout(OVERTAKE_WITHIN, gateway.connected.overtake(agent)).await;
+    let open = || gateway.presence.open(agent, facts.clone(), &unfinished, &hello.unacknowledged);
     let opened = gateway.patience.until_stored("a session", open);
     match tokio::time::timeout(OPEN_WITHIN, opened).await {
-        Ok(Some(opened)) => Ok(Greeted { agent: hello.agent_id, opened }),
-        Ok(None) => Err(refused()),
-        Err(_) => Err(fault("unavailable", "the host's store is away; try again".to_owned())),
+        Ok(Some(opened)) => Ok(Greeted { agent, opened, by_next_key, place }),
+        Ok(None) => Err(over(refused())),
+        Err(_) => Err(over(fault("unavailable", "the host's store is away; try again".to_owned()))),
     }
 }
 
-fn welcome(gateway: &Gateway, opened: &Opened) -> Welcome {
+/// Whether the key that counts has signed, whichever of its two the agent takes for that.
+fn proves(agent: &Agent, hello: &Hello, said: &[u8]) -> bool {
+    let Ok(key) = parse_key(&agent.public_key) else { return false };
+    let next = hello.next_key.as_ref().map(|next| &next.signature);
+    [Some(&hello.signature), next].into_iter().flatten().any(|signature| verify(&key, &[said], signature).is_ok())
+}
+
+/// Whether a certificate is this agent's, and of the key that HELLO is signed with.
+fn is_of(badge: &Badge, hello: &Hello, said: &[u8]) -> bool {
+    let key = parse_key(&badge.public_key);
+    badge.agent == hello.agent_id && key.is_ok_and(|key| verify(&key, &[said], &hello.signature).is_ok())
+}
+
+fn refused() -> Fault {
+    fault("unauthenticated", "unknown agent or wrong signature".to_owned())
+}
+
+fn opening(gateway: &Gateway, opened: &Opened) -> Welcome {
     Welcome {
         session_epoch: opened.epoch,
         now_ms: gateway.clock.now().as_millis(),
@@ -187,8 +279,13 @@ fn facts(said: wire::facts::Facts) -> Result<Facts, Fault> {
 }
 
 /// Writes one frame; `false` when the socket is gone.
-async fn send(socket: &mut WebSocket, frame: &HostFrame) -> bool {
+pub(crate) async fn send(socket: &mut WebSocket, frame: &HostFrame) -> bool {
     socket.send(Message::Text(encode(frame).into())).await.is_ok()
+}
+
+/// What an agent is told that may come again.
+pub(crate) fn goodbye(reason: &str) -> HostFrame {
+    HostFrame::Goodbye(Goodbye { reason: reason.to_owned(), retry_after_ms: Some(RETRY_AFTER_MS) })
 }
 
 fn fault(code: &str, message: String) -> Fault {

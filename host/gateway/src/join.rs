@@ -8,11 +8,11 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
 use services::enrol::EnrolError;
 use services::origin::Origin;
 use wire::join::{Join, Joined, MAX_JOIN_BYTES};
 
+use crate::problem::problem;
 use crate::room::Gateway;
 
 /// `POST /agent/v1/join`.
@@ -51,6 +51,11 @@ pub async fn join(
                 cluster_id: gateway.seal.cluster().id.to_string(),
                 cluster_key: gateway.seal.public_key(),
                 ws_url: gateway.options.ws_url.clone(),
+                certificate: gateway
+                    .certificates
+                    .as_ref()
+                    .and_then(|certificates| certificates.made(agent.id, &agent.public_key))
+                    .map(|made| made.pem),
             };
             (StatusCode::CREATED, axum::Json(answer)).into_response()
         }
@@ -70,9 +75,14 @@ fn refuse(error: &EnrolError) -> Response {
             "join_proof_refused",
             "proof is not this key's signature over token and name",
         ),
+        EnrolError::KeyRetired => problem(
+            StatusCode::UNAUTHORIZED,
+            "join_key_refused",
+            "this key counts no more; join with another: remove agent.key, or name another data directory",
+        ),
         EnrolError::Invalid { .. } => problem(StatusCode::UNPROCESSABLE_ENTITY, "invalid_join", &error.to_string()),
         EnrolError::NameTaken(_) => problem(StatusCode::CONFLICT, "agent_name_taken", &error.to_string()),
-        EnrolError::Forbidden(_) | EnrolError::NotFound => {
+        EnrolError::Forbidden(_) | EnrolError::NotFound | EnrolError::Revoked(_) => {
             problem(StatusCode::NOT_FOUND, "not_found", "no such route on the agents' listener")
         }
         EnrolError::Store(cause) => {
@@ -83,12 +93,4 @@ fn refuse(error: &EnrolError) -> Response {
             response
         }
     }
-}
-
-/// One problem+json answer.
-pub fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
-    let title = status.canonical_reason().unwrap_or("problem");
-    let body =
-        json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail, "code": code });
-    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
 }

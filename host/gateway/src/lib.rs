@@ -5,12 +5,18 @@
 
 pub mod collector;
 pub mod slots;
+pub mod signals;
 pub mod waiting;
 pub mod session;
 pub mod connected;
 pub mod patience;
+pub mod problem;
+pub mod certificate;
 pub mod room;
 pub mod handshake;
+pub mod anteroom;
+pub mod readings;
+pub mod reported;
 pub mod pump;
 pub mod join;
 pub mod router;

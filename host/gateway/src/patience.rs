@@ -57,7 +57,7 @@ impl Patience {
                     self.note(what, &error);
                     let pause = match error {
                         StoreError::Unavailable(_) => wait,
-                        StoreError::Conflict(_) | StoreError::Corrupt { .. } => self.hopeless,
+                        StoreError::Conflict(_) | StoreError::Stale(_) | StoreError::Corrupt { .. } => self.hopeless,
                     };
                     wait = (wait * 2).min(LONGEST);
                     tokio::select! {
@@ -85,7 +85,7 @@ impl Patience {
             StoreError::Unavailable(_) => {
                 tracing::warn!(what, %error, "the store is away; sessions go on and try again until it is back");
             }
-            StoreError::Conflict(_) | StoreError::Corrupt { .. } => {
+            StoreError::Conflict(_) | StoreError::Stale(_) | StoreError::Corrupt { .. } => {
                 tracing::error!(what, %error, "the store refuses this; it is tried again, less often");
             }
         }

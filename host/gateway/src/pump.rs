@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use axum::extract::ws::{Message, WebSocket};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::attempt::Event;
+use domain::telemetry::report::Refusal;
 use domain::time::Timestamp;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
@@ -17,14 +18,20 @@ use plan::effect::Effect;
 use plan::id::{AgentId, AttemptKey};
 use plan::secret::KeyText;
 use ports::commands::{Advance, Due, Word};
+use services::enrol::EnrolError;
 use services::progress::Report;
+use tokio::time::Instant;
 use wire::codec::{decode, encode};
-use wire::frame::{Fault, Goodbye, HostFrame};
+use wire::frame::{Fault, Goodbye, HostFrame, NewKey};
 
-use crate::connected::{Registration, Wishes};
+use crate::certificate::LOOK_EVERY;
+use crate::connected::{Mailbox, Registration, Wishes};
 use crate::handshake::Greeted;
+use crate::readings::{begins_as_sample, is_sample};
+use crate::reported::Reported;
 use crate::room::Gateway;
 use crate::session::{Input, Output, Session};
+use crate::signals::{Raised, Signal};
 use crate::waiting::QUEUE_MAX;
 
 /// A socket that takes nothing for this long is dropped; a slow reader costs itself only.
@@ -40,22 +47,30 @@ type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 enum Done {
     Stored(AttemptKey),
     Loaded(Vec<Due>, bool),
+    KeyStored(String),
     Advanced,
 }
 
-/// Runs one session to its end.
-pub async fn run(gateway: Arc<Gateway>, mut socket: WebSocket, greeted: Greeted, peer: SocketAddr) {
+/// Runs one session to its end. `certificate` is what the agent showed (DER).
+pub async fn run(
+    gateway: Arc<Gateway>,
+    mut socket: WebSocket,
+    greeted: Greeted,
+    peer: SocketAddr,
+    certificate: Option<Vec<u8>>,
+) {
     let (agent, epoch) = (greeted.agent, greeted.opened.epoch);
     let farewell = gateway.connected.farewell(agent, epoch);
-    let Some(mut registration) = gateway.connected.register(agent, epoch) else {
+    let Some(registration) = gateway.connected.register(agent, epoch) else {
         tracing::info!(%agent, epoch, "a newer session of the agent is open");
         replaced(&mut socket).await;
         _ = tokio::time::timeout(Duration::from_secs(1), socket.close()).await;
         return;
     };
+    drop(greeted.place);
     // A revocation that was committed before the registration found nobody to cut.
     if gateway.directory.get(agent).is_none_or(|known| known.agent.revoked_at.is_some()) {
-        registration.cut.cancel();
+        registration.signals.raise(Signal::Cut);
     }
     tracing::info!(%agent, epoch, %peer, "session open");
     let now = gateway.clock.now();
@@ -71,16 +86,30 @@ pub async fn run(gateway: Arc<Gateway>, mut socket: WebSocket, greeted: Greeted,
         session,
         wishes: registration.wishes.clone(),
         work: FuturesUnordered::new(),
+        reported: Reported::default(),
+        certificate,
     };
-    let end = pump.converse(&mut socket, &mut registration).await;
+    if let Some(key) = greeted.by_next_key {
+        pump.key_stored(key);
+    }
+    if gateway.directory.get(agent).is_some_and(|known| known.agent.rotation_asked_at.is_some()) {
+        pump.handle(Input::AskKey);
+    }
+    let end = pump.converse(&mut socket, &registration).await;
     let sent = pump.session.unconfirmed();
     drop(registration);
     tracing::info!(%agent, epoch, end, unconfirmed = sent.len(), "session closed");
-    if let Err(error) = gateway.presence.close(agent, epoch, sent).await {
-        tracing::warn!(%agent, %error, "the session's end is not stored; what was sent stays possibly sent");
-    }
-    drop(farewell);
-    _ = tokio::time::timeout(Duration::from_secs(1), socket.close()).await;
+    let written = async {
+        if let Err(error) = gateway.presence.close(agent, epoch, sent).await {
+            tracing::warn!(%agent, %error, "the session's end is not stored; what was sent stays possibly sent");
+        }
+        drop(farewell);
+    };
+    // At once: an agent does not look for another host before it is let go, and the store may be long in answering.
+    let closed = async move {
+        _ = tokio::time::timeout(Duration::from_secs(1), socket.close()).await;
+    };
+    tokio::join!(written, closed);
 }
 
 struct Pump {
@@ -90,11 +119,22 @@ struct Pump {
     session: Session,
     wishes: Arc<Wishes>,
     work: FuturesUnordered<Work>,
+    reported: Reported,
+    /// What the agent has to show, as far as is known here (DER).
+    certificate: Option<Vec<u8>>,
 }
 
 impl Pump {
     /// Moves frames until the conversation is over; says why.
-    async fn converse(&mut self, socket: &mut WebSocket, registration: &mut Registration) -> &'static str {
+    async fn converse(&mut self, socket: &mut WebSocket, registration: &Registration) -> &'static str {
+        // The first tick is now.
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        let gateway = self.gateway.clone();
+        let signals = registration.signals.clone();
+        // Made once: a session goes round for every few frames, and each of these takes a lock.
+        let mut leaving = pin!(gateway.stop.cancelled());
+        let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut armed = Timestamp(0);
         loop {
             match tokio::time::timeout(STUCK, self.obey(socket)).await {
                 Ok(Ok(true)) => {}
@@ -102,8 +142,13 @@ impl Pump {
                 Ok(Err(_)) => return "socket gone",
                 Err(_) => return "socket stuck",
             }
-            let now = self.gateway.clock.now();
-            let wait = self.session.deadline().since(now).max(Duration::from_millis(1));
+            // Mostly it moves on, and an alarm that rings too early is set again then.
+            let deadline = self.session.deadline();
+            if deadline < armed || alarm.is_elapsed() {
+                let wait = deadline.since(gateway.clock.now()).max(Duration::from_millis(1));
+                alarm.as_mut().reset(Instant::now() + wait);
+                armed = deadline;
+            }
             let starved = self.session.is_starved();
             tokio::select! {
                 () = self.gateway.slots.freed(), if starved => {
@@ -124,26 +169,15 @@ impl Pump {
                         }
                     }
                 }
-                offer = registration.offers.recv() => {
-                    // Its other end went to a newer session.
-                    let Some(offer) = offer else { return replaced(socket).await };
-                    self.handle(Input::Offer(offer));
-                    while let Ok(offer) = registration.offers.try_recv() {
-                        self.handle(Input::Offer(offer));
+                raised = signals.any() => {
+                    if let Some(end) = self.told(raised, &registration.mailbox, socket).await {
+                        return end;
                     }
                 }
-                () = registration.wishes.any() => self.handle(Input::Settle(Vec::new())),
-                () = registration.overflow.happened() => self.handle(Input::Overflow),
-                () = registration.retell.notified() => self.handle(Input::Retell),
+                _ = look.tick(), if self.gateway.certificates.is_some() => self.renew_certificate(),
                 Some(done) = self.work.next() => self.done(done),
-                () = tokio::time::sleep(wait) => self.session.tick(self.gateway.clock.now()),
-                () = registration.replaced.cancelled() => return replaced(socket).await,
-                () = registration.cut.cancelled() => {
-                    let fault = Fault { code: "cut".into(), message: "the key was revoked".into() };
-                    _ = write(socket, &HostFrame::Error(fault)).await;
-                    return "cut";
-                }
-                () = self.gateway.stop.cancelled() => {
+                () = &mut alarm => self.session.tick(gateway.clock.now()),
+                () = &mut leaving => {
                     let reason = "the host is leaving".to_owned();
                     _ = write(socket, &HostFrame::Goodbye(Goodbye { reason, retry_after_ms: Some(RETRY_AFTER_MS) })).await;
                     self.finish_work().await;
@@ -151,6 +185,43 @@ impl Pump {
                 }
             }
         }
+    }
+
+    /// Does what it was told; why the conversation is over, if it is.
+    async fn told(&mut self, raised: Raised, mailbox: &Mailbox, socket: &mut WebSocket) -> Option<&'static str> {
+        if raised.has(Signal::Replaced) {
+            return Some(replaced(socket).await);
+        }
+        if raised.has(Signal::Overtaken) {
+            let reason = "the host has lost touch with the store, or another host has the agent".to_owned();
+            _ = write(socket, &HostFrame::Goodbye(Goodbye { reason, retry_after_ms: Some(RETRY_AFTER_MS) })).await;
+            return Some("overtaken");
+        }
+        if raised.has(Signal::Cut) {
+            let fault = Fault { code: "cut".into(), message: "the key was revoked".into() };
+            _ = write(socket, &HostFrame::Error(fault)).await;
+            return Some("cut");
+        }
+        // What is to be ended is heard before anything else is done.
+        for (signal, input) in [
+            (Signal::Wishes, Input::Settle(Vec::new())),
+            (Signal::Overflow, Input::Overflow),
+            (Signal::AskKey, Input::AskKey),
+            (Signal::Retell, Input::Retell),
+        ] {
+            if raised.has(signal) {
+                self.handle(input);
+            }
+        }
+        if raised.has(Signal::Offers) {
+            mailbox.offers().into_iter().for_each(|due| self.handle(Input::Offer(due)));
+        }
+        if raised.has(Signal::Look)
+            && let Some(first) = mailbox.first()
+        {
+            self.handle(Input::Look(first));
+        }
+        None
     }
 
     /// Puts the key of a command's secrets into its frame: only here, on its way out, is it in the clear.
@@ -178,13 +249,13 @@ impl Pump {
             match output {
                 Output::Send(mut frame) => {
                     self.unwrap_key(&mut frame);
+                    if let HostFrame::Command(command) = &frame {
+                        self.gateway.progress.sent(command.attempt, self.agent);
+                    }
                     socket.feed(Message::Text(encode(&frame).into())).await?;
                     wrote = true;
                 }
-                Output::Note(key, event, at) => self.gateway.progress.note(key, self.agent, event, at),
-                Output::Append { key, stream, offset, data } => {
-                    self.gateway.progress.output(key, self.agent, stream, offset, data);
-                }
+                output @ (Output::Note(..) | Output::Append { .. }) => tell(&self.gateway, self.agent, output),
                 Output::LetGo { key, stream, gone } => {
                     let (gateway, agent) = (self.gateway.clone(), self.agent);
                     self.work.push(Box::pin(async move {
@@ -201,9 +272,9 @@ impl Pump {
                         Done::Advanced
                     }));
                 }
-                Output::Finish { key, command, outcome, kept } => {
+                Output::Finish { key, command, outcome, kept, before } => {
                     let report = Report { key, agent: self.agent, command, outcome, kept };
-                    self.work.push(self.finish(report));
+                    self.work.push(self.finish(report, before));
                 }
                 Output::Load => {
                     let (gateway, agent, epoch) = (self.gateway.clone(), self.agent, self.epoch);
@@ -213,9 +284,9 @@ impl Pump {
                         Done::Loaded(due, more)
                     }));
                 }
+                Output::NewKey(key) => self.work.push(self.take_key(key)),
                 Output::Sample(sample) => {
-                    let text = serde_json::to_string(&sample).expect("a sample holds nothing that JSON cannot");
-                    self.gateway.directory.set_sample(self.agent, text.into());
+                    self.reported.take(&self.gateway, self.agent, &sample);
                 }
                 Output::Missed => {
                     self.gateway.directory.missed(self.agent);
@@ -234,11 +305,13 @@ impl Pump {
 
     /// Judges an end and stores it, however long the store is away: until then the agent is not told that
     /// it may forget it.
-    fn finish(&self, report: Report) -> Work {
+    fn finish(&self, report: Report, before: Vec<Output>) -> Work {
         let gateway = self.gateway.clone();
         Box::pin(async move {
             let (progress, patience) = (&gateway.progress, &gateway.patience);
-            let stored = match patience.until_stored("a result's command", || progress.judge(&report)).await {
+            let judged = patience.until_stored("a result's command", || progress.judge(&report)).await;
+            before.into_iter().for_each(|output| tell(&gateway, report.agent, output));
+            let stored = match judged {
                 Some(end) => patience.until_stored("a result", || progress.store(end.clone())).await,
                 None => None,
             };
@@ -247,6 +320,29 @@ impl Pump {
             }
             Done::Stored(report.key)
         })
+    }
+
+    /// Puts the agent's other key in place. To its end, also when the session is over before: what is stored has
+    /// to be known here as well.
+    fn take_key(&self, key: NewKey) -> Work {
+        let (gateway, agent) = (self.gateway.clone(), self.agent);
+        let rotated = self.gateway.sessions.spawn(async move {
+            let store = async || {
+                let proofs = [key.signature.as_str(), key.new_signature.as_str()];
+                match gateway.enrol.rotate_key(agent, &key.public_key, proofs).await {
+                    Err(EnrolError::Store(error)) => Err(error),
+                    other => Ok(other),
+                }
+            };
+            match gateway.patience.until_stored("an agent's other key", store).await {
+                Ok(()) => Done::KeyStored(key.public_key.clone()),
+                Err(error) => {
+                    tracing::warn!(%agent, %error, "the agent's other key is not taken");
+                    Done::Advanced
+                }
+            }
+        });
+        Box::pin(async move { rotated.await.unwrap_or(Done::Advanced) })
     }
 
     /// What the session says of what it sent and did not send.
@@ -269,8 +365,15 @@ impl Pump {
                 if self.gateway.directory.heard(self.agent, now) {
                     tracing::info!(agent = %self.agent, "heard again");
                 }
+                if begins_as_sample(&text) && self.gateway.ingest.loses(self.agent) {
+                    return true;
+                }
                 match decode(&text) {
                     Ok(frame) => self.handle(Input::Frame(frame)),
+                    Err(error) if is_sample(&text) => {
+                        let why = error.to_string();
+                        self.reported.refuse(&self.gateway, self.agent, Refusal::Malformed, &why);
+                    }
                     Err(error) => self.session.refuse(error.code(), error.to_string()),
                 }
                 true
@@ -288,7 +391,32 @@ impl Pump {
         match done {
             Done::Stored(key) => self.handle(Input::Stored(key)),
             Done::Loaded(due, more) => self.handle(Input::Loaded { due, more }),
+            Done::KeyStored(key) => self.key_stored(key),
             Done::Advanced => {}
+        }
+    }
+
+    /// The agent's other key counts. Its certificate goes first: with the old key goes what that has to show.
+    fn key_stored(&mut self, key: String) {
+        self.certify(&key);
+        self.handle(Input::KeyStored(key));
+    }
+
+    /// Gives the agent another certificate when the one it has will not do for long.
+    fn renew_certificate(&mut self) {
+        let certificates = self.gateway.certificates.as_ref();
+        if certificates.is_some_and(|certificates| certificates.is_wanted(self.certificate.as_deref()))
+            && let Some(known) = self.gateway.directory.get(self.agent)
+        {
+            self.certify(&known.agent.public_key);
+        }
+    }
+
+    fn certify(&mut self, public_key: &str) {
+        let certificates = self.gateway.certificates.as_ref();
+        if let Some(made) = certificates.and_then(|certificates| certificates.made(self.agent, public_key)) {
+            self.certificate = Some(made.der);
+            self.handle(Input::Certificate(made.pem));
         }
     }
 
@@ -310,6 +438,15 @@ impl Pump {
 
     fn now(&self) -> Timestamp {
         self.gateway.clock.now()
+    }
+}
+
+/// Tells the store what nobody waits for.
+fn tell(gateway: &Gateway, agent: AgentId, output: Output) {
+    match output {
+        Output::Note(key, event, at) => gateway.progress.note(key, agent, event, at),
+        Output::Append { key, stream, offset, data } => gateway.progress.output(key, agent, stream, offset, data),
+        _ => {}
     }
 }
 

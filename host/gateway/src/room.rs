@@ -8,12 +8,14 @@ use ports::seal::{Seal, Vault};
 use services::directory::Directory;
 use services::dispatch::Dispatch;
 use services::enrol::Enrol;
+use services::ingest::Ingest;
 use services::presence::Presence;
 use services::progress::Progress;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::certificate::Certificates;
 use crate::connected::Connected;
 use crate::patience::Patience;
 use crate::slots::Slots;
@@ -62,6 +64,8 @@ pub struct Gateway {
     pub presence: Arc<Presence>,
     /// Takes reports.
     pub progress: Arc<Progress>,
+    /// Takes telemetry.
+    pub ingest: Arc<Ingest>,
     /// Reads what waits.
     pub dispatch: Arc<Dispatch>,
     /// Enrols machines.
@@ -70,6 +74,8 @@ pub struct Gateway {
     pub patience: Arc<Patience>,
     /// The cluster's key.
     pub seal: Arc<dyn Seal>,
+    /// Gives agents certificates, where they show such.
+    pub certificates: Option<Certificates>,
     /// Unwraps the keys of secrets.
     pub vault: Arc<dyn Vault>,
     /// Time.
@@ -78,6 +84,8 @@ pub struct Gateway {
     pub ids: Arc<dyn Ids>,
     /// Room for sockets without HELLO.
     pub unauthenticated: Semaphore,
+    /// Room for agents that wait for approval.
+    pub anteroom: Semaphore,
     /// Every session, so that the host can wait for their ends.
     pub sessions: TaskTracker,
     /// Set when the host leaves: every session says GOODBYE and ends.

@@ -6,15 +6,19 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ws::WebSocket;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State, WebSocketUpgrade};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Extension, Request, State, WebSocketUpgrade};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
+use ports::place::Place;
 use wire::limits::MAX_FRAME_BYTES;
 
+use crate::certificate::PeerCertificate;
+use crate::handshake::Greeting;
+use crate::problem::problem;
 use crate::room::Gateway;
-use crate::{handshake, join, pump};
+use crate::{anteroom, handshake, join, pump};
 
 /// Socket buffers. The library's defaults cost 138 KiB a connection; ours grow on demand.
 const BUFFER_BYTES: usize = 4 * 1024;
@@ -33,7 +37,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route(wire::join::PATH, post(join::join).layer(from_fn(in_time)))
         .route("/livez", get(|| async { "ok" }))
         .fallback(any(|| async {
-            join::problem(StatusCode::NOT_FOUND, "not_found", "no such route on the agents' listener")
+            problem(StatusCode::NOT_FOUND, "not_found", "no such route on the agents' listener")
         }))
         .layer(DefaultBodyLimit::max(wire::join::MAX_JOIN_BYTES))
         .with_state(gateway)
@@ -44,7 +48,7 @@ async fn in_time(request: Request, next: Next) -> Response {
     match tokio::time::timeout(JOIN_WITHIN, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
-            let mut response = join::problem(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the join took too long");
+            let mut response = problem(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the join took too long");
             response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
             response
         }
@@ -54,8 +58,16 @@ async fn in_time(request: Request, next: Next) -> Response {
 async fn upgrade(
     State(gateway): State<Arc<Gateway>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    shown: Option<Extension<PeerCertificate>>,
+    place: Option<Extension<Place>>,
     socket: WebSocketUpgrade,
 ) -> Response {
+    let shown = shown.map(|Extension(shown)| shown);
+    let judged = gateway.certificates.as_ref().map_or(Ok(None), |certificates| certificates.judge(shown));
+    let shown = match judged {
+        Ok(shown) => shown,
+        Err(refused) => return *refused,
+    };
     if gateway.stop.is_cancelled() || gateway.connected.count() >= gateway.options.max_agents {
         return busy("the host holds as many agents as it may, or is leaving");
     }
@@ -68,10 +80,20 @@ async fn upgrade(
     let room = gateway.clone();
     let sessions = gateway.sessions.clone();
     let converse = move |mut socket: WebSocket| async move {
-        let greeted = handshake::greet(&gateway, &mut socket).await;
+        let heard = handshake::greet(&gateway, &mut socket, shown.as_ref().map(|shown| &shown.badge)).await;
+        // Known by now, or gone: it takes no stranger's room any longer.
         gateway.unauthenticated.add_permits(1);
+        drop(place);
+        let greeted = match heard {
+            Greeting::Open(greeted) => Some(greeted),
+            Greeting::Waits(hello) => anteroom::wait(&gateway, &mut socket, *hello).await,
+            Greeting::Gone => None,
+        };
         if let Some(greeted) = greeted {
-            pump::run(gateway, socket, greeted, peer).await;
+            let certificate = shown.map(|shown| shown.certificate);
+            // A task of its own: this one has room for the whole handshake, and a session lasts for weeks.
+            let sessions = gateway.sessions.clone();
+            sessions.spawn(pump::run(gateway, socket, greeted, peer, certificate));
         }
     };
     bounded(socket)
@@ -90,7 +112,7 @@ pub fn bounded(socket: WebSocketUpgrade) -> WebSocketUpgrade {
 }
 
 fn busy(detail: &str) -> Response {
-    let mut response = join::problem(StatusCode::SERVICE_UNAVAILABLE, "too_many_agents", detail).into_response();
+    let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, "too_many_agents", detail).into_response();
     response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("5"));
     response
 }

@@ -152,6 +152,8 @@ impl Session {
             Input::Offer(due) if self.in_flight.contains_key(&due.key()) => {}
             Input::Offer(due) => self.waiting.offer(due),
             Input::Overflow => self.waiting.look_again(),
+            Input::Look(first) if self.in_flight.contains_key(&first) => {}
+            Input::Look(first) => self.waiting.look_for(first),
             Input::Loaded { due, more } => {
                 self.waiting.loaded(due, more, |key| self.in_flight.contains_key(&key));
             }
@@ -165,6 +167,9 @@ impl Session {
                 }
             }
             Input::Freed => {}
+            Input::AskKey => self.say(HostFrame::RotateKey),
+            Input::Certificate(certificate) => self.say(HostFrame::Certificate { certificate }),
+            Input::KeyStored(public_key) => self.say(HostFrame::KeyAck { public_key }),
             Input::Retell => self.retell(),
             Input::Stored(key) => self.stored(key),
         }
@@ -215,10 +220,16 @@ impl Session {
     fn frame(&mut self, frame: AgentFrame, now: Timestamp) {
         match frame {
             AgentFrame::Ack { attempt } => self.advance(attempt, Stage::Accepted, Event::Acknowledge, now),
-            AgentFrame::Started { attempt, pid: _ } => self.advance(attempt, Stage::Running, Event::Start, now),
+            AgentFrame::Started { attempt, pid: _, traceparent: _ } => {
+                self.advance(attempt, Stage::Running, Event::Start, now)
+            }
             AgentFrame::Output(output) => self.output(output),
-            AgentFrame::Result { attempt, outcome } => self.result(attempt, outcome, now),
+            AgentFrame::Result { attempt, outcome, traceparent } => {
+                tracing::debug!(%attempt, traceparent, "the agent says how it ended");
+                self.result(attempt, outcome, now);
+            }
             AgentFrame::Telemetry { sample } => self.out.push_back(Output::Sample(sample)),
+            AgentFrame::NewKey(key) => self.out.push_back(Output::NewKey(key)),
             AgentFrame::Heartbeat { attempts: _ } => {}
             AgentFrame::Hello(_) => self.close("unexpected_hello", "the session is open already".to_owned()),
             AgentFrame::Error(fault) => {
@@ -292,13 +303,26 @@ impl Session {
         if self.storing < STORING_MAX {
             self.storing += 1;
             let kept = collector.and_then(|collector| collector.take(&outcome));
-            self.out.push_back(Output::Finish { key, command, outcome, kept });
+            let before = if kept.is_some() { self.unsaid(key) } else { Vec::new() };
+            self.out.push_back(Output::Finish { key, command, outcome, kept, before });
         } else if self.parked.len() < MAX_HELLO_ATTEMPTS {
             self.parked.push_back((key, command, outcome));
         } else {
             let rule = format!("more than {MAX_HELLO_ATTEMPTS} results wait for their acknowledgement");
             self.close("too_many_results", rule);
         }
+    }
+
+    /// What the store was to be told of an attempt and was not yet, because its end came along: it goes with the
+    /// end, in one commit.
+    fn unsaid(&mut self, key: AttemptKey) -> Vec<Output> {
+        let of_it = |output: &Output| match output {
+            Output::Note(of, ..) | Output::Append { key: of, .. } => *of == key,
+            _ => false,
+        };
+        let (unsaid, others): (VecDeque<Output>, VecDeque<Output>) = self.out.drain(..).partition(of_it);
+        self.out = others;
+        Vec::from(unsaid)
     }
 
     fn stored(&mut self, key: AttemptKey) {
@@ -309,7 +333,7 @@ impl Session {
         self.storing = self.storing.saturating_sub(1);
         if let Some((key, command, outcome)) = self.parked.pop_front() {
             self.storing += 1;
-            self.out.push_back(Output::Finish { key, command, outcome, kept: None });
+            self.out.push_back(Output::Finish { key, command, outcome, kept: None, before: Vec::new() });
         }
     }
 

@@ -35,6 +35,8 @@ pub struct Waiting {
     queue: BTreeMap<Order, Entry>,
     /// The store may hold more than `queue` does.
     more: bool,
+    /// Something that is not in `queue` comes first in the store: it is read whatever there is in `queue`.
+    overtaken: bool,
     /// It is being read.
     loading: bool,
     /// An offer came during that and was left to the store.
@@ -54,6 +56,16 @@ impl Waiting {
     /// The store may hold what nobody told of.
     pub fn look_again(&mut self) {
         self.more = true;
+    }
+
+    /// This comes first in the store, whoever accepted it.
+    pub fn look_for(&mut self, first: AttemptKey) {
+        let known = self.queue.values().any(|entry| entry.due.key() == first)
+            || self.settled.contains(&first)
+            || self.early.contains(&first);
+        if !known {
+            (self.more, self.overtaken) = (true, true);
+        }
     }
 
     /// Takes a freshly accepted invocation in, or leaves it to the store.
@@ -86,11 +98,16 @@ impl Waiting {
                 self.queue.entry(order(&due)).or_insert_with(|| Entry::new(due));
             }
         }
+        while self.queue.len() > QUEUE_MAX {
+            self.queue.pop_last();
+            self.more = true;
+        }
     }
 
     /// Whether the store is to be read now. If so, the answer comes with [`loaded`](Self::loaded).
     pub fn begins_to_load(&mut self) -> bool {
-        let begins = self.queue.is_empty() && self.more && !self.loading;
+        let begins = (self.queue.is_empty() || self.overtaken) && self.more && !self.loading;
+        self.overtaken &= !begins;
         self.loading |= begins;
         begins
     }

@@ -3,24 +3,28 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use domain::agent::{Agent, Facts};
+use domain::agent::{Agent, Facts, Placed};
 use domain::audit::Entry;
 use domain::time::Timestamp;
 use plan::id::{AgentId, TokenId};
 
 use crate::error::StoreError;
+use crate::replies::Once;
 
 /// Agents and join tokens.
 #[async_trait]
 pub trait Agents: Send + Sync {
-    /// Every agent, revoked ones too.
+    /// Every agent, revoked and deleted ones too.
     async fn agents(&self) -> Result<Vec<Agent>, StoreError>;
+
+    /// One agent, as it is now.
+    async fn agent(&self, agent: AgentId) -> Result<Option<Agent>, StoreError>;
 
     /// Uses up a join token and stores a new agent, in one transaction. Durable on return.
     async fn join(&self, join: NewAgent) -> Result<Joined, StoreError>;
 
     /// Opens a session: stores the facts, raises `session_epoch` by one and sets `maybe_sent`.
-    /// Answers the new epoch; `None` when the agent is gone or revoked. Durable on return.
+    /// Answers the new epoch; `None` when the agent is gone, revoked, or not approved yet. Durable on return.
     async fn open_session(&self, agent: AgentId, facts: &Facts, at: Timestamp) -> Result<Option<u64>, StoreError>;
 
     /// Ends the session `epoch`, if it is still the latest: stores `last_seen` and `maybe_sent`.
@@ -35,20 +39,58 @@ pub trait Agents: Send + Sync {
     /// Stores when agents were last heard. Nobody waits.
     fn seen(&self, agents: Vec<(AgentId, Timestamp)>);
 
-    /// Changes what an operator may change. `None` when there is no such agent.
+    /// Changes what an operator may change. `None` when there is no such agent; [`StoreError::Stale`] when it is
+    /// no longer as expected.
     async fn change(&self, agent: AgentId, change: AgentChange, audit: Entry) -> Result<Option<Agent>, StoreError>;
 
-    /// Revokes an agent's key for ever. `None` when there is no such agent.
-    async fn revoke(&self, agent: AgentId, at: Timestamp, audit: Entry) -> Result<Option<Agent>, StoreError>;
+    /// Lets in an agent that waited for it. `None` when there is no such agent; [`StoreError::Stale`], as of the
+    /// other orders, when it is no longer as expected.
+    async fn approve(&self, agent: AgentId, expected: Expected, audit: Entry) -> Result<Option<Agent>, StoreError>;
 
-    /// Stores a join token.
-    async fn create_token(&self, token: JoinToken, audit: Entry) -> Result<(), StoreError>;
+    /// Revokes an agent's key for ever. `None` when there is no such agent.
+    async fn revoke(&self, order: Order) -> Result<Option<Agent>, StoreError>;
+
+    /// Revokes an agent's key for ever and gives its name free; its rows stay. `None` when there is no such
+    /// agent any more.
+    async fn delete_agent(&self, order: Order) -> Result<Option<Agent>, StoreError>;
+
+    /// Notes that an agent is to make another key. `None` when there is no such agent.
+    async fn ask_rotation(&self, order: Order) -> Result<Option<Agent>, StoreError>;
+
+    /// Puts another key in the place of `from` and refuses that for ever, in one transaction. Durable on return.
+    /// `None` when the agent's key is another by now, or `to` was somebody's before.
+    async fn rotate_key(
+        &self,
+        agent: AgentId,
+        keys: Rotation,
+        at: Timestamp,
+        audit: Entry,
+    ) -> Result<Option<Agent>, StoreError>;
+
+    /// Stores a join token, with the reply that is kept for who asked.
+    async fn create_token(&self, token: JoinToken, audit: Entry, once: Option<Once>) -> Result<(), StoreError>;
 
     /// Tokens, newest first.
     async fn tokens(&self) -> Result<Vec<JoinToken>, StoreError>;
 
     /// Makes a token useless. `false` when there is no such token.
     async fn revoke_token(&self, token: TokenId, at: Timestamp, audit: Entry) -> Result<bool, StoreError>;
+}
+
+/// What an order was decided about: it is carried out only if all that operators change of the agent is still this.
+pub type Expected = Option<Box<Placed>>;
+
+/// What an operator orders of an agent's key.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Whose.
+    pub agent: AgentId,
+    /// What it was decided about.
+    pub expected: Expected,
+    /// When it counts from.
+    pub at: Timestamp,
+    /// Recorded with it.
+    pub audit: Entry,
 }
 
 /// An agent on its way into the store. Site and labels come from the token.
@@ -64,6 +106,8 @@ pub struct NewAgent {
     pub name: String,
     /// Its public key, base64url.
     pub public_key: String,
+    /// It waits for approval whatever its token says.
+    pub needs_approval: bool,
     /// Now.
     pub at: Timestamp,
     /// For the audit log.
@@ -77,8 +121,19 @@ pub enum Joined {
     Enrolled(Box<Agent>),
     /// No such token, wrong secret, used up, expired or revoked; which one is for the log only.
     TokenRefused(&'static str),
-    /// Another agent has the name, or a revoked one had it.
+    /// Another agent has the name, or a revoked one that was not deleted.
     NameTaken,
+    /// The key was revoked, or another took its place.
+    KeyRetired,
+}
+
+/// One key of an agent for another, both base64url.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// The one that counts until now.
+    pub from: String,
+    /// The one that counts from then on.
+    pub to: String,
 }
 
 /// A one-time permission to enrol.
@@ -92,6 +147,8 @@ pub struct JoinToken {
     pub site: String,
     /// Labels its agent will have.
     pub labels: BTreeMap<String, String>,
+    /// Its agent waits for an operator's approval.
+    pub needs_approval: bool,
     /// Name of the user who made it.
     pub created_by: String,
     /// When it was made.
@@ -115,4 +172,6 @@ pub struct AgentChange {
     pub labels: Option<BTreeMap<String, String>>,
     /// Its maintenance.
     pub maintenance: Option<bool>,
+    /// Only if all that is changed by operators is still this.
+    pub expected: Expected,
 }

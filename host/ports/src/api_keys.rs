@@ -7,14 +7,23 @@ use domain::time::Timestamp;
 use plan::id::{KeyId, UserId};
 
 use crate::error::StoreError;
+use crate::replies::Once;
 use crate::users::User;
 
 /// API keys. They go with their owner.
 #[async_trait]
 pub trait ApiKeys: Send + Sync {
-    /// Stores a new key, and lets go of those that have been useless since before `stale`.
+    /// Stores a new key, with the reply that is kept for who asked, and lets go of those that have been useless
+    /// since before `stale`.
     /// [`StoreError::Conflict`] when its owner is gone or has `most` good ones already.
-    async fn create_key(&self, key: ApiKey, most: u32, stale: Timestamp, audit: Entry) -> Result<(), StoreError>;
+    async fn create_key(
+        &self,
+        key: ApiKey,
+        most: u32,
+        stale: Timestamp,
+        audit: Entry,
+        once: Option<Once>,
+    ) -> Result<(), StoreError>;
 
     /// All keys, or one user's; newest first.
     async fn api_keys(&self, owner: Option<UserId>) -> Result<Vec<ApiKey>, StoreError>;

@@ -126,6 +126,13 @@ pub trait Commands: Send + Sync {
         Ok(())
     }
 
+    /// Takes one small step at forgetting output that came before `before`, the oldest first, and makes room for
+    /// what is to come. Answers whether there may be more to forget.
+    async fn forget_output(&self, before: Timestamp) -> Result<bool, StoreError> {
+        let _ = before;
+        Ok(false)
+    }
+
     /// Stored output of one attempt's stream from `offset` on, by offset, at most `limit` bytes (at
     /// least one chunk). The first chunk may begin before `offset`: it is cut to it.
     async fn output(
@@ -136,6 +143,9 @@ pub trait Commands: Send + Sync {
         offset: u64,
         limit: u64,
     ) -> Result<Vec<Chunk>, StoreError>;
+
+    /// Which bytes of one attempt's stream are stored, ascending.
+    async fn stored(&self, key: AttemptKey, agent: AgentId, stream: Stream) -> Result<Vec<Range<u64>>, StoreError>;
 }
 
 /// A command on its way into the store.

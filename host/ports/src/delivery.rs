@@ -2,6 +2,9 @@
 //! Everything here looks at the rows and makes it so; asking twice does no harm.
 
 use async_trait::async_trait;
+use domain::attempt::State;
+use domain::command::Status;
+use domain::priority::Priority;
 use domain::rollout::Decision;
 use domain::time::Timestamp;
 use plan::id::{AgentId, CommandId};
@@ -31,6 +34,25 @@ pub trait Delivery: Send + Sync {
 
     /// How many invocations of each agent are not over; agents with none left out.
     async fn backlog(&self) -> Result<Vec<(AgentId, u64)>, StoreError>;
+
+    /// How many invocations are not over, by site, state and priority.
+    async fn open_shares(&self) -> Result<Vec<OpenShare>, StoreError>;
+
+    /// How many commands are not over, by status; with `sites`, those that have an invocation at one of them.
+    async fn open_commands(&self, sites: Option<&[String]>) -> Result<Vec<(Status, u64)>, StoreError>;
+}
+
+/// Some of what is not over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenShare {
+    /// At this site.
+    pub site: String,
+    /// In this state.
+    pub state: State,
+    /// Of this priority.
+    pub priority: Priority,
+    /// So many invocations.
+    pub count: u64,
 }
 
 /// What came of a look at a rollout.

@@ -9,6 +9,9 @@ pub enum StoreError {
     /// Somebody else got there first, or a name is taken.
     #[error("conflict: {0}")]
     Conflict(String),
+    /// It is no longer as it was when the caller read it; nothing was written.
+    #[error("changed since it was read: {0}")]
+    Stale(String),
     /// A row that this version cannot read. Trying again is pointless.
     #[error("corrupt row in {table} `{key}`: {what}")]
     Corrupt {

@@ -36,6 +36,18 @@ pub trait Journal: Send + Sync {
         before: Option<u64>,
         limit: u32,
     ) -> Result<Vec<(u64, Entry)>, StoreError>;
+
+    /// The number of the newest entry of any of these actions; 0 when there is none. Costs the same however many
+    /// there are.
+    async fn newest_audit(&self, actions: &[&str]) -> Result<u64, StoreError> {
+        let mut newest = 0;
+        for action in actions {
+            let filter = AuditFilter { action: Some((*action).to_owned()), ..AuditFilter::default() };
+            let found = self.audits_where(&filter, None, 1).await?;
+            newest = found.first().map_or(newest, |(id, _)| newest.max(*id));
+        }
+        Ok(newest)
+    }
 }
 
 /// Which audit entries are wanted; an absent part lets everything through.
@@ -63,9 +75,22 @@ pub trait Trail: Send + Sync {
     /// Entries on no chain that there is, after a number, in the order of numbers.
     async fn strays(&self, after: u64, limit: u32) -> Result<Vec<Linked>, StoreError>;
 
-    /// Drops entries older than `before`, chain by chain, each up to the last of its entries that is that
-    /// old, and leaves a sealed checkpoint where it cut; `audit` says so. Answers how many are gone.
-    async fn prune(&self, before: Timestamp, audit: Entry) -> Result<u64, StoreError>;
+    /// Drops a few of the oldest entries of one chain, up to the last of them that is old enough, and leaves a sealed
+    /// checkpoint where it cut. Answers how many are gone; 0 when there is nothing to drop on any chain.
+    async fn prune(&self, cut: Cut) -> Result<u64, StoreError>;
+}
+
+/// What is to be dropped of the audit log at a time.
+#[derive(Clone, Debug)]
+pub struct Cut {
+    /// Entries older than this.
+    pub before: Timestamp,
+    /// At most so many.
+    pub most: u32,
+    /// When it is cut, as the checkpoint says.
+    pub at: Timestamp,
+    /// Recorded with the cut, unless there is nothing to drop.
+    pub audit: Option<Entry>,
 }
 
 /// The installation and its store as a whole.

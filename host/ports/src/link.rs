@@ -1,6 +1,6 @@
 //! What the host says to connected agents. Answered by whoever owns the sockets.
 
-use plan::id::AgentId;
+use plan::id::{AgentId, AttemptKey};
 
 use crate::commands::{Due, Open};
 
@@ -20,6 +20,26 @@ pub trait Link: Send + Sync {
     /// The store may have lost what nobody waited for, and may hold what it seemed to refuse: every
     /// session says again where its attempts stand, and reads again what waits for its agent.
     fn retell(&self) {}
+
+    /// Has an agent's session ask it for another key; without a session the next one does.
+    fn ask_key(&self, agent: AgentId) {
+        let _ = agent;
+    }
+
+    /// In the store this is first of what waits for the agent: its session, if it does not know of it, reads.
+    fn look(&self, agent: AgentId, first: AttemptKey) {
+        let _ = (agent, first);
+    }
+
+    /// The agent's latest session has this number and is open or is not: one that is open here and is not that
+    /// one has been overtaken at another host, and ends.
+    fn latest(&self, agent: AgentId, epoch: u64, open: bool) {
+        let _ = (agent, epoch, open);
+    }
+
+    /// This host has lost touch with the store, which others have not: every session ends, so that its agent
+    /// finds another host.
+    fn leave_all(&self) {}
 
     /// Ends an agent's session at once, e.g. because its key was revoked.
     fn cut(&self, agent: AgentId, reason: &str);

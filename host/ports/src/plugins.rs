@@ -27,7 +27,7 @@ pub trait Verb: Send + Sync {
     fn validate(&self, args: &Value) -> Result<(), Vec<Violation>>;
 
     /// Makes the plan for machines of `profile`: schema, then sandbox, then the operator's grant.
-    async fn plan(&self, profile: &Profile, args: &Value) -> Result<Plan, PlanError>;
+    async fn plan(&self, profile: &Profile, args: &Value) -> Result<Arc<Plan>, PlanError>;
 
     /// Judges what an attempt printed. Never fails: a parser's fault is part of the answer.
     async fn interpret(&self, profile: &Profile, args: &Value, outputs: Outputs) -> Interpretation;

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use domain::time::Timestamp;
 use plan::envelope::{Envelope, SignedEnvelope};
-use plan::id::CommandId;
+use plan::id::{AgentId, CommandId};
 use plan::keyring::Turn;
 
 use crate::journal::Cluster;
@@ -54,4 +55,33 @@ pub trait Vault: Send + Sync {
 
     /// A digest of what may hold secrets that nobody can guess at who has not the key: 64 hex digits.
     fn digest(&self, text: &str) -> String;
+}
+
+/// Vouches for agents' keys by certificates that they show when they connect.
+pub trait Authority: Send + Sync {
+    /// A certificate for this key of this agent; `None` when it is no key.
+    fn certify(&self, agent: AgentId, public_key: &str, now: Timestamp) -> Option<Certificate>;
+
+    /// Whom a certificate (DER) speaks for; `None` when it is over, or nobody here vouches for it.
+    fn read(&self, certificate: &[u8], now: Timestamp) -> Option<Badge>;
+}
+
+/// A certificate that was made.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// As agents keep it.
+    pub pem: String,
+    /// As it is shown.
+    pub der: Vec<u8>,
+}
+
+/// What a certificate proves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Badge {
+    /// Who it was made for.
+    pub agent: AgentId,
+    /// And for which key: base64url.
+    pub public_key: String,
+    /// It is over soon, or whoever vouched for it makes no more of them.
+    pub renew: bool,
 }

@@ -9,6 +9,7 @@ use domain::time::Timestamp;
 use plan::id::UserId;
 
 use crate::error::StoreError;
+use crate::replies::Once;
 
 /// Users and refresh tokens.
 #[async_trait]
@@ -25,18 +26,20 @@ pub trait Users: Send + Sync {
     /// All, by name.
     async fn users(&self) -> Result<Vec<User>, StoreError>;
 
-    /// Stores a new user. [`StoreError::Conflict`] when the name is taken.
-    async fn create(&self, user: User, audit: Entry) -> Result<(), StoreError>;
+    /// Stores a new user, with the reply that is kept for who asked. [`StoreError::Conflict`] when the name is
+    /// taken.
+    async fn create(&self, user: User, audit: Entry, once: Option<Once>) -> Result<(), StoreError>;
 
     /// Changes a user; as they are then, `None` when there is none. [`StoreError::Conflict`] when nobody would
-    /// be an admin afterwards.
+    /// be an admin afterwards, [`StoreError::Stale`] when they are no longer as expected.
     async fn change_user(&self, id: UserId, change: UserChange, audit: Entry) -> Result<Option<User>, StoreError>;
 
     /// By id, if the login whose refresh tokens are of `family` is theirs and has not ended.
     async fn logged_in(&self, id: UserId, family: &str) -> Result<Option<User>, StoreError>;
 
-    /// Deletes a user. [`StoreError::Conflict`] when it is the last admin.
-    async fn delete(&self, id: UserId, audit: Entry) -> Result<bool, StoreError>;
+    /// Deletes a user. [`StoreError::Conflict`] when it is the last admin, [`StoreError::Stale`] when they are no
+    /// longer as expected.
+    async fn delete(&self, id: UserId, expected: Option<Box<User>>, audit: Entry) -> Result<bool, StoreError>;
 
     /// Stores a refresh token, together with the audit entry of the login.
     async fn add_refresh(&self, token: RefreshToken, audit: Entry) -> Result<(), StoreError>;
@@ -54,6 +57,8 @@ pub trait Users: Send + Sync {
 
 /// How long after its use a refresh token may be used once more, should its answer have been lost.
 pub const REPLAY_GRACE: Duration = Duration::from_secs(30);
+/// Most logins of one user that go on; one more ends the one that was not refreshed for longest.
+pub const MAX_LOGINS: u32 = 200;
 
 /// One person or program that may log in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +97,8 @@ pub struct UserChange {
     pub password_hash: Option<String>,
     /// Ends every login: `token_version` rises and no refresh token is good any more.
     pub end_logins: bool,
+    /// Only if they are still exactly this.
+    pub expected: Option<Box<User>>,
 }
 
 impl UserChange {

@@ -8,30 +8,40 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use plan::id::{ClusterId, UserId};
 use ports::clock::Clock;
+use ports::paces::Paces;
 use ports::plugins::Plugins;
 use services::accounts::Accounts;
+use services::alerts::Alerts;
 use services::api_keys::KeyRing;
 use services::audit::Audit;
+use services::backtest::Backtests;
 use services::browse::Browse;
 use services::cancel::Cancel;
+use services::channels::Channels;
 use services::directory::Directory;
 use services::enrol::Enrol;
 use services::follow_up::FollowUp;
 use services::groups::Groups;
-use services::limiter::Limiter;
+use services::history::History;
+use services::ingest::Ingest;
+use services::meter::Meter;
 use services::plugins::PluginOrders;
 use services::refusals::Refusals;
 use services::release::Release;
 use services::replays::Replays;
 use services::standing::Standing;
+use services::statistics::Statistics;
 use services::submit::Submit;
 
 use crate::described::{Describe, Kept};
 use crate::external::External;
+use crate::guesses::Guesses;
 use crate::jwt::Tokens;
+use crate::metrics::{AskVitals, Http};
 use crate::pace::{Pace, Rate};
 use crate::proxies::Proxies;
 use crate::sessions::{Judges, Sessions};
+use crate::streams::Streams;
 
 /// Asks every part how it is: its name, and `ok` or what is wrong in words anybody may read.
 pub type Readiness = Arc<dyn Fn() -> BoxFuture<'static, BTreeMap<String, String>> + Send + Sync>;
@@ -55,6 +65,18 @@ pub struct Deps {
     pub follow_up: Arc<FollowUp>,
     /// Reads commands and events.
     pub browse: Arc<Browse>,
+    /// What became of telemetry on its way to the store.
+    pub ingest: Arc<Ingest>,
+    /// Telemetry of the past.
+    pub history: Arc<History>,
+    /// Between an agent's samples; zero = none wanted.
+    pub telemetry_interval: Duration,
+    /// Alerts, for people.
+    pub alerts: Arc<Alerts>,
+    /// Tries rules on the past.
+    pub backtests: Arc<Backtests>,
+    /// Where people are told.
+    pub channels: Arc<Channels>,
     /// Machines in and out.
     pub enrol: Arc<Enrol>,
     /// Users.
@@ -73,12 +95,20 @@ pub struct Deps {
     pub plugins: Arc<dyn Plugins>,
     /// What operators want of plugins.
     pub orders: Arc<PluginOrders>,
+    /// What an operator asks first.
+    pub statistics: Arc<Statistics>,
+    /// What happened so far.
+    pub meter: Arc<Meter>,
+    /// What the machines below have done.
+    pub vitals: AskVitals,
     /// Access tokens.
     pub tokens: Arc<Tokens>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// How the parts are.
     pub readiness: Readiness,
+    /// What hosts count together; absent: each by itself.
+    pub paces: Option<Arc<dyn Paces>>,
 }
 
 /// What an operator sets.
@@ -94,6 +124,8 @@ pub struct Options {
     pub principal_rate: Rate,
     /// How fast each address may ask that names no principal.
     pub address_rate: Rate,
+    /// Live streams each principal may have; 0 = any number.
+    pub streams: u32,
     /// The pin of the host's TLS key, when clients are to pin it.
     pub tls_pin: Option<String>,
     /// Where machines join, e.g. `http://10.0.0.5:9090`; told with each new join token.
@@ -121,6 +153,7 @@ impl Options {
             proxies: Proxies::default(),
             principal_rate: Rate { per_second: 1_000, burst: 2_000 },
             address_rate: Rate { per_second: 50, burst: 200 },
+            streams: 100,
             tls_pin: None,
             agents_url: None,
             version: version.into(),
@@ -133,9 +166,6 @@ impl Options {
         }
     }
 }
-
-/// Most names and addresses remembered for limiting logins.
-const LIMITED_MAX: usize = 10_000;
 
 /// Everything handlers share.
 #[derive(Clone)]
@@ -151,10 +181,12 @@ pub struct Inner {
     pub sessions: Sessions,
     /// How fast each may ask.
     pub pace: Pace,
-    /// Failed logins by address and name.
-    pub guesses: Limiter<(String, String)>,
-    /// Failed logins by address: ten times as many.
-    pub guessers: Limiter<String>,
+    /// How many live streams each has.
+    pub streams: Streams,
+    /// Requests, counted.
+    pub http: Http,
+    /// Failed logins, counted.
+    pub guesses: Guesses,
     /// The door's description, as it was made last.
     pub description: Kept,
 }
@@ -162,11 +194,11 @@ pub struct Inner {
 impl App {
     /// Puts it together.
     pub fn new(deps: Deps, options: Options, describe: Describe) -> App {
-        let guesses = Limiter::new(options.login_burst, options.login_refill, LIMITED_MAX);
-        let guessers = Limiter::new(options.login_burst.saturating_mul(10), options.login_refill / 10, LIMITED_MAX);
-        let pace = Pace::new(options.principal_rate, options.address_rate);
-        let (sessions, description) = (Sessions::default(), Kept::new(describe));
-        App(Arc::new(Inner { deps, options, sessions, pace, guesses, guessers, description }))
+        let guesses = Guesses::new(options.login_burst, options.login_refill, deps.paces.clone());
+        let pace = Pace::new(options.principal_rate, options.address_rate, deps.paces.clone());
+        let streams = Streams::new(options.streams);
+        let (sessions, http, description) = (Sessions::default(), Http::default(), Kept::new(describe));
+        App(Arc::new(Inner { deps, options, sessions, pace, streams, http, guesses, description }))
     }
 
     /// Those who can tell whose a bearer token is.

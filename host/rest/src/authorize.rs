@@ -66,7 +66,7 @@ macro_rules! permissions {
 
 permissions! {
     OwnAccount OwnLogin ReadAgents ManageAgents EnrolAgents ReadGroups ManageGroups ReadVerbs RunCommands ReadCommands ReadPlugins ManagePlugins
-    ManageUsers ReadAudit
+    ManageUsers ReadStatistics ReadAudit ReadAlerts AnswerAlerts ManageChannels
 }
 
 /// A caller who proved who they are and whose role has `P`.
@@ -93,18 +93,21 @@ impl<P: Needs> FromRequestParts<App> for Authorized<P> {
             Ok(identified) => identified,
             Err(problem) => {
                 if problem.code.status().is_client_error() {
-                    app.pace.address(origin.ip_address.as_deref(), &standing, now)?;
+                    app.pace.address(origin.ip_address.as_deref(), &standing, now).await?;
                 }
                 return Err(problem);
             }
         };
         _ = caller.set(known.caller.name.clone());
-        // A key shares its owner's pace: more keys are not more of it.
-        let payer = known.caller.principal.user().map_or_else(|| known.caller.name.clone(), |user| user.to_string());
-        app.pace.principal(&payer, &standing, now)?;
+        app.pace.principal(&payer(&known.caller), &standing, now).await?;
         known.caller.may(P::PERMISSION)?;
         Ok(Authorized { caller: known.caller.clone(), known, token, origin, proof: PhantomData })
     }
+}
+
+/// Whom what a caller uses up is counted for. A key shares its owner's share: more keys are not more of it.
+pub fn payer(caller: &Caller) -> String {
+    caller.principal.user().map_or_else(|| caller.name.clone(), |user| user.to_string())
 }
 
 /// Whose token it is.
@@ -158,7 +161,7 @@ impl FromRequestParts<App> for Anyone {
         let Context { origin, standing, caller: _ } = context(parts)?;
         // Probes are asked by many at one address, and cost next to nothing.
         if !PROBES.contains(&parts.uri.path()) {
-            app.pace.address(origin.ip_address.as_deref(), &standing, app.clock.now())?;
+            app.pace.address(origin.ip_address.as_deref(), &standing, app.clock.now()).await?;
         }
         Ok(Anyone { origin })
     }
@@ -200,3 +203,4 @@ begins_with!(A);
 begins_with!(A, B);
 begins_with!(A, B, C);
 begins_with!(A, B, C, E);
+begins_with!(A, B, C, E, F);

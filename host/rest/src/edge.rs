@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use serde_json::json;
 
 use crate::app::App;
+use crate::metrics;
 use crate::problem::{Code, Problem};
 use crate::request::{Context, REQUEST_ID, TRACEPARENT, single};
 
@@ -33,17 +34,20 @@ pub async fn edge(State(app): State<App>, mut request: Request, next: Next) -> R
         },
     };
     let status = response.status();
+    let route = response.extensions().get::<metrics::Route>().copied();
     if is_change(&method) && matches!(status.as_u16(), 401 | 403 | 404) {
         let code = response.extensions().get::<Problem>().map(|problem| problem.code);
         record(&app, &context, format!("{method} {path}"), status, code).await;
     }
     let response = finish(response, &context);
     let ms = u64::try_from(app.clock.now().since(started).as_millis()).unwrap_or(u64::MAX);
+    app.http.answered(&method, route, response.status(), app.clock.now().since(started));
     let status = response.status().as_u16();
     if PROBES.contains(&path.as_str()) {
         tracing::debug!(%method, path, status, ms, request_id = context.id(), "request");
     } else {
-        tracing::info!(%method, path, status, ms, request_id = context.id(), peer = context.origin.ip_address, "request");
+        let (peer, traceparent) = (&context.origin.ip_address, &context.origin.traceparent);
+        tracing::info!(%method, path, status, ms, request_id = context.id(), peer, traceparent, "request");
     }
     response
 }

@@ -70,8 +70,25 @@ pub fn shape<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
             push(&mut pointer, field);
             return Problem::at(Code::InvalidBody, pointer, "is missing");
         }
-        Problem::at(Code::InvalidBody, pointer, message)
+        Problem::at(Code::InvalidBody, pointer, plain(&message))
     })
+}
+
+/// A sentence of the reader's in words of JSON instead of its own: `expected u64` says nothing to who wrote the body.
+fn plain(message: &str) -> String {
+    let Some((found, expected)) = message.split_once(", expected ") else { return message.to_owned() };
+    let expected = match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, not negative",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a sequence" => "a list",
+        "a map" => "an object",
+        other if other.starts_with("struct ") => "an object",
+        other => other,
+    };
+    let found = found.replace("type: sequence", "type: list").replace("type: map", "type: object");
+    let found = found.replace("floating point", "number").replace("type: unit value", "type: null");
+    format!("{found}, expected {expected}")
 }
 
 fn quoted<'a>(message: &'a str, before: &str) -> Option<&'a str> {
@@ -304,6 +321,32 @@ mod tests {
         let string = |length: usize| format!("\"{}\"", "x".repeat(length));
         assert!(read(string(MAX_STRING_BYTES).as_bytes()).is_ok());
         assert_eq!(read(string(MAX_STRING_BYTES + 1).as_bytes()).expect_err("too long").code, Code::JsonSize);
+    }
+
+    #[test]
+    fn what_was_expected_is_said_in_words_of_json() {
+        #[derive(Debug, serde::Deserialize)]
+        #[expect(dead_code, reason = "only read")]
+        struct Body {
+            #[serde(default)]
+            limit: u32,
+            #[serde(default)]
+            sites: Vec<String>,
+            #[serde(default)]
+            labels: std::collections::BTreeMap<String, String>,
+        }
+        for (body, told) in [
+            (r#"{"limit":-1}"#, "/limit: invalid value: integer `-1`, expected a whole number, not negative"),
+            (r#"{"limit":1.5}"#, "/limit: invalid type: number `1.5`, expected a whole number, not negative"),
+            (r#"{"limit":null}"#, "/limit: invalid type: null, expected a whole number, not negative"),
+            (r#"{"limit":[1]}"#, "/limit: invalid type: list, expected a whole number, not negative"),
+            (r#"{"sites":"eu"}"#, "/sites: invalid type: string \"eu\", expected a list"),
+            (r#"{"sites":[7]}"#, "/sites/0: invalid type: integer `7`, expected a string"),
+            (r#"{"labels":"eu"}"#, "/labels: invalid type: string \"eu\", expected an object"),
+        ] {
+            let refused = shape::<Body>(read(body.as_bytes()).expect("JSON")).expect_err("refused");
+            assert_eq!(refused.detail, told);
+        }
     }
 
     #[test]

@@ -9,10 +9,12 @@ pub mod body;
 mod described;
 mod doors;
 mod edge;
+mod guesses;
 pub mod external;
 mod instant;
 pub mod json;
 pub mod jwt;
+pub mod metrics;
 mod openapi;
 #[cfg(feature = "oidc")]
 pub mod oidc;
@@ -25,6 +27,7 @@ mod query;
 mod request;
 pub mod routes;
 mod sessions;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod views;
@@ -62,14 +65,29 @@ pub fn router(deps: Deps, options: Options) -> Router {
 /// Off unless origins are listed, and then for exactly those.
 fn cors(origins: &[String]) -> Option<CorsLayer> {
     let listed: Vec<HeaderValue> = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
-    let exposed =
-        [header::LOCATION, header::RETRY_AFTER, request::REQUEST_ID, HeaderName::from_static("x-output-gaps")];
-    let sent = [header::AUTHORIZATION, header::CONTENT_TYPE, request::REQUEST_ID, request::TRACEPARENT];
+    let named = HeaderName::from_static;
+    let ours = ["x-output-gaps", "x-output-offset", "x-output-next-offset", "x-output-total", "idempotency-replayed"];
+    let standard = ["preference-applied", "ratelimit", "ratelimit-policy"];
+    let exposed = ours.into_iter().chain(standard).map(named).chain([
+        header::ETAG,
+        header::LOCATION,
+        header::RETRY_AFTER,
+        request::REQUEST_ID,
+        request::TRACEPARENT,
+    ]);
+    let sent = ["idempotency-key", "last-event-id", "prefer"].into_iter().map(named).chain([
+        header::AUTHORIZATION,
+        header::CONTENT_TYPE,
+        header::IF_MATCH,
+        header::IF_NONE_MATCH,
+        request::REQUEST_ID,
+        request::TRACEPARENT,
+    ]);
     (!listed.is_empty()).then(|| {
         CorsLayer::new()
             .allow_origin(AllowOrigin::list(listed))
             .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
-            .allow_headers(sent)
-            .expose_headers(exposed)
+            .allow_headers(sent.collect::<Vec<_>>())
+            .expose_headers(exposed.collect::<Vec<_>>())
     })
 }

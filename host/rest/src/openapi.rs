@@ -2,7 +2,7 @@
 //! the verbs that are loaded. A route is described by its row in `routes` and its line in `operations`.
 
 mod document;
-mod operations;
+pub(crate) mod operations;
 mod parameters;
 mod problems;
 mod shape;

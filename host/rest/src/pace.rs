@@ -1,6 +1,8 @@
 //! How fast one principal, or one address without one, may ask; and what every answer says about that.
 //!
-//! A request takes its token after it is known whose it is and before anything of its body is read.
+//! A request takes its token after it is known whose it is and before anything of its body is read. Hosts that
+//! have a way to count together do that besides, so that neither asking many of them nor whoever can write to what
+//! they share lets anybody ask more often than one host allows; while it is away each counts by itself.
 //!
 //! Source: draft-ietf-httpapi-ratelimit-headers-10.
 
@@ -9,6 +11,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use domain::time::Timestamp;
+use ports::paces::{Paces, Taken};
 use services::limiter::Limiter;
 
 use crate::problem::{Code, Problem};
@@ -61,59 +64,90 @@ impl Standing {
 
 /// Both limits.
 pub struct Pace {
-    principals: Option<(Rate, Limiter<String>)>,
-    addresses: Option<(Rate, Limiter<String>)>,
+    principals: Option<Limit>,
+    addresses: Option<Limit>,
+    together: Option<Arc<dyn Paces>>,
+}
+
+/// One limit, as this host counts by itself.
+struct Limit {
+    policy: &'static str,
+    rate: Rate,
+    refill: Duration,
+    own: Limiter<String>,
 }
 
 impl Pace {
-    /// One rate for each principal, one for each address that names none.
-    pub fn new(principal: Rate, address: Rate) -> Pace {
-        let limiter = |rate: Rate| {
+    /// One rate for each principal, one for each address that names none; counted `together` with other hosts.
+    pub fn new(principal: Rate, address: Rate, together: Option<Arc<dyn Paces>>) -> Pace {
+        let limit = |policy, rate: Rate| {
             let refill = Duration::from_secs(1) / rate.per_second.max(1);
-            (rate.per_second > 0).then(|| (rate, Limiter::new(rate.burst, refill, REMEMBERED)))
+            let own = || Limiter::new(rate.burst, refill, REMEMBERED);
+            (rate.per_second > 0).then(|| Limit { policy, rate, refill, own: own() })
         };
-        Pace { principals: limiter(principal), addresses: limiter(address) }
+        Pace { principals: limit("principal", principal), addresses: limit("address", address), together }
     }
 
     /// Counts one request of a principal.
     ///
     /// # Errors
     /// 429.
-    pub fn principal(&self, key: &str, standing: &Standing, now: Timestamp) -> Result<(), Problem> {
-        count(self.principals.as_ref(), "principal", key, standing, now)
+    pub async fn principal(&self, key: &str, standing: &Standing, now: Timestamp) -> Result<(), Problem> {
+        self.count(self.principals.as_ref(), key, standing, now).await
     }
 
     /// Counts one request that names no principal, or a wrong one.
     ///
     /// # Errors
     /// 429.
-    pub fn address(&self, address: Option<&str>, standing: &Standing, now: Timestamp) -> Result<(), Problem> {
+    pub async fn address(&self, address: Option<&str>, standing: &Standing, now: Timestamp) -> Result<(), Problem> {
         let address = address.unwrap_or_default();
         let key = address.parse().map_or_else(|_| address.to_owned(), |address| network(address).to_string());
-        count(self.addresses.as_ref(), "address", &key, standing, now)
+        self.count(self.addresses.as_ref(), &key, standing, now).await
     }
-}
 
-fn count(
-    limit: Option<&(Rate, Limiter<String>)>,
-    policy: &'static str,
-    key: &str,
-    standing: &Standing,
-    now: Timestamp,
-) -> Result<(), Problem> {
-    let Some((rate, limiter)) = limit else { return Ok(()) };
-    let taken = limiter.take(&key.to_owned(), now);
-    let (left, full_in) = limiter.state(&key.to_owned(), now);
-    // A request is counted once; the second count of one that turned out to be nobody's is not told.
-    let _ = standing.0.set(Counted { policy, rate: *rate, left, full_in });
-    taken.map_err(|wait| {
+    async fn count(
+        &self,
+        limit: Option<&Limit>,
+        key: &str,
+        standing: &Standing,
+        now: Timestamp,
+    ) -> Result<(), Problem> {
+        let Some(limit) = limit else { return Ok(()) };
+        let Limit { policy, rate, refill, own: _ } = limit;
+        let alone = limit.take(key, now);
+        let answer = match &self.together {
+            Some(together) if alone.granted => together.take(&format!("{policy}:{key}"), rate.burst, *refill).await,
+            Some(_) | None => None,
+        };
+        if answer.is_some_and(|taken| !taken.granted) {
+            limit.own.give(&key.to_owned());
+        }
+        let Taken { granted, full_in } = answer.unwrap_or(alone);
+        let owed = full_in.as_nanos().div_ceil(refill.as_nanos().max(1));
+        let left = rate.burst.saturating_sub(u32::try_from(owed).unwrap_or(u32::MAX));
+        // A request is counted once; the second count of one that turned out to be nobody's is not told.
+        let _ = standing.0.set(Counted { policy, rate: *rate, left, full_in });
+        if granted {
+            return Ok(());
+        }
+        let wait = (full_in + *refill).saturating_sub(*refill * rate.burst);
         let detail = format!(
             "more than {} requests at once, or than {} a second in the long run; slow down",
             rate.burst, rate.per_second
         );
         let seconds = u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1);
-        Problem { retry_after: Some(seconds), ..Problem::new(Code::RateLimited, detail) }
-    })
+        Err(Problem { retry_after: Some(seconds), ..Problem::new(Code::RateLimited, detail) })
+    }
+}
+
+impl Limit {
+    /// By what this host has seen.
+    fn take(&self, key: &str, now: Timestamp) -> Taken {
+        let granted = self.own.take(&key.to_owned(), now).is_ok();
+        let (_, full_in) = self.own.state(&key.to_owned(), now);
+        Taken { granted, full_in }
+    }
 }
 
 #[cfg(test)]
@@ -129,33 +163,88 @@ mod tests {
         (text("ratelimit-policy"), text("ratelimit"))
     }
 
-    #[test]
-    fn every_answer_says_what_is_left_and_the_first_over_it_when_to_come_again() {
-        let pace = Pace::new(RATE, Rate { per_second: 0, burst: 0 });
+    #[tokio::test]
+    async fn every_answer_says_what_is_left_and_the_first_over_it_when_to_come_again() {
+        let pace = Pace::new(RATE, Rate { per_second: 0, burst: 0 }, None);
         let now = Timestamp(1_000_000);
         for left in ["2;t=1", "1;t=1", "0;t=2"] {
             let standing = Standing::default();
-            assert_eq!(pace.principal("ada", &standing, now), Ok(()));
+            assert_eq!(pace.principal("ada", &standing, now).await, Ok(()));
             assert_eq!(told(&standing), ("\"principal\";q=3;w=2".to_owned(), format!("\"principal\";r={left}")));
         }
         let standing = Standing::default();
-        let problem = pace.principal("ada", &standing, now).expect_err("over the burst");
+        let problem = pace.principal("ada", &standing, now).await.expect_err("over the burst");
         assert_eq!((problem.code, problem.retry_after), (Code::RateLimited, Some(1)));
         assert_eq!(told(&standing).1, "\"principal\";r=0;t=2");
-        assert_eq!(pace.principal("bob", &Standing::default(), now), Ok(()), "another principal");
-        assert_eq!(pace.principal("ada", &Standing::default(), now + Duration::from_millis(500)), Ok(()));
-        assert!(pace.principal("ada", &Standing::default(), now + Duration::from_millis(500)).is_err());
+        assert_eq!(pace.principal("bob", &Standing::default(), now).await, Ok(()), "another principal");
+        assert_eq!(pace.principal("ada", &Standing::default(), now + Duration::from_millis(500)).await, Ok(()));
+        assert!(pace.principal("ada", &Standing::default(), now + Duration::from_millis(500)).await.is_err());
         let standing = Standing::default();
-        assert!((0..100).all(|_| pace.address(Some("192.0.2.1"), &standing, now).is_ok()), "0 is no limit");
+        for _ in 0..100 {
+            assert_eq!(pace.address(Some("192.0.2.1"), &standing, now).await, Ok(()), "0 is no limit");
+        }
         assert_eq!(told(&standing), (String::new(), String::new()));
     }
 
-    #[test]
-    fn a_network_of_ipv6_is_one_address() {
-        let pace = Pace::new(RATE, Rate { per_second: 1, burst: 1 });
+    #[tokio::test]
+    async fn a_network_of_ipv6_is_one_address() {
+        let pace = Pace::new(RATE, Rate { per_second: 1, burst: 1 }, None);
         let now = Timestamp(0);
-        assert_eq!(pace.address(Some("2001:db8::1"), &Standing::default(), now), Ok(()));
-        assert!(pace.address(Some("2001:db8::2"), &Standing::default(), now).is_err());
-        assert_eq!(pace.address(Some("2001:db8:0:1::1"), &Standing::default(), now), Ok(()));
+        assert_eq!(pace.address(Some("2001:db8::1"), &Standing::default(), now).await, Ok(()));
+        assert!(pace.address(Some("2001:db8::2"), &Standing::default(), now).await.is_err());
+        assert_eq!(pace.address(Some("2001:db8:0:1::1"), &Standing::default(), now).await, Ok(()));
+    }
+    /// Others have taken all but one token, until they cannot be asked any more.
+    struct Others(std::sync::Mutex<Vec<Option<Taken>>>);
+
+    #[async_trait::async_trait]
+    impl Paces for Others {
+        async fn take(&self, key: &str, burst: u32, refill: Duration) -> Option<Taken> {
+            assert_eq!((key, burst, refill), ("principal:ada", 3, Duration::from_millis(500)));
+            self.0.lock().expect("no holder panics").pop().flatten()
+        }
+
+        async fn give(&self, _: &str, _: Duration) {}
+    }
+
+    #[tokio::test]
+    async fn hosts_count_together_and_each_by_itself_while_they_cannot() {
+        let full_in = Duration::from_millis(1500);
+        let said = vec![None, Some(Taken { granted: false, full_in }), Some(Taken { granted: true, full_in })];
+        let others = Arc::new(Others(std::sync::Mutex::new(said)));
+        let pace = Pace::new(RATE, RATE, Some(others));
+        let now = Timestamp(0);
+        let standing = Standing::default();
+        assert_eq!(pace.principal("ada", &standing, now).await, Ok(()));
+        assert_eq!(told(&standing).1, "\"principal\";r=0;t=2");
+        let problem = pace.principal("ada", &Standing::default(), now).await.expect_err("others took the rest");
+        assert_eq!((problem.code, problem.retry_after), (Code::RateLimited, Some(1)));
+        let standing = Standing::default();
+        assert_eq!(pace.principal("ada", &standing, now).await, Ok(()), "by itself");
+        assert_eq!(told(&standing).1, "\"principal\";r=1;t=1", "having counted the one that all of them let through");
+    }
+
+    /// Says that nobody has ever asked.
+    struct Forgetful;
+
+    #[async_trait::async_trait]
+    impl Paces for Forgetful {
+        async fn take(&self, _: &str, _: u32, refill: Duration) -> Option<Taken> {
+            Some(Taken { granted: true, full_in: refill })
+        }
+
+        async fn give(&self, _: &str, _: Duration) {}
+    }
+
+    #[tokio::test]
+    async fn whatever_others_say_a_host_lets_nobody_ask_more_often_than_it_would_alone() {
+        let pace = Pace::new(RATE, RATE, Some(Arc::new(Forgetful)));
+        let now = Timestamp(0);
+        for _ in 0..RATE.burst {
+            assert_eq!(pace.principal("ada", &Standing::default(), now).await, Ok(()));
+        }
+        let standing = Standing::default();
+        assert!(pace.principal("ada", &standing, now).await.is_err());
+        assert_eq!(told(&standing).1, "\"principal\";r=0;t=2");
     }
 }

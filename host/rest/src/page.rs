@@ -49,6 +49,11 @@ impl Asked {
         (self.limit + 1).min(MAX_LIMIT)
     }
 
+    /// The cursor of what comes after this key.
+    pub fn cursor(&self, key: &str) -> String {
+        encode(self.list, key)
+    }
+
     /// A page of what the store answered to [`fetch`](Self::fetch).
     pub fn page<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> String) -> Page<T> {
         let limit = self.limit as usize;

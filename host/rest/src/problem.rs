@@ -25,6 +25,8 @@ pub struct Problem {
     pub errors: Vec<FieldError>,
     /// When trying again makes sense, in seconds.
     pub retry_after: Option<u64>,
+    /// The tag of the state there is, when another was asked for.
+    pub etag: Option<String>,
     /// What really happened, for the log only.
     pub cause: Option<String>,
 }
@@ -32,7 +34,7 @@ pub struct Problem {
 impl Problem {
     /// A problem with one sentence about this request.
     pub fn new(code: Code, detail: impl Into<String>) -> Problem {
-        Problem { code, detail: detail.into(), errors: Vec::new(), retry_after: None, cause: None }
+        Problem { code, detail: detail.into(), errors: Vec::new(), retry_after: None, etag: None, cause: None }
     }
 
     /// A problem with one place in the body, or with one query parameter (`?name`).
@@ -46,6 +48,18 @@ impl Problem {
     #[must_use]
     pub fn with(mut self, pointer: impl Into<String>, message: impl Into<String>, keyword: &str) -> Problem {
         self.errors.push(FieldError { pointer: pointer.into(), message: message.into(), keyword: keyword.to_owned() });
+        self
+    }
+
+    /// Whether the state that `If-Match` asked for is not the one there is.
+    pub fn is_stale(&self) -> bool {
+        self.code == Code::PreconditionFailed
+    }
+
+    /// The same, with the tag of the state there is.
+    #[must_use]
+    pub fn as_it_is(mut self, tag: Option<String>) -> Problem {
+        self.etag = tag;
         self
     }
 
@@ -90,6 +104,9 @@ impl Problem {
         }
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(tag) = self.etag.as_deref().and_then(|tag| HeaderValue::from_str(&format!("\"{tag}\"")).ok()) {
+            headers.insert(header::ETAG, tag);
         }
         response
     }

@@ -117,6 +117,18 @@ impl Query {
         self.parsed(name, expected, instant::parse)
     }
 
+    /// Two instants between which something lies.
+    ///
+    /// # Errors
+    /// 400 when one is something else, or nothing can lie between them; then both are named.
+    pub fn between(&self, from: &str, to: &str) -> Result<(Option<Timestamp>, Option<Timestamp>), Problem> {
+        let span = (self.instant(from)?, self.instant(to)?);
+        match span {
+            (Some(begin), Some(end)) if begin > end => Err(backwards(from, to)),
+            (Some(_) | None, Some(_) | None) => Ok(span),
+        }
+    }
+
     /// How many items a page shall have.
     ///
     /// # Errors
@@ -130,6 +142,12 @@ impl Query {
 fn bad(code: Code, name: &str, message: impl Into<String>) -> Problem {
     let name: String = name.chars().take(64).filter(|c| !c.is_control()).collect();
     Problem::at(code, format!("?{name}"), message)
+}
+
+/// A span that ends before it begins, by the names of its ends.
+pub fn backwards(from: &str, to: &str) -> Problem {
+    let (late, early) = (format!("is later than `{to}`: nothing lies between"), format!("is earlier than `{from}`"));
+    bad(Code::InvalidParameter, from, late).with(format!("?{to}"), early, Code::InvalidParameter.row().name)
 }
 
 fn refused(name: &str, text: &str, expected: impl Display) -> Problem {
@@ -175,6 +193,19 @@ mod tests {
         assert_eq!(check("/x?sort=password_hash"), Some((Code::UnknownParameter, "?sort".into())));
         assert_eq!(check("/x?Limit=5"), Some((Code::UnknownParameter, "?Limit".into())));
         assert_eq!(check("/x?cursor=a%00"), Some((Code::NulByte, "?cursor".into())));
+    }
+
+    #[test]
+    fn a_span_that_ends_before_it_begins_is_refused_by_both_its_names() {
+        let (early, late) = ("2026-01-31T12:00:00Z", "2026-01-31T12:00:01Z");
+        for good in [format!("from={early}&to={late}"), format!("from={early}&to={early}"), format!("from={late}")] {
+            assert!(query(&good).between("from", "to").is_ok(), "{good}");
+        }
+        let refused = query(&format!("from={late}&to={early}")).between("from", "to").expect_err("backwards");
+        assert_eq!(refused.code, Code::InvalidParameter);
+        assert_eq!(refused.detail, "?from: is later than `to`: nothing lies between");
+        let named: Vec<&str> = refused.errors.iter().map(|error| error.pointer.as_str()).collect();
+        assert_eq!(named, ["?from", "?to"]);
     }
 
     #[test]

@@ -12,13 +12,15 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 
 use crate::app::App;
 use crate::authorize::{
-    Access, BeginsWith, Door, EnrolAgents, Everyone, ManageAgents, ManageGroups, ManagePlugins, ManageUsers,
-    OwnAccount, OwnLogin, ReadAgents, ReadAudit, ReadCommands, ReadGroups, ReadPlugins, ReadVerbs, RunCommands,
+    Access, AnswerAlerts, BeginsWith, Door, EnrolAgents, Everyone, ManageAgents, ManageChannels, ManageGroups,
+    ManagePlugins, ManageUsers, OwnAccount, OwnLogin, ReadAgents, ReadAlerts, ReadAudit, ReadCommands, ReadGroups,
+    ReadPlugins, ReadStatistics, ReadVerbs, RunCommands,
 };
 use crate::doors::{
-    accounts, agents, api_keys, audit, commands, delivery, description, events, groups, invocations, join_tokens, live,
-    plugins, sockets, system, users, verbs,
+    accounts, agents, alerts, api_keys, audit, bulk, channels, commands, delivery, description, events, groups,
+    invocations, join_tokens, live, metrics, plugins, silences, sockets, statistics, system, telemetry, users, verbs,
 };
+use crate::metrics::Route as Answered;
 use crate::query::Query;
 
 /// One route.
@@ -83,8 +85,39 @@ routes! {
     GET "/api/v1/agents" ReadAgents agents::list, ["limit", "cursor", "status", "site", "q"] "Agents in your sight, by name";
     GET "/api/v1/agents/{agent}" ReadAgents agents::show, [] "One agent, by id or name";
     PATCH "/api/v1/agents/{agent}" ManageAgents agents::change, [] "Change an agent's site, labels or maintenance";
+    DELETE "/api/v1/agents/{agent}" EnrolAgents agents::delete, [] "Delete an agent: its key is refused for ever, its name is free";
+    POST "/api/v1/agents/{agent}/approve" EnrolAgents agents::approve, [] "Let in an agent that waits for approval";
+    POST "/api/v1/agents/{agent}/rotate-key" EnrolAgents agents::rotate_key, [] "Have an agent make another key, and refuse the old one for ever";
     POST "/api/v1/agents/{agent}/revoke" EnrolAgents agents::revoke, [] "Revoke an agent's key for ever";
+    GET "/api/v1/agents/{agent}/commands" ReadCommands commands::of_agent,
+        ["limit", "cursor", "status", "verb", "priority", "site", "since", "until"] "Commands that run on an agent, be it among others, newest first";
     GET "/api/v1/agents/{agent}/telemetry" ReadAgents agents::telemetry, [] "An agent's latest telemetry sample";
+
+    GET "/api/v1/telemetry" ReadAgents telemetry::list, ["limit", "cursor", "site", "label", "metrics"] "The latest telemetry of agents in your sight, by name";
+    GET "/api/v1/telemetry/trends" ReadAgents telemetry::trends, ["limit", "cursor", "site", "label", "metrics", "from", "to", "step"] "Where series are going, and when what fills will be full";
+    GET "/api/v1/telemetry/across" ReadAgents telemetry::across, ["by", "site", "label", "metrics"] "The latest telemetry of many agents together, by site or by a label";
+    GET "/api/v1/telemetry/{agent}" ReadAgents telemetry::show, [] "An agent's latest telemetry as series";
+    GET "/api/v1/telemetry/{agent}/history" ReadAgents telemetry::history, ["from", "to", "step", "metrics", "limit", "cursor"] "An agent's telemetry of the past, oldest first";
+    GET "/api/v1/health-report" ReadAgents telemetry::health_report, ["limit", "cursor", "site", "label"] "How well agents, sites and the fleet are, with the arithmetic";
+
+    GET "/api/v1/alerts" ReadAlerts alerts::list, ["limit", "cursor", "state", "severity", "rule", "agent", "site"] "Alerts in your sight that are not over, newest first";
+    GET "/api/v1/alerts/{id}" ReadAlerts alerts::show, [] "One alert with its timeline";
+    POST "/api/v1/alerts/{id}/ack" AnswerAlerts alerts::acknowledge, [] "Take an alert";
+    POST "/api/v1/alerts/{id}/release" AnswerAlerts alerts::release, [] "Give an alert back";
+    GET "/api/v1/silences" ReadAlerts silences::list, ["limit", "cursor"] "Silences that have not ended, newest first";
+    POST "/api/v1/silences" AnswerAlerts silences::create, [] "Have nobody told of some alerts for a while";
+    DELETE "/api/v1/silences/{id}" AnswerAlerts silences::end, [] "End a silence";
+    GET "/api/v1/alert-rules" ReadAlerts alerts::rules, ["limit", "cursor"] "Rules that judge, by name";
+    GET "/api/v1/alert-rules/{rule}" ReadAlerts alerts::rule, [] "One rule with its configuration";
+    POST "/api/v1/alert-rules/{rule}/backtest" AnswerAlerts alerts::backtest, [] "How often a rule would have fired in the past; changes nothing";
+
+    GET "/api/v1/notification-channels" ManageChannels channels::list, ["limit", "cursor"] "Where people are told of alerts, by name";
+    POST "/api/v1/notification-channels" ManageChannels channels::create, [] "Make a place where people are told; its secret is shown once";
+    GET "/api/v1/notification-channels/{channel}" ManageChannels channels::show, [] "One channel, by id or name";
+    PATCH "/api/v1/notification-channels/{channel}" ManageChannels channels::change, [] "Change where and how people are told; what is absent stays, secrets too";
+    DELETE "/api/v1/notification-channels/{channel}" ManageChannels channels::delete, [] "Drop a channel with its messages";
+    POST "/api/v1/notification-channels/{channel}/test" ManageChannels channels::test, [] "Send a message of no alert, and say what came of it";
+    GET "/api/v1/notification-channels/{channel}/messages" ManageChannels channels::messages, ["limit", "cursor", "state"] "A channel's messages, newest first; `dead` ones were given up";
 
     GET "/api/v1/groups" ReadGroups groups::list, ["limit", "cursor"] "Saved groups, by name";
     POST "/api/v1/groups" ManageGroups groups::create, [] "Save a group";
@@ -103,6 +136,7 @@ routes! {
     POST "/api/v1/commands" RunCommands commands::submit, [] "Submit a command";
     GET "/api/v1/commands" ReadCommands commands::list,
         ["limit", "cursor", "status", "verb", "agent", "priority", "site", "since", "until"] "Commands in your sight, newest first";
+    POST "/api/v1/commands/cancel" RunCommands bulk::cancel, [] "Ask all commands to end that a filter means";
     GET "/api/v1/commands/{id}" ReadCommands commands::show, [] "One command";
     POST "/api/v1/commands/{id}/cancel" RunCommands commands::cancel, [] "Ask a command to end";
     POST "/api/v1/commands/{id}/release" RunCommands commands::release, [] "Let go what is held since a restore";
@@ -127,6 +161,8 @@ routes! {
     GET "/api/v1/events" ReadCommands events::sse, ["cursor"] "What happens in your sight, as server-sent events";
     GET "/ws/events" Everyone sockets::events, ["cursor"] "The same over a WebSocket, whose first frame may bring the token";
 
+    GET "/api/v1/statistics" ReadStatistics statistics::show, [] "What is in your sight, and how fast it goes";
+
     GET "/api/v1/audit" ReadAudit audit::list, ["limit", "cursor", "actor", "action", "since", "until"] "The audit log, newest first";
     GET "/api/v1/audit/verify" ReadAudit audit::verify, [] "Whether the audit log is as it was written";
     GET "/api/v1/audit/export" ReadAudit audit::export, [] "The whole audit log as NDJSON, with its seals";
@@ -135,6 +171,7 @@ routes! {
     GET "/readyz" Everyone system::health, [] "Whether the host can take work";
     GET "/livez" Everyone system::alive, [] "Whether the host runs";
     GET "/.well-known/jwks.json" Everyone system::jwks, [] "The keys that access tokens may be checked with";
+    GET "/metrics" ReadStatistics metrics::show, [] "The same for machines that watch the host, as OpenMetrics text";
     GET "/version" Everyone system::version, [] "Which host this is";
     GET "/openapi.json" Everyone description::openapi, [] "This door as OpenAPI 3.1, with the verbs that are loaded";
     GET "/docs" Everyone description::page, [] "The same for people";
@@ -151,10 +188,12 @@ where
 }
 
 async fn known_query(row: &'static Route, request: Request, next: Next) -> Response {
-    match Query::check(&request, row.query) {
+    let mut response = match Query::check(&request, row.query) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
-    }
+    };
+    response.extensions_mut().insert(Answered(row.path));
+    response
 }
 
 #[cfg(test)]

@@ -2,10 +2,14 @@
 //! does not build until it is decided here.
 
 pub mod access;
+pub mod alert;
 pub mod audit;
+pub mod channel;
 pub mod command;
 pub mod delivery;
 pub mod group;
+pub mod telemetry;
+pub mod statistics;
 pub mod verb;
 
 use std::collections::BTreeMap;
@@ -27,10 +31,13 @@ pub fn agent(candidate: &Candidate) -> AgentBody {
         name,
         site,
         labels: _,
-        public_key: _,
+        public_key,
         facts,
         maintenance,
+        awaits_approval,
         revoked_at,
+        deleted_at: _,
+        rotation_asked_at,
         created_at,
         last_seen,
         session_epoch: _,
@@ -53,6 +60,9 @@ pub fn agent(candidate: &Candidate) -> AgentBody {
         container_engine,
         compose,
         maintenance,
+        awaits_approval,
+        public_key,
+        rotation_asked_at: rotation_asked_at.map(instant::text),
         created_at: instant::text(created_at),
         last_seen: last_seen.map(instant::text),
         revoked_at: revoked_at.map(instant::text),
@@ -66,6 +76,7 @@ pub fn join_token(token: JoinToken, secret: Option<String>) -> JoinTokenBody {
         secret_sha256: _,
         site,
         labels,
+        needs_approval,
         created_by,
         created_at,
         expires_at,
@@ -78,6 +89,7 @@ pub fn join_token(token: JoinToken, secret: Option<String>) -> JoinTokenBody {
         token: secret,
         site,
         labels,
+        needs_approval,
         created_by,
         created_at: instant::text(created_at),
         expires_at: instant::text(expires_at),

@@ -1,7 +1,8 @@
 //! The bars of the plugin platform, measured: `cargo bench -p runtime --bench bars`. Prints figures and judges
 //! none; they stand in `docs/benchmarks.md`. It wants the plugins of `cargo xtask plugins`, and an idle machine.
 //!
-//! `VIWORKS_BENCH_CALLS` is how many calls the memory is watched for, a million by default.
+//! Behind `--`, names of parts that alone are to run: `calls`, `kills`, `neighbours`, `rules`, `reloads`, `start`,
+//! `memory`. `VIWORKS_BENCH_CALLS` is how many calls the memory is watched for, a million by default.
 
 #[expect(dead_code, reason = "the tests misbehave in more ways")]
 #[path = "../tests/plugins/guest.rs"]
@@ -16,6 +17,7 @@ use domain::time::Timestamp;
 use domain::verb::{Profile, VerbName};
 use ports::clock::Clock;
 use ports::plugins::{Plugins as _, Verb};
+use ports::rules::{Batch, Rules as _, State};
 use runtime::tool::Loaded;
 use runtime::{CacheOptions, Compile, DefaultGrants, Handle, Options};
 use serde_json::{Value, json};
@@ -84,7 +86,8 @@ fn kilobyte() -> Value {
 fn told(what: &str, mut took: Vec<Duration>) -> Duration {
     took.sort_unstable();
     let at = |share: usize| took[(took.len() - 1) * share / 1000];
-    println!("{what}: p50 {:?}, p99 {:?}, p99.9 {:?}, most {:?}", at(500), at(990), at(999), at(1000));
+    let (least, most) = (at(0), at(1000));
+    println!("{what}: least {least:?}, p50 {:?}, p99 {:?}, p99.9 {:?}, most {most:?}", at(500), at(990), at(999));
     at(990)
 }
 
@@ -99,6 +102,12 @@ async fn calls(verb: &Arc<dyn Verb>, args: &Value, count: usize) -> Vec<Duration
     took
 }
 
+/// What this process has used.
+fn processor_time() -> Duration {
+    let spent = nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID);
+    Duration::from(spent.expect("every process has such a clock"))
+}
+
 /// Bytes of this process in memory.
 fn resident() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").expect("linux");
@@ -111,8 +120,36 @@ async fn main() {
     let exec = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/plugins/exec.wasm");
     let exec = std::fs::read(&exec).expect("`cargo xtask plugins` leaves it there");
     println!("plugin: exec, {} bytes; arguments: {} bytes", exec.len(), kilobyte().to_string().len());
+    // Cargo says `--bench` to whoever it starts.
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let runs = |part: &str| wanted.is_empty() || wanted.iter().any(|word| word == part);
+    if runs("calls") {
+        plan_calls(&exec).await;
+    }
+    if runs("kills") {
+        kills().await;
+    }
+    if runs("neighbours") {
+        neighbours(&exec).await;
+    }
+    if runs("rules") {
+        rule_batches().await;
+    }
+    if runs("reloads") {
+        reloads(&exec).await;
+    }
+    if runs("start") {
+        warm_start(&exec).await;
+    }
+    if runs("memory") {
+        memory(&exec).await;
+    }
+    println!("load: {}", std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim());
+}
 
-    let loaded = Loaded::open(&exec, "exec.wasm").expect("passes the gates");
+/// One plan after the other: the sandbox's part, all of it, and through the queue.
+async fn plan_calls(exec: &[u8]) {
+    let loaded = Loaded::open(exec, "exec.wasm").expect("passes the gates");
     let run = VerbName::parse("exec.run").expect("a name");
     let calls_of_it = |rounds| loaded.time_calls(&run, &profile(), &kilobyte(), rounds).expect("plans");
     calls_of_it(2_000);
@@ -127,17 +164,11 @@ async fn main() {
     println!("plans on one thread: {:.0}/s", 50_000.0 / began.elapsed().as_secs_f64());
     told("plan, schema to grant, fresh guest", took);
 
-    let house = House::open(&[("exec.wasm".into(), exec.clone())], None).await;
+    let house = House::open(&[("exec.wasm".into(), exec.to_vec())], None).await;
     let verb = house.verb("exec.run");
     calls(&verb, &kilobyte(), 2_000).await;
     println!("instances are {:?}", house.handle.allocation());
     told("the same through the queue", calls(&verb, &kilobyte(), 20_000).await);
-
-    kills().await;
-    neighbours(&exec).await;
-    reloads(&exec).await;
-    warm_start(&exec).await;
-    memory(&verb).await;
 }
 
 /// How long after its limit of 10 ms a loop is over.
@@ -179,6 +210,36 @@ async fn neighbours(exec: &[u8]) {
     while loops.join_next().await.is_some() {}
 }
 
+/// 10,000 agents with a sample each, judged in one call by a rule of ours: a tenth of them too busy, and so with
+/// something to keep until the next time.
+async fn rule_batches() {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/plugins/cpu.wasm");
+    let bytes = std::fs::read(&file).expect("`cargo xtask plugins` leaves it there");
+    let house = House::open(&[("cpu.wasm".into(), bytes)], None).await;
+    let rule = house.handle.rules().into_iter().next().expect("a rule");
+    let mut states: Vec<Option<State>> = vec![None; 10_000];
+    let (mut took, mut spent) = (Vec::new(), Vec::new());
+    for round in 0..120_u64 {
+        let now = 1_700_000_000_000 + round * 30_000;
+        let mut batch = Batch::default();
+        let cpu = batch.series("cpu.total", "", "");
+        for (number, state) in states.iter_mut().enumerate() {
+            batch.subject(format!("web-{number}"), "online", now, state.take());
+            batch.sample(now);
+            batch.reading(cpu, if number % 10 == 0 { 97.0 } else { 20.0 });
+        }
+        let (began, used) = (Instant::now(), processor_time());
+        let answers = rule.evaluate(None, now, batch).await.expect("all of them");
+        took.push(began.elapsed());
+        spent.push(processor_time() - used);
+        for (state, answer) in states.iter_mut().zip(answers) {
+            *state = answer.expect("a verdict").state;
+        }
+    }
+    told("10,000 samples through a rule", took.split_off(20));
+    told("the same, of processor", spent.split_off(20));
+}
+
 /// From a rename into the folder to a verb that serves.
 async fn reloads(exec: &[u8]) {
     let cache = tempfile::tempdir().expect("temp dir");
@@ -212,7 +273,9 @@ async fn warm_start(exec: &[u8]) {
 }
 
 /// Whether calls leave anything behind.
-async fn memory(verb: &Arc<dyn Verb>) {
+async fn memory(exec: &[u8]) {
+    let house = House::open(&[("exec.wasm".into(), exec.to_vec())], None).await;
+    let verb = house.verb("exec.run");
     let wanted = std::env::var("VIWORKS_BENCH_CALLS").ok().and_then(|count| count.parse().ok());
     let total: usize = wanted.unwrap_or(1_000_000);
     let profile = profile();

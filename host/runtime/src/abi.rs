@@ -183,13 +183,14 @@ fn fresh<I, T>(
     };
     let running = room.running();
     let mut store = Guest::store(room.engine(), tier);
+    let timed = |budget: Budget| if sandbox.is_metered() { budget.counted() } else { budget };
     if sandbox.is_metered() {
         store.set_fuel(u64::MAX).unwrap_or_else(|error| tracing::error!(error = %error, "a metered engine counts"));
     }
     Guest::confine(&mut store, memory);
-    Guest::arm(&mut store, tier.instantiate());
+    Guest::arm(&mut store, timed(tier.instantiate()));
     let answer = instantiate(&mut store).and_then(|instance| {
-        Guest::arm(&mut store, budget);
+        Guest::arm(&mut store, timed(budget));
         call(&mut store, &instance)
     });
     drop(running);

@@ -14,6 +14,7 @@ use crate::build::Build;
 use crate::claims::Claims;
 use crate::gates::operator::{self, DefaultGrants};
 use crate::judge::{Bench, Serves, Verdict, moment};
+use crate::memo::Memo;
 use crate::refusal::Code;
 use crate::registry::{Candidate, Entry, Found, Gone, Ledger, Snapshot};
 use crate::signature::Policy;
@@ -265,6 +266,7 @@ impl Assembly<'_> {
                 tighter: operator.tighter,
                 overrides: operator.overrides,
                 machinery: self.machinery.clone(),
+                memo: Memo::default(),
             }),
         };
         let state = self.life(name, digest);

@@ -110,7 +110,7 @@ pub(crate) fn subject(name: &str) -> &str {
 }
 
 /// What lies beside `path` to say who made it.
-fn signatures(path: &Path) -> Vec<Result<String, String>> {
+pub(crate) fn signatures(path: &Path) -> Vec<Result<String, String>> {
     let found = SIGNATURES.iter().filter_map(|ending| {
         let mut name = path.as_os_str().to_owned();
         name.push(ending);

@@ -8,6 +8,7 @@ use nix::time::{ClockId, clock_gettime};
 use wasmtime::{Engine, ResourceLimiter, Store, StoreContextMut, UpdateDeadline};
 
 use crate::fault::Fault;
+use crate::ticker::TICK;
 use crate::tier::{Budget, Tier};
 
 /// Most log lines kept of one call.
@@ -59,16 +60,19 @@ pub(crate) struct Guest {
     peak: usize,
 }
 
+#[derive(Clone, Copy)]
 struct Deadline {
     budget: Budget,
-    cpu_end: Duration,
-    wall_end: Instant,
+    armed: Instant,
+    /// Processor time of this thread at which it is over; not known before the first tick, as most calls see none,
+    /// and asking the kernel twice a call would cost them a microsecond.
+    cpu_end: Option<Duration>,
 }
 
 impl Guest {
     /// A store for one request: limited, not yet armed.
     pub(crate) fn store(engine: &Engine, tier: Tier) -> Store<Guest> {
-        let deadline = Deadline { budget: tier.instantiate(), cpu_end: Duration::ZERO, wall_end: Instant::now() };
+        let deadline = Deadline { budget: tier.instantiate(), armed: Instant::now(), cpu_end: None };
         let guest = Guest { log: Log::default(), deadline, tier, memory: tier.memory_bytes(), peak: 0, ended: None };
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| guest);
@@ -81,8 +85,7 @@ impl Guest {
     pub(crate) fn arm(store: &mut Store<Guest>, budget: Budget) {
         store.set_hostcall_fuel(budget.transfer);
         store.set_epoch_deadline(1);
-        store.data_mut().deadline =
-            Deadline { budget, cpu_end: thread_cpu() + budget.cpu, wall_end: Instant::now() + budget.wall };
+        store.data_mut().deadline = Deadline { budget, armed: Instant::now(), cpu_end: None };
     }
 
     /// Gives it less memory than every guest has.
@@ -135,11 +138,15 @@ impl Guest {
 /// Runs at every tick inside the guest: lets it go on while it is within its limits.
 fn on_tick(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadline> {
     let guest = store.data_mut();
-    let budget = guest.deadline.budget;
-    if thread_cpu() >= guest.deadline.cpu_end {
+    let Deadline { budget, armed, cpu_end } = guest.deadline;
+    let (spent, passed) = (thread_cpu(), armed.elapsed());
+    // Until the first tick it used no more than passed on the wall, and no more than a tick.
+    let end = cpu_end.unwrap_or_else(|| (spent + budget.cpu).saturating_sub(passed.min(TICK)));
+    guest.deadline.cpu_end = Some(end);
+    if spent >= end {
         return guest.end(Fault::CpuTime { limit: budget.cpu });
     }
-    if Instant::now() >= guest.deadline.wall_end {
+    if passed >= budget.wall {
         return guest.end(Fault::WallTime { limit: budget.wall });
     }
     Ok(UpdateDeadline::Continue(1))

@@ -32,6 +32,7 @@ mod evaluate;
 mod gates;
 
 // What serves: verbs and rules, the picture of all of them, and the folder it follows.
+mod memo;
 mod verbs;
 mod rules;
 

@@ -20,6 +20,7 @@ use crate::folder::{self, FolderId, Listing, WasmFile};
 use crate::gates::operator::{self, DefaultGrants};
 use crate::gates::{self, Gates};
 use crate::kept::Kept;
+use crate::memo::Memo;
 use crate::published::Published;
 use crate::refusal::Code;
 use crate::registry::{Candidate, Found, Ledger, Snapshot};
@@ -106,7 +107,10 @@ impl Loader {
     /// Looks at the folder and publishes what follows. Files named in `unsettled` are taken to be as
     /// they were.
     pub(crate) fn scan(&mut self, unsettled: &[String]) -> Report {
-        self.policy.follow();
+        if self.policy.follow() {
+            // Whom nobody trusted may be trusted now.
+            self.memory.lost.clear();
+        }
         let listing = match folder::list(&self.folder, unsettled) {
             Ok(listing) => Some(listing),
             Err(error) => {
@@ -216,6 +220,9 @@ impl Loader {
             if let Some(old) = old.filter(same) {
                 if let (Ok(build), Ok(())) = (&old.candidate.present, &admitted) {
                     build.signer.set(signed.clone());
+                    if let (true, Ok(WasmFile { bytes: Some(bytes), signatures, .. })) = (signed != old.signed, &read) {
+                        self.kept.put(&digest, bytes, signatures);
+                    }
                 }
                 known.insert(name, Known { signed, ..old.clone() });
                 continue;
@@ -273,7 +280,7 @@ impl Loader {
                 Some(_) | None => self.gates.check(name, bytes, &self.memory.consents).map(Arc::new),
             },
         }
-        .inspect(|_| self.kept.put(&file.digest, bytes))
+        .inspect(|_| self.kept.put(&file.digest, bytes, &file.signatures))
     }
 
     fn is_young(&self, file: &WasmFile) -> bool {
@@ -366,8 +373,10 @@ impl Loader {
         }
         let held = self.published.now().version(digest).map(|version| Arc::clone(&version.build));
         let build = held.or_else(|| {
-            let bytes = self.kept.get(digest)?;
-            let judged = self.gates.check(file, &bytes, &self.memory.consents);
+            let (bytes, signatures) = self.kept.get(digest)?;
+            let signed = self.policy.inspect(Some(&bytes), &signatures);
+            let admitted = self.policy.admit(digest, &signed);
+            let judged = admitted.and_then(|()| self.gates.check(file, &bytes, &self.memory.consents));
             let lost = |refusal: &Refusal| {
                 tracing::warn!(
                     digest,
@@ -376,7 +385,9 @@ impl Loader {
                     "a kept plugin version is of no use"
                 );
             };
-            judged.inspect_err(lost).ok().map(Arc::new)
+            let build = judged.inspect_err(lost).ok()?;
+            build.signer.set(signed);
+            Some(Arc::new(build))
         });
         match build {
             Some(build) => {
@@ -475,6 +486,7 @@ impl Loader {
             overrides: operator.as_ref().map(|operator| operator.overrides.clone()).unwrap_or_default(),
             config: operator.map_or_else(|| operator::default_config(build), |operator| operator.config),
             machinery: self.machinery.clone(),
+            memo: Memo::default(),
         })
     }
 }

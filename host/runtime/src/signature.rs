@@ -150,19 +150,22 @@ impl Policy {
         Policy { mode, file: TrustFile::new(file), trust: Ok(Trust::default()), read: false }
     }
 
-    /// Follows the trust file. One that cannot be read any more changes nothing but the log.
-    pub(crate) fn follow(&mut self) {
+    /// Follows the trust file; whether it says something else now. One that cannot be read any more changes nothing
+    /// but the log.
+    pub(crate) fn follow(&mut self) -> bool {
         match self.file.changed() {
-            None => {}
+            None => false,
             Some(Ok(trust)) => {
                 tracing::info!("trust file of plugins read");
                 (self.trust, self.read) = (Ok(trust), true);
+                true
             }
             Some(Err(error)) => {
                 tracing::error!(error = %error, "trust file of plugins cannot be used; what it said before holds");
                 if !self.read {
                     self.trust = Err(error.to_string());
                 }
+                false
             }
         }
     }

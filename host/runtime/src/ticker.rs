@@ -13,6 +13,8 @@ use wasmtime::Engine;
 
 /// From one tick to the next.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
+/// Ticks without a guest until the clock sleeps: to be woken costs the next guest more than they do.
+const LINGERS: u32 = 3;
 /// How long an idle clock sleeps before it looks whether its engine still lives.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -32,10 +34,12 @@ impl Ticker {
         let running = Arc::new(AtomicUsize::new(0));
         let seen = Arc::clone(&running);
         let work = move || {
+            let mut idle = 0;
             while let Some(engine) = engine.upgrade() {
                 engine.increment_epoch();
                 drop(engine);
-                if seen.load(Ordering::SeqCst) == 0 {
+                idle = if seen.load(Ordering::SeqCst) == 0 { idle + 1 } else { 0 };
+                if idle > LINGERS {
                     thread::park_timeout(IDLE);
                 } else {
                     tick();

@@ -25,14 +25,16 @@ impl Budget {
         Budget { cpu: Duration::from_millis(cpu_ms), wall: Duration::from_millis(wall_ms), transfer }
     }
 
-    /// The same on a machine that may be busy with other things for a while.
-    pub(crate) const fn unhurried(self) -> Budget {
-        Budget { wall: Duration::from_secs(30), ..self }
+    /// The same where work is counted, which takes several times as long.
+    pub(crate) fn counted(self) -> Budget {
+        Budget { cpu: self.cpu * 10, wall: self.wall * 10, ..self }
     }
 
-    /// The same with less processor time.
-    pub(crate) fn at_most(self, cpu: Option<Duration>) -> Budget {
-        Budget { cpu: cpu.map_or(self.cpu, |cpu| cpu.min(self.cpu)), ..self }
+    /// The same for one call. Where nobody waits for its answer, the machine may be busy with other things for a
+    /// while; an operator may leave it less processor time, and never more.
+    pub(crate) fn of_a_call(self, unhurried: bool, most: Option<Duration>) -> Budget {
+        let wall = if unhurried { Duration::from_secs(30) } else { self.wall };
+        Budget { cpu: most.map_or(self.cpu, |most| most.min(self.cpu)), wall, ..self }
     }
 }
 
@@ -203,6 +205,15 @@ mod tests {
         ] {
             assert_eq!(Consents::of(&file(no)), Consents::Nobody, "{no}");
         }
+    }
+
+    #[test]
+    fn an_operator_leaves_a_call_less_time_and_never_more() {
+        let budget = Tier::Native.plan();
+        let cpu = |most: Option<u64>| budget.of_a_call(false, most.map(Duration::from_millis)).cpu.as_millis();
+        assert_eq!([cpu(None), cpu(Some(3)), cpu(Some(500))], [10, 3, 10]);
+        let patient = budget.of_a_call(true, None);
+        assert!(patient.wall > budget.wall && patient.cpu == budget.cpu, "only the wall is more patient");
     }
 
     #[test]

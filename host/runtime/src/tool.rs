@@ -3,6 +3,7 @@
 mod bench;
 mod loaded;
 mod place;
+mod rules;
 
 use std::path::PathBuf;
 use std::thread;
@@ -27,6 +28,7 @@ use crate::trust::Trust;
 pub use bench::{Costs, Metered};
 pub use loaded::{Loaded, Meant};
 pub use place::{Placement, Predecessor, place};
+pub use rules::{Fleet, Judged};
 
 /// Why a tool has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -103,10 +105,7 @@ pub fn describe(bytes: &[u8]) -> Result<String, ToolError> {
 /// # Errors
 /// The first gate that said no.
 pub fn check(bytes: &[u8], file_name: &str) -> Result<Checked, ToolError> {
-    on_deep_stack(|| {
-        let Build { manifest, imports, tier, .. } = gates()?.check(file_name, bytes, &Consents::Nobody)?;
-        Ok(Checked { digest: digest(bytes), size: bytes.len(), imports, tier, manifest })
-    })
+    checked(bytes, file_name, &Consents::Nobody)
 }
 
 /// The same for a file whose operator consents to the compat tier.
@@ -114,8 +113,12 @@ pub fn check(bytes: &[u8], file_name: &str) -> Result<Checked, ToolError> {
 /// # Errors
 /// The first gate that said no.
 pub fn check_consented(bytes: &[u8], file_name: &str) -> Result<Checked, ToolError> {
+    checked(bytes, file_name, &Consents::Everybody)
+}
+
+fn checked(bytes: &[u8], file_name: &str, consents: &Consents) -> Result<Checked, ToolError> {
     on_deep_stack(|| {
-        let Build { manifest, imports, tier, .. } = gates()?.check(file_name, bytes, &Consents::Everybody)?;
+        let Build { manifest, imports, tier, .. } = gates()?.check(file_name, bytes, consents)?;
         Ok(Checked { digest: digest(bytes), size: bytes.len(), imports, tier, manifest })
     })
 }

@@ -13,13 +13,15 @@ use ports::rules::Override;
 use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 
-use crate::abi::{CallContext, Tighter};
+use crate::abi::{self, CallContext, Tighter};
 use crate::build::{Build, VerbBuild};
 use crate::engine::Sandbox;
 use crate::execute::{self, Executed, Health};
 use crate::fault::Fault;
 use crate::guest::{Log, LogLine};
+use crate::memo::Memo;
 use crate::pool::{Overloaded, Pace, Pool};
+use crate::tier::Tier;
 
 /// Where guests run, who runs them, and who is told when one fails too often.
 #[derive(Clone)]
@@ -48,6 +50,7 @@ pub(crate) struct PluginVersion {
     /// A rule's configurations for some agents.
     pub(crate) overrides: Vec<Override>,
     pub(crate) machinery: Machinery,
+    pub(crate) memo: Memo,
 }
 
 impl PluginVersion {
@@ -86,6 +89,12 @@ impl PluginVersion {
         }
         self.publish(verb, log);
         (answer, if health == Health::Overran { Pace::Overran } else { Pace::InTime })
+    }
+
+    /// What a plan depends on besides this version; `None` when it may depend on more.
+    fn question(&self, verb: &VerbBuild, profile: &Profile, args: &Value) -> Option<String> {
+        let question = || format!("{}\0{}\0{args}", verb.traits.name.as_str(), abi::profile_text(profile));
+        (self.build.tier == Tier::Native).then(question)
     }
 
     fn context(&self, verb: &VerbBuild, profile: &Profile) -> CallContext {
@@ -132,7 +141,11 @@ impl Verb for LoadedVerb {
         self.verb.args.check(args)
     }
 
-    async fn plan(&self, profile: &Profile, args: &Value) -> Result<Plan, PlanError> {
+    async fn plan(&self, profile: &Profile, args: &Value) -> Result<Arc<Plan>, PlanError> {
+        let question = self.version.question(&self.verb, profile, args);
+        if let Some(plan) = question.as_ref().and_then(|question| self.version.memo.get(question)) {
+            return Ok(plan);
+        }
         let (verb, profile, args) = (Arc::clone(&self.verb), profile.clone(), args.clone());
         let work = move |version: &PluginVersion| {
             let context = version.context(&verb, &profile);
@@ -140,13 +153,18 @@ impl Verb for LoadedVerb {
                 execute::plan(&version.machinery.sandbox, &version.build, &verb, context, &version.grant, &args);
             version.note(verb.traits.name.as_str(), planned)
         };
-        match self.version.run(work).await {
-            Ok(Ok(answer)) => answer,
+        let plan = match self.version.run(work).await {
+            Ok(Ok(answer)) => Arc::new(answer?),
             Ok(Err(lost)) => {
-                Err(PlanError::Failed { plugin: self.version.build.identity.name.clone(), message: lost.to_string() })
+                let plugin = self.version.build.identity.name.clone();
+                return Err(PlanError::Failed { plugin, message: lost.to_string() });
             }
-            Err(Overloaded) => Err(PlanError::Overloaded),
+            Err(Overloaded) => return Err(PlanError::Overloaded),
+        };
+        if let Some(question) = question {
+            self.version.memo.put(&question, &plan);
         }
+        Ok(plan)
     }
 
     async fn interpret(&self, profile: &Profile, args: &Value, outputs: Outputs) -> Interpretation {

@@ -11,15 +11,18 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use rcgen::{CertificateParams, DnType, KeyPair};
-use rustls::ServerConfig;
-use rustls::pki_types::CertificateDer;
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use tls::Pin;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::agent_authority::AgentAuthority;
 use crate::config::Config;
 use crate::key_pair::{Files, Pair};
 use crate::keys::{read_private, write_private};
@@ -49,6 +52,80 @@ pub struct Shown {
     pub pin: Option<Pin>,
     /// Follows the operator's files.
     pub follow: Option<Follow>,
+    served: Arc<Served>,
+}
+
+impl Shown {
+    /// Opens TLS for agents, and asks whoever connects for a certificate by this authority.
+    ///
+    /// # Errors
+    /// Never, with the one provider there is.
+    pub fn asking(&self, authority: &AgentAuthority, required: bool) -> anyhow::Result<TlsAcceptor> {
+        let verifier = authority.verifier();
+        // Who is admitted without is not turned away for a certificate that is over: it gets another.
+        let verifier = if required { verifier } else { Arc::new(Lenient(verifier)) };
+        let mut settings = settings(self.served.clone(), Some(verifier))?;
+        // A session that is resumed does not show its certificate again.
+        settings.session_storage = Arc::new(NoServerSessionStorage {});
+        settings.send_tls13_tickets = 0;
+        Ok(TlsAcceptor::from(Arc::new(settings)))
+    }
+}
+
+/// Takes a certificate from whoever holds its key; what it is worth is judged later.
+#[derive(Debug)]
+struct Lenient(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for Lenient {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+fn settings(served: Arc<Served>, asks: Option<Arc<dyn ClientCertVerifier>>) -> anyhow::Result<ServerConfig> {
+    let builder = ServerConfig::builder_with_provider(tls::provider()).with_safe_default_protocol_versions()?;
+    let builder = match asks {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+        None => builder.with_no_client_auth(),
+    };
+    let mut settings = builder.with_cert_resolver(served);
+    settings.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(settings)
 }
 
 /// Reads or makes the certificate; `None` without TLS.
@@ -66,11 +143,9 @@ pub fn build(config: &Config, key_dir: &Path) -> anyhow::Result<Option<Shown>> {
         return Ok(None);
     };
     let served = Arc::new(Served(ArcSwap::from_pointee(certified)));
-    let builder = ServerConfig::builder_with_provider(tls::provider()).with_safe_default_protocol_versions()?;
-    let mut settings = builder.with_no_client_auth().with_cert_resolver(served.clone());
-    settings.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let follow = read.map(|(files, seen)| Follow { files, seen: Ok(seen), served });
-    Ok(Some(Shown { acceptor: TlsAcceptor::from(Arc::new(settings)), pin, follow }))
+    let acceptor = TlsAcceptor::from(Arc::new(settings(served.clone(), None)?));
+    let follow = read.map(|(files, seen)| Follow { files, seen: Ok(seen), served: served.clone() });
+    Ok(Some(Shown { acceptor, pin, follow, served }))
 }
 
 /// The key stays, so that its pin does; the certificate around it is made at each start, with the names

@@ -1,37 +1,48 @@
 //! Builds the rooms and starts none: everything that can be wrong with the configuration, the keys or
 //! the store is wrong here, before anybody can connect.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bus::local::Local;
+use bus::board::SharedBoard;
+use bus::gaps::Gaps;
+use bus::paces::SharedPaces;
+use bus::redis::Calls;
+use gateway::certificate::Certificates;
 use gateway::connected::Connected;
 use gateway::room::Gateway;
 use gateway::slots::Slots;
 use plan::id::ClusterId;
 use ports::clock::{Clock, Ids};
 use ports::journal::Installation;
+use ports::paces::Paces;
 use ports::seal::{Seal, Vault};
-use rest::pace::Rate;
 use rest::passwords::Argon2Pool;
-use runtime::{CacheOptions, Compile, DefaultGrants, Signatures};
 use services::accounts::Accounts;
 use services::again::Again;
+use services::alerting::Alerting;
 use services::api_keys::KeyRing;
 use services::audit::Audit;
 use services::backlog::{Backlog, Bounds};
 use services::browse::Browse;
 use services::cancel::{Cancel, SettleUnowned};
+use services::census::Census;
 use services::chronicle::Chronicle;
 use services::digest::sha256_hex;
 use services::directory::Directory;
 use services::dispatch::Dispatch;
 use services::doubt::Doubts;
 use services::enrol::Enrol;
+use services::feed::Feed;
 use services::follow_up::FollowUp;
 use services::groups::Groups;
+use services::history::History;
+use services::ingest::Ingest;
+use services::lease::{Heartbeat, Lease};
+use services::meter::Meter;
+use services::neighbours::Neighbours;
+use services::notify::Notifier;
 use services::plugins::PluginOrders;
 use services::presence::Presence;
 use services::progress::Progress;
@@ -40,24 +51,36 @@ use services::refusals::Refusals;
 use services::release::Release;
 use services::replays::Replays;
 use services::rollouts::{Begun, Rollouts};
-use services::standing::{Known, Standing};
+use services::rollups::Rollups;
+use services::standing::Standing;
+use services::statistics::Statistics;
 use services::submit::Submit;
 use services::wishes::Wishes;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::agent_authority::AgentAuthority;
+use crate::alerts;
+use crate::alike;
 use crate::backup;
 use crate::bootstrap;
+use crate::calls::{self, Wired};
 use crate::certificate;
 use crate::clock::{RandomIds, WallClock};
 use crate::cluster_key::{ClusterKey, KeyFile};
 use crate::config::{self, Config};
 use crate::counted::Counted;
+use crate::doors;
 use crate::keys::{self, AuditKey, SecretKey};
+use crate::listen;
+use crate::plugins;
+use crate::readiness;
 use crate::store::{self, Rows, Writing};
 use crate::token_keys;
+use crate::trail;
 
 /// Passwords hashed at once, and waiting to be: argon2id is dear on purpose.
 const HASHERS: usize = 2;
@@ -77,10 +100,30 @@ pub struct Host {
     pub reap: Reap,
     /// Lets go what is tried again.
     pub again: Again,
+    /// Brings telemetry to the store.
+    pub ingest: Arc<Ingest>,
+    /// Makes alerts of what rules find.
+    pub alerting: Alerting,
+    /// Tells of alerts.
+    pub notifier: Arc<Notifier>,
+    /// Rolls telemetry up and forgets it.
+    pub rollups: Rollups,
+    /// Forgets old output.
+    pub forget: services::forget::Forget,
     /// Lets targets go step by step.
     pub rollouts: Rollouts,
     /// Brings wishes of other hosts to the sessions here.
     pub wishes: Wishes,
+    /// Follows who is no agent any more.
+    pub census: Census,
+    /// Says that this host lives, and buries those that do not.
+    pub heartbeat: Heartbeat,
+    /// Learns what other hosts did.
+    pub neighbours: Neighbours,
+    /// Has listeners read what other hosts wrote.
+    pub gaps: Gaps,
+    /// Calls other hosts, and hears them.
+    pub calls: Option<Calls>,
     /// Follows what submitters of waiting commands may.
     pub standing: Arc<Standing>,
     /// Follows the token key.
@@ -99,8 +142,12 @@ pub struct Host {
     pub agents_listener: TcpListener,
     /// TLS of both listeners.
     pub shown: Option<certificate::Shown>,
+    /// TLS of the agents' listener where it asks for certificates.
+    pub asking: Option<TlsAcceptor>,
     /// Every agent's session.
     pub sessions: TaskTracker,
+    /// Set when this host is about to leave, for balancers to notice.
+    pub leaving: CancellationToken,
     /// Set to send every agent away.
     pub leave: CancellationToken,
 }
@@ -125,7 +172,9 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         per_agent: config.command.max_waiting_per_agent,
         in_all: config.command.max_waiting,
     }));
-    let live = Arc::new(Counted { live: Arc::new(Local::default()), backlog: backlog.clone() });
+    let meter = Arc::new(Meter::default());
+    let Wired { live, local, calls, line, work, written } = calls::build(config, RandomIds.command().to_string())?;
+    let live = Arc::new(Counted { live, backlog: backlog.clone(), meter: meter.clone() });
     let notary = AuditKey::in_data(data)?;
     let vault: Arc<dyn Vault> = Arc::new(SecretKey::in_data(data, sha256_hex)?);
     let (rows, writing) = store::open(config, live.clone(), notary.clone()).await?;
@@ -134,6 +183,11 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     let ids: Arc<dyn Ids> = Arc::new(RandomIds);
     let fresh = ClusterId(ids.command().0);
     let cluster = rows.whole.cluster(fresh).await.context("the store does not say who this installation is")?;
+    alike::same_keys(rows.hosts.as_ref(), &cluster_key, config).await?;
+    let authority = AgentAuthority::build(config, cluster.id)?;
+    let required = config.tls.agent_certificates == config::AgentCertificates::Required;
+    let asking = shown.as_ref().zip(authority.as_ref());
+    let asking = asking.map(|(shown, authority)| shown.asking(authority, required)).transpose()?;
     let seal: Arc<dyn Seal> = Arc::new(ClusterKey::new(cluster_key, cluster, sha256_hex)?);
 
     let Rows {
@@ -141,19 +195,25 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         delivery,
         replies,
         agents: agent_rows,
+        hosts,
         groups,
         users,
         api_keys,
         journal,
         trail,
         plugins: book,
+        telemetry,
+        alerts: alert_rows,
+        silences,
+        channels,
         whole,
+        counters,
     } = rows;
     let refusals = Arc::new(Refusals::new(journal.clone()));
     let audit =
         Arc::new(Audit { journal: journal.clone(), trail, notary, clock: clock.clone(), verifying: Semaphore::new(1) });
     let known = book.plugin_records().await.context("what is known of plugins cannot be read")?;
-    let mut options = runtime_options(config, &clock, &ids)?;
+    let mut options = plugins::options(config, &clock, &ids)?;
     (options.records, options.book) = (known.clone(), Some(book.clone()));
     let (plugins, plugins_handle) = options.build()?;
     let verbs = Arc::new(plugins_handle.clone());
@@ -161,20 +221,25 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     let chronicle = Chronicle { life: verbs.clone(), book, live: live.clone(), clock: clock.clone(), known };
     backlog.recount(delivery.as_ref()).await.context("what waits cannot be counted")?;
     let begun = Arc::new(Begun::default());
-    let directory = Arc::new(Directory::load(agent_rows.as_ref()).await.context("agents cannot be read")?);
+    // Before the agents are read, so that no change falls between the two.
+    let after = journal.last_seq().await.context("the event log cannot be read")?;
+    let loaded = Directory::load_among(hosts.as_ref(), agent_rows.as_ref()).await;
+    let directory = Arc::new(loaded.context("agents cannot be read")?);
+    _ = meter.directory.set(directory.clone());
+    _ = line.as_ref().map(|line| directory.board.set(Arc::new(SharedBoard::of(line, clock.clone()))));
     let doubts = Arc::new(Doubts::default());
     let connected = Arc::new(Connected::default());
     let link = connected.clone();
+    let lease = Arc::new(Lease::new(hosts.clone()));
+    let heartbeat = Heartbeat { lease: lease.clone(), hosts: hosts.clone(), link: link.clone(), clock: clock.clone() };
+    let neighbours =
+        Neighbours { hosts: hosts.clone(), directory: directory.clone(), link: link.clone(), call: work, after };
+    let gaps = Gaps { local, journal: journal.clone(), call: written };
 
     let browse = Arc::new(Browse { commands: commands.clone(), journal: journal.clone(), live: live.clone() });
     let settle = Arc::new(SettleUnowned { commands: commands.clone(), clock: clock.clone() });
     let groups = Arc::new(Groups { groups, directory: directory.clone(), clock: clock.clone() });
-    let standing = Arc::new(Standing {
-        users: users.clone(),
-        keys: api_keys.clone(),
-        clock: clock.clone(),
-        known: Known::default(),
-    });
+    let standing = Arc::new(Standing::new(users.clone(), api_keys.clone(), journal.clone(), clock.clone()));
     let key_ring = Arc::new(KeyRing { keys: api_keys, clock: clock.clone(), ids: ids.clone(), used: Arc::default() });
     let submit = Arc::new(Submit {
         standing: standing.clone(),
@@ -190,6 +255,16 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         vault: vault.clone(),
         clock: clock.clone(),
         ids: ids.clone(),
+        meter: meter.clone(),
+    });
+    let statistics = Arc::new(Statistics {
+        delivery: delivery.clone(),
+        directory: directory.clone(),
+        plugins: verbs.clone(),
+        meter: meter.clone(),
+        clock: clock.clone(),
+        since: clock.now(),
+        kept: Mutex::default(),
     });
     let follow_up = Arc::new(FollowUp { browse: browse.clone(), submit: submit.clone() });
     let replays = Arc::new(Replays {
@@ -231,6 +306,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         doubts: doubts.clone(),
         seal: seal.clone(),
         tls_pin: tls_pin.clone(),
+        approval: config.agent_management.approval == config::Approval::Required,
         clock: clock.clone(),
         ids: ids.clone(),
     });
@@ -241,6 +317,12 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         clock: clock.clone(),
         ids: ids.clone(),
     });
+    let census = Census {
+        commands: commands.clone(),
+        directory: directory.clone(),
+        settle: settle.clone(),
+        clock: clock.clone(),
+    };
     let reap = Reap {
         commands: commands.clone(),
         agents: agent_rows.clone(),
@@ -257,9 +339,33 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         since: clock.now(),
     };
 
-    let api_listener = listen("server.bind", config.server.bind).await?;
-    let agents_listener = listen("server.agents_bind", config.server.agents_bind).await?;
-    let leave = CancellationToken::new();
+    let feed = Arc::new(Feed::default());
+    let ingest = Arc::new(Ingest::new(telemetry.clone(), feed.clone()));
+    let retention = config.telemetry.retention();
+    let history = Arc::new(History { telemetry: telemetry.clone(), retention, clock: clock.clone() });
+    let forget = trail::forgetting(config, &commands, &audit.trail, &clock);
+    let alarms = alerts::build(
+        config,
+        alerts::Parts {
+            rows: alert_rows,
+            silences,
+            channels,
+            journal: journal.clone(),
+            plugins: verbs.clone(),
+            is_shared: hosts.is_shared(),
+            feed,
+            directory: directory.clone(),
+            history: history.clone(),
+            vault: vault.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+        },
+    );
+    let rollups = Rollups { telemetry, retention, clock: clock.clone() };
+
+    let api_listener = listen::bind("server.bind", config.server.bind).await?;
+    let agents_listener = listen::bind("server.agents_bind", config.server.agents_bind).await?;
+    let (leaving, leave) = (CancellationToken::new(), CancellationToken::new());
     let sessions = TaskTracker::new();
     let default_url = format!(
         "{}://{}{}",
@@ -270,14 +376,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     let ws_url = config.server.agents_url.clone().unwrap_or(default_url);
     let join_url = ws_url.trim_end_matches(wire::limits::PATH).replacen("ws", "http", 1);
     let gateway = Arc::new(Gateway {
-        options: gateway::room::Options {
-            ws_url,
-            heartbeat: Duration::from_millis(config.agent_management.heartbeat_ms),
-            telemetry: Duration::from_millis(config.telemetry.interval_ms),
-            agent_concurrency: config.command.agent_concurrency,
-            max_agents: config.agent_management.max_agents,
-            max_unauthenticated: config.agent_management.max_unauthenticated,
-        },
+        options: doors::of_agents(config, ws_url),
         connected,
         slots: Slots::new(config.command.max_running),
         directory: directory.clone(),
@@ -293,6 +392,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
             plugins: verbs.clone(),
             directory: directory.clone(),
             clock: clock.clone(),
+            meter: meter.clone(),
         }),
         dispatch: Arc::new(Dispatch {
             commands: commands.clone(),
@@ -300,31 +400,32 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
             seal: seal.clone(),
             standing: standing.clone(),
             directory: directory.clone(),
+            lease: lease.clone(),
             clock: clock.clone(),
         }),
         enrol: enrol.clone(),
+        ingest: ingest.clone(),
         patience: Arc::default(),
         seal,
+        certificates: authority.map(|authority| Certificates {
+            authority,
+            required,
+            directory: directory.clone(),
+            clock: clock.clone(),
+        }),
         vault,
         clock: clock.clone(),
         ids,
         unauthenticated: Semaphore::new(config.agent_management.max_unauthenticated),
+        anteroom: Semaphore::new(config.agent_management.max_unauthenticated),
         sessions: sessions.clone(),
         stop: leave.clone(),
     });
     let agents = gateway::router::router(gateway);
 
     let tokens = Arc::new(token_keys::tokens(config, cluster.id.to_string())?);
-    let follow_keys = token_keys::Follow { tokens: tokens.clone(), config: config.clone() };
-    let mut options = rest::Options::new(env!("CARGO_PKG_VERSION"), cluster.id);
-    options.agents_url = Some(join_url);
-    options.hosts.clone_from(&config.server.allowed_hosts);
-    options.origins.clone_from(&config.security.cors_origins);
-    let security = &config.security;
-    options.principal_rate = Rate { per_second: security.requests_per_second, burst: security.request_burst };
-    options.address_rate = Rate { per_second: security.anonymous_per_second, burst: security.anonymous_burst };
-    options.proxies = config.server.proxies()?;
-    options.tls_pin = tls_pin;
+    let follow_keys = token_keys::Follow { tokens: tokens.clone(), config: config.clone(), journal };
+    let options = doors::of_callers(config, cluster.id, join_url, tls_pin)?;
     let deps = rest::Deps {
         directory,
         groups,
@@ -335,17 +436,27 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         follow_up,
         browse,
         enrol,
+        ingest: ingest.clone(),
+        history,
+        alerts: alarms.alerts,
+        channels: alarms.channels,
+        backtests: alarms.backtests,
+        telemetry_interval: Duration::from_millis(config.telemetry.interval_ms),
         accounts: accounts.clone(),
         audit,
         refusals,
         keys: key_ring.clone(),
         standing: standing.clone(),
-        external: external(config)?,
+        external: token_keys::external(config)?,
         plugins: verbs,
         orders,
+        statistics,
+        meter,
+        vitals: calls::vitals(counters, line.clone()),
+        paces: line.as_ref().map(|line| Arc::new(SharedPaces::of(line)) as Arc<dyn Paces>),
         tokens,
         clock,
-        readiness: readiness(whole.clone(), leave.clone()),
+        readiness: readiness::of(whole.clone(), line, leaving.clone()),
     };
     let api = rest::router(deps, options);
     let host = Host {
@@ -355,8 +466,18 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         chronicle,
         reap,
         again,
+        ingest,
+        alerting: alarms.alerting,
+        notifier: alarms.notifier,
+        rollups,
+        forget,
         rollouts,
         wishes,
+        census,
+        heartbeat,
+        neighbours,
+        gaps,
+        calls,
         standing,
         follow_keys,
         key_ring,
@@ -366,70 +487,10 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         api_listener,
         agents_listener,
         shown,
+        asking,
         sessions,
+        leaving,
         leave,
     };
     Ok((host, writing))
-}
-
-fn runtime_options(config: &Config, clock: &Arc<dyn Clock>, ids: &Arc<dyn Ids>) -> anyhow::Result<runtime::Options> {
-    let folder = config.plugin_dir();
-    if !folder.exists() {
-        std::fs::create_dir_all(&folder)
-            .with_context(|| format!("plugin folder {} cannot be made", folder.display()))?;
-    }
-    let (cache, kept) = (config.data.dir.join("compiled"), config.data.dir.join("plugin-versions"));
-    keys::private_dir(&cache)?;
-    keys::private_dir(&kept)?;
-    let mut options = runtime::Options::new(folder, clock.clone());
-    options.default_grants = match config.plugins.default_grants {
-        config::DefaultGrants::None => DefaultGrants::None,
-        config::DefaultGrants::Requested => DefaultGrants::Requested,
-    };
-    options.signatures = match config.plugins.signatures {
-        config::Signatures::Off => Signatures::Off,
-        config::Signatures::Warn => Signatures::Warn,
-        config::Signatures::Enforce => Signatures::Enforce,
-    };
-    options.trust_file = config.plugins.trust_file.clone();
-    let program = std::env::current_exe().context("this program does not know where it is")?;
-    options.compile = Compile::Child { program, args: vec!["compile-worker".to_owned()] };
-    options.cache = Some(CacheOptions { dir: cache, fresh_key: ids.secret() });
-    options.kept = Some(kept);
-    options.poll = config.plugins.poll;
-    options.threads = Some(config.plugins.threads).filter(|threads| *threads > 0);
-    Ok(options)
-}
-
-/// How the parts are, in words that strangers may read.
-fn readiness(whole: Arc<dyn Installation>, leave: CancellationToken) -> rest::Readiness {
-    Arc::new(move || {
-        let (whole, leaving) = (whole.clone(), leave.is_cancelled());
-        Box::pin(async move {
-            let lifecycle = if leaving { "leaving" } else { "ok" };
-            BTreeMap::from([
-                ("database".to_owned(), store::health(whole.as_ref()).await),
-                ("lifecycle".to_owned(), lifecycle.to_owned()),
-            ])
-        })
-    })
-}
-
-/// Another issuer whose tokens count.
-#[cfg(feature = "oidc")]
-fn external(config: &Config) -> anyhow::Result<Option<Arc<dyn rest::external::External>>> {
-    let Some(oidc) = &config.auth.oidc else { return Ok(None) };
-    let issuer = rest::oidc::Oidc::new(oidc.options()).context("auth.oidc")?;
-    Ok(Some(Arc::new(issuer)))
-}
-
-#[cfg(not(feature = "oidc"))]
-fn external(_: &Config) -> anyhow::Result<Option<Arc<dyn rest::external::External>>> {
-    Ok(None)
-}
-
-async fn listen(key: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("{key}: cannot listen on {address}; is something else there?"))
 }

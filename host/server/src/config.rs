@@ -5,6 +5,7 @@
 mod auth;
 mod database;
 mod host;
+mod redis;
 mod secret;
 mod source;
 mod tls;
@@ -15,13 +16,14 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-pub use self::tls::Tls;
+pub use self::tls::{AgentCertificates, Tls};
 pub use auth::{Algorithm, Auth, Oidc};
 pub use database::{Database, Store};
-pub use host::{Data, LogFormat, Logging, Security, Server};
+pub use host::{Audit, Data, LogFormat, Logging, Security, Server};
+pub use redis::Redis;
 pub use secret::Secret;
 use source::Source;
-pub use work::{AgentManagement, Command, DefaultGrants, Plugins, Signatures, Telemetry};
+pub use work::{AgentManagement, Approval, Command, DefaultGrants, Notifications, Plugins, Signatures, Telemetry};
 
 /// Everything that can be configured. `config/viworks-host.toml` explains each key.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -33,6 +35,8 @@ pub struct Config {
     pub tls: Tls,
     /// The store.
     pub database: Database,
+    /// How hosts call each other.
+    pub redis: Redis,
     /// Keys and credentials on disk.
     pub data: Data,
     /// The plugin folder.
@@ -47,6 +51,10 @@ pub struct Config {
     pub command: Command,
     /// Telemetry.
     pub telemetry: Telemetry,
+    /// Telling people of alerts.
+    pub notifications: Notifications,
+    /// The audit log.
+    pub audit: Audit,
     /// Logs.
     pub logging: Logging,
 }
@@ -119,7 +127,8 @@ impl Config {
         host::check(self)?;
         auth::check(self)?;
         self::tls::check(self)?;
-        self.database.store(&self.data.dir)?;
+        let store = self.database.store(&self.data.dir)?;
+        self.redis.check(&store)?;
         work::check(self)
     }
 
@@ -135,6 +144,11 @@ impl Config {
     pub fn store(&self) -> Result<Store, ConfigError> {
         let placed = |Wrong { key, message }| ConfigError::Invalid { place: "configuration".to_owned(), key, message };
         self.database.store(&self.data.dir).map_err(placed)
+    }
+
+    /// How long a balancer has to notice that this host leaves.
+    pub fn drain(&self) -> Duration {
+        Duration::from_millis(self.server.drain_ms)
     }
 
     /// How long a graceful stop may take.
@@ -173,6 +187,28 @@ mod tests {
     fn the_commented_example_says_the_defaults() {
         let example = load(include_str!("../../../config/viworks-host.toml"), &[]).expect("valid");
         assert_eq!(example, Config::default());
+    }
+
+    #[test]
+    fn the_production_example_is_taken_as_it_stands_once_its_files_are_there() {
+        let folder = tempfile::tempdir().expect("temp dir");
+        let made = rcgen::generate_simple_self_signed(["viworks.example.com".to_owned()]).expect("a certificate");
+        let key = made.signing_key.serialize_pem();
+        let certificate = made.cert.pem();
+        for (name, text) in
+            [("host.crt", &*certificate), ("host.key", &*key), ("database-ca.pem", &*certificate), ("trust.toml", "")]
+        {
+            let file = folder.path().join(name);
+            std::fs::write(&file, text).expect("written");
+            let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            std::fs::set_permissions(&file, private).expect("private");
+        }
+        let text = include_str!("../../../config/viworks-host.production.toml");
+        let text = text.replace("/etc/viworks/", &format!("{}/", folder.path().display()));
+        let secrets =
+            [("VIWORKS__DATABASE__PASSWORD", "p"), ("VIWORKS__REDIS__URL", "rediss://viworks:p@redis.internal:6379/0")];
+        let config = load(&text, &secrets).expect("valid");
+        assert!(config.tls.is_on() && config.redis.url.is_some() && config.drain() > Duration::ZERO);
     }
 
     #[test]

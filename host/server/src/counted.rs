@@ -1,4 +1,4 @@
-//! Live events on their way through the count of what waits.
+//! Live events on their way through the counts: of what waits, and of what happens.
 
 use std::sync::Arc;
 
@@ -6,18 +6,22 @@ use domain::event::Event;
 use plan::id::CommandId;
 use ports::live::{Live, Subscription};
 use services::backlog::Backlog;
+use services::meter::Meter;
 
-/// Tells the count first, then whoever listens.
+/// Tells the counts first, then whoever listens.
 pub struct Counted {
     /// Who tells listeners.
     pub live: Arc<dyn Live>,
-    /// The count.
+    /// How much waits.
     pub backlog: Arc<Backlog>,
+    /// What happens.
+    pub meter: Arc<Meter>,
 }
 
 impl Live for Counted {
     fn publish(&self, events: &[Arc<Event>]) {
         self.backlog.heard(events);
+        self.meter.heard(events);
         self.live.publish(events);
     }
 

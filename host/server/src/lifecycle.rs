@@ -35,8 +35,18 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         chronicle,
         reap,
         again,
+        ingest,
+        alerting,
+        notifier,
+        rollups,
+        forget,
         rollouts,
         wishes,
+        census,
+        heartbeat,
+        neighbours,
+        gaps,
+        calls,
         standing,
         follow_keys,
         key_ring,
@@ -46,7 +56,9 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         api_listener,
         agents_listener,
         shown,
+        asking,
         sessions,
+        leaving,
         leave,
     } = host;
 
@@ -59,8 +71,20 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     work.spawn(chronicle.run(stop_work.clone()));
     work.spawn(reap.run(stop_work.clone()));
     work.spawn(again.run(stop_work.clone()));
+    work.spawn(ingest.run(stop_work.clone()));
+    work.spawn(alerting.run(stop_work.clone()));
+    work.spawn(notifier.run(stop_work.clone()));
+    work.spawn(rollups.run(stop_work.clone()));
+    work.spawn(forget.run(stop_work.clone()));
     work.spawn(rollouts.run(stop_work.clone()));
     work.spawn(wishes.run(stop_work.clone()));
+    work.spawn(census.run(stop_work.clone()));
+    work.spawn(heartbeat.run(stop_work.clone()));
+    work.spawn(neighbours.run(stop_work.clone()));
+    work.spawn(gaps.run(stop_work.clone()));
+    if let Some(calls) = calls {
+        work.spawn(calls.run(stop_work.clone()));
+    }
     work.spawn(standing.run(stop_work.clone()));
     work.spawn(follow_keys.run(stop_work.clone()));
     work.spawn(key_ring.run(stop_work.clone()));
@@ -70,7 +94,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let close_doors = CancellationToken::new();
     let (api_address, agents_address) = (api_listener.local_addr()?, agents_listener.local_addr()?);
     let (acceptor, pin) = match shown {
-        Some(Shown { acceptor, pin, follow }) => {
+        Some(Shown { acceptor, pin, follow, .. }) => {
             if let Some(follow) = follow {
                 work.spawn(follow.run(stop_work.clone()));
             }
@@ -79,16 +103,21 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         None => (None, None),
     };
     let proxies = config.server.proxies()?;
-    let door = |max_connections, of_one| Door {
+    let door = |max_connections, of_one, for_life, tls| Door {
         max_connections,
         crowd: Crowd::new(of_one, proxies.clone()),
-        tls: acceptor.clone(),
+        for_life,
+        tls,
+        leaving: leaving.clone(),
     };
-    let api_door = door(config.server.max_connections, config.server.max_connections_per_address);
+    let server = &config.server;
+    let api_door = door(server.max_connections, server.max_connections_per_address, true, acceptor.clone());
     doors.spawn(listen::serve(api_listener, api, api_door, close_doors.clone(), doors.clone()));
-    // Sockets leave this count when they are WebSockets, so it bounds TLS handshakes, joins and upgrades.
+    // Agents' sockets leave this count when they are WebSockets, so it bounds TLS handshakes, joins and upgrades; that
+    // of their address they leave with HELLO.
     let agents_cfg = &config.agent_management;
-    let agents_door = door(agents_cfg.max_unauthenticated, agents_cfg.max_unauthenticated_per_address);
+    let agents_door =
+        door(agents_cfg.max_unauthenticated, agents_cfg.max_unauthenticated_per_address, false, asking.or(acceptor));
     doors.spawn(listen::serve(agents_listener, agents, agents_door, close_doors.clone(), doors.clone()));
     bootstrap::write_listening(&config.data.dir, api_address, agents_address)?;
     if let Some(pin) = pin {
@@ -108,7 +137,11 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     }
     tracing::info!("stopping");
     bootstrap::remove_listening(&config.data.dir);
+    leaving.cancel();
+    // What has failed cannot serve anybody meanwhile.
+    let drain = if failed.is_some() { Duration::ZERO } else { config.drain() };
     let graceful = async {
+        tokio::time::sleep(drain).await;
         leave.cancel();
         close_doors.cancel();
         doors.close();
@@ -125,7 +158,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         }
     };
     let orderly = tokio::select! {
-        stopped = tokio::time::timeout(config.shutdown_timeout(), graceful) => stopped.is_ok(),
+        stopped = tokio::time::timeout(drain + config.shutdown_timeout(), graceful) => stopped.is_ok(),
         _ = terminate.recv() => false,
         _ = interrupt.recv() => false,
     };

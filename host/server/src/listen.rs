@@ -1,15 +1,20 @@
 //! The accept loop. Ours, because the library's has no header timeout and no cap: a client that
 //! dawdles over its handshake or its headers, reads nothing, or opens sockets without end, costs itself only.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode, header};
+use gateway::certificate::PeerCertificate;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ports::place::Place;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -38,13 +43,17 @@ pub struct Door {
     pub max_connections: usize,
     /// Of one address; the next one is closed at once.
     pub crowd: Crowd,
+    /// A WebSocket takes up its place among all connections for as long as it lives.
+    pub for_life: bool,
     /// Opens TLS; absent: plain text.
     pub tls: Option<TlsAcceptor>,
+    /// This host is about to leave: each connection ends with its next answer.
+    pub leaving: CancellationToken,
 }
 
 /// Serves `router` on `listener` until `stop`, then lets requests under way finish.
 pub async fn serve(listener: TcpListener, router: Router, door: Door, stop: CancellationToken, tasks: TaskTracker) {
-    let Door { max_connections, crowd, tls } = door;
+    let Door { max_connections, crowd, for_life, tls, leaving } = door;
     let room = Arc::new(Semaphore::new(max_connections));
     loop {
         let permit = tokio::select! {
@@ -63,35 +72,75 @@ pub async fn serve(listener: TcpListener, router: Router, door: Door, stop: Canc
                 continue;
             }
         };
-        let Some(place) = crowd.enter(peer.ip()) else {
+        let Some(of_address) = crowd.enter(peer.ip()) else {
             tracing::debug!(%peer, "too many connections of one address; this one is closed");
             continue;
         };
         // Answers are small and wanted now; waiting to fill a packet costs 40 ms.
         _ = stream.set_nodelay(true);
-        let (router, stop, tls) = (router.clone(), stop.clone(), tls.clone());
+        let (router, tls) = (router.clone(), tls.clone());
+        let (permit, place) = if for_life {
+            (None, Place::holding((permit, of_address)))
+        } else {
+            (Some(permit), Place::holding(of_address))
+        };
+        let ends = Ends { leaving: leaving.clone(), stop: stop.clone() };
         tasks.spawn(async move {
             let stream = Patient::new(stream, STUCK);
             match tls {
-                None => converse(TokioIo::new(stream), peer, router, stop).await,
+                None => converse(TokioIo::new(stream), Caller { peer, shown: None, place }, router, ends).await,
                 Some(tls) => match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => converse(TokioIo::new(stream), peer, router, stop).await,
+                    Ok(Ok(stream)) => {
+                        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                        let shown = shown.map(|shown| PeerCertificate(Arc::from(shown.as_ref())));
+                        converse(TokioIo::new(stream), Caller { peer, shown, place }, router, ends).await;
+                    }
                     Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS handshake"),
                     Err(_) => tracing::debug!(%peer, "the TLS handshake took too long"),
                 },
             }
-            drop((permit, place));
+            drop(permit);
         });
     }
 }
 
-async fn converse<S>(io: TokioIo<S>, peer: SocketAddr, router: Router, stop: CancellationToken)
-where
+/// What ends a connection: its next answer once the host is leaving, the answer under way at its stop.
+struct Ends {
+    leaving: CancellationToken,
+    stop: CancellationToken,
+}
+
+/// Who is at the other end of a connection.
+struct Caller {
+    peer: SocketAddr,
+    shown: Option<PeerCertificate>,
+    place: Place,
+}
+
+async fn converse<S>(
+    io: TokioIo<S>,
+    Caller { peer, shown, place }: Caller,
+    router: Router,
+    Ends { leaving, stop }: Ends,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
-        router.clone().call(request.map(axum::body::Body::new))
+        request.extensions_mut().insert(place.clone());
+        if let Some(shown) = &shown {
+            request.extensions_mut().insert(shown.clone());
+        }
+        let (answer, leaving) = (router.clone().call(request.map(axum::body::Body::new)), leaving.clone());
+        async move {
+            let mut answer = answer.await?;
+            let cannot = answer.status() == StatusCode::SERVICE_UNAVAILABLE;
+            // Whoever keeps connections open makes a new one, which a balancer leads to a host that can.
+            if cannot || leaving.is_cancelled() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder
@@ -113,6 +162,16 @@ where
     }
 }
 
+/// Takes the address that `key` says.
+///
+/// # Errors
+/// It cannot be had.
+pub async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("{key}: cannot listen on {address}; is something else there?"))
+}
+
 #[cfg(test)]
 mod tests {
     use axum::routing::get;
@@ -120,20 +179,38 @@ mod tests {
 
     use super::*;
 
-    /// The status that a request of `head` is answered with.
-    async fn status(head: String) -> String {
+    /// What a request of `head` is answered, by a host that is leaving or not.
+    async fn answer(head: String, leaving: bool) -> String {
         let (mut client, server) = tokio::io::duplex(4096);
         let router = Router::new().route("/", get(|| async {}));
+        let router = router.route("/away", get(|| async { StatusCode::SERVICE_UNAVAILABLE }));
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let caller = Caller { peer, shown: None, place: Place::holding(()) };
         let talk = async {
             // Who is refused is not read to the end.
             _ = client.write_all(head.as_bytes()).await;
             let mut answer = String::new();
             client.read_to_string(&mut answer).await.expect("an answer");
-            answer.split(' ').nth(1).expect("a status").to_owned()
+            answer
         };
-        let converse = converse(TokioIo::new(server), peer, router, CancellationToken::new());
-        tokio::join!(talk, converse).0
+        let ends = Ends { leaving: CancellationToken::new(), stop: CancellationToken::new() };
+        if leaving {
+            ends.leaving.cancel();
+        }
+        tokio::join!(talk, converse(TokioIo::new(server), caller, router, ends)).0
+    }
+
+    /// The status that it is answered with.
+    async fn status(head: String) -> String {
+        answer(head, false).await.split(' ').nth(1).expect("a status").to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_connection_to_a_host_that_leaves_or_cannot_ends_with_its_next_answer() {
+        for (path, leaving, status) in [("/", true, "200"), ("/away", false, "503")] {
+            let told = answer(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n"), leaving).await;
+            assert!(told.contains(status) && told.contains("connection: close\r\n"), "{told}");
+        }
     }
 
     #[tokio::test]

@@ -5,17 +5,22 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ports::agents::Agents;
+use ports::alerts::{Alerts, Silences};
 use ports::api_keys::ApiKeys;
+use ports::channels::Channels;
 use ports::commands::Commands;
 use ports::delivery::Delivery;
 use ports::error::StoreError;
 use ports::groups::Groups;
+use ports::hosts::Hosts;
 use ports::journal::{Installation, Journal, Trail};
 use ports::live::Live;
 use ports::plugin_life::PluginBook;
 use ports::replies::Replies;
 use ports::seal::Notary;
+use ports::telemetry::Telemetry;
 use ports::users::Users;
+use storage::sqlite::Counters;
 use storage::{postgres, sqlite};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +42,8 @@ pub struct Rows {
     pub replies: Arc<dyn Replies>,
     /// Agents and join tokens.
     pub agents: Arc<dyn Agents>,
+    /// Hosts beside this one.
+    pub hosts: Arc<dyn Hosts>,
     /// Saved groups.
     pub groups: Arc<dyn Groups>,
     /// Users and logins.
@@ -49,39 +56,61 @@ pub struct Rows {
     pub trail: Arc<dyn Trail>,
     /// What becomes of plugins.
     pub plugins: Arc<dyn PluginBook>,
+    /// What machines said of themselves.
+    pub telemetry: Arc<dyn Telemetry>,
+    /// Alerts.
+    pub alerts: Arc<dyn Alerts>,
+    /// Silences.
+    pub silences: Arc<dyn Silences>,
+    /// Channels.
+    pub channels: Arc<dyn Channels>,
     /// The whole.
     pub whole: Arc<dyn Installation>,
+    /// What its writer has done.
+    pub counters: Arc<dyn Fn() -> Counters + Send + Sync>,
 }
 
 impl Rows {
-    fn of<S>(store: S) -> Rows
+    fn of<S>(store: S, counters: impl Fn(&S) -> Counters + Send + Sync + 'static) -> Rows
     where
         S: Commands
             + Delivery
             + Replies
             + Agents
+            + Hosts
             + Groups
             + Users
             + ApiKeys
             + Journal
             + Trail
             + PluginBook
+            + Telemetry
+            + Alerts
+            + Silences
+            + Channels
             + Installation
             + 'static,
     {
         let store = Arc::new(store);
+        let counting = store.clone();
         Rows {
             commands: store.clone(),
             delivery: store.clone(),
             replies: store.clone(),
             agents: store.clone(),
+            hosts: store.clone(),
             groups: store.clone(),
             users: store.clone(),
             api_keys: store.clone(),
             journal: store.clone(),
             trail: store.clone(),
             plugins: store.clone(),
+            telemetry: store.clone(),
+            alerts: store.clone(),
+            silences: store.clone(),
+            channels: store.clone(),
             whole: store,
+            counters: Arc::new(move || counters(&counting)),
         }
     }
 }
@@ -104,7 +133,7 @@ pub async fn open(config: &Config, live: Arc<dyn Live>, notary: Arc<dyn Notary>)
         Store::Sqlite { path, readers, busy_timeout } => {
             let options = sqlite::Options { path, readers, busy_timeout, notary: Some(notary) };
             let (store, writer) = sqlite::open(options, live).await.context("database.url")?;
-            (Rows::of(store), start(writer.run(stop.clone())))
+            (Rows::of(store, sqlite::SqliteStore::counters), start(writer.run(stop.clone()))?)
         }
         Store::Postgres { url, shown, connections, connect_timeout, statement_timeout, allow_unsafe_durability } => {
             let url = url.reveal().to_owned();
@@ -118,15 +147,17 @@ pub async fn open(config: &Config, live: Arc<dyn Live>, notary: Arc<dyn Notary>)
             };
             let (store, writer) = postgres::open(options, live).await.context("database.url")?;
             tracing::info!(database = shown, "PostgreSQL is open");
-            (Rows::of(store), start(writer.run(stop.clone())))
+            (Rows::of(store, postgres::PostgresStore::counters), start(writer.run(stop.clone()))?)
         }
     };
     Ok((rows, Writing { task, stop }))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the lifecycle holds the handle and waits for it")]
-fn start(writer: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
-    tokio::spawn(writer)
+/// Runs the writer on a thread of its own. It takes dozens of steps a commit; on the threads that all share, each of
+/// them would wait behind whatever else is due, and everybody waits for its commits.
+fn start(writer: impl Future<Output = ()> + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    let thread = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(tokio::task::spawn_blocking(move || thread.block_on(writer)))
 }
 
 /// `ok`, or why the store does not take work, in words that strangers may read.
@@ -150,7 +181,7 @@ pub async fn health(whole: &dyn Installation) -> String {
 fn public_cause(error: &StoreError) -> &'static str {
     let said = match error {
         StoreError::Unavailable(said) => said.to_lowercase(),
-        StoreError::Conflict(_) => return "it refuses the probe",
+        StoreError::Conflict(_) | StoreError::Stale(_) => return "it refuses the probe",
         StoreError::Corrupt { .. } => return "it is damaged",
     };
     const WORDS: [(&str, &str); 16] = [

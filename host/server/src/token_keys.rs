@@ -11,13 +11,18 @@ use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::time::Timestamp;
+use ports::clock::Clock as _;
+use ports::journal::{AuditFilter, Journal};
 use rest::jwt::{Key, LEEWAY, LIFE_MAX, Retired, Tokens};
 use serde::{Deserialize, Serialize};
+use services::digest::sha256_hex;
 use services::rhythm::Rhythm;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::WallClock;
 use crate::config::{Algorithm, Config};
 use crate::keys::{self, write_private};
+use crate::trail;
 
 /// The signing key, in the data directory.
 const KEY: &str = "keys/token.key";
@@ -69,6 +74,22 @@ fn read(config: &Config) -> anyhow::Result<(Key, Vec<Retired>)> {
             ))
         }
     }
+}
+
+/// What tells the keys apart: the present one first, then those before it. A secret shows as what it makes of a
+/// fixed text, so that nothing of it can be read from there.
+///
+/// # Errors
+/// As [`tokens`].
+pub fn marks(config: &Config) -> anyhow::Result<Vec<String>> {
+    let mark = |public: &[u8]| URL_SAFE_NO_PAD.encode(public);
+    if config.auth.algorithm != Algorithm::EdDSA {
+        let (Key::Hs256(secret), _) = read(config)? else { return Ok(Vec::new()) };
+        return Ok(vec![sha256_hex(&[secret.as_slice(), b"viworks-secret-v1"].concat())]);
+    }
+    let present = keys::load_or_make(&config.data.dir.join(KEY))?.verifying_key();
+    let before = retired(&config.data.dir)?.into_iter().map(|written| written.public_key).rev();
+    Ok(std::iter::once(mark(present.as_bytes())).chain(before).collect())
 }
 
 fn retired(data: &Path) -> anyhow::Result<Vec<Written>> {
@@ -125,15 +146,24 @@ pub struct Follow {
     pub tokens: Arc<Tokens>,
     /// Where keys are.
     pub config: Config,
+    /// Where it is recorded.
+    pub journal: Arc<dyn Journal>,
 }
 
 impl Follow {
     /// Looks again and again until told to stop.
     pub async fn run(self, stop: CancellationToken) {
+        // The key may have been rotated while no host ran.
+        let mut owed = true;
         let files: [PathBuf; 2] = [KEY, RETIRED].map(|file| self.config.data.dir.join(file));
         let mut seen = stamp(&files);
         let mut rhythm = Rhythm::new(EVERY, stop);
         while rhythm.next().await {
+            if owed {
+                let recorded = self.record().await;
+                owed = recorded.is_err();
+                _ = recorded.inspect_err(|error| tracing::debug!(error = format!("{error:#}"), "not on record yet"));
+            }
             let now = stamp(&files);
             if now == seen || !files[0].exists() {
                 continue;
@@ -142,13 +172,30 @@ impl Follow {
             match turned {
                 Ok(()) => {
                     tracing::info!("access tokens are signed with another key from now on");
-                    seen = now;
+                    (seen, owed) = (now, true);
                 }
                 Err(error) => {
                     tracing::warn!(error = format!("{error:#}"), "the token key was changed and cannot be used")
                 }
             }
         }
+    }
+}
+
+impl Follow {
+    /// Puts on record which key signs, unless it is the first one ever, or is on record: all hosts of a store follow
+    /// the same.
+    async fn record(&self) -> anyhow::Result<()> {
+        let marks = marks(&self.config)?;
+        let ([present, _, ..], Algorithm::EdDSA) = (&marks[..], self.config.auth.algorithm) else { return Ok(()) };
+        let mut said = trail::entry(WallClock.now(), "system.token_key_rotate");
+        said.details = serde_json::json!({ "public_key": present }).to_string();
+        let before = AuditFilter { action: Some(said.action.to_owned()), ..AuditFilter::default() };
+        let before = self.journal.audits_where(&before, None, 1).await?;
+        if before.first().is_none_or(|(_, before)| before.details != said.details) {
+            self.journal.audit(said).await?;
+        }
+        Ok(())
     }
 }
 
@@ -159,6 +206,19 @@ fn stamp(files: &[PathBuf; 2]) -> [Option<(std::time::SystemTime, u64)>; 2] {
         let about = std::fs::metadata(file).ok()?;
         Some((about.modified().ok()?, about.ino()))
     })
+}
+
+/// Another issuer whose tokens count.
+#[cfg(feature = "oidc")]
+pub fn external(config: &Config) -> anyhow::Result<Option<Arc<dyn rest::external::External>>> {
+    let Some(oidc) = &config.auth.oidc else { return Ok(None) };
+    let issuer = rest::oidc::Oidc::new(oidc.options()).context("auth.oidc")?;
+    Ok(Some(Arc::new(issuer)))
+}
+
+#[cfg(not(feature = "oidc"))]
+pub fn external(_: &Config) -> anyhow::Result<Option<Arc<dyn rest::external::External>>> {
+    Ok(None)
 }
 
 #[cfg(test)]

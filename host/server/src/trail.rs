@@ -1,20 +1,34 @@
-//! What an operator does to the audit log from the host's own machine.
+//! What an operator does to the audit log from the host's own machine, and what the host does to it by itself.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use bus::local::Local;
 use domain::audit::Entry;
 use domain::time::Timestamp;
+use ports::clock::Clock;
+use ports::commands::Commands;
+use ports::journal::Trail;
+use services::forget::{self, Forget};
 use services::origin::Origin;
+use tokio_util::sync::CancellationToken;
 
 use crate::backup;
 use crate::config::Config;
 use crate::keys::AuditKey;
 use crate::store::{self, Writing};
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
+/// What this host forgets, and after how long.
+pub fn forgetting(
+    config: &Config,
+    commands: &Arc<dyn Commands>,
+    trail: &Arc<dyn Trail>,
+    clock: &Arc<dyn Clock>,
+) -> Forget {
+    let (commands, trail, clock) = (commands.clone(), trail.clone(), clock.clone());
+    let audit_days = Some(config.audit.keep_days).filter(|days| *days > 0);
+    Forget { commands, output: config.command.output(), trail, audit_days, clock }
+}
 
 /// Drops audit entries that are older than `keep_days`, while no host runs on an embedded store, leaves sealed
 /// checkpoints where it cut, and says what it did.
@@ -26,14 +40,11 @@ pub async fn prune(config: &Config, keep_days: u32, now: Timestamp) -> anyhow::R
     backup::refuse_unfinished(config)?;
     let (rows, Writing { task, stop }) =
         store::open(config, Arc::new(Local::default()), AuditKey::in_data(&config.data.dir)?).await?;
-    let before = now - DAY * keep_days;
-    let mut said = entry(now, "system.audit_prune");
-    said.details = format!("{{\"before_ms\":{},\"keep_days\":{keep_days}}}", before.as_millis());
-    let gone = rows.trail.prune(before, said).await;
+    let gone = forget::prune(rows.trail.as_ref(), keep_days, now, &CancellationToken::new()).await;
     drop(rows);
     stop.cancel();
     task.await.context("the store did not close cleanly")?;
-    let gone = gone.context("nothing was pruned")?;
+    let gone = gone.context("not everything was pruned")?;
     Ok(format!("{gone} entries older than {keep_days} days are gone; exports made before still tell of them\n"))
 }
 
@@ -44,36 +55,89 @@ pub fn entry(at: Timestamp, action: &'static str) -> Entry {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
 
-    #[tokio::test]
-    async fn what_is_old_enough_goes_and_the_pruning_is_on_record() {
+    use domain::audit::check::Report;
+    use ports::journal::Journal;
+    use services::audit::Audit;
+
+    use super::*;
+    use crate::clock::WallClock;
+    use crate::store::Rows;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    /// A host's folder, and its settings.
+    fn place(keep_days: u32) -> (tempfile::TempDir, Config) {
         let dir = tempfile::tempdir().expect("a folder");
-        let config = Config::load(None, [], |config| config.data.dir = dir.path().join("data")).expect("defaults");
+        let config = Config::load(None, [], |config| {
+            config.data.dir = dir.path().join("data");
+            config.audit.keep_days = keep_days;
+        });
+        let config = config.expect("defaults");
         for folder in [config.data.dir.clone(), config.data.dir.join("keys")] {
             crate::keys::private_dir(&folder).expect("a private folder");
         }
-        let now = Timestamp::from_millis(1_800_000_000_000);
-        let open = async || {
-            let notary = AuditKey::in_data(&config.data.dir).expect("a key");
-            store::open(&config, Arc::new(Local::default()), notary).await.expect("a store")
-        };
-        let (rows, writing) = open().await;
-        for days in [40, 31, 29, 0] {
-            rows.journal.audit(entry(now - DAY * days, "test.done")).await.expect("written");
-        }
+        (dir, config)
+    }
+
+    async fn open(config: &Config) -> (Rows, Writing) {
+        let notary = AuditKey::in_data(&config.data.dir).expect("a key");
+        store::open(config, Arc::new(Local::default()), notary).await.expect("a store")
+    }
+
+    async fn close(rows: Rows, Writing { task, stop }: Writing) {
         drop(rows);
-        writing.stop.cancel();
-        writing.task.await.expect("closed");
+        stop.cancel();
+        task.await.expect("closed");
+    }
+
+    async fn grow(journal: &Arc<dyn Journal>, now: Timestamp) {
+        for days in [40, 32, 29, 0] {
+            journal.audit(entry(now - DAY * days, "test.done")).await.expect("written");
+        }
+    }
+
+    async fn actions(journal: &Arc<dyn Journal>) -> Vec<&'static str> {
+        let left = journal.audits(None, 10).await.expect("read");
+        left.iter().rev().map(|(_, entry)| entry.action).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_old_enough_goes_and_the_pruning_is_on_record() {
+        let (_dir, config) = place(0);
+        let now = Timestamp::from_millis(1_800_000_000_000);
+        let (rows, writing) = open(&config).await;
+        grow(&rows.journal, now).await;
+        close(rows, writing).await;
 
         assert!(prune(&config, 0, now).await.is_err());
         assert!(prune(&config, 30, now).await.expect("pruned").starts_with("2 entries"));
         assert!(prune(&config, 30, now).await.expect("nothing more").starts_with("0 entries"));
-        let (rows, writing) = open().await;
-        let left = rows.journal.audits(None, 10).await.expect("read");
-        let actions: Vec<&str> = left.iter().rev().map(|(_, entry)| entry.action).collect();
-        assert_eq!(actions, ["test.done", "test.done", "system.audit_prune", "system.audit_prune"]);
-        writing.stop.cancel();
-        writing.task.await.expect("closed");
+        let (rows, writing) = open(&config).await;
+        assert_eq!(actions(&rows.journal).await, ["test.done", "test.done", "system.audit_prune"]);
+        close(rows, writing).await;
+    }
+
+    #[tokio::test]
+    async fn a_host_drops_by_itself_what_is_older_than_it_keeps_and_the_rest_verifies() {
+        for (keep_days, left) in [(0, 4), (30, 3)] {
+            let (_dir, config) = place(keep_days);
+            let (rows, writing) = open(&config).await;
+            let clock: Arc<dyn Clock> = Arc::new(WallClock);
+            grow(&rows.journal, clock.now()).await;
+            let forget = forgetting(&config, &rows.commands, &rows.trail, &clock);
+            for _ in 0..2 {
+                forget.turn(&CancellationToken::new()).await.expect("forgotten");
+            }
+            assert_eq!(actions(&rows.journal).await.len(), left, "{keep_days}");
+            let notary = AuditKey::in_data(&config.data.dir).expect("a key");
+            let (journal, trail) = (rows.journal.clone(), rows.trail.clone());
+            let audit = Audit { journal, trail, notary, clock, verifying: tokio::sync::Semaphore::new(1) };
+            let Report { faults, entries, pruned, .. } = audit.read().await.expect("read");
+            assert_eq!((faults, entries, pruned), (vec![], left as u64, if keep_days == 0 { 0 } else { 2 }));
+            drop((audit, forget));
+            close(rows, writing).await;
+        }
     }
 }

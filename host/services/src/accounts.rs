@@ -20,6 +20,8 @@ use crate::digest::sha256_hex;
 use crate::grants::{self, BadGrant};
 use crate::origin::Origin;
 use crate::refusals::Refusals;
+use crate::replays::{Keep, kept};
+use crate::tag;
 
 /// How long a refresh token is good for; each refresh starts it anew.
 pub const REFRESH_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -113,6 +115,9 @@ pub enum AccountError {
     /// Nobody could manage users any more.
     #[error("`{0}` is the last admin; make another admin first")]
     LastAdmin(String),
+    /// They are not as they were when the caller read them.
+    #[error("`{0}` has been changed since")]
+    Changed(String),
     /// No such user.
     #[error("no user `{0}`")]
     NotFound(String),
@@ -215,9 +220,15 @@ impl Accounts {
     /// # Errors
     /// [`AccountError::Invalid`], [`AccountError::NameTaken`], [`AccountError::Forbidden`]; the
     /// hasher's; the store's.
-    pub async fn create(&self, caller: &Caller, new: NewUser, origin: &Origin) -> Result<User, AccountError> {
+    pub async fn create(
+        &self,
+        caller: &Caller,
+        new: NewUser,
+        keep: Option<Keep<User>>,
+        origin: &Origin,
+    ) -> Result<User, AccountError> {
         caller.may(Permission::ManageUsers)?;
-        self.store(new, Some(&caller.name), origin).await
+        self.store(new, Some(&caller.name), keep, origin).await
     }
 
     /// One user, by id or name.
@@ -229,16 +240,18 @@ impl Accounts {
         self.found(user).await
     }
 
-    /// Changes a user, by id or name. Who they are and what they may is read anew by every host within seconds.
+    /// Changes a user, by id or name; with `if_match`, only one who still has this tag. Who they are and what they
+    /// may is read anew by every host within seconds.
     ///
     /// # Errors
-    /// [`AccountError::NotFound`], [`AccountError::LastAdmin`], [`AccountError::Invalid`],
+    /// [`AccountError::NotFound`], [`AccountError::Changed`], [`AccountError::LastAdmin`], [`AccountError::Invalid`],
     /// [`AccountError::Forbidden`]; the hasher's; the store's.
     pub async fn change(
         &self,
         caller: &Caller,
         user: &str,
         wish: UserWish,
+        if_match: Option<&str>,
         origin: &Origin,
     ) -> Result<User, AccountError> {
         caller.may(Permission::ManageUsers)?;
@@ -250,6 +263,7 @@ impl Accounts {
             check_password("/password", password)?;
         }
         let found = self.found(user).await?;
+        let expected = as_read(&found, if_match)?;
         let mut entry = origin.entry(self.clock.now(), "users.change", Some(&caller.name));
         entry.resource = Some(("user", found.name.clone()));
         entry.details = serde_json::json!({
@@ -263,11 +277,12 @@ impl Accounts {
             Some(password) => Some(self.passwords.hash(&password).await?),
             None => None,
         };
-        let change = UserChange { role, grants, password_hash, end_logins };
+        let change = UserChange { role, grants, password_hash, end_logins, expected };
         match self.users.change_user(found.id, change, entry).await {
             Ok(Some(user)) => Ok(user),
             Ok(None) => Err(AccountError::NotFound(found.name)),
             Err(StoreError::Conflict(_)) => Err(AccountError::LastAdmin(found.name)),
+            Err(StoreError::Stale(_)) => Err(AccountError::Changed(found.name)),
             Err(error) => Err(error.into()),
         }
     }
@@ -281,19 +296,29 @@ impl Accounts {
         found.ok_or_else(|| AccountError::NotFound(user.chars().take(64).collect()))
     }
 
-    /// Deletes a user, by id or name. Every token they hold is void at once.
+    /// Deletes a user, by id or name; with `if_match`, only one who still has this tag. Every token they hold is
+    /// void at once.
     ///
     /// # Errors
-    /// [`AccountError::NotFound`], [`AccountError::LastAdmin`], [`AccountError::Forbidden`]; the store's.
-    pub async fn delete(&self, caller: &Caller, user: &str, origin: &Origin) -> Result<UserId, AccountError> {
+    /// [`AccountError::NotFound`], [`AccountError::Changed`], [`AccountError::LastAdmin`],
+    /// [`AccountError::Forbidden`]; the store's.
+    pub async fn delete(
+        &self,
+        caller: &Caller,
+        user: &str,
+        if_match: Option<&str>,
+        origin: &Origin,
+    ) -> Result<UserId, AccountError> {
         caller.may(Permission::ManageUsers)?;
         let found = self.found(user).await?;
+        let expected = as_read(&found, if_match)?;
         let mut entry = origin.entry(self.clock.now(), "users.delete", Some(&caller.name));
         entry.resource = Some(("user", found.name.clone()));
-        match self.users.delete(found.id, entry).await {
+        match self.users.delete(found.id, expected, entry).await {
             Ok(true) => Ok(found.id),
             Ok(false) => Err(AccountError::NotFound(found.name)),
             Err(StoreError::Conflict(_)) => Err(AccountError::LastAdmin(found.name)),
+            Err(StoreError::Stale(_)) => Err(AccountError::Changed(found.name)),
             Err(error) => Err(error.into()),
         }
     }
@@ -341,7 +366,7 @@ impl Accounts {
         }
         let password = password.unwrap_or_else(|| URL_SAFE_NO_PAD.encode(&self.ids.secret()[..24]));
         let new = NewUser { name: name.to_owned(), password: password.clone(), role: Role::Admin, grants: None };
-        match self.store(new, None, origin).await {
+        match self.store(new, None, None, origin).await {
             Ok(user) => Ok(Some(Credential { name: user.name, password })),
             // Another host of the same store was faster.
             Err(AccountError::NameTaken(_)) => Ok(None),
@@ -349,7 +374,13 @@ impl Accounts {
         }
     }
 
-    async fn store(&self, new: NewUser, actor: Option<&str>, origin: &Origin) -> Result<User, AccountError> {
+    async fn store(
+        &self,
+        new: NewUser,
+        actor: Option<&str>,
+        keep: Option<Keep<User>>,
+        origin: &Origin,
+    ) -> Result<User, AccountError> {
         let NewUser { name, password, role, grants } = new;
         if !is_user_name(&name) {
             let message =
@@ -366,7 +397,7 @@ impl Accounts {
         let mut entry = origin.entry(created_at, "users.create", actor);
         entry.resource = Some(("user", name.clone()));
         entry.details = serde_json::json!({ "role": role.as_str() }).to_string();
-        match self.users.create(user.clone(), entry).await {
+        match self.users.create(user.clone(), entry, kept(keep.as_ref(), &user)).await {
             Ok(()) => Ok(user),
             Err(StoreError::Conflict(_)) => Err(AccountError::NameTaken(name)),
             Err(error) => Err(error.into()),
@@ -380,6 +411,15 @@ impl Accounts {
 
     fn refresh_token(&self) -> String {
         format!("{REFRESH_PREFIX}{}", URL_SAFE_NO_PAD.encode(self.ids.secret()))
+    }
+}
+
+/// Who is expected to be changed, if it has to be somebody with this tag.
+fn as_read(found: &User, if_match: Option<&str>) -> Result<Option<Box<User>>, AccountError> {
+    match if_match {
+        None => Ok(None),
+        Some(read) if read == tag::of(found) => Ok(Some(Box::new(found.clone()))),
+        Some(_) => Err(AccountError::Changed(found.name.clone())),
     }
 }
 

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::digest::sha256_hex;
 use crate::grants::{self, BadGrant};
 use crate::origin::Origin;
+use crate::replays::{Keep, kept};
 use crate::rhythm::Rhythm;
 
 /// What every key begins with, so that a leaked one can be recognised.
@@ -109,7 +110,13 @@ impl KeyRing {
     ///
     /// # Errors
     /// See [`KeyError`].
-    pub async fn create(&self, caller: &Caller, new: NewKey, origin: &Origin) -> Result<(ApiKey, String), KeyError> {
+    pub async fn create(
+        &self,
+        caller: &Caller,
+        new: NewKey,
+        keep: Option<Keep<ApiKey>>,
+        origin: &Origin,
+    ) -> Result<(ApiKey, String), KeyError> {
         caller.may(Permission::OwnLogin)?;
         let login = || Forbidden::Login { permission: Permission::OwnLogin };
         let owner = caller.principal.user().ok_or_else(login)?;
@@ -144,7 +151,8 @@ impl KeyRing {
         let mut entry = origin.entry(now, "auth.create_api_key", Some(&caller.name));
         entry.resource = Some(("api_key", key.id.to_string()));
         entry.details = json!({ "role": role.as_str(), "life_s": life.as_secs() }).to_string();
-        match self.keys.create_key(key.clone(), KEYS_MAX, now - USELESS_FOR, entry).await {
+        let once = kept(keep.as_ref(), &key);
+        match self.keys.create_key(key.clone(), KEYS_MAX, now - USELESS_FOR, entry, once).await {
             Ok(()) => Ok((key, text)),
             Err(StoreError::Conflict(_)) => Err(KeyError::Full),
             Err(error) => Err(error.into()),

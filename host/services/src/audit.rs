@@ -1,5 +1,6 @@
 //! The audit log for those who read it: pages of it, whether it is whole, and all of it to take away.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use domain::access::{Caller, Forbidden, Permission};
@@ -17,6 +18,8 @@ use crate::origin::Origin;
 
 /// Entries read at a time.
 const PAGE: u32 = 500;
+/// How often the log is read from its beginning because some of it was pruned under way.
+const READS: usize = 5;
 
 /// The use cases.
 pub struct Audit {
@@ -83,6 +86,24 @@ impl Audit {
     pub async fn verify(&self, caller: &Caller) -> Result<Report, AuditError> {
         caller.may(Permission::ReadAudit)?;
         let _permit = self.verifying.try_acquire().map_err(|_| AuditError::Busy)?;
+        self.read().await
+    }
+
+    /// The same, for whoever needs no leave.
+    ///
+    /// # Errors
+    /// See [`AuditError`].
+    pub async fn read(&self) -> Result<Report, AuditError> {
+        for _ in 0..READS {
+            if let Some(report) = self.read_once().await? {
+                return Ok(report);
+            }
+        }
+        Err(AuditError::Busy)
+    }
+
+    /// `None`: entries were pruned meanwhile, and would be missed.
+    async fn read_once(&self) -> Result<Option<Report>, AuditError> {
         let key = self.notary.public_key();
         let chains = self.trail.chains().await?;
         let mut check = Check::begin(&[&key], &[], &chains);
@@ -102,7 +123,11 @@ impl Audit {
             let Some(stray) = strays.last() else { break };
             last = stray.id;
         }
-        Ok(check.end(&now))
+        let cut = |chain: &Chain| (chain.genesis.chain, chain.cut());
+        let before: BTreeMap<ChainId, u64> = chains.iter().map(cut).collect();
+        let after = self.trail.chains().await?;
+        let same = |chain: &Chain| before.get(&chain.genesis.chain).is_none_or(|before| *before == chain.cut());
+        Ok(after.iter().all(same).then(|| check.end(&now)))
     }
 
     /// Follows one chain as far as it goes, or up to a place.
@@ -146,11 +171,15 @@ impl Export {
     /// The store's.
     pub async fn next(&mut self) -> Result<Option<Vec<Linked>>, StoreError> {
         while let Some(chain) = self.chains.get(self.at.0) {
-            let left = chain.head.position.saturating_sub(self.at.1).min(u64::from(PAGE));
+            let (id, after) = (chain.genesis.chain, self.at.1.max(chain.cut()));
+            let left = chain.head.position.saturating_sub(after).min(u64::from(PAGE));
             let limit = u32::try_from(left).unwrap_or(PAGE);
-            let mut page =
-                if limit == 0 { Vec::new() } else { self.trail.links(chain.genesis.chain, self.at.1, limit).await? };
+            let mut page = if limit == 0 { Vec::new() } else { self.trail.links(id, after, limit).await? };
             page.retain(|linked| linked.link.is_some_and(|link| link.position <= chain.head.position));
+            let first = page.first().and_then(|linked| linked.link).map(|link| link.position);
+            if limit > 0 && first != Some(after + 1) {
+                self.missed(id, after).await?;
+            }
             let last = page.last().and_then(|linked| linked.link);
             match last {
                 Some(link) => {
@@ -166,5 +195,17 @@ impl Export {
             self.at.1 = last;
             strays
         }))
+    }
+
+    /// Entries after this place are not there: tampering is for whoever verifies the export to find, but an export
+    /// that was pruned under way would look like it.
+    async fn missed(&self, id: ChainId, after: u64) -> Result<(), StoreError> {
+        let now = self.trail.chains().await?;
+        match now.iter().find(|chain| chain.genesis.chain == id) {
+            Some(chain) if chain.cut() > after => {
+                Err(StoreError::Unavailable("entries were pruned while they were exported; export again".to_owned()))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }

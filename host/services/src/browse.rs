@@ -1,5 +1,6 @@
 //! Reads for those who ask, within their sight: what is out of it does not exist.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use domain::access::Caller;
@@ -173,6 +174,23 @@ impl Browse {
     ) -> Result<Vec<Chunk>, StoreError> {
         let key = AttemptKey { command: invocation.command, number: invocation.attempt };
         self.commands.output(key, invocation.agent, stream, offset, limit).await
+    }
+
+    /// Which bytes of an invocation's latest attempt are kept, ascending.
+    ///
+    /// # Errors
+    /// The store's; call only for an invocation that is in sight.
+    pub async fn stored(&self, invocation: &Invocation, stream: Stream) -> Result<Vec<Range<u64>>, StoreError> {
+        let key = AttemptKey { command: invocation.command, number: invocation.attempt };
+        self.commands.stored(key, invocation.agent, stream).await
+    }
+
+    /// The trace that a command belongs to.
+    ///
+    /// # Errors
+    /// The store's; call only for a command that is in sight.
+    pub async fn trace(&self, command: CommandId) -> Result<Option<String>, StoreError> {
+        Ok(self.commands.command(command).await?.and_then(|view| view.command.traceparent))
     }
 
     /// Listens to one command that is in sight. Subscribe before reading the log, so that nothing

@@ -1,8 +1,8 @@
 //! Every agent, in memory: who there is, who is connected, what each said last. Reads never touch
 //! the store; whoever changes the store tells the directory after the commit.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use domain::agent::{Agent, AgentStatus};
 use domain::target::Candidate;
@@ -10,29 +10,46 @@ use domain::time::Timestamp;
 use plan::id::AgentId;
 use ports::agents::Agents;
 use ports::error::StoreError;
+use ports::hosts::{Found, Hosts};
+use ports::latest::Board;
+pub use ports::latest::Latest;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 /// All agents.
 #[derive(Default)]
 pub struct Directory {
     inner: RwLock<Inner>,
+    changed: Notify,
+    /// Where other hosts read what agents said last here, and tell what agents said there; set when there is one.
+    pub board: OnceLock<Arc<dyn Board>>,
 }
 
 #[derive(Default)]
 struct Inner {
     by_id: HashMap<AgentId, Known>,
     by_name: HashMap<String, AgentId>,
+    /// Deleted, and something may still be open for them.
+    leavers: BTreeSet<AgentId>,
 }
 
 struct Known {
     agent: Arc<Agent>,
     session: Option<Session>,
-    sample: Option<Arc<str>>,
+    /// The newest session that ended here: what the store told of it before is old.
+    ended: u64,
+    /// It has a session at another host, as far as the store knows.
+    elsewhere: bool,
+    latest: Option<Arc<Latest>>,
+    /// Keys that another took the place of while this host looked on.
+    former: Vec<String>,
 }
 
 /// A session this host owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Session {
     epoch: u64,
+    opened: Timestamp,
     last_heard: Timestamp,
     degraded: bool,
 }
@@ -50,15 +67,23 @@ impl Directory {
         Ok(directory)
     }
 
+    /// The same, and which of them are at other hosts, when there may be others.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn load_among(hosts: &dyn Hosts, agents: &dyn Agents) -> Result<Directory, StoreError> {
+        if !hosts.is_shared() {
+            return Directory::load(agents).await;
+        }
+        let directory = Directory::default();
+        hosts.agents_anywhere().await?.into_iter().for_each(|found| directory.found(found));
+        Ok(directory)
+    }
+
     /// Takes over what the store now holds about one agent.
     pub fn put(&self, agent: Agent) {
-        let mut inner = self.write();
-        inner.by_name.insert(agent.name.clone(), agent.id);
-        let agent = Arc::new(agent);
-        match inner.by_id.get_mut(&agent.id) {
-            Some(known) => known.agent = agent,
-            None => _ = inner.by_id.insert(agent.id, Known { agent, session: None, sample: None }),
-        }
+        self.write().put(Arc::new(agent));
+        self.changed.notify_waiters();
     }
 
     /// Takes over an agent that nobody told of; what is known of one already is newer.
@@ -68,7 +93,35 @@ impl Directory {
         }
     }
 
-    /// One agent by id.
+    /// Waits until something of an agent is another than now.
+    pub fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Deleted agents for which something may still be open.
+    pub fn leavers(&self) -> Vec<AgentId> {
+        self.read().leavers.iter().copied().collect()
+    }
+
+    /// Nothing is open for this deleted agent any more.
+    pub fn left(&self, id: AgentId) {
+        self.write().leavers.remove(&id);
+    }
+
+    /// Takes over an agent as the store has it, whichever host it is at.
+    pub fn found(&self, Found { agent, open }: Found) {
+        let (id, epoch) = (agent.id, agent.session_epoch);
+        // Read before the session here was opened, or closed: this host knows better.
+        let newer = self.get(id).is_some_and(|known| known.agent.session_epoch > agent.session_epoch);
+        if !newer {
+            self.put(agent);
+            if let Some(known) = self.write().by_id.get_mut(&id) {
+                known.elsewhere = open && known.ended < epoch;
+            }
+        }
+    }
+
+    /// One agent by id, a deleted one, too.
     pub fn get(&self, id: AgentId) -> Option<Candidate> {
         self.read().by_id.get(&id).map(Known::candidate)
     }
@@ -77,12 +130,14 @@ impl Directory {
     pub fn find(&self, text: &str) -> Option<Candidate> {
         let inner = self.read();
         let id = text.parse().ok().or_else(|| inner.by_name.get(text).copied())?;
-        inner.by_id.get(&id).map(Known::candidate)
+        inner.by_id.get(&id).filter(|known| known.agent.deleted_at.is_none()).map(Known::candidate)
     }
 
-    /// Every agent, by name.
+    /// Every agent that is not deleted, by name.
     pub fn all(&self) -> Vec<Candidate> {
-        let mut all: Vec<Candidate> = self.read().by_id.values().map(Known::candidate).collect();
+        let inner = self.read();
+        let there = inner.by_id.values().filter(|known| known.agent.deleted_at.is_none());
+        let mut all: Vec<Candidate> = there.map(Known::candidate).collect();
         all.sort_by(|a, b| a.agent.name.cmp(&b.agent.name));
         all
     }
@@ -92,15 +147,42 @@ impl Directory {
         names.iter().filter_map(|name| self.find(name)).collect()
     }
 
-    /// The agent's latest telemetry sample, JSON text.
-    pub fn sample(&self, id: AgentId) -> Option<Arc<str>> {
-        self.read().by_id.get(&id).and_then(|known| known.sample.clone())
+    /// What the agent said last of its machine.
+    pub fn latest(&self, id: AgentId) -> Option<Arc<Latest>> {
+        self.read().by_id.get(&id).and_then(|known| known.latest.clone())
     }
 
-    /// Keeps the agent's latest sample.
-    pub fn set_sample(&self, id: AgentId, sample: Arc<str>) {
+    /// Keeps what the agent said last, and tells other hosts.
+    pub fn set_latest(&self, id: AgentId, latest: Latest) {
+        let latest = Arc::new(latest);
         if let Some(known) = self.write().by_id.get_mut(&id) {
-            known.sample = Some(sample);
+            known.latest = Some(latest.clone());
+            if let Some(board) = self.board.get() {
+                board.put(id, latest);
+            }
+        }
+    }
+
+    /// Learns what these agents said last of which this host does not know for certain: those that speak to others,
+    /// and those that have said nothing here yet. Whatever cannot be learned in time stays as it is known.
+    pub async fn learn_latest(&self, agents: impl Iterator<Item = AgentId>) {
+        let Some(board) = self.board.get() else { return };
+        let doubtful: Vec<AgentId> = {
+            let inner = self.read();
+            let known = |id: &AgentId| inner.by_id.get(id).is_some_and(|known| known.speaks_here());
+            agents.filter(|id| !known(id)).collect()
+        };
+        if doubtful.is_empty() {
+            return;
+        }
+        let learned = board.of(&doubtful).await;
+        let mut inner = self.write();
+        for (id, latest) in learned {
+            if let Some(known) = inner.by_id.get_mut(&id)
+                && known.latest.as_ref().is_none_or(|before| before.received_at < latest.received_at)
+            {
+                known.latest = Some(Arc::new(latest));
+            }
         }
     }
 
@@ -109,12 +191,17 @@ impl Directory {
         self.read().by_id.get(&id).is_some_and(|known| known.session.is_some())
     }
 
+    /// Whether the agent has a session, here or at another host.
+    pub fn is_reachable(&self, id: AgentId) -> bool {
+        self.read().by_id.get(&id).is_some_and(|known| known.session.is_some() || known.elsewhere)
+    }
+
     /// A session opened; a newer epoch replaces an older one.
     pub fn opened(&self, id: AgentId, epoch: u64, at: Timestamp) {
         if let Some(known) = self.write().by_id.get_mut(&id)
             && known.session.is_none_or(|session| session.epoch < epoch)
         {
-            known.session = Some(Session { epoch, last_heard: at, degraded: false });
+            known.session = Some(Session { epoch, opened: at, last_heard: at, degraded: false });
         }
     }
 
@@ -122,10 +209,11 @@ impl Directory {
     pub fn closed(&self, id: AgentId, epoch: u64, at: Timestamp) -> bool {
         let mut inner = self.write();
         let Some(known) = inner.by_id.get_mut(&id) else { return false };
+        known.ended = known.ended.max(epoch);
         if known.session.is_none_or(|session| session.epoch != epoch) {
             return false;
         }
-        known.session = None;
+        (known.session, known.elsewhere) = (None, false);
         let mut agent = Agent::clone(&known.agent);
         agent.last_seen = Some(at);
         known.agent = Arc::new(agent);
@@ -167,14 +255,179 @@ impl Directory {
     }
 }
 
+impl Inner {
+    fn put(&mut self, agent: Arc<Agent>) {
+        let before = self.by_id.get(&agent.id).and_then(|known| known.agent.deleted_at);
+        let agent = match self.by_id.get_mut(&agent.id) {
+            Some(known) => known.not_behind(agent),
+            None => agent,
+        };
+        if agent.deleted_at.is_none() {
+            self.by_name.insert(agent.name.clone(), agent.id);
+        } else if self.by_name.get(&agent.name) == Some(&agent.id) {
+            self.by_name.remove(&agent.name);
+        }
+        if agent.deleted_at.is_some() && before.is_none() {
+            self.leavers.insert(agent.id);
+        }
+        match self.by_id.get_mut(&agent.id) {
+            Some(known) => known.agent = agent,
+            None => _ = self.by_id.insert(agent.id, Known::new(agent)),
+        }
+    }
+}
+
 impl Known {
+    fn new(agent: Arc<Agent>) -> Known {
+        Known { agent, session: None, ended: 0, elsewhere: false, latest: None, former: Vec::new() }
+    }
+
+    /// It has a session here, in which it has said how its machine is.
+    fn speaks_here(&self) -> bool {
+        let opened = self.session.map(|session| session.opened);
+        opened.zip(self.latest.as_ref()).is_some_and(|(opened, latest)| latest.received_at >= opened)
+    }
+
+    /// `told`, and what is not taken back of what was told before. Two changes may be told in another order than they
+    /// were committed in, and whoever is revoked must not be let in by news of what was before.
+    fn not_behind(&mut self, told: Arc<Agent>) -> Arc<Agent> {
+        let known = &self.agent;
+        let mut agent = Agent::clone(&told);
+        agent.revoked_at = agent.revoked_at.or(known.revoked_at);
+        agent.deleted_at = agent.deleted_at.or(known.deleted_at);
+        agent.awaits_approval &= known.awaits_approval;
+        if self.former.contains(&agent.public_key) {
+            agent.public_key.clone_from(&known.public_key);
+            agent.rotation_asked_at = known.rotation_asked_at;
+        } else if agent.public_key != known.public_key {
+            self.former.push(known.public_key.clone());
+        }
+        if agent == *told { told } else { Arc::new(agent) }
+    }
+
     fn candidate(&self) -> Candidate {
         let status = match self.session {
+            _ if self.agent.awaits_approval => AgentStatus::Pending,
             _ if self.agent.maintenance => AgentStatus::Maintenance,
+            None if self.elsewhere => AgentStatus::Online,
             None => AgentStatus::Offline,
             Some(session) if session.degraded => AgentStatus::Degraded,
             Some(_) => AgentStatus::Online,
         };
         Candidate { agent: self.agent.clone(), status }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use domain::agent::Facts;
+
+    use super::*;
+
+    fn agent() -> Agent {
+        Agent {
+            id: AgentId(uuid::Uuid::from_u128(1)),
+            name: "web-1".to_owned(),
+            site: "default".to_owned(),
+            labels: BTreeMap::new(),
+            public_key: "first".to_owned(),
+            facts: Facts::default(),
+            maintenance: false,
+            awaits_approval: true,
+            revoked_at: None,
+            deleted_at: None,
+            rotation_asked_at: None,
+            created_at: Timestamp(0),
+            last_seen: None,
+            session_epoch: 0,
+            maybe_sent: false,
+        }
+    }
+
+    #[test]
+    fn late_news_of_a_session_that_ended_here_does_not_make_an_agent_reachable() {
+        let directory = Directory::default();
+        let id = agent().id;
+        let told = |session_epoch| Found { agent: Agent { session_epoch, ..agent() }, open: true };
+        directory.put(agent());
+        directory.opened(id, 4, Timestamp(0));
+        directory.found(told(4));
+        assert!(directory.closed(id, 4, Timestamp(1)));
+        directory.found(told(4));
+        assert!(!directory.is_reachable(id), "read before the session ended");
+        directory.found(told(5));
+        assert!(directory.is_reachable(id), "it has gone to another host");
+    }
+
+    #[test]
+    fn late_news_of_what_was_before_lets_nobody_in_again() {
+        let directory = Directory::default();
+        let known = || directory.get(agent().id).expect("known").agent;
+        directory.put(agent());
+        let approved = Agent { awaits_approval: false, ..agent() };
+        let rotated = Agent { public_key: "second".to_owned(), ..approved };
+        directory.put(rotated.clone());
+        directory.put(Agent { maintenance: true, ..agent() });
+        assert_eq!(*known(), Agent { maintenance: true, ..rotated.clone() }, "the rest is as it was told last");
+        let third = Agent { public_key: "third".to_owned(), ..rotated.clone() };
+        directory.put(third.clone());
+        directory.put(rotated.clone());
+        assert_eq!(*known(), third);
+        let gone = Some(Timestamp(7));
+        directory.put(Agent { revoked_at: gone, deleted_at: gone, ..third.clone() });
+        directory.put(third);
+        assert_eq!((known().revoked_at, known().deleted_at), (gone, gone));
+        assert_eq!(directory.leavers(), [agent().id]);
+        directory.put(Agent { id: AgentId(uuid::Uuid::from_u128(2)), ..agent() });
+        directory.put(rotated);
+        let named = directory.read().by_name.get("web-1").copied();
+        assert_eq!(named, Some(AgentId(uuid::Uuid::from_u128(2))), "nor takes the name from who has it now");
+    }
+
+    /// What another host has put up, and what was put up here.
+    #[derive(Default)]
+    struct Wall {
+        there: Option<Latest>,
+        put: std::sync::Mutex<Vec<AgentId>>,
+    }
+
+    #[async_trait::async_trait]
+    impl Board for Wall {
+        fn put(&self, agent: AgentId, _: Arc<Latest>) {
+            self.put.lock().expect("no test has panicked").push(agent);
+        }
+
+        async fn of(&self, agents: &[AgentId]) -> Vec<(AgentId, Latest)> {
+            agents.iter().zip(self.there.clone()).map(|(id, latest)| (*id, latest)).collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_an_agent_said_to_another_host_is_learned_unless_it_said_something_here_since() {
+        let said = |at: i64| Latest {
+            sample: "{}".into(),
+            at: Timestamp(at),
+            received_at: Timestamp(at),
+            skew_ms: 0,
+            readings: Vec::new(),
+        };
+        let directory = Directory::default();
+        directory.put(agent());
+        let wall = Arc::new(Wall { there: Some(said(50)), ..Wall::default() });
+        _ = directory.board.set(wall.clone());
+        let id = agent().id;
+        let latest = async || {
+            directory.learn_latest([id].into_iter()).await;
+            directory.latest(id).map(|latest| latest.at.0)
+        };
+        assert_eq!(latest().await, Some(50));
+        directory.set_latest(id, said(40));
+        assert_eq!(latest().await, Some(50), "what was said there is later");
+        directory.opened(id, 1, Timestamp(45));
+        directory.set_latest(id, said(46));
+        assert_eq!(latest().await, Some(46), "it speaks here, by this host's clock");
+        assert_eq!(*wall.put.lock().expect("no test has panicked"), [id, id]);
     }
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use domain::attempt::Event;
+use domain::attempt::{Event, Withdrawn};
 use plan::effect::Effect;
 use plan::id::{AgentId, AttemptKey};
 use ports::clock::Clock;
@@ -14,7 +14,8 @@ use ports::plugins::Plugins;
 use ports::seal::Seal;
 
 use crate::directory::Directory;
-use crate::standing::{Standing, Verdict};
+use crate::lease::Lease;
+use crate::standing::{Objection, Standing, Verdict};
 
 /// The use case.
 pub struct Dispatch {
@@ -28,6 +29,8 @@ pub struct Dispatch {
     pub standing: Arc<Standing>,
     /// At which site an agent is now.
     pub directory: Arc<Directory>,
+    /// Whether this host may send.
+    pub lease: Arc<Lease>,
     /// Time.
     pub clock: Arc<dyn Clock>,
 }
@@ -39,6 +42,7 @@ impl Dispatch {
     /// # Errors
     /// The store's.
     pub async fn due(&self, agent: AgentId, epoch: u64, limit: u32) -> Result<(Vec<Due>, bool), StoreError> {
+        self.lease.held().await;
         let word = Word::Session(epoch);
         let rows = self.commands.due(agent, limit).await?;
         self.standing.learn(rows.iter().map(|row| &*row.command)).await?;
@@ -53,7 +57,7 @@ impl Dispatch {
             }
             match self.objection(&row) {
                 None => due.push(row),
-                Some(message) => self.reject(row.key(), agent, word, message).await?,
+                Some(objection) => self.reject(row.key(), agent, word, objection).await?,
             }
         }
         Ok((due, more))
@@ -63,11 +67,17 @@ impl Dispatch {
     ///
     /// # Errors
     /// The store's.
-    pub async fn reject(&self, key: AttemptKey, agent: AgentId, word: Word, message: String) -> Result<(), StoreError> {
-        tracing::warn!(command = %key.command, %agent, message, "not sent");
+    pub async fn reject(
+        &self,
+        key: AttemptKey,
+        agent: AgentId,
+        word: Word,
+        Objection { why, message }: Objection,
+    ) -> Result<(), StoreError> {
+        tracing::warn!(command = %key.command, %agent, ?why, message, "not sent");
         let (at, message) = (self.clock.now(), Some(message));
         self.commands
-            .advance(Advance { key, agent, events: vec![Event::Revoke], at, message, end: None, word })
+            .advance(Advance { key, agent, events: vec![Event::Withdraw(why)], at, message, end: None, word })
             .await?;
         Ok(())
     }
@@ -75,29 +85,35 @@ impl Dispatch {
     /// Whether its submitter may still have it run, asked right before it is sent, with the effect its envelope
     /// claims. Never waits.
     pub fn verdict(&self, due: &Due, effect: Option<Effect>) -> Verdict {
+        // Whoever reads it from the store waits until this host may send again.
+        if !self.lease.is_held() {
+            return Verdict::Unknown;
+        }
         let Some(effect) = effect else {
-            return Verdict::MayNot("its stored envelope cannot be read".to_owned());
+            return Verdict::MayNot(objection(Withdrawn::Envelope, "its stored envelope cannot be read"));
         };
         match self.directory.get(due.agent) {
             Some(known) => self.standing.verdict(&due.command, effect, &known.agent.site),
-            None => Verdict::MayNot("its agent is not known here".to_owned()),
+            None => Verdict::MayNot(objection(Withdrawn::Agent, "its agent is not known here")),
         }
     }
 
     /// Why a stored invocation must not be sent, if it must not.
-    fn objection(&self, due: &Due) -> Option<String> {
+    fn objection(&self, due: &Due) -> Option<Objection> {
+        let forged = |message| Some(objection(Withdrawn::Envelope, message));
         let Some(envelope) = self.seal.open(&due.envelope) else {
-            return Some("its stored envelope was not signed by this cluster".to_owned());
+            return forged("its stored envelope was not signed by this cluster");
         };
         if envelope.verb != due.command.verb.as_str() || envelope.plugin_digest != due.command.plugin_digest {
-            return Some("its stored command names another verb or plugin than its envelope".to_owned());
+            return forged("its stored command names another verb or plugin than its envelope");
         }
         if envelope.agent_id != due.agent || envelope.command_id != due.command.id {
-            return Some("its stored envelope belongs to another invocation".to_owned());
+            return forged("its stored envelope belongs to another invocation");
         }
         let plugin = &due.command.plugin;
         if let Some(grant) = self.plugins.grant(plugin) {
-            return grant.permit(&envelope.plan).err().map(|denied| denied.to_string());
+            let denied = grant.permit(&envelope.plan).err();
+            return denied.map(|denied| objection(Withdrawn::Plugin, denied.to_string()));
         }
         // A plugin whose file is gone keeps its word: queued commands run from their stored plan. One
         // that an operator switched off, or has not approved, does not.
@@ -106,6 +122,10 @@ impl Dispatch {
             .plugins()
             .into_iter()
             .find(|status| status.name == *plugin && matches!(status.state, "disabled" | "needs_approval"));
-        stopped.map(|status| format!("plugin `{plugin}` is {}", status.state))
+        stopped.map(|status| objection(Withdrawn::Plugin, format!("plugin `{plugin}` is {}", status.state)))
     }
+}
+
+fn objection(why: Withdrawn, message: impl Into<String>) -> Objection {
+    Objection { why, message: message.into() }
 }

@@ -1,4 +1,4 @@
-//! Machines in and out: join tokens, joining, changing and revoking agents.
+//! Machines in: join tokens, joining, and changing agents.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use domain::access::{Caller, Forbidden, Permission};
 use domain::agent::{Agent, is_agent_name, is_label_text};
 use plan::envelope::{join_parts, parse_key, verify};
 use plan::id::{AgentId, TokenId};
-use ports::agents::{AgentChange, Agents, JoinToken, Joined, NewAgent};
+use ports::agents::{AgentChange, Agents, Expected, JoinToken, Joined, NewAgent};
 use ports::clock::{Clock, Ids};
 use ports::error::StoreError;
 use ports::link::Link;
@@ -20,6 +20,8 @@ use crate::directory::Directory;
 use crate::doubt::Doubts;
 use crate::origin::Origin;
 use crate::refusals::Refusals;
+use crate::replays::{Keep, kept};
+use crate::tag;
 
 /// A token's life when nobody says.
 pub const TOKEN_TTL_DEFAULT: Duration = Duration::from_secs(3600);
@@ -44,6 +46,8 @@ pub struct Enrol {
     pub seal: Arc<dyn Seal>,
     /// What agents pin of the host's TLS key, if they are to; it travels in join tokens.
     pub tls_pin: Option<String>,
+    /// Whether every agent that joins waits for approval.
+    pub approval: bool,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Ids and secrets.
@@ -73,12 +77,31 @@ pub enum EnrolError {
     /// The proof is not the key's signature over token and name.
     #[error("proof does not match the public key")]
     ProofRefused,
-    /// Another agent has, or had, the name.
+    /// The key was revoked, or another took its place.
+    #[error("this key counts no more: it was revoked, or another took its place")]
+    KeyRetired,
+    /// Nothing can be changed about a key that is revoked.
+    #[error("the key of agent `{0}` is revoked")]
+    Revoked(String),
+    /// Another agent has the name, or a revoked one had it.
     #[error("agent name `{0}` is taken")]
     NameTaken(String),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// What a join token is to be good for.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// The site its agent will belong to; `default` when absent.
+    pub site: Option<String>,
+    /// Labels its agent will have.
+    pub labels: BTreeMap<String, String>,
+    /// How long it may be used; [`TOKEN_TTL_DEFAULT`] when absent.
+    pub ttl: Option<Duration>,
+    /// Its agent waits for approval.
+    pub needs_approval: bool,
 }
 
 impl Enrol {
@@ -89,12 +112,12 @@ impl Enrol {
     pub async fn create_token(
         &self,
         caller: &Caller,
-        site: Option<String>,
-        labels: BTreeMap<String, String>,
-        ttl: Option<Duration>,
+        wanted: Wanted,
+        keep: Option<Keep<JoinToken>>,
         origin: &Origin,
     ) -> Result<(JoinToken, String), EnrolError> {
         caller.may(Permission::EnrolAgents)?;
+        let Wanted { site, labels, ttl, needs_approval } = wanted;
         let site = site.unwrap_or_else(|| "default".to_owned());
         check_site(&site)?;
         check_labels(&labels)?;
@@ -107,6 +130,7 @@ impl Enrol {
             secret_sha256: sha256_hex(secret.as_bytes()),
             site,
             labels,
+            needs_approval,
             created_by: caller.name.clone(),
             created_at: now,
             expires_at: now + ttl,
@@ -116,8 +140,8 @@ impl Enrol {
         };
         let mut audit = origin.entry(now, "agents.create_join_token", Some(&caller.name));
         audit.resource = Some(("join_token", id.to_string()));
-        audit.details = json!({ "site": token.site }).to_string();
-        self.agents.create_token(token.clone(), audit).await?;
+        audit.details = json!({ "site": token.site, "needs_approval": needs_approval }).to_string();
+        self.agents.create_token(token.clone(), audit, kept(keep.as_ref(), &token)).await?;
         let tls_pin = self.tls_pin.as_ref().map(|pin| format!("_{pin}")).unwrap_or_default();
         Ok((token, format!("vwj_{}_{secret}_{}{tls_pin}", id.0.simple(), self.seal.pin())))
     }
@@ -162,6 +186,7 @@ impl Enrol {
             Err(EnrolError::TokenRefused) => "token",
             Err(EnrolError::ProofRefused) => "proof",
             Err(EnrolError::NameTaken(_)) => "name",
+            Err(EnrolError::KeyRetired) => "key",
             _ => return joined,
         };
         let mut audit = origin.entry(self.clock.now(), "agents.join_refused", None);
@@ -199,6 +224,7 @@ impl Enrol {
             id: fresh,
             name: name.to_owned(),
             public_key: public_key.to_owned(),
+            needs_approval: self.approval,
             at: now,
             audit,
         };
@@ -216,6 +242,7 @@ impl Enrol {
                 tracing::warn!(token = %id, why, "join token refused");
                 Err(EnrolError::TokenRefused)
             }
+            Joined::KeyRetired => Err(EnrolError::KeyRetired),
             Joined::NameTaken => Err(EnrolError::NameTaken(name.to_owned())),
         }
     }
@@ -228,11 +255,12 @@ impl Enrol {
         &self,
         caller: &Caller,
         agent: AgentId,
-        change: AgentChange,
+        mut change: AgentChange,
+        if_match: Option<&str>,
         origin: &Origin,
     ) -> Result<Agent, EnrolError> {
         caller.may(Permission::ManageAgents)?;
-        self.in_sight(caller, agent)?;
+        let known = self.in_sight(caller, agent)?;
         if let Some(site) = &change.site {
             check_site(site)?;
             if !caller.sees_site(site) {
@@ -240,6 +268,7 @@ impl Enrol {
             }
         }
         change.labels.as_ref().map_or(Ok(()), check_labels)?;
+        change.expected = expected(&known, if_match)?;
         let mut audit = origin.entry(self.clock.now(), "agents.change", Some(&caller.name));
         audit.resource = Some(("agent", agent.to_string()));
         audit.details =
@@ -247,27 +276,6 @@ impl Enrol {
         let changed = self.agents.change(agent, change, audit).await?.ok_or(EnrolError::NotFound)?;
         self.directory.put(changed.clone());
         Ok(changed)
-    }
-
-    /// Revokes an agent's key for ever and cuts its session.
-    ///
-    /// # Errors
-    /// See [`EnrolError`].
-    pub async fn revoke_agent(&self, caller: &Caller, agent: AgentId, origin: &Origin) -> Result<Agent, EnrolError> {
-        caller.may(Permission::EnrolAgents)?;
-        self.in_sight(caller, agent)?;
-        let now = self.clock.now();
-        let mut audit = origin.entry(now, "agents.revoke", Some(&caller.name));
-        audit.resource = Some(("agent", agent.to_string()));
-        let revoked = self.agents.revoke(agent, now, audit).await?.ok_or(EnrolError::NotFound)?;
-        self.directory.put(revoked.clone());
-        self.link.cut(agent, "revoked");
-        Ok(revoked)
-    }
-
-    fn in_sight(&self, caller: &Caller, agent: AgentId) -> Result<(), EnrolError> {
-        let known = self.directory.get(agent).filter(|known| caller.sees_site(&known.agent.site));
-        known.map(|_| ()).ok_or(EnrolError::NotFound)
     }
 }
 
@@ -287,6 +295,17 @@ fn split_token(text: &str) -> Option<(TokenId, &str)> {
     let tls_pin = parts.next().is_none_or(|pin| pin.len() == 64);
     let complete = secret.len() == 64 && pin.len() == 16 && tls_pin && parts.next().is_none();
     hyphenated.parse().ok().filter(|_| complete).map(|id| (id, secret))
+}
+
+/// What the store is to find an agent as, if whoever asks has said which state of it they have read.
+pub(crate) fn expected(known: &Agent, if_match: Option<&str>) -> Result<Expected, EnrolError> {
+    let Some(read) = if_match else { return Ok(None) };
+    let placed = known.placed();
+    if tag::of(&placed) == read {
+        Ok(Some(Box::new(placed)))
+    } else {
+        Err(StoreError::Stale(format!("agent `{}`", known.id)).into())
+    }
 }
 
 fn check_site(site: &str) -> Result<(), EnrolError> {

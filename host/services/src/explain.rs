@@ -1,6 +1,6 @@
 //! One sentence a person understands about an invocation's state.
 
-use domain::attempt::{Reason, State};
+use domain::attempt::{Reason, State, Withdrawn};
 use domain::command::Invocation;
 
 /// Says what is known, and no more.
@@ -40,7 +40,12 @@ pub fn sentence(invocation: &Invocation) -> String {
             _ => "its time to start passed; it never ran",
         },
         State::Rejected => match invocation.reason {
-            Some(Reason::GrantRevoked) => "what allowed it was taken back before it was sent; it never ran",
+            Some(Reason::Withdrawn(why)) => match why {
+                Withdrawn::Submitter => "its submitter may no longer have it run; it was not sent and never ran",
+                Withdrawn::Plugin => "its plugin may no longer plan this; it was not sent and never ran",
+                Withdrawn::Envelope => "what is stored is not what was signed; it was not sent and never ran",
+                Withdrawn::Agent => "its agent was deleted; it was not sent and never ran",
+            },
             Some(Reason::Agent(plan::outcome::RejectCause::Policy)) => {
                 "the agent's own policy does not allow it; it never ran"
             }
@@ -57,7 +62,13 @@ pub fn sentence(invocation: &Invocation) -> String {
             _ => "agent went away before it said anything; it may or may not have run",
         },
     };
-    match &invocation.message {
+    // Of what ran to its end this is the one place in which everybody sees that the output is not whole, or was
+    // not understood: without it an empty output looks like one of a program that printed nothing.
+    let gap = match invocation.state {
+        State::Succeeded | State::Failed => invocation.parse_fault.as_ref(),
+        _ => None,
+    };
+    match invocation.message.as_ref().or(gap) {
         Some(message) => format!("{text} ({message})"),
         None => text.to_owned(),
     }

@@ -15,8 +15,8 @@ use serde_json::json;
 
 use crate::browse::{Browse, BrowseError};
 use crate::origin::Origin;
-use crate::replays::First;
-use crate::submit::{Accepted, ReplyTo, Request, Submit, SubmitError};
+use crate::replays::Keep;
+use crate::submit::{Accepted, Request, Submit, SubmitError};
 
 /// Invocations read at once.
 const PAGE: u32 = 500;
@@ -110,7 +110,7 @@ impl FollowUp {
         caller: &Caller,
         command: CommandId,
         only: Only,
-        once: Option<(First, ReplyTo)>,
+        once: Option<Keep<Accepted>>,
         origin: &Origin,
     ) -> Result<Accepted, FollowUpError> {
         let parent = self.browse.command(caller, command).await?.command;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use domain::access::{Caller, Forbidden, Permission};
+use domain::audit::Entry;
 use domain::expression::{Expression, Written};
 use domain::group::{self, Change, DESCRIPTION_MAX, Drawn, Effect, Group, GroupName, Refused, Undrawable};
 use domain::target::{Candidate, groups_of};
@@ -10,11 +11,13 @@ use domain::time::Timestamp;
 use ports::clock::Clock;
 use ports::error::StoreError;
 use ports::groups::{self as rows, Changed};
+use ports::replies::Once;
 use serde_json::json;
 
 use crate::digest::sha256_hex;
 use crate::directory::Directory;
 use crate::origin::Origin;
+use crate::replays::{Keep, kept};
 
 /// The use cases.
 pub struct Groups {
@@ -102,14 +105,27 @@ impl Groups {
         name: &str,
         expr: &str,
         description: Option<String>,
+        keep: Option<Keep<Shown>>,
         origin: &Origin,
     ) -> Result<Shown, GroupError> {
         caller.may(Permission::ManageGroups)?;
         let invalid = || GroupError::Invalid { pointer: "/name", message: GroupName::RULE.to_owned() };
         let name = GroupName::parse(name).ok_or_else(invalid)?;
         let description = described(description.unwrap_or_default())?;
-        let change = Change::Create { name: name.clone(), expr: written(expr)?, description };
-        self.put(caller, "groups.create", change, &name, Some(expr), origin).await
+        let audit = self.entry(caller, "groups.create", &name, Some(expr), origin);
+        let meant = written(expr)?;
+        // What is going to be written, as far as it is allowed to: nobody names a group that is not there yet.
+        let group = Group {
+            name: name.clone(),
+            expr: meant.clone(),
+            description: description.clone(),
+            created_by: caller.name.clone(),
+            created_at: audit.at,
+            changed_by: caller.name.clone(),
+            changed_at: audit.at,
+        };
+        let once = kept(keep.as_ref(), &Shown { group, used_by: Vec::new() });
+        self.put(Change::Create { name, expr: meant, description }, audit, once).await
     }
 
     /// Changes what a group means or is described as; what is absent stays. With `if_at`, only if it was last
@@ -130,7 +146,8 @@ impl Groups {
         let name = GroupName::parse(name).ok_or(GroupError::NotFound)?;
         let description = description.map(described).transpose()?;
         let change = Change::Edit { name: name.clone(), expr: expr.map(written).transpose()?, description, if_at };
-        self.put(caller, "groups.change", change, &name, expr, origin).await
+        let audit = self.entry(caller, "groups.change", &name, expr, origin);
+        self.put(change, audit, None).await
     }
 
     /// Deletes a group that no other names. With `if_at`, only if it was last changed then.
@@ -147,7 +164,8 @@ impl Groups {
         caller.may(Permission::ManageGroups)?;
         let name = GroupName::parse(name).ok_or(GroupError::NotFound)?;
         let change = Change::Delete { name: name.clone(), if_at };
-        self.write(caller, "groups.delete", change, &name, None, origin).await.map(drop)
+        let audit = self.entry(caller, "groups.delete", &name, None, origin);
+        self.write(change, audit, None).await.map(drop)
     }
 
     /// What the groups in an expression come to now.
@@ -181,36 +199,31 @@ impl Groups {
     }
 
     /// Writes a change that leaves a group, and shows it as it was written.
-    async fn put(
-        &self,
-        caller: &Caller,
-        action: &'static str,
-        change: Change,
-        name: &GroupName,
-        expr: Option<&str>,
-        origin: &Origin,
-    ) -> Result<Shown, GroupError> {
-        match self.write(caller, action, change, name, expr, origin).await? {
+    async fn put(&self, change: Change, audit: Entry, once: Option<Once>) -> Result<Shown, GroupError> {
+        match self.write(change, audit, once).await? {
             Effect::Put(group) => Ok(shown(&self.all().await?, &group)),
             Effect::Remove(_) => Err(GroupError::NotFound),
         }
     }
 
-    async fn write(
+    fn entry(
         &self,
         caller: &Caller,
         action: &'static str,
-        change: Change,
         name: &GroupName,
         expr: Option<&str>,
         origin: &Origin,
-    ) -> Result<Effect, GroupError> {
+    ) -> Entry {
         let mut audit = origin.entry(self.clock.now(), action, Some(&caller.name));
         audit.resource = Some(("group", name.to_string()));
         if let Some(expr) = expr {
             audit.details = json!({ "expr_sha256": sha256_hex(expr.as_bytes()) }).to_string();
         }
-        match self.groups.change_group(change, audit).await? {
+        audit
+    }
+
+    async fn write(&self, change: Change, audit: Entry, once: Option<Once>) -> Result<Effect, GroupError> {
+        match self.groups.change_group(change, audit, once).await? {
             Changed::Done(effect) => Ok(effect),
             Changed::Refused(Refused::NotFound(_)) => Err(GroupError::NotFound),
             Changed::Refused(refused) => Err(refused.into()),

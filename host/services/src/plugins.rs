@@ -11,6 +11,7 @@ use ports::plugin_life::{OrderError, PluginBook, PluginLife};
 use serde_json::json;
 
 use crate::origin::Origin;
+use crate::tag;
 
 /// The use case.
 pub struct PluginOrders {
@@ -43,7 +44,12 @@ pub enum PluginOrderError {
 }
 
 impl PluginOrders {
-    /// Gives an order; comes back when it is in force.
+    /// The tag of a plugin as it stands; none for one that nothing is written of.
+    pub fn tag(&self, plugin: &str) -> Option<String> {
+        self.life.record(plugin).map(|(record, _)| tag::of(&record))
+    }
+
+    /// Gives an order; comes back when it is in force. With `if_match`, only to a plugin that still has this tag.
     ///
     /// # Errors
     /// See [`PluginOrderError`].
@@ -52,11 +58,15 @@ impl PluginOrders {
         caller: &Caller,
         plugin: &str,
         order: Order,
+        if_match: Option<&str>,
         origin: &Origin,
     ) -> Result<(), PluginOrderError> {
         caller.may(Permission::ManagePlugins)?;
         let now = self.clock.now();
         let (mut record, present) = self.life.record(plugin).ok_or(PluginOrderError::NotFound)?;
+        if if_match.is_some_and(|read| read != tag::of(&record)) {
+            return Err(StoreError::Stale(format!("plugin `{plugin}`")).into());
+        }
         let passage = record.order(order, present.as_deref(), &caller.name, now)?;
         let mut audit = origin.entry(now, action(order), Some(&caller.name));
         audit.resource = Some(("plugin", plugin.to_owned()));

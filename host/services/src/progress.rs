@@ -16,6 +16,7 @@ use ports::journal::Installation;
 use ports::plugins::{Interpretation, Outputs, Plugins};
 
 use crate::directory::Directory;
+use crate::meter::{Call, Meter};
 
 /// The use case.
 pub struct Progress {
@@ -29,6 +30,8 @@ pub struct Progress {
     pub directory: Arc<Directory>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Counts.
+    pub meter: Arc<Meter>,
 }
 
 /// Output that the session still has in memory, if it saw all of it.
@@ -56,8 +59,14 @@ pub struct Report {
 }
 
 impl Progress {
+    /// It is on its way to the agent.
+    pub fn sent(&self, key: AttemptKey, agent: AgentId) {
+        self.meter.noted(key, agent, &Event::Send, self.clock.now());
+    }
+
     /// The agent has it in its journal, or started it, and said so at `at`. Nobody waits for the store.
     pub fn note(&self, key: AttemptKey, agent: AgentId, event: Event, at: Timestamp) {
+        self.meter.noted(key, agent, &event, at);
         self.commands.note(Advance {
             key,
             agent,
@@ -156,7 +165,9 @@ impl Progress {
         let profile: Profile = self.directory.get(*agent).map(|known| known.agent.profile()).unwrap_or_default();
         // What was stored was JSON when it was accepted.
         let args = serde_json::from_str(&command.args).unwrap_or_default();
-        Ok(Some(verb.interpret(&profile, &args, outputs).await))
+        let judged = verb.interpret(&profile, &args, outputs).await;
+        self.meter.called(Call::Interpret, judged.parse_fault.is_none());
+        Ok(Some(judged))
     }
 
     /// Lets go of output that the agent no longer keeps. What the store does not take is let go of when the

@@ -42,6 +42,19 @@ pub struct First {
     clock: Arc<dyn Clock>,
 }
 
+/// A request with a key, and how the reply that is kept for it is made of what came of it.
+pub struct Keep<T: ?Sized> {
+    /// The request.
+    pub first: First,
+    /// Makes the reply.
+    pub reply: Box<dyn Fn(&T) -> Reply + Send + Sync>,
+}
+
+/// What to store beside `made`, when who asked for it gave a key.
+pub fn kept<T: ?Sized>(keep: Option<&Keep<T>>, made: &T) -> Option<Once> {
+    keep.map(|keep| keep.first.once((keep.reply)(made)))
+}
+
 /// What a key means now.
 pub enum Asked {
     /// Nobody has used it.

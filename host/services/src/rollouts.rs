@@ -161,9 +161,12 @@ impl Rollouts {
 fn ended(event: &Event) -> impl Iterator<Item = CommandId> {
     let ended = match &event.what {
         What::State { command, state, .. } if state.is_terminal() => Some(*command),
-        What::State { .. } | What::Status { .. } | What::Output { .. } | What::Agent { .. } | What::Plugins { .. } => {
-            None
-        }
+        What::State { .. }
+        | What::Status { .. }
+        | What::Output { .. }
+        | What::Agent { .. }
+        | What::Alert { .. }
+        | What::Plugins { .. } => None,
     };
     ended.into_iter()
 }

@@ -1,20 +1,22 @@
 //! What the submitters of waiting commands may do now. A command is checked when it is submitted and again when
 //! it is sent; between the two its submitter may have lost a grant, a key or their account.
 //!
-//! Whoever sends asks from memory, which is read anew every two seconds, and at once when this host changed
-//! something. While the store is away the latest word stands.
+//! Whoever sends asks from memory. Every two seconds, and at once when this host changed something, the audit log
+//! says whether memory is behind. While the store is away the latest word stands.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use domain::access::{Caller, Permission, Principal};
+use domain::attempt::Withdrawn;
 use domain::command::Command;
+use domain::time::Timestamp;
 use plan::effect::Effect;
-use plan::id::{KeyId, UserId};
 use ports::api_keys::{ApiKey, ApiKeys};
 use ports::clock::Clock;
 use ports::error::StoreError;
+use ports::journal::Journal;
 use ports::users::{User, Users};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -24,33 +26,29 @@ const EVERY: Duration = Duration::from_secs(2);
 /// Most submitters remembered; beyond it all are forgotten, and read again when they are asked for.
 const CAPACITY: usize = 20_000;
 
+/// What is recorded in the transaction of whatever changes who somebody is or what they may.
+const CHANGES: [&str; 4] = ["users.create", "users.change", "users.delete", "auth.revoke_api_key"];
+
 /// Submitters and what they may.
 pub struct Standing {
-    /// Where users are kept.
-    pub users: Arc<dyn Users>,
-    /// Where keys are kept.
-    pub keys: Arc<dyn ApiKeys>,
-    /// Time.
-    pub clock: Arc<dyn Clock>,
-    /// What is known.
-    pub known: Known,
-}
-
-/// What is known of submitters; `None` = they are gone.
-#[derive(Default)]
-pub struct Known {
-    callers: RwLock<HashMap<Who, Option<Caller>>>,
+    users: Arc<dyn Users>,
+    keys: Arc<dyn ApiKeys>,
+    journal: Arc<dyn Journal>,
+    clock: Arc<dyn Clock>,
+    callers: RwLock<HashMap<Who, Option<Held>>>,
+    /// The newest of [`CHANGES`] that was looked at; `None` before the first look.
+    seen: Mutex<Option<u64>>,
     stale: Notify,
 }
 
-impl Known {
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<Who, Option<Caller>>> {
-        self.callers.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<Who, Option<Caller>>> {
-        self.callers.write().unwrap_or_else(PoisonError::into_inner)
-    }
+/// What is known of a submitter who is there.
+#[derive(Clone, Debug)]
+struct Held {
+    caller: Caller,
+    /// When it is over by itself; `None` until it was read, and for users.
+    until: Option<Timestamp>,
+    /// From a row, and not from what it came with.
+    read: bool,
 }
 
 /// A submitter.
@@ -74,12 +72,46 @@ pub enum Verdict {
     /// Its submitter may still have it run.
     May,
     /// They may not, and why.
-    MayNot(String),
+    MayNot(Objection),
     /// Nobody has looked yet: see [`Standing::learn`].
     Unknown,
 }
 
+/// Why a command is not sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Objection {
+    /// Whose doing it is.
+    pub why: Withdrawn,
+    /// More of it, for people.
+    pub message: String,
+}
+
+impl Verdict {
+    fn may_not(message: String) -> Verdict {
+        Verdict::MayNot(Objection { why: Withdrawn::Submitter, message })
+    }
+}
+
 impl Standing {
+    /// Nobody is known yet.
+    pub fn new(
+        users: Arc<dyn Users>,
+        keys: Arc<dyn ApiKeys>,
+        journal: Arc<dyn Journal>,
+        clock: Arc<dyn Clock>,
+    ) -> Standing {
+        let (callers, seen, stale) = (RwLock::default(), Mutex::default(), Notify::new());
+        Standing { users, keys, journal, clock, callers, seen, stale }
+    }
+
+    fn known(&self) -> RwLockReadGuard<'_, HashMap<Who, Option<Held>>> {
+        self.callers.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn know(&self) -> RwLockWriteGuard<'_, HashMap<Who, Option<Held>>> {
+        self.callers.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether `command` may run with `effect` at `site`. Never waits.
     pub fn verdict(&self, command: &Command, effect: Effect, site: &str) -> Verdict {
         let who = Who::of(command);
@@ -87,10 +119,11 @@ impl Standing {
         if who == Who::Is(Principal::Guest) {
             return Verdict::May;
         }
-        let callers = self.known.read();
-        match callers.get(&who) {
+        let callers = self.known();
+        let held = callers.get(&who).map(|held| held.as_ref().filter(|held| held.is_good(&self.clock)));
+        match held {
             None => Verdict::Unknown,
-            Some(None) => Verdict::MayNot(match who {
+            Some(None) => Verdict::may_not(match who {
                 Who::Is(Principal::Key { .. }) => {
                     format!("the API key of `{}` that submitted it is no longer good", command.submitter)
                 }
@@ -98,9 +131,9 @@ impl Standing {
                     format!("`{}`, who submitted it, was deleted", command.submitter)
                 }
             }),
-            Some(Some(caller)) => match caller.may_run(&command.verb, effect, site) {
+            Some(Some(Held { caller, .. })) => match caller.may_run(&command.verb, effect, site) {
                 Ok(()) => Verdict::May,
-                Err(error) => Verdict::MayNot(format!("`{}`, who submitted it, may no longer: {error}", caller.name)),
+                Err(error) => Verdict::may_not(format!("`{}`, who submitted it, may no longer: {error}", caller.name)),
             },
         }
     }
@@ -108,7 +141,8 @@ impl Standing {
     /// Takes in somebody who was let submit just now.
     pub fn note(&self, caller: &Caller) {
         if caller.may(Permission::RunCommands).is_ok() {
-            self.known.write().entry(Who::Is(caller.principal)).or_insert_with(|| Some(caller.clone()));
+            let held = || Some(Held { caller: caller.clone(), until: None, read: false });
+            self.know().entry(Who::Is(caller.principal)).or_insert_with(held);
         }
     }
 
@@ -118,27 +152,21 @@ impl Standing {
     /// The store's.
     pub async fn learn(&self, commands: impl IntoIterator<Item = &Command> + Send) -> Result<(), StoreError> {
         let unknown: BTreeSet<Who> = {
-            let callers = self.known.read();
+            let callers = self.known();
             commands.into_iter().map(Who::of).filter(|who| !callers.contains_key(who)).collect()
         };
-        if unknown.is_empty() {
-            return Ok(());
-        }
-        let rows = self.read().await?;
-        let mut callers = self.known.write();
-        if callers.len() + unknown.len() > CAPACITY {
+        let read = self.read(unknown).await?;
+        let mut callers = self.know();
+        if callers.len() + read.len() > CAPACITY {
             callers.clear();
         }
-        for who in unknown {
-            let caller = rows.caller(&who);
-            callers.insert(who, caller);
-        }
+        callers.extend(read);
         Ok(())
     }
 
     /// Says that users or keys have changed.
     pub fn changed(&self) {
-        self.known.stale.notify_one();
+        self.stale.notify_one();
     }
 
     /// Looks again and again until told to stop.
@@ -146,7 +174,7 @@ impl Standing {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.known.stale.notified() => {}
+                () = self.stale.notified() => {}
                 () = tokio::time::sleep(EVERY) => {}
             }
             if let Err(error) = self.look().await {
@@ -155,48 +183,54 @@ impl Standing {
         }
     }
 
-    /// Reads everybody known anew.
+    /// Reads anew whoever is known, if anything was changed since the last look: what a change is recorded with says
+    /// so, however many users there are. Who was only noted is read in any case.
     ///
     /// # Errors
     /// The store's; what was known stands then.
     pub async fn look(&self) -> Result<(), StoreError> {
-        let asked: Vec<Who> = self.known.read().keys().cloned().collect();
-        if asked.is_empty() {
-            return Ok(());
-        }
-        let rows = self.read().await?;
-        let mut callers = self.known.write();
-        for who in asked {
-            let caller = rows.caller(&who);
-            callers.insert(who, caller);
-        }
+        // Before the rows, so that no change falls between the two.
+        let newest = self.journal.newest_audit(&CHANGES).await?;
+        let same = *self.seen.lock().unwrap_or_else(PoisonError::into_inner) == Some(newest);
+        let is_stale = |held: &Option<Held>| !same || held.as_ref().is_some_and(|held| !held.read);
+        let stale = self.known().iter().filter(|(_, held)| is_stale(held)).map(|(who, _)| who.clone()).collect();
+        let read = self.read(stale).await?;
+        self.know().extend(read);
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(newest);
         Ok(())
     }
 
-    async fn read(&self) -> Result<Rows, StoreError> {
-        let now = self.clock.now();
-        let users = self.users.users().await?.into_iter().map(|user| (user.id, user)).collect();
-        let keys = self.keys.api_keys(None).await?.into_iter().filter(|key| key.is_good(now));
-        Ok(Rows { users, keys: keys.map(|key| (key.id, key)).collect() })
+    /// Each of them as they are stored.
+    async fn read(&self, asked: BTreeSet<Who>) -> Result<Vec<(Who, Option<Held>)>, StoreError> {
+        let mut found = Vec::with_capacity(asked.len());
+        for who in asked {
+            let held = match &who {
+                Who::Is(Principal::User(user)) => self.users.user(*user).await?.map(|user| Held::user(&user)),
+                Who::Is(Principal::Key { key, owner }) => match self.keys.api_key(*key).await? {
+                    Some(key) if key.owner == *owner && key.revoked_at.is_none() => {
+                        self.users.user(*owner).await?.map(|owner| Held::key(&key, &owner))
+                    }
+                    Some(_) | None => None,
+                },
+                Who::Is(Principal::Guest) => None,
+                Who::Named(name) => self.users.user_named(name).await?.map(|user| Held::user(&user)),
+            };
+            found.push((who, held));
+        }
+        Ok(found)
     }
 }
 
-/// Users and good keys as they are stored.
-struct Rows {
-    users: HashMap<UserId, User>,
-    keys: HashMap<KeyId, ApiKey>,
-}
+impl Held {
+    fn user(user: &User) -> Held {
+        Held { caller: user.caller(), until: None, read: true }
+    }
 
-impl Rows {
-    fn caller(&self, who: &Who) -> Option<Caller> {
-        match who {
-            Who::Is(Principal::User(user)) => self.users.get(user).map(User::caller),
-            Who::Is(Principal::Key { key, owner }) => {
-                let (key, owner) = (self.keys.get(key)?, self.users.get(owner)?);
-                (key.owner == owner.id).then(|| key.caller(owner))
-            }
-            Who::Is(Principal::Guest) => None,
-            Who::Named(name) => self.users.values().find(|user| user.name == *name).map(User::caller),
-        }
+    fn key(key: &ApiKey, owner: &User) -> Held {
+        Held { caller: key.caller(owner), until: Some(key.expires_at), read: true }
+    }
+
+    fn is_good(&self, clock: &Arc<dyn Clock>) -> bool {
+        self.until.is_none_or(|until| clock.now() < until)
     }
 }

@@ -23,7 +23,6 @@ use ports::commands::{Advance, Commands, Due, NewCommand, Word};
 use ports::error::StoreError;
 use ports::link::Link;
 use ports::plugins::{PlanError, Plugins, ResolveError, Verb, Violation};
-use ports::replies::Reply;
 use ports::seal::{Seal, Vault};
 use serde_json::{Value, json};
 
@@ -31,8 +30,9 @@ use crate::backlog::{Backlog, Full};
 use crate::directory::Directory;
 use crate::doubt::Doubts;
 use crate::groups::{DrawError, Groups};
+use crate::meter::{Call, Meter};
 use crate::origin::Origin;
-use crate::replays::First;
+use crate::replays::{Keep, kept};
 use crate::rollouts::Begun;
 use crate::standing::Standing;
 
@@ -64,6 +64,8 @@ pub struct Submit {
     pub clock: Arc<dyn Clock>,
     /// Ids.
     pub ids: Arc<dyn Ids>,
+    /// Counts.
+    pub meter: Arc<Meter>,
 }
 
 /// What is asked for.
@@ -85,11 +87,8 @@ pub struct Request {
     /// The command it follows up.
     pub parent: Option<CommandId>,
     /// With an idempotency key: the reply that is kept for it.
-    pub once: Option<(First, ReplyTo)>,
+    pub once: Option<Keep<Accepted>>,
 }
-
-/// Makes the reply to what was accepted.
-pub type ReplyTo = Box<dyn Fn(&Accepted) -> Reply + Send + Sync>;
 
 /// What was accepted.
 #[derive(Clone, Debug)]
@@ -207,8 +206,11 @@ impl Submit {
         let mut due = self.seal_all(&command, &planned, secrets.as_ref());
         let mut audit = origin.entry(now, "command.submit", Some(&caller.name));
         audit.resource = Some(("command", command.id.to_string()));
-        audit.details =
-            json!({ "verb": request.verb, "targets": due.len(), "plugin_digest": command.plugin_digest }).to_string();
+        let mut details = json!({ "verb": request.verb, "targets": due.len(), "plugin_digest": command.plugin_digest });
+        if let Some(trace) = &origin.traceparent {
+            details["traceparent"] = trace.as_str().into();
+        }
+        audit.details = details.to_string();
         let included = &planned.resolution.included;
         let first = command.terms.rollout.first(u32::try_from(due.len()).unwrap_or(u32::MAX)) as usize;
         let invocations = included.iter().zip(&due).enumerate().map(|(place, (candidate, due))| NewInvocation {
@@ -221,7 +223,7 @@ impl Submit {
         let invocations = invocations.collect();
         let mut accepted =
             Accepted { command: command.clone(), status: Status::Pending, resolution: planned.resolution };
-        let once = request.once.as_ref().map(|(first, reply)| first.once(reply(&accepted)));
+        let once = kept(request.once.as_ref(), &accepted);
         let new = NewCommand { command: command.clone(), invocations, audit, once };
         if let Err(error) = self.commands.accept(new).await {
             self.backlog.forget(&agents);
@@ -230,6 +232,8 @@ impl Submit {
             }
             return Err(error.into());
         }
+        let sites = accepted.resolution.included.iter().map(|candidate| candidate.agent.site.as_str());
+        self.meter.accepted(command.id, &request.verb, sites, now);
         self.standing.note(caller);
         if due.len() > first {
             due.truncate(first);
@@ -323,7 +327,9 @@ impl Submit {
         for candidate in &resolution.included {
             let profile = candidate.agent.profile();
             if !plans.contains_key(&profile) {
-                let plan = Arc::new(verb.plan(&profile, args).await?);
+                let plan = verb.plan(&profile, args).await;
+                self.meter.called(Call::Plan, !matches!(plan, Err(PlanError::Failed { .. })));
+                let plan = plan?;
                 if let Some(pointer) = secret::exposed(&plan) {
                     let message = "a secret may stand in env values and stdin only: others see everything else";
                     return Err(PlanError::Denied { pointer, message: message.to_owned() }.into());
@@ -443,7 +449,7 @@ impl Submit {
         command: &Command,
         now: Timestamp,
     ) -> Result<Status, StoreError> {
-        let unreachable = included.iter().filter(|candidate| !self.directory.is_connected(candidate.agent.id));
+        let unreachable = included.iter().filter(|candidate| !self.directory.is_reachable(candidate.agent.id));
         let mut any = false;
         for candidate in unreachable {
             let key = plan::id::AttemptKey { command: command.id, number: 1 };

@@ -7,11 +7,13 @@
 //! Invariant: nobody is told of a write before the commit that holds it is on disk.
 
 mod again;
+mod alarms;
 mod coverage;
 mod fence;
 mod fold;
 mod intake;
 mod job;
+pub mod packed;
 #[cfg(test)]
 mod plans;
 #[cfg(test)]
@@ -23,5 +25,6 @@ mod staged;
 mod tally;
 mod terms;
 mod text;
+mod tiers;
 mod trail;
 mod versions;

@@ -48,7 +48,12 @@ const GROUPS: [(&str, &[(&str, &str)]); 4] = [
             ("rolling", "commands that a rollout holds back"),
             ("held", "what one of them holds back"),
             ("wished", "what is asked to end and can be ended here"),
+            ("first waiting", "what comes first of what waits for agents that are here, whichever host accepted it"),
+            ("agents that changed", "agents that came, went or were changed, at any host"),
+            ("silent hosts", "hosts that died and left sessions behind"),
             ("backlog", "how much waits for each agent"),
+            ("open shares", "what is not over, by site, state and priority"),
+            ("open commands", "commands that are not over, by status"),
             ("plugin waits", "commands of a plugin that are not over, with their arguments"),
             ("plugins in use", "the versions they were planned with"),
         ],
@@ -186,7 +191,7 @@ fn tree(steps: &[String]) -> Vec<String> {
         above.push((*depth, forks, indent));
     }
     let shorter =
-        |line: String| line.replace("outputs_command_id_agent_id_attempt_stream_byte_offset_key", "outputs_…_key");
+        |line: String| line.replace("outputs_default_command_id_agent_id_attempt_stream_byte_off_key", "outputs_…_key");
     lines.into_iter().map(shorter).collect()
 }
 

@@ -9,6 +9,8 @@ pub struct Counters {
     pub commits: u64,
     /// Accepts, advances, chunks and rare writes in them.
     pub writes: u64,
+    /// Audit entries in them.
+    pub audits: u64,
     /// Chunks of output that were not stored: the queue was full, or no such attempt is stored.
     pub chunks_dropped: u64,
     /// Notes that were not stored, because the queue was full or a commit failed.
@@ -20,6 +22,7 @@ pub struct Counters {
 pub(crate) struct Tally {
     pub commits: AtomicU64,
     pub writes: AtomicU64,
+    pub audits: AtomicU64,
     pub chunks_dropped: AtomicU64,
     pub notes_dropped: AtomicU64,
 }
@@ -27,10 +30,11 @@ pub(crate) struct Tally {
 impl Tally {
     /// How far it is.
     pub fn read(&self) -> Counters {
-        let Tally { commits, writes, chunks_dropped, notes_dropped } = self;
+        let Tally { commits, writes, audits, chunks_dropped, notes_dropped } = self;
         Counters {
             commits: commits.load(Ordering::Relaxed),
             writes: writes.load(Ordering::Relaxed),
+            audits: audits.load(Ordering::Relaxed),
             chunks_dropped: chunks_dropped.load(Ordering::Relaxed),
             notes_dropped: notes_dropped.load(Ordering::Relaxed),
         }

@@ -247,6 +247,14 @@ pub(crate) fn word(text: &str) -> Option<&'static str> {
     Some(word)
 }
 
+/// An agent's name in the column `agent_id`: what is left of a deleted one has `~` and its id behind it.
+pub(crate) fn name_of(written: String) -> String {
+    match written.split_once('~') {
+        Some((name, _)) => name.to_owned(),
+        None => written,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

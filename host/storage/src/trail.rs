@@ -41,6 +41,8 @@ pub(crate) struct End {
     pub position: u64,
     /// The hash there.
     pub hash: Hash,
+    /// The number of the log's last entry, as far as this chain knows; others may add to the log on PostgreSQL.
+    pub last: u64,
 }
 
 /// Entries as they are to be stored, and where the chain ends with them.
@@ -68,10 +70,11 @@ impl Trail {
 
     /// Hangs `entries`, at least one, on a chain that ends at `end`; they are numbered from `first`.
     pub fn stretch<'e>(&self, end: End, first: u64, entries: &'e [Entry]) -> Stretch<'e> {
-        let End { genesis, mut position, hash: mut last } = end;
+        let End { genesis, mut position, hash: mut last, last: _ } = end;
         let mut rows = Vec::with_capacity(entries.len());
+        let mut number = first;
         for (id, entry) in (first..).zip(entries) {
-            position += 1;
+            (number, position) = (id, position + 1);
             last = hash(last, id, position, entry);
             rows.push((id, entry, Link { chain: self.chain, position, hash: last }));
         }
@@ -79,7 +82,7 @@ impl Trail {
         let at = entries.last().map_or(genesis.begun_at, |entry| entry.at);
         let head = Head { position, hash: last, at };
         let seal = self.sign(&seal_bytes(self.chain, genesis.hash(), &head));
-        Stretch { rows, end: End { genesis, position, hash: last }, head, seal }
+        Stretch { rows, end: End { genesis, position, hash: last, last: number }, head, seal }
     }
 
     /// The signature of the host's key. Without one there is none, and whoever checks the chain finds that.

@@ -22,6 +22,10 @@ pub struct Down {
     /// Values of variables that the file uses, as in `${TAG}`.
     #[arg(default, length = ..=48, keys(pattern = "^[A-Za-z_][A-Za-z0-9_]{0,99}$"), items(length = ..=8192))]
     pub env: BTreeMap<String, String>,
+    /// More of them, whose values nobody sees but compose and the containers they go to: kept encrypted, shown as
+    /// placeholders.
+    #[arg(default, length = ..=16, keys(pattern = "^[A-Za-z_][A-Za-z0-9_]{0,99}$"), items(secret))]
+    pub secret_env: BTreeMap<String, String>,
     /// Remove the project's volumes with all data in them.
     #[arg(default)]
     pub volumes: bool,
@@ -88,7 +92,7 @@ impl Verb for Down {
 
     fn plan(&self, context: &Context) -> Result<Plan> {
         let flavour = Flavour::of(context)?;
-        let source = Source::of(&self.file, &self.path, &self.env)?;
+        let source = Source::of(&self.file, &self.path, &self.env, &self.secret_env)?;
         let mut step = flavour.step(Some(lists(None, &self.project)), &self.project);
         step = match &source {
             Some(source) => source.feed(step),

@@ -24,6 +24,10 @@ pub struct Up {
     /// Values of variables that the file uses, as in `${TAG}`.
     #[arg(default, length = ..=48, keys(pattern = "^[A-Za-z_][A-Za-z0-9_]{0,99}$"), items(length = ..=8192))]
     pub env: BTreeMap<String, String>,
+    /// More of them, whose values nobody sees but compose and the containers they go to: kept encrypted, shown as
+    /// placeholders.
+    #[arg(default, length = ..=16, keys(pattern = "^[A-Za-z_][A-Za-z0-9_]{0,99}$"), items(secret))]
+    pub secret_env: BTreeMap<String, String>,
     /// Profiles of the file to switch on.
     #[arg(default, length = ..=16, items(pattern = "^[A-Za-z0-9][A-Za-z0-9_.-]*$", length = 1..=64))]
     pub profiles: Vec<String>,
@@ -131,7 +135,7 @@ impl Verb for Up {
 
     fn plan(&self, context: &Context) -> Result<Plan> {
         let flavour = Flavour::of(context)?;
-        let Some(source) = Source::of(&self.file, &self.path, &self.env)? else {
+        let Some(source) = Source::of(&self.file, &self.path, &self.env, &self.secret_env)? else {
             return Err(Failure::issue("/file", "required", "give the compose file as `file`, or its `path` there"));
         };
         let begin = |draft| source.feed(flavour.step(draft, &self.project).opt("--profile", &self.profiles));

@@ -93,6 +93,42 @@ fn a_file_on_the_machine_is_named_and_gets_its_variables_as_they_are() {
 }
 
 #[test]
+fn secrets_are_variables_of_the_file_and_stand_nowhere_but_in_composes_environment() {
+    let file = "services: { web: { image: nginx, environment: { TOKEN: '${TOKEN}', DEBUG: '${DEBUG}' } } }";
+    let secret = "{viworks-secret:0}";
+    for (flavour, path) in
+        [("v1", None), ("v2", None), ("v1", Some("/srv/compose.yaml")), ("v2", Some("/srv/compose.yaml"))]
+    {
+        let mut args = json!({ "project": "shop", "env": { "DEBUG": "1" }, "secret_env": { "TOKEN": secret } });
+        match path {
+            Some(path) => args["path"] = path.into(),
+            None => args["file"] = file.into(),
+        }
+        let name = if path.is_some() { "TOKEN" } else { "VIWORKS_VAR_TOKEN" };
+        for plan in [plan::<Up>(flavour, args.clone()), plan::<Down>(flavour, args.clone())] {
+            let shown =
+                |step: &viworks_sdk::step::Step| format!("{:?} {:?} {:?}", step.args, step.cwd, step.env.keys());
+            assert!(!plan.steps.iter().any(|step| shown(step).contains(secret)), "{plan:?}");
+            assert!(plan.steps.iter().any(|step| step.env.get(name).is_some_and(|value| value == secret)), "{plan:?}");
+        }
+    }
+    let mut twice =
+        json!({ "project": "shop", "file": file, "env": { "TOKEN": "x" }, "secret_env": { "TOKEN": secret } });
+    refused::<Up>("v2", twice.clone(), Code::InvalidArgs, "/secret_env/TOKEN");
+    twice.as_object_mut().expect("an object").remove("file");
+    twice["env"] = json!({});
+    refused::<Down>("v2", twice.clone(), Code::InvalidArgs, "/secret_env");
+    for name in ["LD_PRELOAD", "DOCKER_HOST", "PATH"] {
+        let args = json!({ "project": "shop", "path": "/srv/compose.yaml", "secret_env": { name: secret } });
+        refused::<Up>("v2", args, Code::InvalidArgs, name);
+    }
+    // A mount that a secret names is judged as one that nobody knows.
+    let mount = "services: { web: { image: nginx, volumes: ['${DIR}:/data'] } }";
+    let args = json!({ "project": "shop", "file": mount, "secret_env": { "DIR": secret } });
+    assert_eq!(plan::<Up>("v2", args).effect, viworks_sdk::Effect::Host);
+}
+
+#[test]
 fn down_looks_before_and_after() {
     let plan = plan::<Down>("v2", json!({ "project": "shop", "volumes": true, "images": "all", "stop_timeout_s": 0 }));
     let found = lines(&plan);

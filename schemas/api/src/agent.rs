@@ -15,7 +15,7 @@ pub struct Agent {
     pub name: String,
     /// Its site.
     pub site: String,
-    /// `online`, `degraded`, `offline` or `maintenance`.
+    /// `online`, `degraded`, `offline`, `maintenance` or `pending`.
     pub status: String,
     /// Its labels, those set at the host over its own.
     pub labels: BTreeMap<String, String>,
@@ -37,6 +37,15 @@ pub struct Agent {
     pub compose: Option<String>,
     /// Whether an operator took it out of `all` and site targets.
     pub maintenance: bool,
+    /// Whether it joined and waits for approval: until then nothing is sent to it.
+    #[serde(default)]
+    pub awaits_approval: bool,
+    /// The key it proves who it is with: Ed25519, base64url.
+    #[serde(default)]
+    pub public_key: String,
+    /// RFC 3339; null unless it was asked for another key and has not proven one yet.
+    #[serde(default)]
+    pub rotation_asked_at: Option<String>,
     /// RFC 3339.
     pub created_at: String,
     /// RFC 3339; null before its first session.
@@ -74,6 +83,9 @@ pub struct NewJoinToken {
     #[schema(minimum = 60, maximum = 604_800)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_s: Option<u64>,
+    /// Whether its agent waits for approval before anything is sent to it.
+    #[serde(default)]
+    pub needs_approval: bool,
 }
 
 /// A join token. `token` is set in the answer to its creation and never again.
@@ -88,6 +100,9 @@ pub struct JoinToken {
     pub site: String,
     /// Labels its agent will have.
     pub labels: BTreeMap<String, String>,
+    /// Whether its agent waits for approval.
+    #[serde(default)]
+    pub needs_approval: bool,
     /// Who made it.
     pub created_by: String,
     /// RFC 3339.

@@ -142,6 +142,9 @@ pub struct Command {
     pub completed_at: Option<String>,
     /// The request that submitted it.
     pub correlation_id: String,
+    /// The W3C trace context that request came with, as it goes to the agents; null when it had none.
+    #[serde(default)]
+    pub traceparent: Option<String>,
 }
 
 /// A command on one agent, as it stands.
@@ -178,6 +181,9 @@ pub struct Invocation {
     pub stdout: String,
     /// Standard error, lossy UTF-8, first 64 KiB.
     pub stderr: String,
+    /// What of its output is here; null until the agent has said how it ended.
+    #[serde(default)]
+    pub output: Option<KeptOutput>,
     /// How the agent says it ended.
     #[schema(value_type = Option<Object>)]
     pub outcome: Option<Outcome>,
@@ -189,6 +195,41 @@ pub struct Invocation {
     pub started_at: Option<String>,
     /// RFC 3339: when its state last changed.
     pub changed_at: String,
+    /// The W3C trace context of the request that submitted the command, as the agent has it; null when it had none.
+    #[serde(default)]
+    pub traceparent: Option<String>,
+}
+
+/// What is here of the output of an attempt that is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KeptOutput {
+    /// Of standard output.
+    pub stdout: KeptStream,
+    /// Of standard error.
+    pub stderr: KeptStream,
+}
+
+/// What is here of one stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KeptStream {
+    /// `complete`; `truncated`: more was written than is kept, and its beginning and end are here; `partial`: bytes
+    /// are missing that were kept once, or, of an interrupted attempt, may be.
+    pub kept: String,
+    /// Bytes written, as far as is known.
+    pub bytes: u64,
+    /// How many of them are not here.
+    pub missing_bytes: u64,
+    /// Where they would be, ascending, the first 100.
+    pub gaps: Vec<OutputGap>,
+}
+
+/// Bytes of a stream that were written and are not here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OutputGap {
+    /// The first of them.
+    pub from: u64,
+    /// The first one after them.
+    pub until: u64,
 }
 
 /// Answer to `POST /commands/{id}/cancel`.
@@ -223,6 +264,12 @@ pub struct StateEvent {
     /// Why, where the state alone does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What of its output is here, when it is over and that is not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Box<KeptOutput>>,
+    /// The trace the command belongs to, if it belongs to one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 /// Data of an `output` event.
@@ -247,6 +294,9 @@ pub struct StatusEvent {
     pub status: String,
     /// How many invocations are in each state.
     pub counts: BTreeMap<String, u32>,
+    /// The trace the command belongs to, if it belongs to one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 /// Data of a `state` event of everything.

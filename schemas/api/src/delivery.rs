@@ -40,7 +40,7 @@ pub struct RetryBody {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RolloutBody {
-    /// At once at most so many; a percentage is at least one.
+    /// At once at most so many, at least 1 or `1%`; a percentage comes to at least one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_concurrency: Option<PortionBody>,
     /// `off` or `exponential`; not together with `waves`.

@@ -31,7 +31,7 @@ pub struct TargetBody {
     /// Container engines, without version.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub container_engine: Vec<String>,
-    /// `online`, `degraded`, `offline`, `maintenance`.
+    /// `online`, `degraded`, `offline`, `maintenance`, `pending`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<words::AgentStatus>)]
     pub status: Vec<String>,

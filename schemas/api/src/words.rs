@@ -23,7 +23,7 @@ words! {
     /// Which goes first.
     Priority: Critical High Normal Low;
     /// How an agent stands.
-    AgentStatus: Online Degraded Offline Maintenance;
+    AgentStatus: Online Degraded Offline Maintenance Pending;
     /// What happens when an agent loses its host.
     OnDisconnect: Continue KillAfter;
     /// Ends after which an attempt may be followed by another.

@@ -20,6 +20,8 @@ use crate::step::Plan;
 pub const COMMAND_CONTEXT: &[u8] = b"viworks-command-v1\0";
 /// Put before cluster id, agent id and nonce when an agent signs its HELLO.
 pub const HELLO_CONTEXT: &[u8] = b"viworks-hello-v1\0";
+/// Begins what an agent signs to put one key in the place of another.
+pub const ROTATE_CONTEXT: &[u8] = b"viworks-rotate-v1\0";
 /// Put before cluster id and epoch when the cluster proves its epoch.
 pub const EPOCH_CONTEXT: &[u8] = b"viworks-epoch-v1\0";
 /// Put before the token and the agent's name when a joining agent proves that it holds its key.
@@ -119,9 +121,16 @@ pub enum EnvelopeError {
 
 /// Signs `envelope` with the cluster's key.
 pub fn seal(envelope: &Envelope, key: &SigningKey) -> SignedEnvelope {
-    let bytes = serde_json::to_vec(envelope).expect("an envelope holds nothing that JSON cannot");
-    let signature = key.sign(&[COMMAND_CONTEXT, &bytes].concat());
-    SignedEnvelope { signed: URL_SAFE_NO_PAD.encode(&bytes), signature: URL_SAFE_NO_PAD.encode(signature.to_bytes()) }
+    seal_with(envelope, |bytes| key.sign(bytes).to_bytes())
+}
+
+/// The same by whatever makes Ed25519 signatures of the cluster's key.
+pub fn seal_with(envelope: &Envelope, sign: impl FnOnce(&[u8]) -> [u8; 64]) -> SignedEnvelope {
+    let mut bytes = COMMAND_CONTEXT.to_vec();
+    serde_json::to_writer(&mut bytes, envelope).expect("an envelope holds nothing that JSON cannot");
+    let signature = sign(&bytes);
+    let signed = URL_SAFE_NO_PAD.encode(&bytes[COMMAND_CONTEXT.len()..]);
+    SignedEnvelope { signed, signature: URL_SAFE_NO_PAD.encode(signature) }
 }
 
 impl SignedEnvelope {
@@ -184,6 +193,14 @@ pub fn hello_parts(cluster: ClusterId, agent: AgentId, nonce: &[u8]) -> Vec<u8> 
 /// the epoch in decimal digits.
 pub fn epoch_parts(cluster: ClusterId, epoch: u64) -> Vec<u8> {
     [EPOCH_CONTEXT, cluster.to_string().as_bytes(), b"\0", epoch.to_string().as_bytes()].concat()
+}
+
+/// What an agent signs, with the key it has and with the one it made, to have the second take the first one's
+/// place: [`ROTATE_CONTEXT`], the cluster id and the agent id as hyphenated text, the first key's text, a NUL, the
+/// second key's text.
+pub fn rotate_parts(cluster: ClusterId, agent: AgentId, from: &str, to: &str) -> Vec<u8> {
+    let (cluster, agent) = (cluster.to_string(), agent.to_string());
+    [ROTATE_CONTEXT, cluster.as_bytes(), agent.as_bytes(), from.as_bytes(), b"\0", to.as_bytes()].concat()
 }
 
 /// What a joining agent signs: [`JOIN_CONTEXT`], the token, a NUL, and the name it asks for.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(transparent)]
         pub struct $name(pub Uuid);
 
@@ -31,7 +31,22 @@ macro_rules! uuid_id {
                 Uuid::parse_str(text).map($name).map_err(|_| InvalidId { text: text.to_owned() })
             }
         }
+
+        impl<'de> Deserialize<'de> for $name {
+            /// Documents have one form of each id: what is read is what would be written.
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                one_form(deserializer)
+            }
+        }
     };
+}
+
+/// Reads an id in the form it is written in, without upper-case letters.
+fn one_form<'de, D: serde::Deserializer<'de>, T: FromStr<Err = InvalidId>>(deserializer: D) -> Result<T, D::Error> {
+    let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+    let invalid = || InvalidId { text: text.chars().take(64).collect() };
+    let lower = (!text.bytes().any(|byte| byte.is_ascii_uppercase())).then_some(text.as_ref()).ok_or_else(invalid);
+    lower.and_then(str::parse).map_err(serde::de::Error::custom)
 }
 
 uuid_id! {
@@ -62,6 +77,22 @@ uuid_id! {
 uuid_id! {
     /// One API key, by its public half.
     KeyId
+}
+uuid_id! {
+    /// One alert: what a rule finds wrong with one thing of one agent, each time it does.
+    AlertId
+}
+uuid_id! {
+    /// One silence.
+    SilenceId
+}
+uuid_id! {
+    /// One place where people are told of alerts.
+    ChannelId
+}
+uuid_id! {
+    /// One message to one of those.
+    NoticeId
 }
 
 /// Text that is not a hyphenated UUID.
@@ -114,8 +145,7 @@ impl Serialize for AttemptKey {
 
 impl<'de> Deserialize<'de> for AttemptKey {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        one_form(deserializer)
     }
 }
 
@@ -128,6 +158,21 @@ mod tests {
         let text = "0193f2a4-7c1e-7abc-8def-0123456789ab/3";
         let key: AttemptKey = text.parse().expect("valid key");
         assert_eq!((key.number, key.to_string().as_str()), (3, text));
+    }
+
+    #[test]
+    fn a_document_has_one_form_of_an_id_and_people_may_shout() {
+        let id = "0193f2a4-7c1e-7abc-8def-0123456789ab";
+        let reads = |text: &str| serde_json::from_value::<CommandId>(text.into()).is_ok();
+        let reads_attempt = |text: &str| serde_json::from_value::<AttemptKey>(format!("{text}/1").into()).is_ok();
+        assert!(reads(id) && reads_attempt(id));
+        let other = [id.to_uppercase(), id.replace('-', ""), format!("{{{id}}}"), format!("urn:uuid:{id}")];
+        for other in &other {
+            assert!(!reads(other) && !reads_attempt(other), "{other}");
+        }
+        assert!(other[0].parse::<CommandId>().is_ok(), "in a path, say");
+        let written = serde_json::to_value(id.parse::<CommandId>().expect("an id")).expect("text");
+        assert_eq!(written, id);
     }
 
     #[test]

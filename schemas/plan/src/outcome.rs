@@ -58,6 +58,20 @@ pub enum End {
     },
 }
 
+impl End {
+    /// The name used in JSON and in logs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            End::Exited => "exited",
+            End::TimedOut => "timed_out",
+            End::Cancelled { .. } => "cancelled",
+            End::Expired => "expired",
+            End::Rejected { .. } => "rejected",
+            End::Interrupted { .. } => "interrupted",
+        }
+    }
+}
+
 /// Why an agent refused to start an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

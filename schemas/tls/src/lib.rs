@@ -3,6 +3,7 @@
 //! Invariant: one crypto provider, named at every call, so that no second one can slip in by default.
 
 mod client;
+mod named;
 mod pem;
 mod pin;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 
 pub use client::{NobodyTrusted, Trusted, client};
+pub use named::{Named, named};
 pub use pem::{certificates, private_key};
 pub use pin::{NoPin, Pin, pin_of};
 

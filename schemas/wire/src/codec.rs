@@ -1,9 +1,9 @@
 //! Frames to text and back. Text over the limit is refused before it is parsed.
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::limits::MAX_FRAME_BYTES;
+use crate::tagged::{Frame, kind};
 
 /// Why text is no frame.
 #[derive(Debug, thiserror::Error)]
@@ -35,11 +35,12 @@ pub fn encode<F: Serialize>(frame: &F) -> String {
 ///
 /// # Errors
 /// See [`CodecError`].
-pub fn decode<F: DeserializeOwned>(text: &str) -> Result<F, CodecError> {
+pub fn decode<F: Frame>(text: &str) -> Result<F, CodecError> {
     if text.len() > MAX_FRAME_BYTES {
         return Err(CodecError::TooLong(text.len()));
     }
-    serde_json::from_str(text).map_err(CodecError::Malformed)
+    let short = kind(text).and_then(|kind| F::short(kind, text));
+    short.unwrap_or_else(|| serde_json::from_str(text)).map_err(CodecError::Malformed)
 }
 
 #[cfg(test)]

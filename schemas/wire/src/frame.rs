@@ -27,6 +27,11 @@ use crate::sample::Sample;
 pub enum HostFrame {
     /// First frame on every socket.
     Challenge(Challenge),
+    /// The agent is who it says, but nobody has approved it yet. Said again and again until WELCOME.
+    Pending {
+        /// What it waits for, for its log.
+        message: String,
+    },
     /// The session is open.
     Welcome(Welcome),
     /// Run this.
@@ -38,6 +43,18 @@ pub enum HostFrame {
     },
     /// End this attempt: TERM to everything it started, then KILL after the grace.
     Cancel(Cancel),
+    /// Make another key and prove it with NEW_KEY.
+    RotateKey,
+    /// The host has committed the agent's other key; the one before it is refused from now on.
+    KeyAck {
+        /// The key that counts, base64url without padding.
+        public_key: String,
+    },
+    /// What the agent is to show when it connects from now on.
+    Certificate {
+        /// A certificate of the key it has, or of the one that takes its place next; PEM.
+        certificate: String,
+    },
     /// Something was wrong with what the agent said; the host closes the socket after it.
     Error(Fault),
     /// The host is leaving.
@@ -61,6 +78,9 @@ pub enum AgentFrame {
         attempt: AttemptKey,
         /// Its process id on the agent's machine.
         pid: u32,
+        /// The COMMAND's own, if it had one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        traceparent: Option<String>,
     },
     /// Bytes that a process wrote.
     Output(Output),
@@ -70,12 +90,17 @@ pub enum AgentFrame {
         attempt: AttemptKey,
         /// How it ended.
         outcome: Outcome,
+        /// The COMMAND's own, if it had one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        traceparent: Option<String>,
     },
     /// One telemetry sample.
     Telemetry {
         /// The sample.
         sample: Sample,
     },
+    /// Answer to ROTATE_KEY. Repeated whenever it is asked for, with the same key, until KEY_ACK.
+    NewKey(NewKey),
     /// Liveness.
     Heartbeat {
         /// Attempts running or waiting on this agent.
@@ -116,6 +141,9 @@ pub struct Hello {
     /// Ed25519 over `viworks-hello-v1\0`, cluster id, agent id (hyphenated text) and the nonce's bytes;
     /// base64url without padding.
     pub signature: String,
+    /// A key the agent made, of which it does not know whether the host has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_key: Option<NextKey>,
     /// The machine.
     pub facts: Facts,
     /// Attempts in the journal that have no result yet.
@@ -124,6 +152,27 @@ pub struct Hello {
     /// Attempts whose result has not been acknowledged.
     #[serde(default)]
     pub unacknowledged: Vec<AttemptKey>,
+}
+
+/// A key that may count already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextKey {
+    /// The key, base64url without padding.
+    pub public_key: String,
+    /// Over the same bytes as HELLO's own signature, with this key.
+    pub signature: String,
+}
+
+/// One key in the place of another. Both signatures are over `viworks-rotate-v1\0`, cluster id, agent id, the
+/// key that counts, a NUL and the new one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewKey {
+    /// The new key, base64url without padding.
+    pub public_key: String,
+    /// With the key that counts until now; base64url without padding.
+    pub signature: String,
+    /// With the new key; base64url without padding.
+    pub new_signature: String,
 }
 
 /// An attempt the agent holds without a result.

@@ -32,4 +32,7 @@ pub struct Joined {
     pub cluster_key: String,
     /// Where to open sessions.
     pub ws_url: String,
+    /// Where the host gives agents certificates: one for the key that joined, PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
 }

@@ -7,5 +7,7 @@ pub mod limits;
 pub mod facts;
 pub mod sample;
 pub mod frame;
+mod tagged;
 pub mod codec;
+pub mod certificate;
 pub mod join;

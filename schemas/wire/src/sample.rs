@@ -28,6 +28,15 @@ pub struct Sample {
     /// One entry for each network interface.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<Network>,
+    /// One entry for each container; absent when no engine answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub containers: Option<Vec<Container>>,
+    /// One entry for each unit that the machine's operator wants watched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Service>,
+    /// What could not be read, and why: `containers: no engine at /run/docker.sock`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
     /// The agent itself.
     #[serde(default)]
     pub agent: AgentHealth,
@@ -61,6 +70,39 @@ pub struct Network {
     pub rx_bytes_per_s: f64,
     /// Sent bytes per second.
     pub tx_bytes_per_s: f64,
+}
+
+/// One container.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Container {
+    /// Its name.
+    pub name: String,
+    /// `created`, `running`, `paused`, `restarting`, `removing`, `exited` or `dead`.
+    pub state: String,
+    /// `none`, `starting`, `healthy` or `unhealthy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
+    /// How often the engine started it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarts: Option<u64>,
+    /// What it ended with, when it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// CPU use since the last sample; 100 is one core in full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_percent: Option<f64>,
+    /// Memory in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+}
+
+/// One unit of the service manager.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its name, e.g. `nginx.service`.
+    pub unit: String,
+    /// What systemd calls its state, e.g. `active` or `failed`; `missing` when it knows no such unit.
+    pub state: String,
 }
 
 /// The agent's own health.

@@ -9,6 +9,8 @@ use crate::text::text_of;
 
 /// Most bytes of a line for people.
 const MAX_MESSAGE: usize = 512;
+/// Most bytes of a key: hosts take no longer one, and none with control characters.
+const MAX_KEY: usize = 256;
 
 /// Takes down what is wrong with one agent, and since when.
 ///
@@ -174,9 +176,9 @@ impl<'a> Watch<'a> {
 
     /// The worst that is told of a key counts.
     fn found(&mut self, key: &str, severity: Severity, since_ms: u64, value: Option<f64>, message: String) {
-        let finding =
-            Finding { key: key.to_owned(), severity, since_ms, value, message: one_line(&message, MAX_MESSAGE) };
-        match self.findings.iter_mut().find(|known| known.key == key) {
+        let (key, message) = (one_line(key, MAX_KEY), one_line(&message, MAX_MESSAGE));
+        let finding = Finding { key, severity, since_ms, value, message };
+        match self.findings.iter_mut().find(|known| known.key == finding.key) {
             Some(known) if known.severity < severity => *known = finding,
             Some(_) => {}
             None => self.findings.push(finding),

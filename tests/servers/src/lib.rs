@@ -5,6 +5,7 @@
 
 pub mod need;
 pub mod postgres;
+pub mod redis;
 pub mod shared;
 mod supervised;
 pub mod docker;

@@ -9,7 +9,10 @@ use super::Verdict;
 use crate::program::{cargo, read, root};
 
 /// Crates whose lints are their own, with the reason.
-const OWN_LINTS: [(&str, &str); 1] = [("runtime", "holds the one reviewed use of `unsafe`")];
+const OWN_LINTS: [(&str, &str); 2] = [
+    ("runtime", "holds a reviewed use of `unsafe`: machine code"),
+    ("viworks-sdk", "holds a reviewed use of `unsafe`: a guest's own memory"),
+];
 
 /// The workspace.
 #[derive(Debug, Deserialize)]

@@ -1,4 +1,4 @@
-//! The two processes that `up` owns: started, watched, stopped.
+//! The processes that `up` owns: started, watched, stopped.
 //!
 //! Signals that end this process are blocked from the first start on, and taken by one thread, so
 //! that nothing is left behind. A child would inherit the block, so it starts as this program again,
@@ -27,17 +27,19 @@ const LOG_TAIL: usize = 20;
 /// Which child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// `viworks-host`.
-    Host,
+    /// A `viworks-host`, the first with number 1.
+    Host(u8),
     /// `viworks-agent`.
     Agent,
 }
 
 impl Which {
-    fn name(self) -> &'static str {
+    /// What it is called, and its log.
+    pub fn name(self) -> String {
         match self {
-            Which::Host => "host",
-            Which::Agent => "agent",
+            Which::Host(1) => "host".to_owned(),
+            Which::Host(number) => format!("host-{number}"),
+            Which::Agent => "agent".to_owned(),
         }
     }
 }
@@ -105,7 +107,7 @@ impl Children {
         let file = File::create(log).with_context(|| format!("{} cannot be made", log.display()))?;
         let mut command = Command::new(std::env::current_exe().context("this program cannot be found")?);
         command.arg("exec").arg(std::process::id().to_string()).arg("--").arg(program).args(args);
-        // A group of its own: Ctrl-C reaches this process alone, which then stops the two in order.
+        // A group of its own: Ctrl-C reaches this process alone, which then stops all in order.
         command.process_group(0).stdin(Stdio::null());
         command.stdout(file.try_clone().context("a log cannot be shared")?).stderr(file);
         let child = command.spawn().with_context(|| format!("{} cannot be started", program.display()))?;
@@ -115,10 +117,9 @@ impl Children {
         Ok(())
     }
 
-    /// Process ids of host and agent.
-    pub fn pids(&self) -> (u32, u32) {
-        let pid = |which| self.running.iter().find(|child| child.which == which).map_or(0, |child| child.pid);
-        (pid(Which::Host), pid(Which::Agent))
+    /// Its process id; 0 when it does not run.
+    pub fn pid(&self, which: Which) -> u32 {
+        self.running.iter().find(|child| child.which == which).map_or(0, |child| child.pid)
     }
 
     /// Looks until there is an answer.

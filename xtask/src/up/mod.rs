@@ -1,4 +1,5 @@
-//! `cargo xtask up`: a host and an agent on this machine, ready to use, until Ctrl-C.
+//! `cargo xtask up`: a host and an agent on this machine, or several hosts with their PostgreSQL and Redis, ready
+//! to use, until Ctrl-C.
 
 mod agent;
 mod banner;
@@ -14,14 +15,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
+use servers::redis::Redis;
 
 pub use children::{ExecOptions, become_program};
 
 use crate::program::{self, cargo, say, target_dir};
+use crate::up::banner::Hosted;
 use crate::up::children::{Children, Interrupted, Which};
 use crate::up::database::Database;
 use crate::up::http::Api;
-use crate::up::place::{Place, Ports};
+use crate::up::place::{Place, Ports, Servers};
 use crate::{plugins, toolchain};
 
 /// From starting the host to its readiness; a first start compiles plugins.
@@ -44,6 +47,12 @@ pub struct Options {
     /// Keep rows in a PostgreSQL that is started in the data directory, instead of in SQLite
     #[arg(long)]
     postgres: bool,
+    /// Have hosts call each other by a Redis that is started here
+    #[arg(long, requires = "postgres")]
+    redis: bool,
+    /// How many hosts; several need --postgres
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=9))]
+    hosts: u8,
     /// Build with optimisation: slower to start, faster to run
     #[arg(long)]
     release: bool,
@@ -55,6 +64,9 @@ pub struct Options {
 /// When a step fails; what was started is stopped again.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
+    if options.hosts > 1 && !options.postgres {
+        bail!("an SQLite file serves one host alone: give --postgres, too");
+    }
     let place = Place::open_or(options.data.as_deref(), if options.postgres { "local-postgres" } else { "local" })?;
 
     step(1, "compilers");
@@ -78,7 +90,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     step(4, "host");
     let mut children = Children::new()?;
     let database = if options.postgres { Database::postgres(&place)? } else { Database::sqlite(&place)? };
-    let started = serve(options, &place, &database, &bin_dir, &mut children, begun);
+    let redis = if options.redis { Some(redis()?) } else { None };
+    let servers = Servers { database: database.url(&place), redis: redis.as_ref().map(Redis::url) };
+    let started = serve(options, &place, (&database, &servers), &bin_dir, &mut children, begun);
     let code = match started {
         Ok(()) => match children.wait() {
             Interrupted::Signal => ExitCode::SUCCESS,
@@ -101,6 +115,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         say(line);
     }
     agent::end_supervisor(&place);
+    if redis.map(drop).is_some() {
+        say("Redis stopped");
+    }
     if let Some(line) = database.stop() {
         say(line);
     }
@@ -111,21 +128,21 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
 fn serve(
     options: &Options,
     place: &Place,
-    database: &Database,
+    (database, servers): (&Database, &Servers),
     bin_dir: &std::path::Path,
     children: &mut Children,
     begun: Instant,
 ) -> anyhow::Result<()> {
     let wanted = Ports::choose(place, options.api_port, options.agent_port)?;
-    place.write_host_config(wanted, database.url(place))?;
-    let serve = ["serve".into(), "--config".into(), place.host_config().into_os_string()];
-    children.start(Which::Host, &bin_dir.join("viworks-host"), &serve, &place.log("host"))?;
-    let ports = children.until(READY_WITHIN, "the host does not say where it listens", || place.listening())?;
+    let host = start_host(1, place, wanted, servers, bin_dir, children)?;
+    let ports = host.ports;
     ports.remember(place)?;
+    let mut beside = Vec::new();
+    for number in 2..=options.hosts {
+        place.prepare_beside(number)?;
+        beside.push(start_host(number, place, Ports::ANY, servers, bin_dir, children)?);
+    }
     let mut api = Api::at(ports.api);
-    let ready = || api.is_ready().then_some(());
-    children.until(READY_WITHIN, "the host does not become ready (GET /readyz)", ready)?;
-    say(format_args!("      API 127.0.0.1:{}, agents 127.0.0.1:{}", ports.api, ports.agents));
 
     step(5, "agent");
     let credential = place.admin_credential();
@@ -147,10 +164,49 @@ fn serve(
     step(7, "command line tool");
     let login = cli::log_in(place, &bin_dir.join("viworks"), ports.api)?;
 
-    let facts = banner::Facts { ports, identity: &identity, pids: children.pids(), bin_dir, login: &login, database };
+    let facts = banner::Facts {
+        host,
+        beside: &beside,
+        identity: &identity,
+        agent: children.pid(Which::Agent),
+        bin_dir,
+        login: &login,
+        database,
+        redis: servers.redis.as_deref(),
+    };
     place.publish(&banner::up_json(place, &facts))?;
     say(banner::text(place, &facts, begun.elapsed()).trim_end());
     Ok(())
+}
+
+/// Starts a host and waits until it can take work.
+fn start_host(
+    number: u8,
+    place: &Place,
+    wanted: Ports,
+    servers: &Servers,
+    bin_dir: &std::path::Path,
+    children: &mut Children,
+) -> anyhow::Result<Hosted> {
+    place.write_host_config(number, wanted, servers)?;
+    let serve = ["serve".into(), "--config".into(), place.host_config(number).into_os_string()];
+    let which = Which::Host(number);
+    let name = which.name();
+    children.start(which, &bin_dir.join("viworks-host"), &serve, &place.log(&name))?;
+    let silent = format!("the {name} does not say where it listens");
+    let ports = children.until(READY_WITHIN, &silent, || place.listening(number))?;
+    let api = Api::at(ports.api);
+    let unready = format!("the {name} does not become ready (GET /readyz)");
+    children.until(READY_WITHIN, &unready, || api.is_ready().then_some(()))?;
+    say(format_args!("      {name}: API 127.0.0.1:{}, agents 127.0.0.1:{}", ports.api, ports.agents));
+    Ok(Hosted { ports, pid: children.pid(which) })
+}
+
+fn redis() -> anyhow::Result<Redis> {
+    toolchain::redis()?;
+    let redis = Redis::start().context("Redis")?;
+    say(format_args!("      Redis, {}", redis.url()));
+    Ok(redis)
 }
 
 /// Waits until the host has judged every plugin that was built; one refused is a fault of this tree.

@@ -106,9 +106,31 @@ impl Place {
         self.dir.join("admin.json")
     }
 
-    /// The host's configuration.
-    pub fn host_config(&self) -> PathBuf {
-        self.dir.join("host.toml")
+    /// The data directory of host `number`: the first one's is the directory itself.
+    pub fn host_dir(&self, number: u8) -> PathBuf {
+        if number == 1 { self.dir.clone() } else { self.dir.join(format!("host-{number}")) }
+    }
+
+    /// Its configuration.
+    pub fn host_config(&self, number: u8) -> PathBuf {
+        self.host_dir(number).join("host.toml")
+    }
+
+    /// Makes the data directory of another host, with the keys of the first, which must have made them.
+    ///
+    /// # Errors
+    /// What the file system answered.
+    pub fn prepare_beside(&self, number: u8) -> anyhow::Result<()> {
+        let (from, to) = (self.dir.join("keys"), self.host_dir(number).join("keys"));
+        let copied = || -> std::io::Result<()> {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&to)?;
+            for file in std::fs::read_dir(&from)? {
+                let file = file?;
+                std::fs::copy(file.path(), to.join(file.file_name()))?;
+            }
+            Ok(())
+        };
+        copied().with_context(|| format!("keys cannot be copied to {}", to.display()))
     }
 
     /// What `host` or `agent` prints.
@@ -121,15 +143,17 @@ impl Place {
         path.strip_prefix(&self.root).unwrap_or(path)
     }
 
-    /// Writes the host's configuration, and takes away what an earlier host said of its ports.
+    /// Writes a host's configuration, and takes away what an earlier one said of its ports.
     ///
     /// # Errors
     /// What the file system answered.
-    pub fn write_host_config(&self, ports: Ports, database_url: String) -> anyhow::Result<()> {
+    pub fn write_host_config(&self, number: u8, ports: Ports, servers: &Servers) -> anyhow::Result<()> {
         #[derive(Serialize)]
         struct Config {
             server: Server,
-            database: Database,
+            database: Url,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            redis: Option<Url>,
             data: Dir,
             plugins: Plugins,
             logging: Logging,
@@ -140,7 +164,7 @@ impl Place {
             agents_bind: String,
         }
         #[derive(Serialize)]
-        struct Database {
+        struct Url {
             url: String,
         }
         #[derive(Serialize)]
@@ -162,22 +186,23 @@ impl Place {
                 bind: format!("127.0.0.1:{}", ports.api),
                 agents_bind: format!("127.0.0.1:{}", ports.agents),
             },
-            database: Database { url: database_url },
-            data: Dir { dir: self.dir.clone() },
+            database: Url { url: servers.database.clone() },
+            redis: servers.redis.clone().map(|url| Url { url }),
+            data: Dir { dir: self.host_dir(number) },
             plugins: Plugins { dir: self.plugins(), default_grants: "requested" },
             logging: Logging { format: "text", level: "info" },
         };
         let text = toml::to_string(&config).context("the host's configuration is no TOML")?;
-        let listening = self.dir.join("listening.json");
+        let listening = self.host_dir(number).join("listening.json");
         if listening.exists() {
             std::fs::remove_file(&listening).with_context(|| format!("{} cannot be removed", listening.display()))?;
         }
-        write_whole(&self.host_config(), &format!("# Written by `cargo xtask up` at every start.\n{text}"))
+        write_whole(&self.host_config(number), &format!("# Written by `cargo xtask up` at every start.\n{text}"))
     }
 
-    /// Where the host says it listens, once it does.
-    pub fn listening(&self) -> Option<Ports> {
-        let text = std::fs::read_to_string(self.dir.join("listening.json")).ok()?;
+    /// Where a host says it listens, once it does.
+    pub fn listening(&self, number: u8) -> Option<Ports> {
+        let text = std::fs::read_to_string(self.host_dir(number).join("listening.json")).ok()?;
         let said: Value = serde_json::from_str(&text).ok()?;
         let port = |key: &str| said[key].as_str()?.rsplit_once(':')?.1.parse().ok();
         Some(Ports { api: port("api")?, agents: port("agents")? })
@@ -214,7 +239,15 @@ impl Place {
     }
 }
 
-/// The host's two ports.
+/// What hosts work with.
+pub struct Servers {
+    /// Their `database.url`.
+    pub database: String,
+    /// Their `redis.url`.
+    pub redis: Option<String>,
+}
+
+/// A host's two ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ports {
     /// Of the API.
@@ -225,6 +258,8 @@ pub struct Ports {
 
 impl Ports {
     const DEFAULT: Ports = Ports { api: 8080, agents: 9090 };
+    /// Any free ones.
+    pub const ANY: Ports = Ports { api: 0, agents: 0 };
 
     /// The ports asked for, else those of the last time, else the usual ones; taken ones are replaced
     /// by free ones unless somebody asked for them.
@@ -292,12 +327,24 @@ mod tests {
         let place = Place::open(Some(dir.path())).expect("taken");
         std::fs::write(dir.path().join("listening.json"), "{\"api\":\"127.0.0.1:1\",\"agents\":\"127.0.0.1:2\"}")
             .expect("written");
-        assert_eq!(place.listening(), Some(Ports { api: 1, agents: 2 }));
-        place.write_host_config(Ports { api: 0, agents: 9 }, "sqlite:/x.db".to_owned()).expect("written");
-        assert_eq!(place.listening(), None, "what an earlier host said is gone");
-        let config: toml::Table = std::fs::read_to_string(place.host_config()).expect("read").parse().expect("TOML");
+        assert_eq!(place.listening(1), Some(Ports { api: 1, agents: 2 }));
+        let servers = Servers { database: "sqlite:/x.db".to_owned(), redis: None };
+        place.write_host_config(1, Ports { api: 0, agents: 9 }, &servers).expect("written");
+        assert_eq!(place.listening(1), None, "what an earlier host said is gone");
+        let read = |number| std::fs::read_to_string(place.host_config(number)).expect("read");
+        let config: toml::Table = read(1).parse().expect("TOML");
+        assert!(!config.contains_key("redis"));
         assert_eq!(config["server"]["bind"].as_str(), Some("127.0.0.1:0"));
         assert_eq!(config["database"]["url"].as_str(), Some("sqlite:/x.db"));
         assert_eq!(config["plugins"]["default_grants"].as_str(), Some("requested"));
+        std::fs::create_dir(dir.path().join("keys")).expect("made");
+        std::fs::write(dir.path().join("keys/cluster.key"), "k").expect("written");
+        place.prepare_beside(2).expect("made");
+        let servers = Servers { redis: Some("redis://127.0.0.1:1/".to_owned()), ..servers };
+        place.write_host_config(2, Ports::ANY, &servers).expect("written");
+        let config: toml::Table = read(2).parse().expect("TOML");
+        assert_eq!(config["redis"]["url"].as_str(), Some("redis://127.0.0.1:1/"));
+        let data = config["data"]["dir"].as_str().expect("a folder");
+        assert_eq!(std::fs::read_to_string(std::path::Path::new(data).join("keys/cluster.key")).expect("copied"), "k");
     }
 }

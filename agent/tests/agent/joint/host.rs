@@ -98,7 +98,8 @@ impl Host {
                 Output::Note(key, event, _) => self.notes.push((key, event)),
                 Output::Append { .. } | Output::LetGo { .. } | Output::Sample(_) | Output::Missed => {}
                 Output::Close(_) => self.over = true,
-                Output::Reject(key, why) => panic!("nobody loses a grant here, and {key:?} is refused: {why}"),
+                Output::NewKey(_) => panic!("nobody asks for a key here"),
+                Output::Reject(key, why) => panic!("nobody loses a grant here, and {key:?} is refused: {why:?}"),
                 Output::Advance(..) | Output::Finish { .. } | Output::Load => self.work.push_back(output),
             }
         }

@@ -3,13 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use agent::clock::Now;
-use agent::config::SpoolLimits;
 use agent::journal::{Record, Replay};
-use agent::machine::{Input, Machine, Next, Output, Setup};
+use agent::machine::{Input, Machine, Next, Output};
 use agent::policy::Policy;
 use agent::supervisor::protocol::{Event, Known, Report, Request};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::attempt::{Reason, State};
 use domain::time::Timestamp;
 use gateway::session::Input as HostInput;
@@ -19,11 +16,10 @@ use plan::outcome::{End, Outcome, StepEnd};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use wire::codec::encode;
-use wire::frame::{AgentFrame, Challenge, HostFrame};
-use wire::limits::NONCE_BYTES;
+use wire::frame::{AgentFrame, HostFrame};
 
 use crate::joint::host::Host;
-use crate::support::{agent_id, cluster_id, cluster_key};
+use crate::support::{challenge, setup};
 
 /// Rounds in which nothing is left to do, before a walk is over.
 const QUIET_ROUNDS: u32 = 60;
@@ -201,16 +197,7 @@ impl World {
     fn boot(&mut self) {
         let mut policy = Policy::of(&[Effect::Read], &[("true", "/bin/true")]).expect("every machine has it");
         policy.max_concurrency = 2;
-        let setup = Setup {
-            agent_id: agent_id(),
-            cluster_id: cluster_id(),
-            cluster_key: cluster_key().verifying_key(),
-            key: ed25519_dalek::SigningKey::from_bytes(&[5; 32]),
-            boot_id: "boot".to_owned(),
-            policy,
-            spool: SpoolLimits::default(),
-            seed: self.rng.random(),
-        };
+        let setup = setup(policy, "boot", self.rng.random());
         let mut replay = Replay::default();
         self.disk.iter().cloned().for_each(|record| replay.take(record));
         self.machine = Some(Machine::new(setup, replay.finish(), self.now()));
@@ -249,7 +236,12 @@ impl World {
                 Output::Supervise(request) => self.request(request),
                 Output::Recall(attempt) => recalls.push(attempt),
                 Output::Close { .. } => self.line = None,
-                Output::Ping | Output::Sample | Output::Discard(_) => {}
+                Output::Ping
+                | Output::Sample
+                | Output::Discard(_)
+                | Output::MakeKey
+                | Output::KeepCertificate(_)
+                | Output::AdoptKey => {}
             }
         }
         for attempt in recalls {
@@ -352,16 +344,7 @@ impl World {
 
     fn connect(&mut self) {
         if self.line.is_none() {
-            let nonce = URL_SAFE_NO_PAD.encode([3; NONCE_BYTES]);
-            let challenge = Challenge {
-                nonce,
-                cluster_id: cluster_id(),
-                cluster_epoch: 1,
-                epoch_signature: None,
-                keys: Vec::new(),
-                versions: vec![1],
-            };
-            self.line = Some(Line { down: VecDeque::from([HostFrame::Challenge(challenge)]), ..Line::default() });
+            self.line = Some(Line { down: VecDeque::from([HostFrame::Challenge(challenge())]), ..Line::default() });
             // Until HELLO, whatever an older session says goes nowhere.
             self.tell(Input::Opened { facts: Box::default() });
         }

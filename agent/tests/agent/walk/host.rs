@@ -4,16 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use plan::envelope::{Envelope, seal};
 use plan::id::AttemptKey;
 use plan::outcome::{End, Outcome, RejectCause, Stream};
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
-use wire::frame::{AgentFrame, Cancel, Challenge, Command, Have, Hello, HostFrame, Welcome};
-use wire::limits::NONCE_BYTES;
+use wire::frame::{AgentFrame, Cancel, Command, Have, Hello, HostFrame, Welcome};
 
-use crate::support::{attempt, cluster_id, cluster_key, envelope, plan, step};
+use crate::support::{attempt, challenge, cluster_key, envelope, plan, step};
 
 /// Sent output of one session, as ranges of bytes.
 pub type Covered = BTreeMap<(AttemptKey, Stream), Vec<(u64, u64)>>;
@@ -64,14 +63,7 @@ impl Host {
     }
 
     pub fn challenge(&self) -> HostFrame {
-        HostFrame::Challenge(Challenge {
-            nonce: URL_SAFE_NO_PAD.encode([3; NONCE_BYTES]),
-            cluster_id: cluster_id(),
-            cluster_epoch: 1,
-            epoch_signature: None,
-            keys: Vec::new(),
-            versions: vec![1],
-        })
+        HostFrame::Challenge(challenge())
     }
 
     pub fn welcome(&mut self, hello: &Hello, host_ms: i64, epoch: u64, says_what_it_has: bool) -> HostFrame {
@@ -121,7 +113,7 @@ impl Host {
                 }
                 None
             }
-            AgentFrame::Result { attempt, outcome } => {
+            AgentFrame::Result { attempt, outcome, .. } => {
                 let forged = matches!(outcome.end, End::Rejected { cause: RejectCause::Signature, .. });
                 // What is not signed for the agent is answered and not remembered, so a CANCEL for it later
                 // has its own answer; neither says that anything was started.
@@ -144,6 +136,7 @@ impl Host {
             | AgentFrame::Ack { .. }
             | AgentFrame::Started { .. }
             | AgentFrame::Telemetry { .. }
+            | AgentFrame::NewKey(_)
             | AgentFrame::Heartbeat { .. }
             | AgentFrame::Goodbye(_) => None,
         }

@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use agent::clock::Now;
-use agent::config::SpoolLimits;
 use agent::journal::{Record, Replay};
-use agent::machine::{Input, Machine, Next, Output, Setup};
+use agent::machine::{Input, Machine, Next, Output};
 use agent::policy::Policy;
 use agent::supervisor::protocol::{Event, Known, Report, Request};
 use base64::Engine as _;
@@ -18,7 +17,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use wire::codec::encode;
 use wire::frame::{AgentFrame, HostFrame, Output as OutputFrame};
 
-use crate::support::{agent_id, cluster_id, cluster_key};
+use crate::support::setup;
 use crate::walk::children::{Child, Supervisor};
 use crate::walk::counts::Counts;
 use crate::walk::host::Host;
@@ -91,16 +90,7 @@ impl World {
     fn boot_agent(&mut self) {
         let mut policy = Policy::of(&[Effect::Read], &[("true", "/bin/true")]).expect("every machine has it");
         policy.max_concurrency = ALL_AT_ONCE as u32;
-        let setup = Setup {
-            agent_id: agent_id(),
-            cluster_id: cluster_id(),
-            cluster_key: cluster_key().verifying_key(),
-            key: ed25519_dalek::SigningKey::from_bytes(&[5; 32]),
-            boot_id: format!("boot-{}", self.boots),
-            policy,
-            spool: SpoolLimits::default(),
-            seed: self.rng.random(),
-        };
+        let setup = setup(policy, &format!("boot-{}", self.boots), self.rng.random());
         let mut replay = Replay::default();
         self.disk.iter().cloned().for_each(|record| replay.take(record));
         self.machine = Some(Machine::new(setup, replay.finish(), self.now()));
@@ -194,7 +184,7 @@ impl World {
                 }
                 Output::Recall(attempt) => recalls.push(attempt),
                 Output::Close { .. } => self.net = None,
-                Output::Ping | Output::Sample => {}
+                Output::Ping | Output::Sample | Output::MakeKey | Output::KeepCertificate(_) | Output::AdoptKey => {}
                 Output::Discard(attempt) => {
                     let acked =
                         self.unsynced.iter().chain(&self.disk).any(|record| *record == Record::Acked { attempt });
@@ -219,7 +209,7 @@ impl World {
                     durable(&|record| matches!(record, Record::Accepted(accepted) if accepted.attempt == *attempt));
                 assert!(accepted, "{attempt}: ACK before it was on disk");
             }
-            AgentFrame::Result { attempt, outcome } => {
+            AgentFrame::Result { attempt, outcome, .. } => {
                 let forged = matches!(outcome.end, End::Rejected { cause: RejectCause::Signature, .. });
                 let kept = durable(
                     &|record| matches!(record, Record::Result(settled) if settled.attempt == *attempt && settled.outcome == *outcome),
@@ -372,7 +362,7 @@ impl World {
                 net.down.push_back(welcome);
             }
         }
-        if let AgentFrame::Result { attempt, outcome } = &frame {
+        if let AgentFrame::Result { attempt, outcome, .. } = &frame {
             let acked =
                 self.disk.iter().chain(&self.unsynced).any(|record| *record == Record::Acked { attempt: *attempt });
             assert!(

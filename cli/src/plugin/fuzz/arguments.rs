@@ -9,7 +9,7 @@ use crate::schema::{choices, resolve};
 /// Deeper parts are left at their simplest.
 const DEPTH: usize = 6;
 /// Texts that have broken parsers, quoting and terminals before.
-const TEXTS: &[&str] = &[
+pub(super) const TEXTS: &[&str] = &[
     "",
     " ",
     "a",
@@ -70,7 +70,8 @@ impl Chance {
         usize::try_from(self.next() % limit as u64).unwrap_or_default()
     }
 
-    fn one_in(&mut self, many: usize) -> bool {
+    /// Once in `many` times.
+    pub fn one_in(&mut self, many: usize) -> bool {
         self.below(many) == 0
     }
 }

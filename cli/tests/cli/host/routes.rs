@@ -2,6 +2,7 @@
 
 use api::agent::NewJoinToken;
 use api::auth::{Login, NewUser, Refresh};
+use api::bulk::CancelMany;
 use api::command::NewCommand;
 use api::delivery::RetryCommand;
 use api::verb::PlanRequest;
@@ -15,15 +16,16 @@ use axum::{Json, Router};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
-use super::{COMMAND, Cut, Host, PARENT, PASSWORD, problem, refuse};
+use super::{COMMAND, Cut, Host, PARENT, PASSWORD, TOKEN, figures, problem, refuse};
 
 pub fn router(host: Host) -> Router {
     let guarded = Router::new()
         .route("/auth/logout", post(logout))
         .route("/agents", get(agents))
-        .route("/agents/{agent}", get(agent))
+        .route("/agents/{agent}", get(agent).delete(done))
         .route("/agents/{agent}/revoke", post(done))
-        .route("/agents/{agent}/telemetry", get(telemetry))
+        .route("/telemetry", get(telemetry))
+        .merge(figures::router())
         .route("/me", get(me))
         .route("/join-tokens", get(join_tokens).post(create_join_token))
         .route("/join-tokens/{id}", delete(done))
@@ -33,6 +35,7 @@ pub fn router(host: Host) -> Router {
         .route("/plugins", get(plugins))
         .route("/users", get(users).post(create_user))
         .route("/commands", get(commands).post(submit))
+        .route("/commands/cancel", post(cancel_many))
         .route("/commands/{id}", get(command))
         .route("/commands/{id}/cancel", post(cancel))
         .route("/commands/{id}/retry", post(retry))
@@ -54,6 +57,9 @@ async fn guard(Shared(host): Shared<Host>, request: Request, next: Next) -> Resp
     let known = token.is_some_and(|token| host.state().access.contains(token));
     let line = format!("{} {}", request.method(), request.uri());
     host.state().requests.push(line);
+    if host.state().away {
+        return refuse(problem(503, "store_unavailable", "the store does not answer", json!([])));
+    }
     if known { next.run(request).await } else { refuse(problem(401, "token_expired", "the token is over", json!([]))) }
 }
 
@@ -122,11 +128,16 @@ async fn agent(Path(agent): Path<String>) -> Response {
     Json(agent_body(&agent)).into_response()
 }
 
-async fn telemetry(Path(agent): Path<String>) -> Json<Value> {
-    let half = |used: u64| json!({"used_bytes": used, "total_bytes": 100});
-    let sample = json!({"cpu_percent": 12.3, "load": [0.5, 1.0, 2.0], "memory": half(50),
-                        "disks": [{"mount": "/", "usage": half(90)}, {"mount": "/a", "usage": half(10)}]});
-    Json(json!({"agent": agent, "agent_name": agent, "sample": sample}))
+async fn telemetry(Shared(host): Shared<Host>) -> Json<Value> {
+    let series = json!({"cpu.total": 12.3, "load.1": 0.5, "mem.used_pct": 50.0, "disk.used_pct{/}": 90.0,
+                        "disk.used_pct{/a}": 10.0});
+    let state = host.state();
+    let of = |name: &str| {
+        json!({"agent": super::id_of(name), "agent_name": name, "site": "eu", "status": "online", "at": null,
+               "received_at": null, "clock_skew_ms": 0, "is_stale": false, "series": series, "missing": []})
+    };
+    let items: Vec<Value> = state.fleet.iter().map(|one| of(&one.agent_name)).collect();
+    Json(json!({"items": items, "next_cursor": null}))
 }
 
 async fn me() -> Json<Value> {
@@ -152,7 +163,10 @@ fn token_body(secret: Option<&str>, wanted: &NewJoinToken) -> Value {
 }
 
 async fn join_tokens() -> Json<Value> {
-    Json(json!({"items": [token_body(None, &NewJoinToken::default())], "next_cursor": null}))
+    let first = token_body(None, &NewJoinToken::default());
+    let mut second = first.clone();
+    second["id"] = TOKEN.into();
+    Json(json!({"items": [first, second], "next_cursor": null}))
 }
 
 async fn create_join_token(Shared(host): Shared<Host>, Json(body): Json<NewJoinToken>) -> Response {
@@ -233,9 +247,9 @@ async fn submit(Shared(host): Shared<Host>, headers: HeaderMap, Json(body): Json
     (StatusCode::ACCEPTED, Json(accepted)).into_response()
 }
 
-fn command_body(status: &str) -> Value {
+fn command_body(status: &str, counts: &Value) -> Value {
     let over = status != "running";
-    json!({"id": COMMAND, "status": status, "counts": {"succeeded": 1, "failed": 1}, "verb": "exec.run",
+    json!({"id": COMMAND, "status": status, "counts": counts, "verb": "exec.run",
            "plugin": "exec", "plugin_version": "1.0.0", "plugin_digest": "d1", "args": {}, "target": {"all": true},
            "priority": "normal", "submitter": "ada", "summary": "runs uptime", "created_at": "2026-01-01T00:00:00Z",
            "start_by": "2026-01-01T01:00:00Z", "run_timeout_ms": 1000, "finish_by": null, "kill_after_ms": 60_000,
@@ -245,14 +259,16 @@ fn command_body(status: &str) -> Value {
 }
 
 async fn commands(Shared(host): Shared<Host>) -> Json<Value> {
-    Json(json!({"items": [command_body(&host.state().status)], "next_cursor": null}))
+    let state = host.state();
+    Json(json!({"items": [command_body(&state.status, &state.counts)], "next_cursor": null}))
 }
 
 async fn command(Shared(host): Shared<Host>, Path(id): Path<String>) -> Response {
     if id != COMMAND {
         return refuse(problem(404, "not_found", "there is no such command, or you may not see it", json!([])));
     }
-    Json(command_body(&host.state().status)).into_response()
+    let state = host.state();
+    Json(command_body(&state.status, &state.counts)).into_response()
 }
 
 /// The parent's agents, under the id that every command here has.
@@ -286,6 +302,12 @@ async fn attempts() -> Json<Value> {
 
 async fn cancel() -> Response {
     (StatusCode::ACCEPTED, Json(json!({"status": "running", "requested": 2}))).into_response()
+}
+
+async fn cancel_many(Shared(host): Shared<Host>, Json(body): Json<CancelMany>) -> Response {
+    host.state().bodies.push(serde_json::to_value(&body).unwrap());
+    let items = json!([{"id": COMMAND, "status": "running", "requested": 2}]);
+    (StatusCode::ACCEPTED, Json(json!({"commands": 1, "requested": 2, "items": items, "more": true}))).into_response()
 }
 
 async fn invocations(Shared(host): Shared<Host>) -> Json<Value> {

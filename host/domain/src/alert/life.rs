@@ -91,6 +91,9 @@ impl State {
         State::Resolved,
     ];
 
+    /// The words they go by; several may share one.
+    pub const WORDS: [&'static str; 4] = ["pending", "firing", "acknowledged", "resolved"];
+
     /// The name used in JSON, SQL and on screen.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -298,5 +301,8 @@ mod tests {
             assert_eq!(State::parse(state.as_str(), state.severity()), Some(state));
         }
         assert_eq!(State::parse("firing", None), None);
+        let mut words = State::ALL.map(State::as_str).to_vec();
+        words.dedup();
+        assert_eq!(words, State::WORDS);
     }
 }

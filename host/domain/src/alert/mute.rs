@@ -65,6 +65,14 @@ pub enum Mute {
 }
 
 impl Mute {
+    /// All of them.
+    pub const ALL: [Mute; 3] = [Mute::Maintenance, Mute::Silence, Mute::Flapping];
+
+    /// The reason of that name.
+    pub fn parse(name: &str) -> Option<Mute> {
+        Mute::ALL.into_iter().find(|mute| mute.as_str() == name)
+    }
+
     /// The name used in JSON and on screen.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -50,6 +50,23 @@ pub enum Line {
     Flap(Turn),
 }
 
+impl Line {
+    /// The name used in JSON, SQL and on screen.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Line::Told(told) => told.as_str(),
+            Line::Flap(Turn::Began) => "flapping",
+            Line::Flap(Turn::Ended) => "steady",
+        }
+    }
+
+    /// The line of that name.
+    pub fn parse(name: &str) -> Option<Line> {
+        let turns = [Line::Flap(Turn::Began), Line::Flap(Turn::Ended)];
+        Told::ALL.into_iter().map(Line::Told).chain(turns).find(|line| line.as_str() == name)
+    }
+}
+
 /// The order makes no sense as the alert stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotNow(pub State);

@@ -166,6 +166,16 @@ impl Chain {
     pub fn end(&self) -> Link {
         Link { chain: self.genesis.chain, position: self.head.position, hash: self.head.hash }
     }
+
+    /// The last place whose entry was pruned; 0 when none was.
+    pub fn cut(&self) -> u64 {
+        self.checkpoint.as_ref().map_or(0, |cut| cut.head.position)
+    }
+
+    /// Whether entries that are left may be older than `before`.
+    pub fn reaches_before(&self, before: Timestamp) -> bool {
+        self.genesis.begun_at < before && self.cut() < self.head.position
+    }
 }
 
 /// What a new chain comes after: the ends that no other chain names.

@@ -11,7 +11,8 @@ use plan::outcome::{Outcome, Stream};
 use ports::commands::{Due, Open};
 use ports::link::Settle;
 use services::progress::Kept;
-use wire::frame::{AgentFrame, Fault, HostFrame};
+use services::standing::Objection;
+use wire::frame::{AgentFrame, Fault, HostFrame, NewKey};
 use wire::sample::Sample;
 
 /// What the session hears.
@@ -24,6 +25,8 @@ pub enum Input {
     Offer(Due),
     /// Offers were lost for want of room: the store knows them.
     Overflow,
+    /// This is first of what waits in the store.
+    Look(AttemptKey),
     /// The store may have lost notes, and may hold commands it seemed to refuse.
     Retell,
     /// The answer to [`Output::Load`].
@@ -35,6 +38,12 @@ pub enum Input {
     },
     /// Attempts are to be ended; nothing is sent before all of these are heard.
     Settle(Vec<(Open, Settle)>),
+    /// The agent is to make another key.
+    AskKey,
+    /// A certificate was made for the agent; PEM.
+    Certificate(String),
+    /// This key of the agent's is committed.
+    KeyStored(String),
     /// The host may have a slot again.
     Freed,
     /// An attempt's end is committed (or was no attempt of this agent).
@@ -51,7 +60,7 @@ pub enum Output {
     /// Tell the store durably.
     Advance(AttemptKey, Vec<Event>),
     /// Tell the store that it was not sent because its submitter may no longer have it run, and why.
-    Reject(AttemptKey, String),
+    Reject(AttemptKey, Objection),
     /// Store these bytes.
     Append {
         /// Which attempt.
@@ -82,9 +91,13 @@ pub enum Output {
         outcome: Outcome,
         /// All its output, if this session saw it.
         kept: Option<Kept>,
+        /// Notes and bytes of it that the store is told together with its end.
+        before: Vec<Output>,
     },
     /// Read what waits from the store, then answer [`Input::Loaded`].
     Load,
+    /// The agent made another key: put it in the place of the one it has, then answer [`Input::KeyStored`].
+    NewKey(NewKey),
     /// Keep this sample.
     Sample(Sample),
     /// The agent missed a heartbeat.

@@ -20,6 +20,8 @@ mod gate;
 use super::*;
 use gate::{begun, ready};
 
+mod ends;
+
 fn now() -> Timestamp {
     Timestamp::from_millis(1_700_000_000_000)
 }
@@ -88,28 +90,12 @@ fn output(number: u128, data: &[u8]) -> Input {
     Input::Frame(AgentFrame::Output(frame::Output { attempt: key(number), stream, offset: 0, data, gone: None }))
 }
 
-#[test]
-fn output_of_an_attempt_that_ended_without_a_session_is_kept_with_its_result() {
-    let mut session = begun(1, &[key(7)]);
-    assert!(matches!(session.poll(), Some(Output::Load)));
-    session.handle(Input::Loaded { due: vec![due(7, Priority::Normal), due(8, Priority::Normal)], more: false }, now());
-    assert_eq!(sent(&drain(&mut session)), [key(8)], "it is not sent again, and takes no slot");
-    session.handle(output(7, b"late"), now());
-    assert!(matches!(drain(&mut session).as_slice(), [Output::Append { .. }]));
-    let outcome = Outcome {
-        stdout: plan::outcome::StreamEnd { bytes: 4, head: 4, tail: 0, sha256: String::new() },
-        ..Outcome::not_started(End::Exited)
-    };
-    session.handle(Input::Frame(AgentFrame::Result { attempt: key(7), outcome }), now());
-    let done = drain(&mut session);
-    let [Output::Finish { kept: Some(kept), .. }] = done.as_slice() else {
-        panic!("its end is stored with its output");
-    };
-    assert_eq!(kept.stdout, b"late");
-}
-
 fn result(number: u128) -> Input {
-    Input::Frame(AgentFrame::Result { attempt: key(number), outcome: Outcome::not_started(End::Exited) })
+    Input::Frame(AgentFrame::Result {
+        attempt: key(number),
+        outcome: Outcome::not_started(End::Exited),
+        traceparent: None,
+    })
 }
 
 #[test]
@@ -236,7 +222,7 @@ fn after_an_outage_a_session_says_again_where_its_attempts_stand_and_looks_for_m
     let said = |number, started: bool| {
         let attempt = key(number);
         let ack = AgentFrame::Ack { attempt };
-        Input::Frame(if started { AgentFrame::Started { attempt, pid: 1 } } else { ack })
+        Input::Frame(if started { AgentFrame::Started { attempt, pid: 1, traceparent: None } } else { ack })
     };
     session.handle(said(1, false), now());
     session.handle(said(2, true), now());
@@ -292,7 +278,11 @@ fn what_a_halt_finds_unsent_is_not_sent_though_room_is_made_in_the_same_moment()
     assert_eq!(sent(&drain(&mut session)), [key(9)]);
     session.handle(Input::Settle([1, 2].map(|number| (open(number), Settle::Halt)).to_vec()), now());
     session.handle(
-        Input::Frame(AgentFrame::Result { attempt: key(9), outcome: Outcome::not_started(End::Exited) }),
+        Input::Frame(AgentFrame::Result {
+            attempt: key(9),
+            outcome: Outcome::not_started(End::Exited),
+            traceparent: None,
+        }),
         now(),
     );
     session.handle(Input::Stored(key(9)), now());
@@ -390,7 +380,7 @@ fn the_store_lets_go_of_what_the_agent_no_longer_keeps_in_large_pieces_and_at_th
     assert_eq!(let_go(drain(&mut session)), 0..0, "nothing is gone that was not there yet");
     let stdout = plan::outcome::StreamEnd { bytes: 420_000, head: 1_000, tail: 10_000, sha256: String::new() };
     let outcome = Outcome { stdout, ..Outcome::not_started(End::Exited) };
-    session.handle(Input::Frame(AgentFrame::Result { attempt: key(1), outcome }), now());
+    session.handle(Input::Frame(AgentFrame::Result { attempt: key(1), outcome, traceparent: None }), now());
     assert_eq!(let_go(drain(&mut session)), 1_000..410_000);
 }
 
@@ -446,7 +436,7 @@ fn walk(seed: u64) {
             5 if !at_agent.is_empty() => {
                 let attempt = at_agent[rng.random_range(0..at_agent.len())];
                 let outcome = Outcome::not_started(End::Exited);
-                session.handle(Input::Frame(AgentFrame::Result { attempt, outcome }), now());
+                session.handle(Input::Frame(AgentFrame::Result { attempt, outcome, traceparent: None }), now());
             }
             6 if !storing.is_empty() => {
                 let attempt = storing.swap_remove(rng.random_range(0..storing.len()));

@@ -1,7 +1,5 @@
 //! Logging in and out, and one's own account.
 
-use std::time::Duration;
-
 use api::access::Me as MeBody;
 use api::auth::{ChangePassword, Login as LoginBody, Refresh, Tokens as TokensBody};
 use axum::Json;
@@ -13,6 +11,7 @@ use services::accounts::{AccountError, Login};
 use crate::app::App;
 use crate::authorize::{Anyone, Authorized, OwnAccount, OwnLogin};
 use crate::body::Strict;
+use crate::guesses::Guess;
 use crate::problem::{Code, Problem};
 use crate::sessions::Proof;
 use crate::views;
@@ -30,9 +29,9 @@ pub async fn login(
     let LoginBody { name, password } = body;
     bounded("/name", &name, NAME_MAX)?;
     bounded("/password", &password, PASSWORD_MAX)?;
-    let guess = Guess::take(&app, origin.ip_address.as_deref(), &name)?;
+    let guess = app.guesses.take(origin.ip_address.as_deref(), &name, app.clock.now()).await?;
     let login = app.accounts.login(&name, &password, &origin).await;
-    guess.settle(&app, login.as_ref().err());
+    settle(&app, guess, login.as_ref().err()).await;
     tokens(&app, login?)
 }
 
@@ -72,9 +71,10 @@ pub async fn change_password(
     Strict(ChangePassword { current, new }): Strict<ChangePassword>,
 ) -> Result<StatusCode, Problem> {
     bounded("/current", &current, PASSWORD_MAX)?;
-    let guess = Guess::take(&app, who.origin.ip_address.as_deref(), &who.caller.name)?;
+    let peer = who.origin.ip_address.as_deref();
+    let guess = app.guesses.take(peer, &who.caller.name, app.clock.now()).await?;
     let changed = app.accounts.change_password(&who.caller, &current, &new, &who.origin).await;
-    guess.settle(&app, changed.as_ref().err());
+    settle(&app, guess, changed.as_ref().err()).await;
     if let Some(user) = who.caller.principal.user() {
         app.changed(user);
     }
@@ -95,33 +95,9 @@ fn tokens(app: &App, login: Login) -> Result<Json<TokensBody>, Problem> {
     Ok(Json(TokensBody { access_token, token_type: "Bearer".to_owned(), expires_in, refresh_token }))
 }
 
-/// One try of a password, taken from two buckets before any work is done.
-struct Guess {
-    peer: String,
-    name: String,
-}
-
-impl Guess {
-    fn take(app: &App, peer: Option<&str>, name: &str) -> Result<Guess, Problem> {
-        let guess = Guess { peer: peer.unwrap_or("unknown").to_owned(), name: name.chars().take(64).collect() };
-        let now = app.clock.now();
-        let limited = |wait: Duration| {
-            let detail = "too many failed logins; wait, then try again";
-            Problem { retry_after: Some(wait.as_secs() + 1), ..Problem::new(Code::RateLimited, detail) }
-        };
-        app.guessers.take(&guess.peer, now).map_err(limited)?;
-        app.guesses.take(&(guess.peer.clone(), guess.name.clone()), now).map_err(|wait| {
-            app.guessers.give(&guess.peer);
-            limited(wait)
-        })?;
-        Ok(guess)
-    }
-
-    /// Only a wrong guess costs anything.
-    fn settle(self, app: &App, error: Option<&AccountError>) {
-        if !matches!(error, Some(AccountError::Refused | AccountError::WrongPassword)) {
-            app.guessers.give(&self.peer);
-            app.guesses.give(&(self.peer, self.name));
-        }
+/// Only a wrong guess costs anything.
+async fn settle(app: &App, guess: Guess, error: Option<&AccountError>) {
+    if !matches!(error, Some(AccountError::Refused | AccountError::WrongPassword)) {
+        app.guesses.give(guess).await;
     }
 }

@@ -6,13 +6,19 @@ use api::agent::{Agent as AgentBody, AgentPatch, Telemetry};
 use api::page::Page;
 use axum::Json;
 use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use domain::agent::{Agent, AgentStatus};
 use domain::target::Candidate;
+use plan::id::AgentId;
 use ports::agents::AgentChange;
+use services::enrol::EnrolError;
+use services::tag;
 
 use crate::app::App;
 use crate::authorize::{Authorized, EnrolAgents, ManageAgents, ReadAgents};
 use crate::body::{Nothing, Strict};
+use crate::doors::tags::{if_match, tagged};
 use crate::doors::{In, agent_in_sight};
 use crate::page::Asked;
 use crate::problem::Problem;
@@ -51,8 +57,8 @@ pub async fn show(
     who: Authorized<ReadAgents>,
     State(app): State<App>,
     In(agent): In<String>,
-) -> Result<Json<AgentBody>, Problem> {
-    agent_in_sight(&app, &who.caller, &agent).map(|candidate| Json(views::agent(&candidate)))
+) -> Result<Response, Problem> {
+    agent_in_sight(&app, &who.caller, &agent).map(|candidate| shown(&candidate))
 }
 
 /// `PATCH /agents/{agent}`
@@ -60,13 +66,59 @@ pub async fn change(
     who: Authorized<ManageAgents>,
     State(app): State<App>,
     In(agent): In<String>,
+    headers: HeaderMap,
     Strict(body): Strict<AgentPatch>,
-) -> Result<Json<AgentBody>, Problem> {
+) -> Result<Response, Problem> {
+    let if_match = if_match(&headers)?;
     let AgentPatch { site, labels, maintenance } = body;
     let found = agent_in_sight(&app, &who.caller, &agent)?;
-    let change = AgentChange { site, labels, maintenance };
-    let changed = app.enrol.change_agent(&who.caller, found.agent.id, change, &who.origin).await?;
-    Ok(Json(now(&app, changed)))
+    let change = AgentChange { site, labels, maintenance, expected: None };
+    let id = found.agent.id;
+    let changed = app.enrol.change_agent(&who.caller, id, change, if_match.as_deref(), &who.origin).await;
+    done(&app, id, changed).await
+}
+
+/// `DELETE /agents/{agent}`
+pub async fn delete(
+    who: Authorized<EnrolAgents>,
+    State(app): State<App>,
+    In(agent): In<String>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let if_match = if_match(&headers)?;
+    let id = agent_in_sight(&app, &who.caller, &agent)?.agent.id;
+    match app.enrol.delete_agent(&who.caller, id, if_match.as_deref(), &who.origin).await {
+        Ok(()) => Ok(StatusCode::NO_CONTENT),
+        Err(error) => Err(refused(&app, id, error).await),
+    }
+}
+
+/// `POST /agents/{agent}/approve`
+pub async fn approve(
+    who: Authorized<EnrolAgents>,
+    State(app): State<App>,
+    In(agent): In<String>,
+    headers: HeaderMap,
+    _: Nothing,
+) -> Result<Response, Problem> {
+    let if_match = if_match(&headers)?;
+    let id = agent_in_sight(&app, &who.caller, &agent)?.agent.id;
+    let approved = app.enrol.approve_agent(&who.caller, id, if_match.as_deref(), &who.origin).await;
+    done(&app, id, approved).await
+}
+
+/// `POST /agents/{agent}/rotate-key`
+pub async fn rotate_key(
+    who: Authorized<EnrolAgents>,
+    State(app): State<App>,
+    In(agent): In<String>,
+    headers: HeaderMap,
+    _: Nothing,
+) -> Result<Response, Problem> {
+    let if_match = if_match(&headers)?;
+    let id = agent_in_sight(&app, &who.caller, &agent)?.agent.id;
+    let asked = app.enrol.ask_key(&who.caller, id, if_match.as_deref(), &who.origin).await;
+    done(&app, id, asked).await
 }
 
 /// `POST /agents/{agent}/revoke`
@@ -74,11 +126,13 @@ pub async fn revoke(
     who: Authorized<EnrolAgents>,
     State(app): State<App>,
     In(agent): In<String>,
+    headers: HeaderMap,
     _: Nothing,
-) -> Result<Json<AgentBody>, Problem> {
-    let found = agent_in_sight(&app, &who.caller, &agent)?;
-    let revoked = app.enrol.revoke_agent(&who.caller, found.agent.id, &who.origin).await?;
-    Ok(Json(now(&app, revoked)))
+) -> Result<Response, Problem> {
+    let if_match = if_match(&headers)?;
+    let id = agent_in_sight(&app, &who.caller, &agent)?.agent.id;
+    let revoked = app.enrol.revoke_agent(&who.caller, id, if_match.as_deref(), &who.origin).await;
+    done(&app, id, revoked).await
 }
 
 /// `GET /agents/{agent}/telemetry`
@@ -88,13 +142,37 @@ pub async fn telemetry(
     In(agent): In<String>,
 ) -> Result<Json<Telemetry>, Problem> {
     let found = agent_in_sight(&app, &who.caller, &agent)?.agent;
-    let sample = app.directory.sample(found.id).map(|text| serde_json::from_str(&text)).transpose();
+    app.directory.learn_latest([found.id].into_iter()).await;
+    let sample = app.directory.latest(found.id).map(|latest| serde_json::from_str(&latest.sample)).transpose();
     let sample = sample.map_err(|error| Problem::internal(format!("sample of agent {}: {error}", found.id)))?;
     Ok(Json(Telemetry { agent: found.id.to_string(), agent_name: found.name.clone(), sample }))
 }
 
 /// An agent that was just changed, with its status now.
-fn now(app: &App, agent: Agent) -> AgentBody {
-    let status = app.directory.get(agent.id).map_or(AgentStatus::Offline, |known| known.status);
-    views::agent(&Candidate { agent: agent.into(), status })
+async fn done(app: &App, id: AgentId, changed: Result<Agent, EnrolError>) -> Result<Response, Problem> {
+    match changed {
+        Ok(agent) => {
+            let status = app.directory.get(id).map_or(AgentStatus::Offline, |known| known.status);
+            Ok(shown(&Candidate { agent: agent.into(), status }))
+        }
+        Err(error) => Err(refused(app, id, error).await),
+    }
+}
+
+/// Why it was not changed, with the tag of the state there is when that is another than was asked for.
+async fn refused(app: &App, id: AgentId, error: EnrolError) -> Problem {
+    let problem = Problem::from(error);
+    if !problem.is_stale() {
+        return problem;
+    }
+    // Another host may have changed it. If the store is away, what is known here is told.
+    if let Err(error) = app.enrol.look_up(id).await {
+        tracing::debug!(agent = %id, %error, "the agent is told of as it was known");
+    }
+    problem.as_it_is(app.directory.get(id).map(|known| tag::of(&known.agent.placed())))
+}
+
+/// An agent with the tag of what operators change of it.
+fn shown(candidate: &Candidate) -> Response {
+    tagged(Json(views::agent(candidate)).into_response(), &tag::of(&candidate.agent.placed()))
 }

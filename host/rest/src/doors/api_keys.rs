@@ -7,13 +7,15 @@ use api::access::{ApiKey as ApiKeyBody, MadeApiKey, NewApiKey};
 use api::page::Page;
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use ports::api_keys::ApiKey;
 use services::api_keys::NewKey;
 
 use crate::app::App;
 use crate::authorize::{Authorized, OwnAccount, OwnLogin};
 use crate::body::Strict;
+use crate::doors::once::{self, Once};
 use crate::doors::{In, id, located};
 use crate::page::Asked;
 use crate::problem::Problem;
@@ -36,15 +38,26 @@ pub async fn list(
 pub async fn create(
     who: Authorized<OwnLogin>,
     State(app): State<App>,
+    headers: HeaderMap,
     Strict(body): Strict<NewApiKey>,
 ) -> Result<Response, Problem> {
+    let digest = once::digest(&body)?;
+    let made = |key: &ApiKey| once::secret(location(key));
+    let keep = match once::ask(&app, &who.caller, &headers, "POST /api/v1/api-keys", digest, made).await? {
+        Once::Again(response) => return Ok(response),
+        Once::First(keep) => keep,
+    };
     let NewApiKey { name, role, grants, ttl_s } = body;
     let role = role.as_deref().map(views::access::role_of).transpose()?;
     let grants = grants.map(views::access::grants_of).transpose()?;
     let new = NewKey { name, role, grants, life: ttl_s.map(Duration::from_secs) };
-    let (key, secret) = app.keys.create(&who.caller, new, &who.origin).await?;
-    let location = format!("/api/v1/api-keys/{}", key.id);
-    Ok(located(StatusCode::CREATED, &location, MadeApiKey { key: secret, about: views::access::api_key(&key) }))
+    let (key, secret) = app.keys.create(&who.caller, new, keep, &who.origin).await?;
+    let about = views::access::api_key(&key);
+    Ok(located(StatusCode::CREATED, &location(&key), MadeApiKey { key: secret, about }))
+}
+
+fn location(key: &ApiKey) -> String {
+    format!("/api/v1/api-keys/{}", key.id)
 }
 
 /// `DELETE /api-keys/{id}`

@@ -34,12 +34,8 @@ pub async fn list(
     query: Query,
 ) -> Result<Json<Page<AuditEntry>>, Problem> {
     let asked = Asked::read(&query, "audit")?;
-    let filter = AuditFilter {
-        actor: name(&query, "actor")?,
-        action: name(&query, "action")?,
-        since: query.instant("since")?,
-        until: query.instant("until")?,
-    };
+    let (since, until) = query.between("since", "until")?;
+    let filter = AuditFilter { actor: name(&query, "actor")?, action: name(&query, "action")?, since, until };
     let entries = app.audit.list(&who.caller, &filter, asked.after()?, asked.fetch()).await?;
     let page = asked.page(entries, |(id, _)| id.to_string());
     Ok(Json(Asked::shown(page, |(id, entry)| views::audit::listed(id, entry))))

@@ -24,7 +24,7 @@ use crate::app::App;
 use crate::authorize::{Authorized, ReadCommands, RunCommands};
 use crate::body::{Nothing, Strict};
 use crate::doors::once::{self, Once};
-use crate::doors::{In, agent_in_sight, id, located};
+use crate::doors::{In, Whom, agent_in_sight, id, located};
 use crate::instant;
 use crate::page::Asked;
 use crate::problem::{Code, Problem};
@@ -77,7 +77,7 @@ pub async fn submit(
         retry: retry.map(views::delivery::retry_wish).transpose()?,
         rollout: rollout.map(views::delivery::rollout).transpose()?.unwrap_or_default(),
     };
-    let once = match once::ask(&app, &who.caller, &headers, ROUTE, digest).await? {
+    let once = match once::ask(&app, &who.caller, &headers, ROUTE, digest, once::accepted).await? {
         Once::Again(response) => return Ok(response),
         Once::First(once) => once,
     };
@@ -154,33 +154,51 @@ pub async fn list(
     State(app): State<App>,
     query: Query,
 ) -> Result<Json<Page<CommandBody>>, Problem> {
-    let asked = Asked::read(&query, "commands")?;
+    let whom = Whom::asked(&app, &who.caller, &query)?;
+    page(&app, &who.caller, &query, Asked::read(&query, "commands")?, whom).await
+}
+
+/// `GET /agents/{agent}/commands`
+pub async fn of_agent(
+    who: Authorized<ReadCommands>,
+    State(app): State<App>,
+    In(agent): In<String>,
+    query: Query,
+) -> Result<Json<Page<CommandBody>>, Problem> {
+    let whom = Whom::One(agent_in_sight(&app, &who.caller, &agent)?.agent.id);
+    page(&app, &who.caller, &query, Asked::read(&query, "agent-commands")?, whom).await
+}
+
+/// One page of the commands that the query and `whom` mean.
+async fn page(
+    app: &App,
+    caller: &Caller,
+    query: &Query,
+    asked: Asked,
+    whom: Whom,
+) -> Result<Json<Page<CommandBody>>, Problem> {
     let sites = query.several("site", "a site", |text| (!text.is_empty()).then(|| text.to_owned()))?;
-    let named = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let agent = match query.parsed("agent", "an agent's id or name", named)? {
-        None => None,
-        Some(text) => match agent_in_sight(&app, &who.caller, &text) {
-            Ok(found) => Some(found.agent.id),
-            // Nobody in sight by that name has any command.
-            Err(_) => return Ok(Json(Page { items: Vec::new(), next_cursor: None })),
-        },
-    };
+    let (since, until) = query.between("since", "until")?;
     let filter = CommandFilter {
         statuses: query.several("status", one_of(Status::ALL.map(Status::as_str)), Status::parse)?,
         verb: query.parsed("verb", "a verb such as docker.ps", VerbName::parse)?.map(|verb| verb.to_string()),
         priority: query.parsed("priority", one_of(Priority::ALL.map(Priority::as_str)), Priority::parse)?,
-        agent,
+        agent: whom.agent(),
         sites: (!sites.is_empty()).then_some(sites),
-        since: query.instant("since")?,
-        until: query.instant("until")?,
+        since,
+        until,
     };
+    if whom == Whom::Nobody {
+        return Ok(Json(Page { items: Vec::new(), next_cursor: None }));
+    }
     let page = StorePage { before: asked.after()?, limit: asked.fetch() };
-    let commands = app.browse.commands(&who.caller, filter, &page, || all_sites(&app)).await?;
+    let commands = app.browse.commands(caller, filter, &page, || all_sites(app)).await?;
     let page = asked.page(commands, |view| view.command.id.to_string());
     Ok(Json(Asked::shown(page, views::command::command)))
 }
 
-fn all_sites(app: &App) -> Vec<String> {
+/// Every site that has an agent.
+pub(super) fn all_sites(app: &App) -> Vec<String> {
     let mut sites: Vec<String> = app.directory.all().iter().map(|candidate| candidate.agent.site.clone()).collect();
     sites.sort();
     sites.dedup();

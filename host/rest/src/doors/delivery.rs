@@ -88,7 +88,7 @@ pub async fn retry(
     let only = Only::parse(&only).ok_or_else(wrong)?;
     let parent = id(&command, "command")?;
     let route = format!("POST /api/v1/commands/{parent}/retry");
-    let once = match once::ask(&app, &who.caller, &headers, &route, digest).await? {
+    let once = match once::ask(&app, &who.caller, &headers, &route, digest, once::accepted).await? {
         Once::Again(response) => return Ok(response),
         Once::First(once) => once,
     };

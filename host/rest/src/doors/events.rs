@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use api::alert::AlertEvent;
 use api::command::{AgentEvent, AnyStateEvent, AnyStatusEvent, PluginsEvent};
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -23,11 +24,12 @@ use services::browse::BrowseError;
 use tokio::time::Interval;
 
 use crate::app::App;
-use crate::authorize::{Authorized, ReadCommands};
+use crate::authorize::{Authorized, ReadCommands, payer};
 use crate::doors::every;
 use crate::instant;
 use crate::problem::{Code, Problem};
 use crate::query::Query;
+use crate::streams::Place;
 
 /// Events read from the log at a time.
 const BATCH: u32 = 200;
@@ -56,7 +58,8 @@ pub async fn sse(
 
 /// Where a reader goes on: `Last-Event-ID`, which browsers send by themselves, before `?cursor=`.
 pub fn cursor(query: &Query, headers: &HeaderMap) -> Result<Option<u64>, Problem> {
-    let asked = query.number("cursor")?;
+    let unread = || Problem::at(Code::InvalidCursor, "?cursor", "give the id of an event, a whole number");
+    let asked = query.one("cursor")?.map(|text| text.parse().map_err(|_| unread())).transpose()?;
     let Some(value) = headers.get("last-event-id").filter(|value| !value.is_empty()) else { return Ok(asked) };
     let refuse = || Problem::new(Code::InvalidHeader, "`Last-Event-ID` is the id of an event of this stream, a number");
     value.to_str().ok().and_then(|text| text.parse().ok()).map(Some).ok_or_else(refuse)
@@ -68,7 +71,7 @@ pub enum Told {
     Event {
         /// Its cursor; none for what is no part of the log.
         id: Option<u64>,
-        /// `state`, `status`, `agent` or `plugins`.
+        /// `state`, `status`, `agent`, `alert` or `plugins`.
         name: &'static str,
         /// JSON.
         data: String,
@@ -81,6 +84,8 @@ pub enum Told {
 pub struct Reader {
     app: App,
     who: Authorized<ReadCommands>,
+    /// Among the streams of its reader.
+    _place: Place,
     live: Box<dyn Subscription>,
     /// The last event that was given or passed over.
     last: u64,
@@ -98,8 +103,9 @@ impl Reader {
     /// Begins after `cursor`, or with what happens from now on.
     ///
     /// # Errors
-    /// 400 for a cursor that nobody was given yet; the store's.
+    /// 400 for a cursor that nobody was given yet, 429 for one stream too many; the store's.
     pub async fn open(app: App, who: Authorized<ReadCommands>, cursor: Option<u64>) -> Result<Reader, Problem> {
+        let place = app.streams.enter(payer(&who.caller))?;
         // Listened to before anything is read, so that nothing falls between the two.
         let live = app.browse.subscribe_all();
         let newest = app.browse.last_event().await?;
@@ -111,8 +117,20 @@ impl Reader {
         let generation = app.plugins.generation();
         let (commands, invocations) = (HashMap::new(), HashMap::new());
         let (ready, behind, over) = (VecDeque::new(), last < newest, false);
-        let mut reader =
-            Reader { app, who, live, last, ready, behind, over, commands, invocations, recheck, heartbeat };
+        let mut reader = Reader {
+            app,
+            who,
+            _place: place,
+            live,
+            last,
+            ready,
+            behind,
+            over,
+            commands,
+            invocations,
+            recheck,
+            heartbeat,
+        };
         // Not logged, so each reader is told where the plugins stand when it comes.
         reader.plugins(generation)?;
         Ok(reader)
@@ -227,6 +245,27 @@ impl Reader {
                         at: at(),
                     };
                     self.tell(id, "agent", &told)?;
+                }
+            }
+            What::Alert { alert, agent, state, line } => {
+                let about = agent.map(|agent| self.app.directory.get(agent));
+                let site = match &about {
+                    Some(Some(found)) => Some(found.agent.site.as_str()),
+                    Some(None) => None,
+                    None => Some(""),
+                };
+                let caller = &self.who.caller;
+                if self.may(Permission::ReadAlerts) && site.is_some_and(|site| caller.sees_site(site)) {
+                    let told = AlertEvent {
+                        alert: alert.to_string(),
+                        agent: agent.map(|agent| agent.to_string()),
+                        agent_name: about.flatten().map(|found| found.agent.name.clone()),
+                        what: line.as_str().to_owned(),
+                        state: state.as_str().to_owned(),
+                        severity: state.severity().map(|severity| severity.as_str().to_owned()),
+                        at: at(),
+                    };
+                    self.tell(id, "alert", &told)?;
                 }
             }
             // Output is told to whoever follows its command.

@@ -6,19 +6,21 @@ use api::group::{Group as GroupBody, GroupPatch, NewGroup};
 use api::page::Page;
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use domain::access::Caller;
 use domain::time::Timestamp;
-use services::groups::Shown;
+use services::groups::{GroupError, Shown};
 
 use crate::app::App;
 use crate::authorize::{Authorized, ManageGroups, ReadGroups};
 use crate::body::Strict;
+use crate::doors::once::{self, Once};
+use crate::doors::tags::{if_match, tagged};
 use crate::doors::{In, located};
 use crate::page::Asked;
-use crate::problem::{Code, Problem};
+use crate::problem::Problem;
 use crate::query::Query;
-use crate::request::single;
 use crate::views;
 
 /// `GET /groups`
@@ -41,19 +43,28 @@ pub async fn show(
 ) -> Result<Response, Problem> {
     let shown = app.groups.show(&who.caller, &name).await?;
     let agents = app.groups.size(&who.caller, &name).await?;
-    Ok(tagged(shown, Some(agents), |body| Json(body).into_response()))
+    Ok(answer(shown, Some(agents), |body| Json(body).into_response()))
 }
 
 /// `POST /groups`
 pub async fn create(
     who: Authorized<ManageGroups>,
     State(app): State<App>,
+    headers: HeaderMap,
     Strict(body): Strict<NewGroup>,
 ) -> Result<Response, Problem> {
+    let made = |shown: &Shown| {
+        let location = format!("/api/v1/groups/{}", shown.group.name);
+        once::made(StatusCode::CREATED, location, &views::group::group(shown.clone(), None))
+    };
+    let keep = match once::ask(&app, &who.caller, &headers, "POST /api/v1/groups", once::digest(&body)?, made).await? {
+        Once::Again(response) => return Ok(response),
+        Once::First(keep) => keep,
+    };
     let NewGroup { name, expr, description } = body;
-    let shown = app.groups.create(&who.caller, &name, &expr, description, &who.origin).await?;
+    let shown = app.groups.create(&who.caller, &name, &expr, description, keep, &who.origin).await?;
     let location = format!("/api/v1/groups/{name}");
-    Ok(tagged(shown, None, |body| located(StatusCode::CREATED, &location, body)))
+    Ok(answer(shown, None, |body| located(StatusCode::CREATED, &location, body)))
 }
 
 /// `PATCH /groups/{group}`
@@ -65,9 +76,10 @@ pub async fn change(
     Strict(body): Strict<GroupPatch>,
 ) -> Result<Response, Problem> {
     let GroupPatch { expr, description } = body;
-    let if_at = if_match(&headers)?;
-    let shown = app.groups.change(&who.caller, &name, expr.as_deref(), description, if_at, &who.origin).await?;
-    Ok(tagged(shown, None, |body| Json(body).into_response()))
+    let if_at = if_at(&headers)?;
+    let changed = app.groups.change(&who.caller, &name, expr.as_deref(), description, if_at, &who.origin).await;
+    let shown = now(&app, &who.caller, &name, changed).await?;
+    Ok(answer(shown, None, |body| Json(body).into_response()))
 }
 
 /// `DELETE /groups/{group}`
@@ -77,31 +89,35 @@ pub async fn delete(
     In(name): In<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    app.groups.delete(&who.caller, &name, if_match(&headers)?, &who.origin).await?;
+    let deleted = app.groups.delete(&who.caller, &name, if_at(&headers)?, &who.origin).await;
+    now(&app, &who.caller, &name, deleted).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// An answer with the tag of the state it shows.
-fn tagged(shown: Shown, agents: Option<u64>, answer: impl FnOnce(GroupBody) -> Response) -> Response {
-    let tag = format!("\"{}\"", shown.group.changed_at.0);
-    let mut response = answer(views::group::group(shown, agents));
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        response.headers_mut().insert(header::ETAG, tag);
-    }
-    response
+fn answer(shown: Shown, agents: Option<u64>, answer: impl FnOnce(GroupBody) -> Response) -> Response {
+    let tag = tag_of(&shown);
+    tagged(answer(views::group::group(shown, agents)), &tag)
 }
 
-/// The state that `If-Match` asks for; `*` is any.
-fn if_match(headers: &HeaderMap) -> Result<Option<Timestamp>, Problem> {
-    if !headers.contains_key(header::IF_MATCH) {
-        return Ok(None);
+fn tag_of(shown: &Shown) -> String {
+    shown.group.changed_at.0.to_string()
+}
+
+/// What came of a change; if it was refused for the state there is, with the tag of that.
+async fn now<T>(app: &App, caller: &Caller, name: &str, changed: Result<T, GroupError>) -> Result<T, Problem> {
+    let problem = match changed {
+        Ok(done) => return Ok(done),
+        Err(error) => Problem::from(error),
+    };
+    if !problem.is_stale() {
+        return Err(problem);
     }
-    let refuse = || Problem::new(Code::InvalidHeader, "`If-Match` takes `*`, or the one tag that `ETag` gave");
-    let value = single(headers, &header::IF_MATCH).map(str::trim).ok_or_else(refuse)?;
-    if value == "*" {
-        return Ok(None);
-    }
-    let tag = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).filter(|tag| !tag.contains('"'));
-    // A tag that was never given out is one of no state there is.
-    Ok(Some(Timestamp(tag.ok_or_else(refuse)?.parse().unwrap_or(i64::MIN))))
+    let found = app.groups.show(caller, name).await;
+    Err(problem.as_it_is(found.ok().map(|shown| tag_of(&shown))))
+}
+
+/// When the state was written that `If-Match` asks for. A tag that was never given out is one of no state there is.
+fn if_at(headers: &HeaderMap) -> Result<Option<Timestamp>, Problem> {
+    Ok(if_match(headers)?.map(|tag| Timestamp(tag.parse().unwrap_or(i64::MIN))))
 }

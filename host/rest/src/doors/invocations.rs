@@ -1,6 +1,6 @@
 //! A command's invocations and their output.
 
-use api::command::Invocation as InvocationBody;
+use api::command::{Invocation as InvocationBody, KeptOutput};
 use api::page::Page;
 use axum::Json;
 use axum::body::Body;
@@ -10,9 +10,10 @@ use axum::response::{IntoResponse, Response};
 use domain::access::Caller;
 use domain::attempt::State as AttemptState;
 use domain::command::Invocation;
+use domain::output::Remains;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use plan::id::AgentId;
-use plan::outcome::Stream;
+use plan::outcome::{End, Outcome, Stream};
 use ports::commands::Chunk;
 
 use crate::app::App;
@@ -22,6 +23,7 @@ use crate::page::Asked;
 use crate::problem::Problem;
 use crate::query::{Query, one_of};
 use crate::views;
+use crate::views::command::Shown;
 
 /// Most bytes of each stream shown inside an invocation.
 const SHOWN_BYTES: u64 = 64 * 1024;
@@ -51,7 +53,8 @@ pub async fn list(
     let state = query.parsed("state", names, AttemptState::parse)?;
     let found = app.browse.invocations(&who.caller, command, state, asked.after()?, asked.fetch()).await?;
     let Page { items, next_cursor } = asked.page(found, |invocation| invocation.agent.to_string());
-    let shown = stream::iter(items).map(|invocation| show_one(&app, invocation)).buffered(READERS);
+    let trace = app.browse.trace(command).await?;
+    let shown = stream::iter(items).map(|invocation| show_one(&app, invocation, trace.clone())).buffered(READERS);
     Ok(Json(Page { items: shown.try_collect().await?, next_cursor }))
 }
 
@@ -62,7 +65,8 @@ pub async fn show(
     In((command, agent)): In<(String, String)>,
 ) -> Result<Json<InvocationBody>, Problem> {
     let invocation = find(&app, &who.caller, &command, &agent).await?;
-    show_one(&app, invocation).await.map(Json)
+    let trace = app.browse.trace(invocation.command).await?;
+    show_one(&app, invocation, trace).await.map(Json)
 }
 
 /// `GET /commands/{id}/invocations/{agent}/output`
@@ -99,10 +103,27 @@ async fn find(app: &App, caller: &Caller, command: &str, agent: &str) -> Result<
     Ok(app.browse.invocation(caller, command, agent).await?)
 }
 
-async fn show_one(app: &App, invocation: Invocation) -> Result<InvocationBody, Problem> {
-    let stdout = beginning(app, &invocation, Stream::Stdout).await?;
-    let stderr = beginning(app, &invocation, Stream::Stderr).await?;
-    Ok(views::command::invocation(invocation, stdout, stderr))
+async fn show_one(app: &App, invocation: Invocation, trace: Option<String>) -> Result<InvocationBody, Problem> {
+    let shown = Shown {
+        stdout: beginning(app, &invocation, Stream::Stdout).await?,
+        stderr: beginning(app, &invocation, Stream::Stderr).await?,
+        kept: kept(app, &invocation).await?,
+    };
+    Ok(views::command::invocation(invocation, shown, trace))
+}
+
+/// What is here of the output of an attempt that is over.
+pub async fn kept(app: &App, invocation: &Invocation) -> Result<Option<KeptOutput>, Problem> {
+    let Some(outcome) = &invocation.outcome else { return Ok(None) };
+    let stdout = remains(app, invocation, outcome, Stream::Stdout).await?;
+    let stderr = remains(app, invocation, outcome, Stream::Stderr).await?;
+    Ok(Some(KeptOutput { stdout: views::command::kept(stdout), stderr: views::command::kept(stderr) }))
+}
+
+async fn remains(app: &App, invocation: &Invocation, outcome: &Outcome, stream: Stream) -> Result<Remains, Problem> {
+    let silent = total(invocation, stream) == Some(0) && !matches!(outcome.end, End::Interrupted { .. });
+    let stored = if silent { Vec::new() } else { app.browse.stored(invocation, stream).await? };
+    Ok(Remains::of(outcome, stream, &stored))
 }
 
 /// The beginning of a stream as text; what is not UTF-8 is replaced.

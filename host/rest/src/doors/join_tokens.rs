@@ -7,12 +7,15 @@ use api::agent::{JoinToken as JoinTokenBody, MadeJoinToken, NewJoinToken};
 use api::page::Page;
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use ports::agents::JoinToken;
+use services::enrol::Wanted;
 
 use crate::app::App;
 use crate::authorize::{Authorized, EnrolAgents};
 use crate::body::Strict;
+use crate::doors::once::{self, Once};
 use crate::doors::{In, id, located};
 use crate::page::Asked;
 use crate::problem::Problem;
@@ -36,15 +39,26 @@ pub async fn list(
 pub async fn create(
     who: Authorized<EnrolAgents>,
     State(app): State<App>,
+    headers: HeaderMap,
     Strict(body): Strict<NewJoinToken>,
 ) -> Result<Response, Problem> {
-    let NewJoinToken { site, labels, ttl_s } = body;
-    let ttl = ttl_s.map(Duration::from_secs);
-    let (token, secret) = app.enrol.create_token(&who.caller, site, labels, ttl, &who.origin).await?;
-    let location = format!("/api/v1/join-tokens/{}", token.id);
+    let digest = once::digest(&body)?;
+    let made = |token: &JoinToken| once::secret(location(token));
+    let keep = match once::ask(&app, &who.caller, &headers, "POST /api/v1/join-tokens", digest, made).await? {
+        Once::Again(response) => return Ok(response),
+        Once::First(keep) => keep,
+    };
+    let NewJoinToken { site, labels, ttl_s, needs_approval } = body;
+    let wanted = Wanted { site, labels, ttl: ttl_s.map(Duration::from_secs), needs_approval };
+    let (token, secret) = app.enrol.create_token(&who.caller, wanted, keep, &who.origin).await?;
+    let location = location(&token);
     let made =
         MadeJoinToken { token: views::join_token(token, Some(secret)), agents_url: app.options.agents_url.clone() };
     Ok(located(StatusCode::CREATED, &location, made))
+}
+
+fn location(token: &JoinToken) -> String {
+    format!("/api/v1/join-tokens/{}", token.id)
 }
 
 /// `DELETE /join-tokens/{id}`

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 
+use api::command::KeptOutput;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Sse;
@@ -18,9 +19,11 @@ use services::browse::BrowseError;
 use tokio::time::Interval;
 
 use crate::app::App;
-use crate::authorize::{Authorized, ReadCommands};
+use crate::authorize::{Authorized, ReadCommands, payer};
+use crate::doors::invocations::kept;
 use crate::doors::{In, every, id};
 use crate::problem::{Code, Problem};
+use crate::streams::Place;
 use crate::views;
 
 /// Events read from the log at a time.
@@ -35,10 +38,11 @@ pub async fn events(
 ) -> Result<Sse<impl Stream<Item = Result<SseEvent, Infallible>>>, Problem> {
     let command = id(&command, "command")?;
     let last = last_seen(&headers)?;
+    let place = app.streams.enter(payer(&who.caller))?;
     // Listened to before anything is read, so that nothing falls between the two.
     let live = app.browse.subscribe(command);
-    app.browse.command(&who.caller, command).await?;
-    let follower = Follower::new(app, who, command, last, live);
+    let trace = app.browse.command(&who.caller, command).await?.command.traceparent;
+    let follower = Follower::new(app, who, place, (command, trace), last, live);
     Ok(Sse::new(stream::unfold(follower, async |mut follower| Some((Ok(follower.next().await?), follower)))))
 }
 
@@ -54,7 +58,11 @@ fn last_seen(headers: &HeaderMap) -> Result<u64, Problem> {
 struct Follower {
     app: App,
     who: Authorized<ReadCommands>,
+    /// Among the streams of its reader.
+    _place: Place,
     command: CommandId,
+    /// The trace it belongs to.
+    trace: Option<String>,
     live: Box<dyn Subscription>,
     /// The last event that was given or passed over.
     last: u64,
@@ -74,13 +82,15 @@ impl Follower {
     fn new(
         app: App,
         who: Authorized<ReadCommands>,
-        command: CommandId,
+        place: Place,
+        (command, trace): (CommandId, Option<String>),
         last: u64,
         live: Box<dyn Subscription>,
     ) -> Follower {
         let (recheck, heartbeat) = (every(app.options.recheck), every(app.options.heartbeat));
         let (ready, sight) = (VecDeque::new(), HashMap::new());
-        Follower { app, who, command, live, last, ready, behind: true, over: false, sight, recheck, heartbeat }
+        let (behind, over) = (true, false);
+        Follower { app, who, _place: place, command, trace, live, last, ready, behind, over, sight, recheck, heartbeat }
     }
 
     /// The next thing to send; `None` ends the stream. A reader that waits with reading holds up only
@@ -176,17 +186,40 @@ impl Follower {
         self.last = event.seq;
         let agent = match &event.what {
             What::State { agent, .. } | What::Output { agent, .. } => Some(*agent),
-            What::Status { .. } | What::Agent { .. } | What::Plugins { .. } => None,
+            What::Status { .. } | What::Agent { .. } | What::Alert { .. } | What::Plugins { .. } => None,
         };
         let visible = match agent {
             Some(agent) => self.sees(agent).await?,
             None => true,
         };
-        if let Some((name, data)) = views::command::event(event).filter(|_| visible) {
+        if !visible {
+            return Ok(());
+        }
+        let output = self.cut(&event.what).await?;
+        if let Some((name, data)) = views::command::event(event, output, self.trace.as_deref()) {
             let event = self.stamped(name, data);
             self.ready.push_back(event);
         }
         Ok(())
+    }
+
+    /// What is here of the output of an attempt whose end this is, when that is not all.
+    async fn cut(&mut self, what: &What) -> Result<Option<KeptOutput>, Problem> {
+        let What::State { agent, attempt, state, .. } = what else { return Ok(None) };
+        if !state.is_terminal() {
+            return Ok(None);
+        }
+        let invocation = match self.app.browse.invocation(&self.who.caller, self.command, *agent).await {
+            Ok(invocation) => invocation,
+            Err(BrowseError::NotFound) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        // A later attempt may be under way by now.
+        if (invocation.attempt, invocation.state) != (*attempt, *state) {
+            return Ok(None);
+        }
+        let whole = |kept: &KeptOutput| [&kept.stdout, &kept.stderr].iter().all(|stream| stream.missing_bytes == 0);
+        Ok(kept(&self.app, &invocation).await?.filter(|kept| !whole(kept)))
     }
 
     async fn sees(&mut self, agent: AgentId) -> Result<bool, Problem> {

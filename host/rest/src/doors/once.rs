@@ -2,13 +2,13 @@
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use domain::access::Caller;
 use ports::replies::Reply;
 use serde::Serialize;
 use services::digest::sha256_hex;
-use services::replays::{Asked, First, KEY_MAX};
-use services::submit::{Accepted, ReplyTo};
+use services::replays::{Asked, KEY_MAX, Keep};
+use services::submit::Accepted;
 
 use crate::app::App;
 use crate::problem::{Code, Problem};
@@ -38,46 +38,65 @@ pub fn digest(body: &impl Serialize) -> Result<String, Problem> {
 }
 
 /// What a request's key means.
-pub enum Once {
+pub enum Once<T> {
     /// It was answered; this is the answer again.
     Again(Response),
     /// It is to be answered, and if it has a key the reply kept.
-    First(Option<(First, ReplyTo)>),
+    First(Option<Keep<T>>),
 }
 
-/// Looks up the key of a request to `route` whose body has this digest.
-pub async fn ask(
+/// Looks up the key of a request to `route` whose body has this digest; `reply` is what will be kept of what comes
+/// of it.
+pub async fn ask<T>(
     app: &App,
     caller: &Caller,
     headers: &HeaderMap,
     route: &str,
     digest: String,
-) -> Result<Once, Problem> {
+    reply: impl Fn(&T) -> Reply + Send + Sync + 'static,
+) -> Result<Once<T>, Problem> {
     let Some(key) = key(headers)? else { return Ok(Once::First(None)) };
     let request = format!("{route} {digest}");
     Ok(match app.replays.ask(&caller.name, &key, &request).await? {
         Asked::Again(kept) => Once::Again(replayed(kept)),
-        Asked::First(first) => Once::First(Some((first, Box::new(reply)))),
+        Asked::First(first) => Once::First(Some(Keep { first, reply: Box::new(reply) })),
     })
 }
 
-/// The reply to an accepted command, as it is given and kept.
-fn reply(accepted: &Accepted) -> Reply {
-    let body = views::command::accepted(accepted, accepted.status);
+/// A reply as it is given and kept.
+pub fn made(status: StatusCode, location: String, body: &impl Serialize) -> Reply {
     Reply {
-        status: StatusCode::ACCEPTED.as_u16(),
-        location: Some(format!("/api/v1/commands/{}", accepted.command.id)),
-        body: serde_json::to_string(&body).expect("an answer is plain fields"),
+        status: status.as_u16(),
+        location: Some(location),
+        body: serde_json::to_string(body).expect("an answer is plain fields"),
     }
+}
+
+/// The reply to an accepted command.
+pub fn accepted(accepted: &Accepted) -> Reply {
+    let location = format!("/api/v1/commands/{}", accepted.command.id);
+    made(StatusCode::ACCEPTED, location, &views::command::accepted(accepted, accepted.status))
+}
+
+/// What is kept of a reply that showed a secret: where that is which was made, and nothing of the secret.
+pub fn secret(location: String) -> Reply {
+    Reply { status: StatusCode::CONFLICT.as_u16(), location: Some(location), body: "{}".to_owned() }
 }
 
 /// A kept reply, given again.
 fn replayed(kept: Reply) -> Response {
     let Reply { status, location, body } = kept;
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::ACCEPTED);
+    let mut response = if status == StatusCode::CONFLICT.as_u16() {
+        let made = location.as_deref().unwrap_or_default();
+        let detail = format!("made was {made}, and its secret was told then; revoke it and make another");
+        Problem::new(Code::SecretShown, detail).into_response()
+    } else {
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::ACCEPTED);
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    };
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(REPLAYED, HeaderValue::from_static("true"));
     if let Some(location) = location.and_then(|location| HeaderValue::from_str(&location).ok()) {
         headers.insert(header::LOCATION, location);

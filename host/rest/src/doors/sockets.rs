@@ -7,16 +7,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::FromRequestParts as _;
-use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
+use axum::extract::{Extension, FromRequestParts as _, State};
 use axum::http::{HeaderMap, HeaderValue, Request, header};
 use axum::response::Response;
+use ports::place::Place;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use services::origin::Origin;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::app::App;
 use crate::authorize::{Anyone, Authorized, ReadCommands};
@@ -45,6 +45,7 @@ pub async fn events(
     State(app): State<App>,
     query: Query,
     headers: HeaderMap,
+    place: Option<Extension<Place>>,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Problem> {
     let from = cursor(&query, &headers)?;
@@ -58,6 +59,8 @@ pub async fn events(
         if let Err(problem) = converse(&mut socket, app, &origin, who, from).await {
             refuse(&mut socket, &problem, &origin).await;
         }
+        // Until here it is one of the listener's connections.
+        drop(place);
     }))
 }
 
@@ -122,8 +125,10 @@ async fn first_frame(socket: &mut WebSocket) -> Result<Option<HeaderMap>, Proble
             "send `Authorization: Bearer …`, or `{\"type\": \"AUTH\", \"token\": …}` as the first frame within 5 s";
         Problem::new(Code::Unauthenticated, rule)
     };
+    // Pings do not make it longer.
+    let deadline = Instant::now() + AUTH_WITHIN;
     let text = loop {
-        match timeout(AUTH_WITHIN, socket.recv()).await.map_err(|_| wrong())? {
+        match timeout_at(deadline, socket.recv()).await.map_err(|_| wrong())? {
             Some(Ok(Message::Text(text))) => break text,
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
             Some(Ok(Message::Binary(_))) => return Err(wrong()),

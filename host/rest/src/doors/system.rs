@@ -13,8 +13,13 @@ use crate::authorize::Anyone;
 /// `GET /health` and `GET /readyz`
 pub async fn health(_: Anyone, State(app): State<App>) -> (StatusCode, Json<Health>) {
     let components = (app.readiness)().await;
-    let well = components.values().all(|word| word == "ok");
-    let (code, status) = if well { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
+    // What is degraded costs time and nothing else: the host takes work.
+    let well = |word: &String| word == "ok" || word.starts_with("degraded");
+    let (code, status) = match components.values().all(well) {
+        true if components.values().all(|word| word == "ok") => (StatusCode::OK, "ok"),
+        true => (StatusCode::OK, "degraded"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+    };
     (code, Json(Health { status: status.to_owned(), components }))
 }
 

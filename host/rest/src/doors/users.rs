@@ -7,13 +7,18 @@ use api::auth::{NewUser as NewUserBody, User as UserBody};
 use api::page::Page;
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Response;
-use services::accounts::{NewUser, UserWish};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use domain::access::Caller;
+use ports::users::User;
+use services::accounts::{AccountError, NewUser, UserWish};
+use services::tag;
 
 use crate::app::App;
 use crate::authorize::{Authorized, ManageUsers};
 use crate::body::Strict;
+use crate::doors::once::{self, Once};
+use crate::doors::tags::{if_match, must_match, tagged};
 use crate::doors::{In, located};
 use crate::page::Asked;
 use crate::problem::Problem;
@@ -36,13 +41,47 @@ pub async fn list(
 pub async fn create(
     who: Authorized<ManageUsers>,
     State(app): State<App>,
+    headers: HeaderMap,
     Strict(body): Strict<NewUserBody>,
 ) -> Result<Response, Problem> {
+    let made = |user: &User| once::made(StatusCode::CREATED, location(user), &views::access::user(user));
+    let digest = once::digest(&body)?;
+    let keep = match once::ask(&app, &who.caller, &headers, "POST /api/v1/users", digest, made).await? {
+        Once::Again(response) => return Ok(response),
+        Once::First(keep) => keep,
+    };
     let NewUserBody { name, password, role, grants } = body;
     let grants = grants.map(views::access::grants_of).transpose()?;
     let new = NewUser { name, password, role: views::access::role_of(&role)?, grants };
-    let user = app.accounts.create(&who.caller, new, &who.origin).await?;
-    Ok(located(StatusCode::CREATED, &format!("/api/v1/users/{}", user.id), views::access::user(&user)))
+    let user = app.accounts.create(&who.caller, new, keep, &who.origin).await?;
+    Ok(tagged(located(StatusCode::CREATED, &location(&user), views::access::user(&user)), &tag::of(&user)))
+}
+
+fn location(user: &User) -> String {
+    format!("/api/v1/users/{}", user.id)
+}
+
+/// A user with their tag.
+fn shown(user: &User) -> Response {
+    tagged(Json(views::access::user(user)).into_response(), &tag::of(user))
+}
+
+/// A user's grants, with the tag of the user: they are changed as one.
+fn granted(user: &User) -> Response {
+    tagged(Json(views::access::grants(user)).into_response(), &tag::of(user))
+}
+
+/// What came of a change; if it was refused for the state there is, with the tag of that.
+async fn now<T>(app: &App, caller: &Caller, user: &str, changed: Result<T, AccountError>) -> Result<T, Problem> {
+    let problem = match changed {
+        Ok(done) => return Ok(done),
+        Err(error) => Problem::from(error),
+    };
+    if !problem.is_stale() {
+        return Err(problem);
+    }
+    let found = app.accounts.show(caller, user).await;
+    Err(problem.as_it_is(found.ok().map(|user| tag::of(&user))))
 }
 
 /// `GET /users/{user}`
@@ -50,8 +89,8 @@ pub async fn show(
     who: Authorized<ManageUsers>,
     State(app): State<App>,
     In(user): In<String>,
-) -> Result<Json<UserBody>, Problem> {
-    Ok(Json(views::access::user(&app.accounts.show(&who.caller, &user).await?)))
+) -> Result<Response, Problem> {
+    Ok(shown(&app.accounts.show(&who.caller, &user).await?))
 }
 
 /// `PATCH /users/{user}`
@@ -59,15 +98,18 @@ pub async fn change(
     who: Authorized<ManageUsers>,
     State(app): State<App>,
     In(user): In<String>,
+    headers: HeaderMap,
     Strict(body): Strict<UserPatch>,
-) -> Result<Json<UserBody>, Problem> {
+) -> Result<Response, Problem> {
+    let if_match = if_match(&headers)?;
     let UserPatch { role, grants, password, end_logins } = body;
     let role = role.as_deref().map(views::access::role_of).transpose()?;
     let grants = grants.map(views::access::grants_of).transpose()?;
     let wish = UserWish { role, grants, password, end_logins: end_logins.unwrap_or(false) };
-    let user = app.accounts.change(&who.caller, &user, wish, &who.origin).await?;
+    let changed = app.accounts.change(&who.caller, &user, wish, if_match.as_deref(), &who.origin).await;
+    let user = now(&app, &who.caller, &user, changed).await?;
     app.changed(user.id);
-    Ok(Json(views::access::user(&user)))
+    Ok(shown(&user))
 }
 
 /// `GET /grants`
@@ -87,8 +129,8 @@ pub async fn grants(
     who: Authorized<ManageUsers>,
     State(app): State<App>,
     In(user): In<String>,
-) -> Result<Json<GrantsBody>, Problem> {
-    Ok(Json(views::access::grants(&app.accounts.show(&who.caller, &user).await?)))
+) -> Result<Response, Problem> {
+    Ok(granted(&app.accounts.show(&who.caller, &user).await?))
 }
 
 /// `PUT /grants/{user}`
@@ -96,12 +138,15 @@ pub async fn set_grants(
     who: Authorized<ManageUsers>,
     State(app): State<App>,
     In(user): In<String>,
+    headers: HeaderMap,
     Strict(NewGrants { grants }): Strict<NewGrants>,
-) -> Result<Json<GrantsBody>, Problem> {
+) -> Result<Response, Problem> {
+    let if_match = must_match(&headers)?;
     let wish = UserWish { grants: Some(views::access::grants_of(grants)?), ..UserWish::default() };
-    let user = app.accounts.change(&who.caller, &user, wish, &who.origin).await?;
+    let changed = app.accounts.change(&who.caller, &user, wish, if_match.as_deref(), &who.origin).await;
+    let user = now(&app, &who.caller, &user, changed).await?;
     app.changed(user.id);
-    Ok(Json(views::access::grants(&user)))
+    Ok(granted(&user))
 }
 
 /// `DELETE /users/{user}`
@@ -109,8 +154,9 @@ pub async fn delete(
     who: Authorized<ManageUsers>,
     State(app): State<App>,
     In(user): In<String>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let deleted = app.accounts.delete(&who.caller, &user, &who.origin).await?;
-    app.changed(deleted);
+    let deleted = app.accounts.delete(&who.caller, &user, if_match(&headers)?.as_deref(), &who.origin).await;
+    app.changed(now(&app, &who.caller, &user, deleted).await?);
     Ok(StatusCode::NO_CONTENT)
 }

@@ -2,9 +2,12 @@
 
 use api::page::{DEFAULT_LIMIT, MAX_LIMIT};
 use domain::agent::AgentStatus;
+use domain::alert::{Severity, life};
 use domain::attempt::State;
 use domain::command::Status;
 use domain::priority::Priority;
+use domain::telemetry::metric::Metric;
+use ports::channels::NoticeState;
 use serde_json::{Value, json};
 use services::replays::KEY_MAX;
 
@@ -16,7 +19,7 @@ pub fn of(route: &Route, shape: &Shape) -> Vec<Value> {
     let names = route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let mut all: Vec<Value> = names.map(|name| in_path(route.path, name)).collect();
     all.extend(route.query.iter().map(|name| in_query(route.path, name)));
-    all.extend(shape.headers.iter().map(|name| in_header(name)));
+    all.extend(shape.headers.iter().map(|name| in_header(route, name)));
     all
 }
 
@@ -47,16 +50,42 @@ fn in_query(path: &str, name: &str) -> Value {
             (several(words(AgentStatus::ALL.map(AgentStatus::as_str))), "Only agents in one of these.")
         }
         "status" => (several(words(Status::ALL.map(Status::as_str))), "Only commands in one of these."),
+        "state" if path.ends_with("/alerts") => (several(words(life::State::WORDS)), "Only alerts in one of these."),
+        "state" if path.ends_with("/messages") => {
+            (words(NoticeState::ALL.map(NoticeState::as_str)), "Only messages in this state.")
+        }
+        "severity" => (words(Severity::ALL.map(Severity::as_str)), "Only alerts of this severity."),
         "state" => (words(State::ALL.map(State::as_str)), "Only invocations in this state."),
         "priority" => (words(Priority::ALL.map(Priority::as_str)), "Only commands of this priority."),
         "site" => (several(json!({ "type": "string", "minLength": 1, "pattern": "^[^,]+$" })), "Only at one of these."),
         "verb" => (json!({ "type": "string", "pattern": VERB }), "Only commands of this verb."),
+        "rule" => (json!({ "type": "string", "minLength": 1 }), "Only alerts of this rule."),
         "actor" | "action" => (text(1, 256), "Only entries with exactly this."),
         "agent" => (
             json!({ "type": "string", "minLength": 1 }),
-            "Only commands with an invocation on this agent, by id or name.",
+            if path.ends_with("/alerts") {
+                "Only alerts of this agent, by id or name."
+            } else {
+                "Only commands with an invocation on this agent, by id or name."
+            },
         ),
-        "since" => (instant(), "Not before this."),
+        "metrics" => (
+            several(json!({ "type": "string", "pattern": series() })),
+            "Only these: metrics such as `cpu.total`, or series such as `disk.used_pct{/}`.",
+        ),
+        "label" => {
+            (several(json!({ "type": "string", "pattern": "^[^,=]+=[^,]*$" })), "Only with these labels, `KEY=VALUE`.")
+        }
+        "from" => (instant(), "Not before this; a day before `to` when absent. Refused when it is later than `to`."),
+        "to" => (instant(), "Before this; now when absent."),
+        "step" => (
+            json!({ "type": "integer", "minimum": 1, "maximum": 2_678_400 }),
+            "Seconds between two points; fewer than what is kept becomes that.",
+        ),
+        "by" if path.contains("/telemetry") => {
+            (json!({ "type": "string", "pattern": BY }), "`site`, or `label.KEY`; `site` when absent.")
+        }
+        "since" => (instant(), "Not before this. Refused when it is later than `until`."),
         "until" => (instant(), "Before this."),
         "q" => (json!({ "type": "string" }), "Only what has this in its names."),
         "by" => (json!({ "type": "string", "format": "json-pointer" }), "A value in the typed result."),
@@ -73,11 +102,11 @@ fn in_query(path: &str, name: &str) -> Value {
     parameter
 }
 
-fn in_header(name: &str) -> Value {
+fn in_header(route: &Route, name: &str) -> Value {
     let (schema, description) = match name {
         "Idempotency-Key" => (
             json!({ "type": "string", "pattern": "^[!-~]+$", "minLength": 1, "maxLength": KEY_MAX }),
-            "Stands for this one intent of yours for 24 hours: sent again, it is answered again.",
+            "Stands for this one intent of yours for 24 hours: sent again, it is answered again and nothing is made twice.",
         ),
         // Preferences that are not known are ignored (RFC 7240), and any tag is one that may not match.
         "Prefer" => (
@@ -85,18 +114,31 @@ fn in_header(name: &str) -> Value {
             "`wait=N`: answers when it is over, after N seconds at the latest; N is 0 to 60.",
         ),
         "If-Match" => (
-            json!({ "type": "string", "minLength": 1, "pattern": TAG }),
-            "Only as it was when it was read: its `ETag`.",
+            json!({ "type": "string", "pattern": TAG }),
+            "Only as it was when it was read: its `ETag`; `*` for whatever it is.",
         ),
         "If-None-Match" => (json!({ "type": "string" }), "The `ETag` of the one you have."),
         "Last-Event-ID" => (json!({ "type": "integer", "minimum": 0 }), "The id of the last event that was seen."),
         _ => (json!({ "type": "string" }), "See the description."),
     };
-    json!({ "in": "header", "name": name, "schema": schema, "description": description })
+    // What replaces all there is has to say which state it replaces.
+    let required = name == "If-Match" && route.method == "PUT";
+    json!({ "in": "header", "name": name, "required": required, "schema": schema, "description": description })
 }
 
 const VERB: &str = "^[a-z][a-z0-9_-]*(\\.[a-z][a-z0-9_-]*)+$";
 const TAG: &str = "^(\\*|\"[0-9a-f]{1,64}\")$";
+
+const BY: &str = "^(site|label\\.[A-Za-z0-9._/-]{1,63})$";
+
+/// What names a metric, or a series of one that has several.
+fn series() -> String {
+    let [plain, labelled] = [true, false].map(|plain| {
+        let these = Metric::ALL.iter().filter(|metric| metric.label().is_empty() == plain);
+        these.map(|metric| metric.as_str().replace('.', "\\.")).collect::<Vec<_>>().join("|")
+    });
+    format!("^({plain}|({labelled})(\\{{[^,{{}}]{{1,32}}\\}})?)$")
+}
 
 fn text(min: u32, max: u32) -> Value {
     json!({ "type": "string", "minLength": min, "maxLength": max })

@@ -62,7 +62,7 @@ impl Shape {
                 "items": { "type": "array", "items": reference(&T::name()) },
                 "next_cursor": {
                     "type": ["string", "null"],
-                    "description": "Give this as `cursor` to get the next page; null at the end."
+                    "description": "Give this as `cursor` to get the next page; null at the end, and only there: a page may be empty and not be the last."
                 }
             }
         });

@@ -124,8 +124,10 @@ codes! {
     LastAdmin = 409 "last_admin" Validation "The last admin cannot go";
     TooManyKeys = 409 "too_many_keys" Validation "You have as many API keys as you may";
     RequestUnderWay = 409 "request_under_way" Validation "The same request is being answered at this moment";
+    SecretShown = 409 "secret_shown" Validation "It was made, and its secret is shown only once";
     VerbUnavailable = 409 "verb_unavailable" CommandExecution "The verb's plugin is not active";
     PluginState = 409 "plugin_state" Validation "The order makes no sense as the plugin stands";
+    AlertState = 409 "alert_state" Validation "The answer makes no sense as the alert stands";
     PreconditionFailed = 412 "precondition_failed" Validation "It has been changed since you read it";
     BodyTooLarge = 413 "body_too_large" Connection "The body is too large";
     UnsupportedMediaType = 415 "unsupported_media_type" Connection "The body is of another type than application/json";
@@ -142,6 +144,7 @@ codes! {
     NoTarget = 422 "no_target" Validation "The target matches no agent that could run this";
     PlanDenied = 422 "plan_denied" CommandExecution "The operator's grant does not allow the plan";
     PluginFailed = 422 "plugin_failed" CommandExecution "The plugin failed to make a plan";
+    PreconditionRequired = 428 "precondition_required" Validation "Say which state it is that you change";
     RateLimited = 429 "rate_limited" RateLimit "Too many requests";
     QueueFull = 429 "queue_full" RateLimit "Too many commands wait already";
     Internal = 500 "internal" Internal "The host made a mistake";

@@ -7,15 +7,19 @@ use ports::error::StoreError;
 use ports::passwords::PasswordError;
 use ports::plugins::{PlanError, ResolveError};
 use services::accounts::AccountError;
+use services::alerts::AlertError;
 use services::api_keys::KeyError;
+use services::backtest::BacktestError;
 use services::browse::BrowseError;
 use services::cancel::CancelError;
+use services::channels::ChannelError;
 use services::enrol::EnrolError;
 use services::follow_up::FollowUpError;
 use services::groups::{DrawError, GroupError};
 use services::plugins::PluginOrderError;
 use services::release::ReleaseError;
 use services::replays::ReplayError;
+use services::statistics::StatisticsError;
 use services::submit::SubmitError;
 
 use super::{Code, Problem};
@@ -30,6 +34,9 @@ impl From<StoreError> for Problem {
                 (Code::StoreUnavailable, detail, Some(1))
             }
             StoreError::Conflict(_) => (Code::Conflict, "somebody else changed this first; read it again", None),
+            StoreError::Stale(_) => {
+                (Code::PreconditionFailed, "it has been changed since you read it; read it again", None)
+            }
             StoreError::Corrupt { .. } => return Problem::internal(cause),
         };
         Problem { retry_after, cause: Some(cause), ..Problem::new(code, detail) }
@@ -67,6 +74,7 @@ impl From<AccountError> for Problem {
             AccountError::WrongPassword => Problem::at(Code::WrongPassword, "/current", detail),
             AccountError::NameTaken(_) => Problem::at(Code::NameTaken, "/name", detail),
             AccountError::LastAdmin(_) => Problem::new(Code::LastAdmin, detail),
+            AccountError::Changed(_) => Problem::new(Code::PreconditionFailed, format!("{detail}; read it again")),
             AccountError::NotFound(_) => Problem::not_found("user"),
             AccountError::Forbidden(error) => error.into(),
             AccountError::Password(error) => error.into(),
@@ -88,6 +96,15 @@ impl From<KeyError> for Problem {
     }
 }
 
+impl From<StatisticsError> for Problem {
+    fn from(error: StatisticsError) -> Problem {
+        match error {
+            StatisticsError::Forbidden(error) => error.into(),
+            StatisticsError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<BrowseError> for Problem {
     fn from(error: BrowseError) -> Problem {
         match error {
@@ -103,6 +120,51 @@ impl From<CancelError> for Problem {
             CancelError::NotFound => Problem::not_found("command"),
             CancelError::Forbidden(error) => error.into(),
             CancelError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AlertError> for Problem {
+    fn from(error: AlertError) -> Problem {
+        let detail = error.to_string();
+        match error {
+            AlertError::NotFound(what) => Problem::not_found(what),
+            AlertError::NotNow(_) => Problem::new(Code::AlertState, detail),
+            AlertError::Invalid { pointer, message } => Problem::at(Code::InvalidBody, pointer, message),
+            AlertError::Forbidden(error) => error.into(),
+            AlertError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ChannelError> for Problem {
+    fn from(error: ChannelError) -> Problem {
+        let detail = error.to_string();
+        match error {
+            ChannelError::Changed => Problem::new(Code::PreconditionFailed, format!("{detail}; read it again")),
+            ChannelError::NotFound => Problem::not_found("channel"),
+            ChannelError::NameTaken => Problem::at(Code::NameTaken, "/name", detail),
+            ChannelError::Invalid { pointer, message } => Problem::at(Code::InvalidBody, pointer, message),
+            ChannelError::Forbidden(error) => error.into(),
+            ChannelError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<BacktestError> for Problem {
+    fn from(error: BacktestError) -> Problem {
+        let detail = error.to_string();
+        match error {
+            BacktestError::Alert(error) => error.into(),
+            BacktestError::Config(violations) => {
+                violations.into_iter().fold(Problem::new(Code::InvalidBody, detail), |problem, violation| {
+                    problem.with(format!("/config{}", violation.pointer), violation.message, &violation.keyword)
+                })
+            }
+            BacktestError::Busy => Problem { retry_after: Some(5), ..Problem::new(Code::Busy, detail) },
+            BacktestError::Failed(_) => {
+                Problem { cause: Some(detail), ..Problem::new(Code::PluginFailed, "the rule failed") }
+            }
         }
     }
 }
@@ -162,7 +224,10 @@ impl From<EnrolError> for Problem {
             EnrolError::Forbidden(error) => error.into(),
             EnrolError::Invalid { pointer, message } => Problem::at(Code::InvalidBody, pointer, message),
             EnrolError::NotFound => Problem::not_found("agent or join token"),
-            EnrolError::TokenRefused | EnrolError::ProofRefused => Problem::new(Code::InvalidToken, detail),
+            EnrolError::Revoked(_) => Problem::new(Code::Conflict, detail),
+            EnrolError::TokenRefused | EnrolError::ProofRefused | EnrolError::KeyRetired => {
+                Problem::new(Code::InvalidToken, detail)
+            }
             EnrolError::NameTaken(_) => Problem::at(Code::NameTaken, "/name", detail),
             EnrolError::Store(error) => error.into(),
         }

@@ -1,7 +1,14 @@
 //! What is on record: every change that the route table has, every refusal within bounds; and the log's own routes.
 
+use domain::alert::flap::Limits;
+use domain::alert::life::Told;
+use domain::alert::standing::Line;
+use domain::alert::{Finding, Seen, Severity, standing};
 use domain::attempt::Event;
 use domain::audit::Level;
+use domain::time::Timestamp;
+use plan::id::{AgentId, AlertId};
+use ports::alerts::{Alerts as _, Change, Kept, Moment};
 use ports::journal::Journal as _;
 use serde_json::{Value, json};
 
@@ -10,7 +17,8 @@ use crate::authorize::Access;
 use crate::routes::{Route, TABLE};
 
 /// Routes that change nothing, or need more than this world has.
-const ELSEWHERE: [(&str, &str); 6] = [
+pub const ELSEWHERE: [(&str, &str); 7] = [
+    ("/api/v1/alert-rules/{rule}/backtest", "it changes nothing"),
     ("/api/v1/verbs/{verb}/plan", "it changes nothing"),
     ("/api/v1/commands/{id}/release", "it takes a restored store: tests/it/backup.rs"),
     ("/api/v1/plugins/{name}/enable", "it goes the way of disable"),
@@ -24,7 +32,7 @@ fn changes() -> impl Iterator<Item = &'static Route> {
 }
 
 /// A request that the route grants, in a world made ready for it: its path, its body, the entry it leaves.
-async fn granted(world: &World, root: &str, row: &Route) -> Option<(String, Value, &'static str)> {
+pub async fn granted(world: &World, root: &str, row: &Route) -> Option<(String, Value, &'static str)> {
     let path = |name: &str, value: &str| row.path.replace(&format!("{{{name}}}"), value);
     let fixed = row.path.to_owned();
     let refresh = async || {
@@ -54,6 +62,9 @@ async fn granted(world: &World, root: &str, row: &Route) -> Option<(String, Valu
         ("PATCH", "/api/v1/agents/{agent}") => {
             (path("agent", "web-1"), json!({ "maintenance": true }), "agents.change")
         }
+        ("DELETE", "/api/v1/agents/{agent}") => (path("agent", "web-1"), Value::Null, "agents.delete"),
+        ("POST", "/api/v1/agents/{agent}/approve") => (path("agent", "web-1"), Value::Null, "agents.approve"),
+        ("POST", "/api/v1/agents/{agent}/rotate-key") => (path("agent", "web-1"), Value::Null, "agents.ask_key"),
         ("POST", "/api/v1/agents/{agent}/revoke") => (path("agent", "web-1"), Value::Null, "agents.revoke"),
         ("POST", "/api/v1/groups") => (fixed, json!({ "name": "g", "expr": "site = eu" }), "groups.create"),
         ("PATCH", "/api/v1/groups/{group}") => {
@@ -64,6 +75,34 @@ async fn granted(world: &World, root: &str, row: &Route) -> Option<(String, Valu
             make("/api/v1/groups", json!({ "name": "g", "expr": "site = eu" })).await;
             (path("group", "g"), Value::Null, "groups.delete")
         }
+        ("POST", "/api/v1/alerts/{id}/ack") => {
+            (path("id", &firing(world).await.to_string()), json!({ "note": "on it" }), "alerts.acknowledge")
+        }
+        ("POST", "/api/v1/alerts/{id}/release") => {
+            let id = firing(world).await.to_string();
+            world.call(root, "POST", &format!("/api/v1/alerts/{id}/ack"), json!({})).await.expect(200);
+            (path("id", &id), json!({}), "alerts.release")
+        }
+        ("POST", "/api/v1/silences") => {
+            (fixed, json!({ "matcher": { "rules": ["cpu"] }, "for_s": 60 }), "silences.create")
+        }
+        ("DELETE", "/api/v1/silences/{id}") => {
+            let made = make("/api/v1/silences", json!({ "matcher": { "rules": ["cpu"] }, "for_s": 60 })).await;
+            (path("id", made["id"].as_str().expect("an id")), Value::Null, "silences.end")
+        }
+        ("POST", "/api/v1/notification-channels") => (fixed, channel(), "channels.create"),
+        ("PATCH", "/api/v1/notification-channels/{channel}") => {
+            make("/api/v1/notification-channels", channel()).await;
+            (path("channel", "ops"), json!({ "per_minute": 7 }), "channels.change")
+        }
+        ("DELETE", "/api/v1/notification-channels/{channel}") => {
+            make("/api/v1/notification-channels", channel()).await;
+            (path("channel", "ops"), Value::Null, "channels.delete")
+        }
+        ("POST", "/api/v1/notification-channels/{channel}/test") => {
+            make("/api/v1/notification-channels", channel()).await;
+            (path("channel", "ops"), Value::Null, "channels.test")
+        }
         ("POST", "/api/v1/join-tokens") => (fixed, json!({}), "agents.create_join_token"),
         ("DELETE", "/api/v1/join-tokens/{id}") => {
             let made = make("/api/v1/join-tokens", json!({})).await;
@@ -72,6 +111,10 @@ async fn granted(world: &World, root: &str, row: &Route) -> Option<(String, Valu
         ("POST", "/api/v1/commands") => {
             let body = json!({ "verb": "test.echo", "args": { "text": "hi" }, "target": { "all": true } });
             (fixed, body, "command.submit")
+        }
+        ("POST", "/api/v1/commands/cancel") => {
+            world.submit(root).await;
+            (fixed, json!({ "verb": "test.echo" }), "command.cancel")
         }
         ("POST", "/api/v1/commands/{id}/cancel") => {
             (path("id", &world.submit(root).await.to_string()), json!({}), "command.cancel")
@@ -85,6 +128,51 @@ async fn granted(world: &World, root: &str, row: &Route) -> Option<(String, Valu
         ("POST", "/api/v1/plugins/{name}/disable") => (path("name", "test"), Value::Null, "plugins.disable"),
         _ => return None,
     })
+}
+
+fn channel() -> Value {
+    json!({ "name": "ops", "url": "https://hooks.example.org/secret" })
+}
+
+/// An alert that fires at `web-1`.
+pub async fn firing(world: &World) -> AlertId {
+    fire(world, 7, world.web, ("web-1", "eu")).await
+}
+
+/// An alert that has just begun to fire.
+pub async fn fire(world: &World, id: u128, agent: AgentId, (name, site): (&str, &str)) -> AlertId {
+    let finding = Finding {
+        key: "/".into(),
+        seen: Seen::Wrong(Severity::Warning),
+        since_ms: 1,
+        value: None,
+        message: "full".into(),
+    };
+    let (alert, _) = standing::Alert::new(&finding, Limits::default(), Timestamp(1));
+    let id = AlertId(uuid::Uuid::from_u128(id));
+    let kept = Kept {
+        id,
+        rule: "disk".into(),
+        agent: Some(agent),
+        agent_name: name.into(),
+        site: site.into(),
+        key: "/".into(),
+        alert,
+        muted: None,
+        revision: 0,
+    };
+    let fired = Moment {
+        at: Timestamp(1),
+        line: Line::Told(Told::Fired),
+        severity: Some(Severity::Warning),
+        value: None,
+        message: "full".into(),
+        actor: None,
+        note: None,
+    };
+    let change = Change { alert: kept, moments: vec![fired], news: Vec::new() };
+    world.store.keep_alerts(vec![change], Vec::new(), None).await.expect("kept");
+    id
 }
 
 #[tokio::test]

@@ -179,6 +179,31 @@ async fn commands_are_listed_newest_first_within_sight_and_filter() {
 }
 
 #[tokio::test]
+async fn an_agents_commands_are_those_it_has_a_part_in_and_out_of_sight_there_is_no_agent() {
+    let world = World::new().await;
+    let (op, eu) = (world.login("op").await, world.login("eu").await);
+    let both = world.submit(&op).await.to_string();
+    let us = world.call(&op, "POST", COMMANDS, echo(json!({ "sites": ["us"] }))).await.expect(202).json();
+    let us = us["id"].as_str().expect("an id").to_owned();
+    let ids = async |token: &str, agent: &str, query: &str| {
+        let list = world.get(token, &format!("/api/v1/agents/{agent}/commands{query}")).await.expect(200).json();
+        let items = list["items"].as_array().expect("items").clone();
+        items.iter().map(|item| item["id"].as_str().expect("an id").to_owned()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(ids(&op, "db-1", "").await, format!("{us} {both}"));
+    assert_eq!(ids(&op, &world.web.to_string(), "").await, both, "by its id, too");
+    assert_eq!(ids(&eu, "web-1", "?status=pending&verb=test.echo").await, both);
+    assert_eq!(ids(&op, "web-1", "?status=succeeded").await, "");
+    let page = world.get(&op, "/api/v1/agents/db-1/commands?limit=1").await.expect(200).json();
+    let next = format!("?limit=1&cursor={}", page["next_cursor"].as_str().expect("a cursor"));
+    assert_eq!(ids(&op, "db-1", &next).await, both);
+    world.get(&op, "/api/v1/agents/web-1/commands?agent=db-1").await.refused(400, "unknown_parameter");
+    for (token, agent) in [(&eu, "db-1"), (&op, "nobody")] {
+        world.get(token, &format!("/api/v1/agents/{agent}/commands")).await.refused(404, "not_found");
+    }
+}
+
+#[tokio::test]
 async fn a_cancel_is_asked_for_once_and_an_ended_command_is_left_alone() {
     let world = World::new().await;
     let op = world.login("op").await;
@@ -227,4 +252,66 @@ async fn a_submitter_may_wait_for_the_end() {
     };
     let (reply, ()) = tokio::join!(submit("wait=60"), work);
     assert_eq!(reply.expect(200).json()["status"], "succeeded");
+}
+
+#[tokio::test]
+async fn many_commands_are_asked_to_end_by_what_they_have_in_common() {
+    let world = World::new().await;
+    let (op, eu) = (world.login("op").await, world.login("eu").await);
+    let many = async |token: &str, body: Value| world.call(token, "POST", "/api/v1/commands/cancel", body).await;
+    let ids = [world.submit(&op).await, world.submit(&op).await, world.submit(&op).await];
+    world.finish(ids[0], world.web, b"hi").await;
+    world.finish(ids[0], world.db, b"hi").await;
+    for (body, pointer) in [
+        (json!({ "status": ["succeeded"] }), "/status/0"),
+        (json!({ "status": [] }), "/status"),
+        (json!({ "site": [] }), "/site"),
+        (json!({ "verb": "nonsense" }), "/verb"),
+        (json!({ "priority": "urgent" }), "/priority"),
+        (json!({ "since": "yesterday" }), "/since"),
+        (json!({ "since": "2026-01-31T12:00:01Z", "until": "2026-01-31T12:00:00Z" }), "/since"),
+        (json!({ "verb": "test.echo", "limit": 0 }), "/limit"),
+    ] {
+        let refused = many(&op, body).await.refused(422, "invalid_body").json();
+        assert_eq!(refused["errors"][0]["pointer"], pointer);
+    }
+    many(&op, json!({})).await.refused(422, "invalid_body");
+    many(&op, json!({ "limit": 5 })).await.refused(422, "invalid_body");
+    assert_eq!(many(&op, json!({ "agent": "nobody" })).await.expect(200).json()["commands"], 0);
+    assert_eq!(many(&eu, json!({ "site": ["us"] })).await.expect(200).json()["commands"], 0, "out of sight");
+
+    let one = many(&op, json!({ "verb": "test.echo", "limit": 1 })).await.expect(202).json();
+    assert_eq!((&one["commands"], &one["requested"], &one["more"]), (&json!(1), &json!(2), &json!(true)));
+    assert_eq!(one["items"][0]["id"], ids[2].to_string(), "the newest first");
+    let rest = many(&op, json!({ "site": ["eu"], "status": ["pending"] })).await.expect(202).json();
+    let meant: Vec<&Value> = rest["items"].as_array().expect("items").iter().map(|item| &item["id"]).collect();
+    assert!(meant.contains(&&json!(ids[1].to_string())) && !meant.contains(&&json!(ids[0].to_string())), "{rest}");
+    assert_eq!(rest["more"], false);
+    let over = world.get(&op, &format!("/api/v1/commands/{}", ids[0])).await.expect(200).json();
+    assert_eq!(over["status"], "succeeded", "what is over stays");
+    let cancels = world.audited().await.into_iter().filter(|action| *action == "command.cancel").count();
+    assert_eq!(cancels, rest["commands"].as_u64().expect("a number") as usize + 1);
+}
+
+#[tokio::test]
+async fn a_command_keeps_the_request_and_the_trace_it_came_with() {
+    let world = World::new().await;
+    let root = world.login("root").await;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let body = json!({ "verb": "test.echo", "args": { "text": "hi" }, "target": { "all": true } });
+    let request = with(&root, "POST", "/api/v1/commands").header("content-type", "application/json");
+    let request = request.header("x-request-id", "mine-7").header("traceparent", trace);
+    let made = world.send(request.body(body.to_string().into()).expect("a request")).await.expect(202);
+    assert_eq!(
+        (&made.headers["x-request-id"], &made.headers["traceparent"]),
+        (&"mine-7".parse().expect("a value"), &trace.parse().expect("a value"))
+    );
+    let location = made.headers["location"].to_str().expect("text").to_owned();
+    let command = world.get(&root, &location).await.expect(200).json();
+    assert_eq!((&command["correlation_id"], &command["traceparent"]), (&json!("mine-7"), &json!(trace)));
+    let invocations = world.get(&root, &format!("{location}/invocations")).await.expect(200).json();
+    assert_eq!(invocations["items"][0]["traceparent"], trace);
+    let entries = world.get(&root, "/api/v1/audit?action=command.submit").await.expect(200).json();
+    let entry = &entries["items"][0];
+    assert_eq!((&entry["correlation_id"], &entry["details"]["traceparent"]), (&json!("mine-7"), &json!(trace)));
 }

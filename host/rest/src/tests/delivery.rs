@@ -56,6 +56,8 @@ async fn wishes_that_cannot_be_granted_are_refused_where_they_stand() {
         (json!({ "kill_after_ms": 1 }), "/kill_after_ms"),
         (json!({ "on_disconnect": "kill_after", "kill_after_ms": 86_400_001 }), "/kill_after_ms"),
         (json!({ "retry": { "max_attempts": 0 } }), "/retry/max_attempts"),
+        (json!({ "rollout": { "max_concurrency": 0 } }), "/rollout/max_concurrency"),
+        (json!({ "rollout": { "max_concurrency": "0%" } }), "/rollout/max_concurrency"),
         (json!({ "retry": { "max_attempts": 21 } }), "/retry/max_attempts"),
         (json!({ "retry": { "max_attempts": 2, "on": ["cancelled"] } }), "/retry/on/0"),
         (json!({ "retry": { "max_attempts": 2, "backoff_ms": 0 } }), "/retry/backoff_ms"),

@@ -5,9 +5,10 @@ use std::time::Duration;
 use axum::body::Body;
 use futures_util::StreamExt;
 use ports::journal::Journal;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::audit::fire;
 use super::world::{World, with};
 
 /// The first logged event after `cursor`, as its number and the rest; then the connection is cut.
@@ -68,6 +69,34 @@ async fn only_what_is_in_sight_is_told() {
         cursor = id;
     }
     world.get(&op, &format!("/api/v1/events?cursor={}", last + 1000)).await.refused(400, "invalid_cursor");
+}
+
+#[tokio::test]
+async fn a_caller_of_one_site_hears_of_no_agent_and_no_alert_of_another() {
+    let world = World::new().await;
+    let (root, op, eu) = (world.login("root").await, world.login("op").await, world.login("eu").await);
+    let begin = world.store.last_seq().await.expect("reads");
+    let maintain = json!({ "maintenance": true });
+    let away = fire(&world, 1, world.db, ("db-1", "us")).await;
+    world.call(&root, "PATCH", "/api/v1/agents/db-1", maintain.clone()).await.expect(200);
+    world.call(&root, "PATCH", "/api/v1/agents/web-1", maintain).await.expect(200);
+    let home = fire(&world, 2, world.web, ("web-1", "eu")).await;
+    let last = world.store.last_seq().await.expect("reads");
+    for (token, heard) in [
+        (&eu, vec![world.web.to_string(), home.to_string()]),
+        (&op, vec![away.to_string(), world.db.to_string(), world.web.to_string(), home.to_string()]),
+    ] {
+        let (mut cursor, mut told) = (begin, Vec::new());
+        while cursor < last {
+            let (id, text) = one_after(&world, token, cursor).await;
+            let data = text.lines().find_map(|line| line.strip_prefix("data: ")).expect("data");
+            let data: Value = serde_json::from_str(data).expect("JSON");
+            let what = data["alert"].as_str().or(data["agent"].as_str()).expect("an alert or an agent");
+            told.push(what.to_owned());
+            cursor = id;
+        }
+        assert_eq!(told, heard);
+    }
 }
 
 #[tokio::test]

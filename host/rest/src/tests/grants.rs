@@ -105,7 +105,7 @@ async fn what_is_queued_is_asked_about_again_when_it_is_sent() {
     let verdict = |command: &domain::command::Command| world.standing.verdict(command, Effect::Read, "eu");
     assert_eq!((verdict(&by_op), verdict(&by_key)), (Verdict::May, Verdict::May));
     let said = |verdict: Verdict| match verdict {
-        Verdict::MayNot(why) => why,
+        Verdict::MayNot(objection) => objection.message,
         other => panic!("{other:?}"),
     };
 

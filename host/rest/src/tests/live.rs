@@ -6,7 +6,8 @@ use axum::body::{Body, BodyDataStream};
 use domain::attempt::Event;
 use futures_util::StreamExt;
 use plan::id::CommandId;
-use serde_json::Value;
+use plan::outcome::StreamEnd;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::world::{World, with};
@@ -127,6 +128,41 @@ async fn a_reader_hears_of_agents_in_sight_only() {
     let agents: Vec<&Value> = seen.iter().filter_map(|event| event.data.get("agent")).collect();
     assert!(!agents.is_empty() && agents.iter().all(|agent| **agent == world.web.to_string()));
     assert_eq!(seen.last().expect("an end").name, "end");
+}
+
+#[tokio::test]
+async fn output_that_is_not_whole_is_told_with_the_end_of_its_attempt() {
+    let world = World::new().await;
+    let op = world.login("op").await;
+    let command = world.submit(&op).await;
+    world.finish(command, world.web, b"hi\n").await;
+    // Of 100 bytes the first two and the last three are kept, and the first of the three got lost.
+    world
+        .finish_cut(
+            command,
+            world.db,
+            &[(0, b"ab"), (98, b"yz")],
+            StreamEnd { bytes: 100, head: 2, tail: 3, sha256: "x".into() },
+        )
+        .await;
+    let gap = json!({ "kept": "partial", "bytes": 100, "missing_bytes": 96, "gaps": [{ "from": 2, "until": 98 }] });
+    let none = json!({ "kept": "complete", "bytes": 0, "missing_bytes": 0, "gaps": [] });
+    let all = replay(&world, &op, command, None).await;
+    let ends: Vec<&Value> =
+        all.iter().filter(|event| event.data["state"] == "succeeded").map(|event| &event.data["output"]).collect();
+    assert_eq!(ends, [&Value::Null, &json!({ "stdout": gap, "stderr": none })]);
+    let path = |agent: &str| format!("/api/v1/commands/{command}/invocations/{agent}");
+    let whole = world.get(&op, &path("web-1")).await.expect(200).json();
+    assert_eq!(
+        (&whole["output"]["stdout"]["kept"], &whole["output"]["stdout"]["bytes"]),
+        (&json!("complete"), &json!(3))
+    );
+    let cut = world.get(&op, &path("db-1")).await.expect(200).json();
+    assert_eq!(cut["output"]["stdout"], gap);
+    let list = world.get(&op, &format!("/api/v1/commands/{command}/invocations")).await.expect(200).json();
+    assert!(list["items"].as_array().expect("items").contains(&cut));
+    let raw = world.get(&op, &format!("{}/output", path("db-1"))).await.expect(200);
+    assert_eq!((&raw.body[..], &raw.headers["x-output-gaps"]), (&b"abyz"[..], &"2-97".parse().expect("a value")));
 }
 
 #[tokio::test]

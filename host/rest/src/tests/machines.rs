@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use domain::event::Event;
 use domain::plugin::{Order, Passage, Record};
 use domain::time::Timestamp;
 use domain::verb::{CancelBehaviour, Profile, VerbName, VerbTraits};
@@ -15,19 +16,23 @@ use plan::envelope::{self, Envelope, SignedEnvelope};
 use plan::id::{AgentId, ClusterId, CommandId, KeyId, TokenId, UserId};
 use plan::policy::Rules;
 use plan::step::{Plan, Step};
+use ports::channels::{Courier, Parcel};
 use ports::clock::{Clock, Ids};
 use ports::commands::{Due, Open};
 use ports::journal::Cluster;
 use ports::link::{Link, Settle};
+use ports::live::{Live, Subscription};
 use ports::passwords::{PasswordError, Passwords};
 use ports::plugin_life::{OrderError, PluginLife};
 use ports::plugins::{
     Interpretation, Outputs, PlanError, PluginIdentity, PluginStatus, Plugins, ResolveError, Verb, VerbContract,
     Violation,
 };
+use ports::rules::{Rule, Rules as LoadedRules};
 use ports::seal::{Notary, Seal, Vault};
 use serde_json::{Value, json};
 use services::digest::sha256_hex;
+use services::meter::Meter;
 use uuid::Uuid;
 
 pub const CLUSTER: ClusterId = ClusterId(Uuid::from_u128(0xc1));
@@ -106,6 +111,29 @@ impl Passwords for Quick {
     }
 }
 
+/// No rules.
+pub struct NoRules;
+
+impl LoadedRules for NoRules {
+    fn rules(&self) -> Vec<Arc<dyn Rule>> {
+        Vec::new()
+    }
+}
+
+/// Goes nowhere.
+pub struct Nowhere;
+
+#[async_trait]
+impl Courier for Nowhere {
+    fn accepts(&self, url: &str) -> Result<(), String> {
+        if url.starts_with("https://") { Ok(()) } else { Err("it must begin with https://".to_owned()) }
+    }
+
+    async fn post(&self, _: Parcel) -> Result<u16, String> {
+        Err("nobody goes there".to_owned())
+    }
+}
+
 /// Agents that are connected and never say a word.
 pub struct Silent;
 
@@ -156,8 +184,8 @@ impl Vault for Drawer {
         format!("{key:?}")
     }
 
-    fn unwrap(&self, _: CommandId, _: &str) -> Option<[u8; 32]> {
-        None
+    fn unwrap(&self, _: CommandId, wrapped: &str) -> Option<[u8; 32]> {
+        serde_json::from_str(wrapped).ok()
     }
 
     fn digest(&self, text: &str) -> String {
@@ -235,7 +263,7 @@ impl Verb for Sample {
         if text { Ok(()) } else { Err(vec![violation()]) }
     }
 
-    async fn plan(&self, _: &Profile, args: &Value) -> Result<Plan, PlanError> {
+    async fn plan(&self, _: &Profile, args: &Value) -> Result<Arc<Plan>, PlanError> {
         let text = args["text"].as_str().unwrap_or("nothing").to_owned();
         match text.as_str() {
             "denied" => Err(PlanError::Denied { pointer: "/steps/0/program".into(), message: "not granted".into() }),
@@ -244,7 +272,8 @@ impl Verb for Sample {
             "panic" => panic!("the secret of the guest"),
             _ => {
                 let step = Step { args: vec![text], ..Step::new("echo") };
-                Ok(Plan { steps: vec![step], effect: self.traits.effect, locks: vec![], summary: "says it".into() })
+                let effect = self.traits.effect;
+                Ok(Arc::new(Plan { steps: vec![step], effect, locks: vec![], summary: "says it".into() }))
             }
         }
     }
@@ -318,5 +347,22 @@ impl PluginLife for Shelf {
 
     async fn changed(&self, _: u64) -> u64 {
         std::future::pending().await
+    }
+}
+
+/// Counts what is committed on its way to whoever listens, as the host does.
+pub struct Metered {
+    pub live: Arc<dyn Live>,
+    pub meter: Arc<Meter>,
+}
+
+impl Live for Metered {
+    fn publish(&self, events: &[Arc<Event>]) {
+        self.meter.heard(events);
+        self.live.publish(events);
+    }
+
+    fn subscribe(&self, command: Option<CommandId>) -> Box<dyn Subscription> {
+        self.live.subscribe(command)
     }
 }

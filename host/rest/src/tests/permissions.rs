@@ -1,9 +1,7 @@
-//! What every route refuses, from the table itself. Who may use it is in `matrix`.
+//! Paths and permissions of the table itself. Who may use a route is in `matrix`, what it refuses in `contract`.
 
 use domain::access::{Permission, Role};
-use serde_json::json;
 
-use super::world::World;
 use crate::authorize::Access;
 use crate::routes::TABLE;
 
@@ -17,30 +15,6 @@ pub fn filled(path: &str) -> String {
     let path = parts.collect::<Vec<_>>().join("/");
     // A stream that begins has no end; one that nobody was given a cursor of does not begin.
     if path == "/api/v1/events" { format!("{path}?cursor={}", u64::MAX) } else { path }
-}
-
-#[tokio::test]
-async fn every_route_refuses_parameters_it_does_not_know() {
-    let world = World::new().await;
-    let root = world.login("root").await;
-    for row in TABLE {
-        let filled = filled(row.path);
-        let path = format!("{filled}{}nobody=knows", if filled.contains('?') { '&' } else { '?' });
-        let reply = world.call(&root, row.method, &path, json!({})).await.refused(400, "unknown_parameter");
-        assert_eq!(reply.json()["errors"][0]["pointer"], "?nobody", "{}", row.path);
-    }
-}
-
-#[tokio::test]
-async fn a_route_refuses_every_other_method_and_says_which_there_are() {
-    let world = World::new().await;
-    let root = world.login("root").await;
-    for row in TABLE {
-        let path = filled(row.path);
-        let reply = world.call(&root, "LINK", &path, json!({})).await.refused(405, "method_not_allowed");
-        let allow = reply.headers["allow"].to_str().expect("text").to_owned();
-        assert!(allow.split(',').any(|method| method == row.method), "{path}: {allow}");
-    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
@@ -14,6 +15,7 @@ use domain::access::{Grant, Role};
 use domain::agent::Facts;
 use domain::attempt::Event;
 use domain::audit::Entry;
+use domain::telemetry::history::Retention;
 use domain::time::Timestamp;
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::EncodePrivateKey;
@@ -28,31 +30,42 @@ use ports::seal::Notary;
 use ports::users::{User, Users};
 use serde_json::{Value, json};
 use services::accounts::Accounts;
+use services::alerts::Alerts;
 use services::api_keys::KeyRing;
 use services::audit::Audit;
 use services::backlog::{Backlog, Bounds};
+use services::backtest::Backtests;
 use services::browse::Browse;
 use services::cancel::{Cancel, SettleUnowned};
+use services::channels::Channels;
 use services::directory::Directory;
 use services::enrol::Enrol;
 use services::follow_up::FollowUp;
 use services::groups::Groups;
+use services::history::History;
+use services::ingest::Ingest;
+use services::meter::Meter;
+use services::notify::{Notifier, Tries};
 use services::origin::Origin;
 use services::plugins::PluginOrders;
 use services::refusals::Refusals;
 use services::release::Release;
 use services::replays::Replays;
-use services::standing::{Known, Standing};
+use services::standing::Standing;
+use services::statistics::Statistics;
 use services::submit::Submit;
 use storage::sqlite::{self, SqliteStore};
 use tempfile::TempDir;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::machines::{CLUSTER, Counting, Drawer, Hand, Notar, Quick, Shelf, Signer, Silent};
+use super::machines::{
+    CLUSTER, Counting, Drawer, Hand, Metered, NoRules, Notar, Nowhere, Quick, Shelf, Signer, Silent,
+};
 use crate::jwt::{Key, LIFE_MAX, Tokens};
+use crate::metrics::Vitals;
 use crate::pace::Rate;
 use crate::{Deps, Options};
 
@@ -73,6 +86,7 @@ pub struct World {
     pub standing: Arc<Standing>,
     pub keys: Arc<KeyRing>,
     pub tokens: Arc<Tokens>,
+    meter: Arc<Meter>,
     router: Router,
     again: Box<dyn Fn() -> Router + Send + Sync>,
     /// Owns the store's writer; both go when the world does.
@@ -122,7 +136,9 @@ impl World {
         let notary: Arc<dyn Notary> = Arc::new(Notar(SigningKey::from_bytes(&[4; 32])));
         let options =
             sqlite::Options { notary: Some(notary.clone()), ..sqlite::Options::new(folder.path().join("viworks.db")) };
-        let (store, writer) = sqlite::open(options, live.clone()).await.expect("a store");
+        let meter = Arc::new(Meter::default());
+        let heard = Arc::new(Metered { live: live.clone(), meter: meter.clone() });
+        let (store, writer) = sqlite::open(options, heard).await.expect("a store");
         let mut writers = JoinSet::new();
         writers.spawn(writer.run(CancellationToken::new()));
 
@@ -145,8 +161,9 @@ impl World {
         let word = ready.clone();
         let refusals = Arc::new(Refusals::new(at.clone()));
         let groups = Arc::new(Groups { groups: at.clone(), directory: directory.clone(), clock: clock.clone() });
-        let standing =
-            Arc::new(Standing { users: at.clone(), keys: at.clone(), clock: clock.clone(), known: Known::default() });
+        let standing = Arc::new(Standing::new(at.clone(), at.clone(), at.clone(), clock.clone()));
+        _ = meter.directory.set(directory.clone());
+        let counting = store.clone();
         let submit = Arc::new(Submit {
             standing: standing.clone(),
             plugins: plugins.clone(),
@@ -161,8 +178,20 @@ impl World {
             vault: Arc::new(Drawer),
             clock: clock.clone(),
             ids: ids.clone(),
+            meter: meter.clone(),
         });
         let deps = Deps {
+            statistics: Arc::new(Statistics {
+                delivery: at.clone(),
+                directory: directory.clone(),
+                plugins: plugins.clone(),
+                meter: meter.clone(),
+                clock: clock.clone(),
+                since: clock.now(),
+                kept: Mutex::default(),
+            }),
+            meter: meter.clone(),
+            vitals: Arc::new(move || Vitals { commits: counting.counters().commits, ..Vitals::default() }),
             directory: directory.clone(),
             groups,
             submit: submit.clone(),
@@ -188,8 +217,47 @@ impl World {
                 clock: clock.clone(),
             }),
             browse,
+            ingest: Arc::new(Ingest::new(at.clone(), Arc::default())),
+            history: Arc::new(History { telemetry: at.clone(), retention: Retention::default(), clock: clock.clone() }),
+            alerts: Arc::new(Alerts {
+                alerts: at.clone(),
+                silences: at.clone(),
+                rules: Arc::new(NoRules),
+                directory: directory.clone(),
+                clock: clock.clone(),
+                ids: ids.clone(),
+                counted: Mutex::default(),
+            }),
+            backtests: Arc::new(Backtests {
+                rules: Arc::new(NoRules),
+                history: Arc::new(History {
+                    telemetry: at.clone(),
+                    retention: Retention::default(),
+                    clock: clock.clone(),
+                }),
+                directory: directory.clone(),
+                one: Semaphore::new(1),
+            }),
+            channels: Arc::new(Channels {
+                channels: at.clone(),
+                courier: Arc::new(Nowhere),
+                journal: at.clone(),
+                notifier: Arc::new(Notifier {
+                    channels: at.clone(),
+                    courier: Arc::new(Nowhere),
+                    vault: Arc::new(Drawer),
+                    clock: clock.clone(),
+                    ids: ids.clone(),
+                    tries: Tries::default(),
+                }),
+                vault: Arc::new(Drawer),
+                clock: clock.clone(),
+                ids: ids.clone(),
+            }),
+            telemetry_interval: Duration::from_secs(30),
             enrol: Arc::new(Enrol {
                 tls_pin: None,
+                approval: false,
                 agents: at.clone(),
                 directory: directory.clone(),
                 link: Arc::new(Silent),
@@ -225,6 +293,7 @@ impl World {
                 let word = if word.load(Ordering::SeqCst) { "ok" } else { "does not answer" };
                 Box::pin(async move { BTreeMap::from([("database".to_owned(), word.to_owned())]) })
             }),
+            paces: None,
         };
         let mut options = Options::new("0.1.0", CLUSTER);
         // A test asks as fast as it can; that is no matter of its own here.
@@ -244,6 +313,7 @@ impl World {
             standing,
             keys,
             tokens,
+            meter,
             router,
             again,
             _writer: writers,
@@ -276,7 +346,10 @@ impl World {
     }
 
     pub async fn call(&self, token: &str, method: &str, path: &str, body: Value) -> Reply {
-        let request = with(token, method, path).header(header::CONTENT_TYPE, "application/json");
+        let mut request = with(token, method, path).header(header::CONTENT_TYPE, "application/json");
+        if method == "PUT" {
+            request = request.header(header::IF_MATCH, "*");
+        }
         self.send(request.body(body.to_string().into()).expect("a request")).await
     }
 
@@ -295,22 +368,32 @@ impl World {
 
     /// What an agent's session would write.
     pub async fn advance(&self, command: CommandId, agent: AgentId, events: Vec<Event>, end: Option<AttemptEnd>) {
-        let key = AttemptKey { command, number: 1 };
-        let advance = Advance { key, agent, events, at: self.clock.now(), message: None, end, word: Word::Anyone };
+        let (key, at) = (AttemptKey { command, number: 1 }, self.clock.now());
+        events.iter().for_each(|event| self.meter.noted(key, agent, event, at));
+        let advance = Advance { key, agent, events, at, message: None, end, word: Word::Anyone };
         self.store.advance(advance).await.expect("advances").expect("an attempt");
     }
 
     /// Runs an invocation to a good end, with output.
     pub async fn finish(&self, command: CommandId, agent: AgentId, stdout: &[u8]) {
+        let bytes = stdout.len() as u64;
+        let end = StreamEnd { bytes, head: bytes, tail: 0, sha256: sha256(stdout) };
+        self.finish_cut(command, agent, &[(0, stdout)], end).await;
+    }
+
+    /// The same with `stdout`, of which only these parts arrived.
+    pub async fn finish_cut(&self, command: CommandId, agent: AgentId, parts: &[(u64, &[u8])], stdout: StreamEnd) {
         self.advance(command, agent, vec![Event::Send, Event::Acknowledge, Event::Start], None).await;
         let key = AttemptKey { command, number: 1 };
         let at = self.clock.now();
-        self.store.append(Chunk { key, agent, stream: Stream::Stdout, offset: 0, data: stdout.to_vec(), at });
-        let bytes = stdout.len() as u64;
+        for (offset, data) in parts {
+            let (offset, data) = (*offset, data.to_vec());
+            self.store.append(Chunk { key, agent, stream: Stream::Stdout, offset, data, at });
+        }
         let outcome = Outcome {
             end: End::Exited,
-            steps: vec![StepEnd { exit_code: Some(0), stdout_bytes: bytes, ..StepEnd::default() }],
-            stdout: StreamEnd { bytes, head: bytes, tail: 0, sha256: sha256(stdout) },
+            steps: vec![StepEnd { exit_code: Some(0), stdout_bytes: stdout.bytes, ..StepEnd::default() }],
+            stdout,
             stderr: StreamEnd::default(),
             duration_ms: 5,
         };
@@ -348,6 +431,7 @@ async fn enrol(store: &SqliteStore, ids: &dyn Ids, at: Timestamp, name: &str, si
         secret_sha256: "00".repeat(32),
         site: site.into(),
         labels: BTreeMap::new(),
+        needs_approval: false,
         created_by: "root".into(),
         created_at: at,
         expires_at: Timestamp(i64::MAX),
@@ -355,7 +439,7 @@ async fn enrol(store: &SqliteStore, ids: &dyn Ids, at: Timestamp, name: &str, si
         used_by: None,
         revoked_at: None,
     };
-    store.create_token(row, entry(at)).await.expect("a join token");
+    store.create_token(row, entry(at), None).await.expect("a join token");
     let id = ids.agent();
     let join = NewAgent {
         token,
@@ -363,6 +447,7 @@ async fn enrol(store: &SqliteStore, ids: &dyn Ids, at: Timestamp, name: &str, si
         id,
         name: name.into(),
         public_key: format!("key of {name}"),
+        needs_approval: false,
         at,
         audit: entry(at),
     };
@@ -386,6 +471,6 @@ async fn people(store: &SqliteStore, ids: &dyn Ids, at: Timestamp) {
         let password_hash = format!("quick:{PASSWORD}");
         let (id, grants) = (ids.user(), vec![grant]);
         let user = User { id, name: name.into(), password_hash, role, grants, token_version: 1, created_at: at };
-        store.create(user, entry(at)).await.expect("a user");
+        store.create(user, entry(at), None).await.expect("a user");
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use api::command::{
-    Accepted as AcceptedBody, Command as CommandBody, Invocation as InvocationBody, OutputEvent, StateEvent,
-    StatusEvent,
+    Accepted as AcceptedBody, Command as CommandBody, Invocation as InvocationBody, KeptOutput, KeptStream,
+    OutputEvent, OutputGap, StateEvent, StatusEvent,
 };
 use api::target::{TargetBody, TargetIn, TargetOut};
 use base64::Engine;
@@ -13,6 +13,7 @@ use domain::agent::AgentStatus;
 use domain::command::{Command, CommandView, Invocation, Status};
 use domain::event::{Event, What};
 use domain::expression::Expression;
+use domain::output::Remains;
 use domain::target::{Candidate, Out, Resolution, Target};
 use domain::time::millis;
 use plan::outcome::End;
@@ -23,6 +24,9 @@ use services::submit::Accepted;
 use crate::instant;
 use crate::problem::{Code, Problem};
 use crate::views;
+
+/// Most gaps of a stream that are named.
+const GAPS_MAX: usize = 100;
 
 /// Most names in one list of a target.
 const TARGET_MAX: usize = 10_000;
@@ -48,7 +52,7 @@ pub fn command(view: CommandView) -> CommandBody {
         parent,
         summary,
         correlation_id,
-        traceparent: _,
+        traceparent,
     } = command;
     let (retry, rollout) = views::delivery::terms(&terms);
     CommandBody {
@@ -75,6 +79,7 @@ pub fn command(view: CommandView) -> CommandBody {
         parent: parent.map(|parent| parent.to_string()),
         completed_at: completed_at.map(instant::text),
         correlation_id,
+        traceparent,
     }
 }
 
@@ -153,8 +158,27 @@ pub fn target_of(body: TargetBody) -> Result<Target, Problem> {
     Ok(Target { all, agents, sites, labels: wanted, capabilities, os, container_engine, status: statuses, expr })
 }
 
-/// An invocation with the beginnings of its output.
-pub fn invocation(invocation: Invocation, stdout: String, stderr: String) -> InvocationBody {
+/// The beginnings of an invocation's output, and what is here of it.
+#[derive(Debug, Default)]
+pub struct Shown {
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+    /// What is here of both.
+    pub kept: Option<KeptOutput>,
+}
+
+/// What is here of one stream.
+pub fn kept(remains: Remains) -> KeptStream {
+    let Remains { wholeness, bytes, missing, gaps } = remains;
+    let gaps = gaps.into_iter().take(GAPS_MAX).map(|gap| OutputGap { from: gap.start, until: gap.end }).collect();
+    KeptStream { kept: wholeness.as_str().to_owned(), bytes, missing_bytes: missing, gaps }
+}
+
+/// An invocation with its output and the trace of its command.
+pub fn invocation(invocation: Invocation, output: Shown, traceparent: Option<String>) -> InvocationBody {
+    let Shown { stdout, stderr, kept } = output;
     let explanation = explain::sentence(&invocation);
     let Invocation {
         command: _,
@@ -194,16 +218,19 @@ pub fn invocation(invocation: Invocation, stdout: String, stderr: String) -> Inv
         summary,
         stdout,
         stderr,
+        output: kept,
         outcome,
         created_at: instant::text(created_at),
         due_at: due_at.map(instant::text),
         started_at: started_at.map(instant::text),
         changed_at: instant::text(changed_at),
+        traceparent,
     }
 }
 
-/// An event of a command's stream: its name and its data. `None` for what is not of commands.
-pub fn event(event: &Event) -> Option<(&'static str, String)> {
+/// An event of a command's stream: its name and its data. `None` for what is not of commands. `output` is what is
+/// here of an attempt that is over, when that is not all; `trace` the command's.
+pub fn event(event: &Event, output: Option<KeptOutput>, trace: Option<&str>) -> Option<(&'static str, String)> {
     let data = match &event.what {
         What::State { command: _, agent, attempt, state, reason } => json(&StateEvent {
             agent: agent.to_string(),
@@ -211,6 +238,8 @@ pub fn event(event: &Event) -> Option<(&'static str, String)> {
             state: state.as_str().to_owned(),
             at: instant::text(event.at),
             reason: reason.map(|reason| reason.as_str().to_owned()),
+            output: output.map(Box::new),
+            traceparent: trace.map(str::to_owned),
         }),
         What::Output { command: _, agent, attempt, stream, offset, data } => json(&OutputEvent {
             agent: agent.to_string(),
@@ -219,19 +248,19 @@ pub fn event(event: &Event) -> Option<(&'static str, String)> {
             offset: *offset,
             data_base64: STANDARD.encode(data),
         }),
-        What::Status { command: _, status, counts } => json(&status_event(*status, views::counts(counts))),
-        What::Agent { .. } | What::Plugins { .. } => return None,
+        What::Status { command: _, status, counts } => json(&status_event(*status, views::counts(counts), trace)),
+        What::Agent { .. } | What::Alert { .. } | What::Plugins { .. } => return None,
     };
     Some((event.what.kind(), data))
 }
 
 /// The data of `end`.
 pub fn end(view: &CommandView) -> String {
-    json(&status_event(view.status, views::counts(&view.counts)))
+    json(&status_event(view.status, views::counts(&view.counts), view.command.traceparent.as_deref()))
 }
 
-fn status_event(status: Status, counts: BTreeMap<String, u32>) -> StatusEvent {
-    StatusEvent { status: status.as_str().to_owned(), counts }
+fn status_event(status: Status, counts: BTreeMap<String, u32>, trace: Option<&str>) -> StatusEvent {
+    StatusEvent { status: status.as_str().to_owned(), counts, traceparent: trace.map(str::to_owned) }
 }
 
 fn json(data: &impl serde::Serialize) -> String {

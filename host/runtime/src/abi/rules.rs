@@ -53,13 +53,11 @@ impl Prepared {
         batch: Batch,
     ) -> Called<Vec<ports::rules::Answer>> {
         let Circumstances { now_ms, unhurried, tighter, state_version } = circumstances;
-        let budget = self.tier.evaluate();
-        let budget = if unhurried { budget.unhurried() } else { budget };
-        let (budget, memory) = (budget.at_most(tighter.evaluate), tighter.memory);
+        let budget = self.tier.evaluate().of_a_call(unhurried, tighter.evaluate);
         let subjects = batch.subjects.len();
         let batch = to_wit(batch);
         let called =
-            self.call(sandbox, budget, memory, |store, rule| rule.call_evaluate(store, config, now_ms, &batch));
+            self.call(sandbox, budget, tighter.memory, |store, rule| rule.call_evaluate(store, config, now_ms, &batch));
         let answer = called.answer.and_then(|answers| match answers.len() == subjects {
             true => Ok(answers.into_iter().map(|answer| answer.map(|said| from_wit(said, state_version))).collect()),
             false => Err(Fault::Nonsense(format!("answered {} times for {subjects} agents", answers.len()))),

@@ -40,9 +40,8 @@ impl Prepared {
     }
 
     pub(super) fn plan(&self, sandbox: &Sandbox, context: CallContext, args: String) -> Called<Result<Plan, Failure>> {
-        let budget = self.tier.plan();
-        let budget = if context.unhurried { budget.unhurried() } else { budget };
-        let (budget, memory) = (budget.at_most(context.tighter.plan), context.tighter.memory);
+        let budget = self.tier.plan().of_a_call(context.unhurried, context.tighter.plan);
+        let memory = context.tighter.memory;
         let context = to_wit(context);
         let called = self.call(sandbox, budget, memory, |store, verbs| verbs.call_plan(store, &context, &args));
         let answer = called.answer.and_then(|answer| match answer {
@@ -60,8 +59,8 @@ impl Prepared {
         outputs: Outputs,
     ) -> Called<Result<Judgement, Failure>> {
         let budget = self.tier.interpret(outputs.stdout.len() + outputs.stderr.len());
-        let budget = if context.unhurried { budget.unhurried() } else { budget };
-        let (budget, memory) = (budget.at_most(context.tighter.interpret), context.tighter.memory);
+        let budget = budget.of_a_call(context.unhurried, context.tighter.interpret);
+        let memory = context.tighter.memory;
         let (context, outputs) = (to_wit(context), to_wit_outputs(outputs));
         let called =
             self.call(sandbox, budget, memory, |store, verbs| verbs.call_interpret(store, &context, &args, &outputs));

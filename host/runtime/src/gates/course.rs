@@ -23,8 +23,8 @@ pub(crate) type Found = BTreeMap<String, String>;
 pub(super) fn examples(sandbox: &Sandbox, build: &Build) -> Result<(), No> {
     for (index, course) in build.manifest.rule.iter().flat_map(|rule| &rule.examples).enumerate() {
         let told = |(code, cause): No| (code, format!("example {}: {cause}", index + 1));
-        let first = play(sandbox, build, course).map_err(told)?;
-        if play(sandbox, build, course).map_err(told)? != first {
+        let first = play(sandbox, build, course).map_err(told)?.stands;
+        if play(sandbox, build, course).map_err(told)?.stands != first {
             return Err(told((Code::ExampleUnstable, "two judgements of the same course differ".into())));
         }
         for (turn, found) in course.turns.iter().zip(&first) {
@@ -38,16 +38,29 @@ pub(super) fn examples(sandbox: &Sandbox, build: &Build) -> Result<(), No> {
     Ok(())
 }
 
-/// What stands after each turn of `course`.
-pub(crate) fn play(sandbox: &Sandbox, build: &Build, course: &Course) -> Result<Vec<Found>, No> {
+/// A course that was played.
+pub(crate) struct Played {
+    /// JSON text.
+    pub(crate) config: String,
+    /// What the rule was asked, turn by turn.
+    pub(crate) calls: Vec<(Circumstances, Batch)>,
+    /// What stands after each turn.
+    pub(crate) stands: Vec<Found>,
+}
+
+/// Plays `course` turn by turn, each with what the rule wanted kept at the one before.
+pub(crate) fn play(sandbox: &Sandbox, build: &Build, course: &Course) -> Result<Played, No> {
     let version = build.manifest.rule.as_ref().map_or(1, |rule| rule.state_version);
     let config = config(build, course)?;
-    let (mut state, mut stands, mut turns) = (None, Found::new(), Vec::new());
+    let (mut state, mut stands) = (None, Found::new());
+    let (mut calls, mut turns) = (Vec::new(), Vec::new());
     for turn in &course.turns {
         let now_ms = COURSE_BEGAN_MS + turn.at_s * 1000;
         let circumstances =
             Circumstances { now_ms, unhurried: true, tighter: Tighter::default(), state_version: version };
-        let judged = evaluate(sandbox, build, circumstances, &config, batch(turn, state.take()));
+        let batch = batch(turn, state.take());
+        calls.push((circumstances, batch.clone()));
+        let judged = evaluate(sandbox, build, circumstances, &config, batch);
         let failed =
             |cause: String| (Code::ExampleFindings, judged.log.explain(format!("at {} s: {cause}", turn.at_s)));
         let answers = judged.answer.as_ref().map_err(|fault| failed(format!("`evaluate` {fault}")))?;
@@ -61,7 +74,7 @@ pub(crate) fn play(sandbox: &Sandbox, build: &Build, course: &Course) -> Result<
         state.clone_from(next);
         turns.push(stands.clone());
     }
-    Ok(turns)
+    Ok(Played { config, calls, stands: turns })
 }
 
 /// The course's configuration over the defaults; JSON text.

@@ -13,7 +13,7 @@ use crate::gates::{Gates, trial};
 use crate::tier::Consents;
 
 /// A component whose every call is counted.
-pub struct Metered(Loaded);
+pub struct Metered(pub(super) Loaded);
 
 /// What one example takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

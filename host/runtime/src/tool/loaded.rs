@@ -87,7 +87,7 @@ impl Loaded {
     pub fn play(&self, course: &Course) -> Result<Vec<Found>, ToolError> {
         on_deep_stack(|| {
             let played = course::play(self.gates.sandbox(), &self.build, course);
-            Ok(played.map_err(|(code, cause)| code.refuse(cause, self.digest()))?)
+            Ok(played.map_err(|(code, cause)| code.refuse(cause, self.digest()))?.stands)
         })
     }
 

@@ -231,13 +231,13 @@ async fn probation_is_over_after_five_minutes() {
 
 /// A book in memory, and what it says waits.
 #[derive(Default)]
-struct Book {
+pub struct Book {
     waiting: Mutex<Vec<(Waiting, String)>>,
     away: std::sync::atomic::AtomicBool,
 }
 
 impl Book {
-    fn waits(&self, args: &str, digest: &str) {
+    pub fn waits(&self, args: &str, digest: &str) {
         let command: CommandId = "0193f2a4-7c1e-7abc-8def-0123456789ab".parse().expect("an id");
         let waiting = Waiting { command, verb: "demo.run".into(), args: args.into() };
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push((waiting, digest.to_owned()));

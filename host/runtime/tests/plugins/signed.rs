@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use domain::plugin::{Order, Record};
+use ports::plugin_life::{PluginBook, PluginLife as _};
 use ports::plugins::{PluginStatus, Plugins as _};
 use runtime::minisign::{KeyId, SecretKey};
 use runtime::{Options, Signatures};
@@ -10,6 +13,7 @@ use serde_json::json;
 
 use crate::calls::{House, profile};
 use crate::guest::Guest;
+use crate::life::Book;
 
 fn key(seed: u8) -> SecretKey {
     SecretKey::new(KeyId([seed; 8]), [seed; 32])
@@ -72,6 +76,45 @@ async fn only_what_is_signed_takes_the_place_of_what_is_signed() {
     house.write("demo.wasm.minisig", &signature(1, &new));
     let status = after_a_look(&house).await;
     assert_eq!((serves(&status), refused(&status)), (Some("2.0.0"), None), "one of the two is good");
+}
+
+#[tokio::test]
+async fn what_is_kept_over_a_restart_is_kept_as_it_was_signed() {
+    let (folder, here) = (tempfile::tempdir().expect("temp dir"), tempfile::tempdir().expect("temp dir"));
+    let (old, new) = (Guest::new("demo", "1.0.0").build(), Guest::new("demo", "2.0.0").build());
+    let file = folder.path().join("trust.toml");
+    fs::write(&file, trust("")).expect("written");
+    let again = async |bytes: &[u8], records: Vec<Record>, used: &str| {
+        let signature = signature(1, bytes);
+        let files: [(&str, &[u8]); 2] = [("demo.wasm", bytes), ("demo.wasm.minisig", &signature)];
+        let (trust_file, kept) = (Some(file.clone()), Some(here.path().to_owned()));
+        let book = Arc::new(Book::default());
+        book.waits("{}", used);
+        let book: Arc<dyn PluginBook> = book;
+        House::open(&files, |options| Options {
+            signatures: Signatures::Enforce,
+            trust_file,
+            kept,
+            records,
+            book: Some(book),
+            ..options
+        })
+        .await
+    };
+    let house = again(&old, Vec::new(), "").await;
+    let (name, used) = (house.verb("demo.run").traits().name.clone(), house.verb("demo.run").plugin().digest.clone());
+    let house = again(&new, house.handle.records(), &used).await;
+    assert_eq!(serves(&after_a_look(&house).await), Some("2.0.0"));
+    let pinned = |house: &House| house.handle.pinned(&name, &used).map(|verb| verb.plugin().version.clone());
+    assert_eq!(pinned(&house).as_deref(), Some("1.0.0"), "what was run with it can still be read");
+    house.handle.order("demo", Order::Rollback, "ada").await.expect("there is a way back");
+    assert_eq!(serves(&after_a_look(&house).await), Some("1.0.0"));
+
+    // Nobody trusts the key any more: what it signed is not kept for anything, in the next process either.
+    let records = house.handle.records();
+    fs::write(&file, "").expect("written");
+    let house = again(&new, records, &used).await;
+    assert_eq!((serves(&after_a_look(&house).await), pinned(&house)), (None, None));
 }
 
 #[tokio::test]

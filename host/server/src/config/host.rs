@@ -32,6 +32,8 @@ pub struct Server {
     pub forwarded_by: ForwardedBy,
     /// How long a graceful stop may take.
     pub shutdown_timeout_ms: u64,
+    /// Before that: how long whoever comes is still served while `/readyz` says that this host leaves.
+    pub drain_ms: u64,
 }
 
 impl Default for Server {
@@ -47,6 +49,7 @@ impl Default for Server {
             trusted_proxies: Vec::new(),
             forwarded_by: ForwardedBy::XForwardedFor,
             shutdown_timeout_ms: 10_000,
+            drain_ms: 0,
         }
     }
 }
@@ -107,6 +110,8 @@ pub struct Security {
     pub anonymous_per_second: u32,
     /// At once.
     pub anonymous_burst: u32,
+    /// Live streams of one principal; 0 = any number.
+    pub streams_per_principal: u32,
 }
 
 impl Default for Security {
@@ -118,8 +123,17 @@ impl Default for Security {
             request_burst: 2_000,
             anonymous_per_second: 50,
             anonymous_burst: 200,
+            streams_per_principal: 100,
         }
     }
+}
+
+/// `[audit]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// How long entries are kept; 0 = for ever.
+    pub keep_days: u32,
 }
 
 /// `[logging]`
@@ -154,6 +168,9 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
     let exposed = |address: SocketAddr| plain && !address.ip().is_loopback();
     let message = "listening beyond loopback without TLS would send tokens in the clear; \
                    name tls.certificate and tls.key, say tls.self_signed = true, put a TLS proxy in front, or set server.insecure_plaintext = true (--insecure-plaintext)";
+    if config.server.drain_ms > 60_000 {
+        return wrong("server.drain_ms", "at most 60000");
+    }
     if exposed(config.server.bind) {
         return wrong("server.bind", message);
     }
@@ -182,6 +199,9 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
     }
     if security.anonymous_per_second > 0 && security.anonymous_burst == 0 {
         return wrong("security.anonymous_burst", "at least 1");
+    }
+    if config.audit.keep_days > 36_500 {
+        return wrong("audit.keep_days", "0 to keep them for ever, or 1 to 36500");
     }
     if !(60..=600).contains(&config.security.access_token_s) {
         return wrong("security.access_token_s", "60 to 600");

@@ -1,7 +1,9 @@
 //! What concerns the work: plugins, agents, commands, telemetry.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use domain::telemetry::history::Retention;
 use serde::Deserialize;
 
 use super::{Config, Wrong, wrong};
@@ -63,6 +65,8 @@ pub enum DefaultGrants {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AgentManagement {
+    /// Whether every agent that joins waits for approval: `off` or `required`.
+    pub approval: Approval,
     /// Sessions this host holds at once.
     pub max_agents: usize,
     /// Sockets that have not said HELLO yet.
@@ -78,6 +82,7 @@ pub struct AgentManagement {
 impl Default for AgentManagement {
     fn default() -> AgentManagement {
         AgentManagement {
+            approval: Approval::Off,
             max_agents: 20_000,
             max_unauthenticated: 256,
             max_unauthenticated_per_address: 64,
@@ -85,6 +90,16 @@ impl Default for AgentManagement {
             lost_after_ms: 900_000,
         }
     }
+}
+
+/// Whether agents that join wait for approval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Approval {
+    /// Those do whose join token says so.
+    Off,
+    /// All do.
+    Required,
 }
 
 /// `[command]`
@@ -99,11 +114,26 @@ pub struct Command {
     pub max_waiting_per_agent: u64,
     /// Invocations of all agents that are not over; past it submissions are refused.
     pub max_waiting: u64,
+    /// How long output is kept.
+    pub output_days: u32,
 }
 
 impl Default for Command {
     fn default() -> Command {
-        Command { agent_concurrency: 4, max_running: 20_000, max_waiting_per_agent: 100_000, max_waiting: 1_000_000 }
+        Command {
+            agent_concurrency: 4,
+            max_running: 20_000,
+            max_waiting_per_agent: 100_000,
+            max_waiting: 1_000_000,
+            output_days: 30,
+        }
+    }
+}
+
+impl Command {
+    /// How long output is kept.
+    pub fn output(&self) -> Duration {
+        Duration::from_secs(u64::from(self.output_days) * 86_400)
     }
 }
 
@@ -113,12 +143,34 @@ impl Default for Command {
 pub struct Telemetry {
     /// Between an agent's samples; 0 = none.
     pub interval_ms: u64,
+    /// How long samples are kept as they came.
+    pub raw_days: u32,
+    /// How long what remains of each minute is kept.
+    pub minute_days: u32,
+    /// How long what remains of each hour is kept.
+    pub hour_days: u32,
+}
+
+impl Telemetry {
+    /// How long each level is kept.
+    pub fn retention(&self) -> Retention {
+        let days = |days: u32| Duration::from_secs(u64::from(days) * 86_400);
+        Retention { raw: days(self.raw_days), minute: days(self.minute_days), hour: days(self.hour_days) }
+    }
 }
 
 impl Default for Telemetry {
     fn default() -> Telemetry {
-        Telemetry { interval_ms: 30_000 }
+        Telemetry { interval_ms: 30_000, raw_days: 7, minute_days: 30, hour_days: 396 }
     }
+}
+
+/// `[notifications]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Notifications {
+    /// Whether messages may go to this machine and private networks, and without TLS.
+    pub private_networks: bool,
 }
 
 /// Says what could never work.
@@ -146,8 +198,24 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
     if !(1..=10_000_000).contains(&config.command.max_waiting) {
         return wrong("command.max_waiting", "1 to 10000000");
     }
+    if !(3..=36_500).contains(&config.command.output_days) {
+        return wrong(
+            "command.output_days",
+            "3 to 36500: an attempt may run for a day, and its output come a day late",
+        );
+    }
     if config.telemetry.interval_ms != 0 && config.telemetry.interval_ms < 1_000 {
         return wrong("telemetry.interval_ms", "0 for none, else at least 1000");
+    }
+    let kept = &config.telemetry;
+    for (key, days, least) in [
+        ("telemetry.raw_days", kept.raw_days, 1),
+        ("telemetry.minute_days", kept.minute_days, kept.raw_days),
+        ("telemetry.hour_days", kept.hour_days, kept.minute_days),
+    ] {
+        if !(least..=36_500).contains(&days) {
+            return wrong(key, format!("{least} to 36500: what is coarser is kept at least as long"));
+        }
     }
     Ok(())
 }

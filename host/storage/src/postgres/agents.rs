@@ -7,8 +7,9 @@ use domain::agent::{Agent, AgentStatus, Facts};
 use domain::audit::Entry;
 use domain::time::Timestamp;
 use plan::id::{AgentId, TokenId};
-use ports::agents::{AgentChange, Agents, JoinToken, Joined, NewAgent};
+use ports::agents::{AgentChange, Agents, Expected, JoinToken, Joined, NewAgent, Order, Rotation};
 use ports::error::StoreError;
+use ports::replies::Once;
 use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
@@ -16,7 +17,7 @@ use super::failure::Failure;
 use super::micros::{Micros, micros};
 use super::read::Statement;
 use super::rows::{self, Cells};
-use super::{PostgresStore, plain, tokens};
+use super::{PostgresStore, keys, plain, replies, tokens};
 use crate::job::Job;
 use crate::staged::Staged;
 use crate::text;
@@ -54,19 +55,51 @@ async fn changed(
     Ok(Some(agent))
 }
 
+/// After a change of one agent, if there was one: its audit entry, and what it is now.
+async fn tell(
+    connection: &mut PgConnection,
+    staged: &mut Staged,
+    (agent, done): (AgentId, bool),
+    audit: Entry,
+) -> Result<Option<Agent>, Failure> {
+    if !done {
+        return Ok(None);
+    }
+    let agent = changed(connection, staged, agent, audit.at).await?;
+    if agent.is_some() {
+        staged.audit(audit);
+    }
+    Ok(agent)
+}
+
 fn status(cells: &mut Cells<'_>) -> Result<AgentStatus, StoreError> {
     cells.read(rows::word("status of an agent", AgentStatus::parse))
 }
 
+/// Refuses what was decided about an agent that is placed otherwise by now.
+async fn as_expected(connection: &mut PgConnection, agent: AgentId, expected: Expected) -> Result<(), Failure> {
+    let Some(expected) = expected else { return Ok(()) };
+    let sql = format!("select {} from agents where id = $1 for update", rows::AGENT);
+    let found = sqlx::query(AssertSqlSafe(sql)).bind(agent.0).fetch_optional(connection).await?;
+    let Some(row) = found else { return Ok(()) };
+    if rows::agent(&mut Cells::new(&row, "agents"))?.placed() == *expected {
+        return Ok(());
+    }
+    Err(StoreError::Stale(format!("agent `{agent}`")).into())
+}
+
 async fn join(connection: &mut PgConnection, staged: &mut Staged, new: NewAgent) -> Result<Joined, Failure> {
-    let NewAgent { token, secret_sha256, id, name, public_key, at, audit } = new;
+    let NewAgent { token, secret_sha256, id, name, public_key, needs_approval, at, audit } = new;
     let token = match tokens::usable(connection, token, &secret_sha256, at).await? {
         Ok(token) => token,
         Err(why) => return Ok(Joined::TokenRefused(why)),
     };
+    if keys::is_retired(connection, &public_key).await? {
+        return Ok(Joined::KeyRetired);
+    }
     let stored = sqlx::query(
-        "insert into agents (id, agent_id, site, created_at, updated_at, public_key, labels) \
-         values ($1, $2, $3, $4, $4, $5, $6::jsonb) on conflict (agent_id) do nothing",
+        "insert into agents (id, agent_id, site, created_at, updated_at, public_key, labels, awaits_approval) \
+         values ($1, $2, $3, $4, $4, $5, $6::jsonb, $7) on conflict (agent_id) do nothing",
     )
     .bind(id.0)
     .bind(&name)
@@ -74,6 +107,7 @@ async fn join(connection: &mut PgConnection, staged: &mut Staged, new: NewAgent)
     .bind(micros(at))
     .bind(&public_key)
     .bind(text::json(&token.labels))
+    .bind(needs_approval || token.needs_approval)
     .execute(&mut *connection)
     .await?;
     if stored.rows_affected() == 0 {
@@ -99,7 +133,7 @@ async fn begin_session(
         "update agents set version = $1, os = $2, kernel = $3, container_engine = $4, capabilities = $5, \
          connection_info = $6::jsonb, session_epoch = session_epoch + 1, session_open = true, node_id = $7, \
          maybe_sent = true, last_seen = $8, updated_at = $8 where id = $9 and revoked_at is null \
-         returning id, session_epoch, status",
+         and not awaits_approval returning id, session_epoch, status",
     )
     .bind(plain::text(version))
     .bind(plain::text(os))
@@ -153,6 +187,12 @@ impl Agents for PostgresStore {
         self.rows(Statement::new(sql)).await?.iter().map(|row| rows::agent(&mut Cells::new(row, "agents"))).collect()
     }
 
+    async fn agent(&self, agent: AgentId) -> Result<Option<Agent>, StoreError> {
+        let sql = format!("select {} from agents where id = $1", rows::AGENT);
+        let found = self.rows(Statement::new(sql).bind(agent.0)).await?;
+        found.first().map(|row| rows::agent(&mut Cells::new(row, "agents"))).transpose()
+    }
+
     async fn join(&self, new: NewAgent) -> Result<Joined, StoreError> {
         self.cold(move |connection, staged| Box::pin(join(connection, staged, new.clone()))).await
     }
@@ -187,8 +227,9 @@ impl Agents for PostgresStore {
         self.cold(move |connection, staged| {
             let (change, audit) = (change.clone(), audit.clone());
             Box::pin(async move {
-                let AgentChange { site, labels, maintenance } = change;
+                let AgentChange { site, labels, maintenance, expected } = change;
                 let at = audit.at;
+                as_expected(&mut *connection, agent, expected).await?;
                 sqlx::query(
                     "update agents set site = coalesce($1, site), labels = coalesce($2::jsonb, labels), \
                      maintenance = coalesce($3, maintenance), updated_at = $4 where id = $5",
@@ -210,30 +251,77 @@ impl Agents for PostgresStore {
         .await
     }
 
-    async fn revoke(&self, agent: AgentId, at: Timestamp, audit: Entry) -> Result<Option<Agent>, StoreError> {
+    async fn approve(&self, agent: AgentId, expected: Expected, audit: Entry) -> Result<Option<Agent>, StoreError> {
         self.cold(move |connection, staged| {
-            let audit = audit.clone();
+            let (expected, audit) = (expected.clone(), audit.clone());
             Box::pin(async move {
-                sqlx::query("update agents set revoked_at = coalesce(revoked_at, $1), updated_at = $1 where id = $2")
-                    .bind(micros(at))
-                    .bind(agent.0)
-                    .execute(&mut *connection)
-                    .await?;
-                let agent = changed(connection, staged, agent, at).await?;
-                if agent.is_some() {
-                    staged.audit(audit);
-                }
-                Ok(agent)
+                as_expected(&mut *connection, agent, expected).await?;
+                let done = keys::approve(connection, agent, audit.at).await?;
+                tell(connection, staged, (agent, done), audit).await
             })
         })
         .await
     }
 
-    async fn create_token(&self, token: JoinToken, audit: Entry) -> Result<(), StoreError> {
+    async fn revoke(&self, order: Order) -> Result<Option<Agent>, StoreError> {
         self.cold(move |connection, staged| {
-            let (token, audit) = (token.clone(), audit.clone());
+            let Order { agent, expected, at, audit } = order.clone();
             Box::pin(async move {
-                tokens::insert(connection, &token).await?;
+                as_expected(&mut *connection, agent, expected).await?;
+                let done = keys::revoke(connection, agent, at).await?;
+                tell(connection, staged, (agent, done), audit).await
+            })
+        })
+        .await
+    }
+
+    async fn delete_agent(&self, order: Order) -> Result<Option<Agent>, StoreError> {
+        self.cold(move |connection, staged| {
+            let Order { agent, expected, at, audit } = order.clone();
+            Box::pin(async move {
+                as_expected(&mut *connection, agent, expected).await?;
+                let done = keys::delete(connection, agent, at).await?;
+                tell(connection, staged, (agent, done), audit).await
+            })
+        })
+        .await
+    }
+
+    async fn ask_rotation(&self, order: Order) -> Result<Option<Agent>, StoreError> {
+        self.cold(move |connection, staged| {
+            let Order { agent, expected, at, audit } = order.clone();
+            Box::pin(async move {
+                as_expected(&mut *connection, agent, expected).await?;
+                let done = keys::ask_rotation(connection, agent, at).await?;
+                tell(connection, staged, (agent, done), audit).await
+            })
+        })
+        .await
+    }
+
+    async fn rotate_key(
+        &self,
+        agent: AgentId,
+        keys: Rotation,
+        at: Timestamp,
+        audit: Entry,
+    ) -> Result<Option<Agent>, StoreError> {
+        self.cold(move |connection, staged| {
+            let (keys, audit) = (keys.clone(), audit.clone());
+            Box::pin(async move {
+                let done = keys::rotate(connection, agent, &keys, at).await?;
+                tell(connection, staged, (agent, done), audit).await
+            })
+        })
+        .await
+    }
+
+    async fn create_token(&self, token: JoinToken, audit: Entry, once: Option<Once>) -> Result<(), StoreError> {
+        self.cold(move |connection, staged| {
+            let (token, audit, once) = (token.clone(), audit.clone(), once.clone());
+            Box::pin(async move {
+                tokens::insert(&mut *connection, &token).await?;
+                replies::keep(&mut *connection, once.as_ref()).await?;
                 staged.audit(audit);
                 Ok(())
             })

@@ -7,15 +7,16 @@ use domain::time::Timestamp;
 use plan::id::{KeyId, UserId};
 use ports::api_keys::{ApiKey, ApiKeys};
 use ports::error::StoreError;
+use ports::replies::Once;
 use ports::users::{User, Users as _};
 use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
-use super::PostgresStore;
 use super::failure::Failure;
 use super::micros::micros;
 use super::read::Statement;
 use super::rows::{self, Cells};
+use super::{PostgresStore, replies};
 use crate::text;
 
 const KEYS: &str = "select k.id, k.user_id, u.name, k.name, k.sha256, k.role, k.grants::text, k.created_at, k.expires_at, \
@@ -91,11 +92,19 @@ async fn insert(connection: &mut PgConnection, key: &ApiKey, most: u32, stale: T
 
 #[async_trait]
 impl ApiKeys for PostgresStore {
-    async fn create_key(&self, key: ApiKey, most: u32, stale: Timestamp, audit: Entry) -> Result<(), StoreError> {
+    async fn create_key(
+        &self,
+        key: ApiKey,
+        most: u32,
+        stale: Timestamp,
+        audit: Entry,
+        once: Option<Once>,
+    ) -> Result<(), StoreError> {
         self.cold(move |connection, staged| {
-            let (key, audit) = (key.clone(), audit.clone());
+            let (key, audit, once) = (key.clone(), audit.clone(), once.clone());
             Box::pin(async move {
-                insert(connection, &key, most, stale).await?;
+                insert(&mut *connection, &key, most, stale).await?;
+                replies::keep(&mut *connection, once.as_ref()).await?;
                 staged.audit(audit);
                 Ok(())
             })

@@ -8,7 +8,7 @@ use domain::audit::{Entry, Level};
 use domain::time::Timestamp;
 use plan::id::ChainId;
 use ports::error::StoreError;
-use ports::journal::AuditFilter;
+use ports::journal::{AuditFilter, Cut};
 use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
@@ -89,14 +89,19 @@ pub(super) async fn insert(
 async fn begin(tx: &mut PgConnection, trail: &Trail, at: Timestamp) -> Result<End, Failure> {
     let chains = chains_in(tx).await?;
     if let Some(chain) = chains.iter().find(|chain| chain.genesis.chain == trail.chain) {
-        return Ok(End { genesis: chain.genesis.clone(), position: chain.head.position, hash: chain.head.hash });
+        return Ok(End {
+            genesis: chain.genesis.clone(),
+            position: chain.head.position,
+            hash: chain.head.hash,
+            last: 0,
+        });
     }
     let unchained: i64 =
         sqlx::query_scalar("select count(*) from audit_logs where chain is null").fetch_one(&mut *tx).await?;
     let unchained = u64::try_from(unchained).unwrap_or(0);
     let genesis =
         Genesis { chain: trail.chain, begun_at: at, cause: trail.cause, unchained, after: open_ends(&chains) };
-    Ok(End { position: 0, hash: genesis.hash(), genesis })
+    Ok(End { position: 0, hash: genesis.hash(), genesis, last: 0 })
 }
 
 async fn chains_in(tx: &mut PgConnection) -> Result<Vec<Chain>, Failure> {
@@ -231,17 +236,20 @@ impl ports::journal::Trail for PostgresStore {
         self.rows(statement).await?.iter().map(entry).collect()
     }
 
-    async fn prune(&self, before: Timestamp, audit: Entry) -> Result<u64, StoreError> {
+    async fn prune(&self, cut: Cut) -> Result<u64, StoreError> {
         let trail = Arc::new(Trail::new(ChainId(self.shared.node), Cause::Start, self.shared.notary.clone()));
         self.cold(move |connection, staged| {
-            let (audit, trail) = (audit.clone(), Arc::clone(&trail));
+            let (cut, trail) = (cut.clone(), Arc::clone(&trail));
             Box::pin(async move {
-                let mut gone = 0;
-                for chain in chains_in(connection).await? {
-                    gone += cut(connection, &chain, before, audit.at, &trail).await?;
+                let chains = chains_in(connection).await?;
+                for chain in chains.iter().filter(|chain| chain.reaches_before(cut.before)) {
+                    let gone = shorten(connection, chain, &cut, &trail).await?;
+                    if gone > 0 {
+                        cut.audit.into_iter().for_each(|audit| staged.audit(audit));
+                        return Ok(gone);
+                    }
                 }
-                staged.audit(audit);
-                Ok(gone)
+                Ok(0)
             })
         })
         .await
@@ -249,23 +257,23 @@ impl ports::journal::Trail for PostgresStore {
 }
 
 /// Cuts one chain; answers how many entries are gone.
-async fn cut(
-    connection: &mut PgConnection,
-    chain: &Chain,
-    before: Timestamp,
-    at: Timestamp,
-    trail: &Trail,
-) -> Result<u64, Failure> {
+async fn shorten(connection: &mut PgConnection, chain: &Chain, cut: &Cut, trail: &Trail) -> Result<u64, Failure> {
     let last = sqlx::query(
-        "select position, hash from audit_logs where chain = $1 and timestamp < $2 order by position desc limit 1",
+        "select position, hash from audit_logs where chain = $1 and position <= $2 and timestamp < $3 \
+         order by position desc limit 1",
     );
-    let id = chain.genesis.chain;
-    let found = last.bind(id.0).bind(micros(before)).fetch_optional(&mut *connection).await?;
+    let (id, most) = (chain.genesis.chain, chain.cut() + u64::from(cut.most));
+    let found = last.bind(id.0).bind(number(most)).bind(micros(cut.before)).fetch_optional(&mut *connection).await?;
     let Some(last) = found else { return Ok(0) };
     let mut cells = Cells::new(&last, "audit_logs");
-    let head = Head { position: cells.number()?, hash: hash(&mut cells)?, at };
+    let head = Head { position: cells.number()?, hash: hash(&mut cells)?, at: cut.at };
     let seal = trail.sign(&checkpoint_bytes(id, chain.genesis.hash(), &head));
-    sqlx::query("update audit_chains set cut_position = $1, cut_hash = $2, cut_at = $3, cut_seal = $4 where id = $5")
+    // Another host may have cut it further meanwhile: a checkpoint never goes back.
+    let moved = sqlx::query(
+        "update audit_chains set cut_position = $1, cut_hash = $2, cut_at = $3, cut_seal = $4 \
+         where id = $5 and coalesce(cut_position, 0) < $1",
+    );
+    let moved = moved
         .bind(number(head.position))
         .bind(head.hash.0.to_vec())
         .bind(micros(head.at))
@@ -273,6 +281,9 @@ async fn cut(
         .bind(id.0)
         .execute(&mut *connection)
         .await?;
+    if moved.rows_affected() == 0 {
+        return Ok(0);
+    }
     let deleted = sqlx::query("delete from audit_logs where chain = $1 and position <= $2");
     Ok(deleted.bind(id.0).bind(number(head.position)).execute(connection).await?.rows_affected())
 }

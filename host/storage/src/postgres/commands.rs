@@ -1,6 +1,7 @@
 //! Commands: accepting them, and the port they are asked through.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
@@ -288,6 +289,10 @@ impl Commands for PostgresStore {
         self.without_agent(seen_before, limit).await
     }
 
+    async fn forget_output(&self, before: Timestamp) -> Result<bool, StoreError> {
+        self.forget_days(before).await
+    }
+
     async fn output(
         &self,
         key: AttemptKey,
@@ -297,5 +302,9 @@ impl Commands for PostgresStore {
         limit: u64,
     ) -> Result<Vec<Chunk>, StoreError> {
         self.output_from(key, agent, stream, offset, limit).await
+    }
+
+    async fn stored(&self, key: AttemptKey, agent: AgentId, stream: Stream) -> Result<Vec<Range<u64>>, StoreError> {
+        self.stored_of(key, agent, stream).await
     }
 }

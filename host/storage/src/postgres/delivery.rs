@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use domain::attempt::Event;
+use domain::attempt::{Event, State};
+use domain::command::Status;
+use domain::priority::Priority;
 use domain::rollout::{Decision, OnHalt, Rollout, Share, Tally};
 use domain::time::Timestamp;
 use plan::id::{AgentId, AttemptKey, CommandId};
 use ports::commands::{Advance, Due, Group, Open, Word};
-use ports::delivery::{Delivery, Rolled};
+use ports::delivery::{Delivery, OpenShare, Rolled};
 use ports::error::StoreError;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection};
@@ -125,6 +127,39 @@ impl Delivery for PostgresStore {
             Ok((AgentId(cells.id()?), cells.number()?))
         };
         self.rows(Statement::new(text)).await?.iter().map(waiting).collect()
+    }
+
+    async fn open_shares(&self) -> Result<Vec<OpenShare>, StoreError> {
+        let text = format!(
+            "select i.site, i.state, c.priority, count(*) from invocations i join commands c on c.id = i.command_id \
+             where {IS_OPEN} group by i.site, i.state, c.priority"
+        );
+        let share = |row| {
+            let mut cells = Cells::new(row, "invocations");
+            Ok(OpenShare {
+                site: cells.name()?,
+                state: cells.read(rows::word("state", State::parse))?,
+                priority: cells.read(rows::word("priority", Priority::parse))?,
+                count: cells.number()?,
+            })
+        };
+        self.rows(Statement::new(text)).await?.iter().map(share).collect()
+    }
+
+    async fn open_commands(&self, sites: Option<&[String]>) -> Result<Vec<(Status, u64)>, StoreError> {
+        let mut statement = Statement::new(
+            "select c.status, count(*) from commands c where c.status in ('scheduled', 'pending', 'running')",
+        );
+        if let Some(sites) = sites {
+            statement.push(" and exists (select 1 from command_sites s where s.command_id = c.id and s.site = any(");
+            statement.push_bind(sites.to_vec()).push("))");
+        }
+        statement.push(" group by c.status");
+        let counted = |row| {
+            let mut cells = Cells::new(row, "commands");
+            Ok((cells.read(rows::word("status", Status::parse))?, cells.number()?))
+        };
+        self.rows(statement).await?.iter().map(counted).collect()
     }
 }
 

@@ -6,13 +6,14 @@ use domain::expression::Written;
 use domain::group::{self, Change, Effect, Group, GroupName};
 use ports::error::StoreError;
 use ports::groups::{Changed, Groups};
+use ports::replies::Once;
 use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
-use super::PostgresStore;
 use super::micros::micros;
 use super::read::Statement;
 use super::rows::{self, Cells};
+use super::{PostgresStore, replies};
 
 const ALL: &str =
     "select name, expr, description, created_by, created_at, changed_by, changed_at from target_groups order by name";
@@ -65,9 +66,9 @@ impl Groups for PostgresStore {
         self.rows(Statement::new(ALL)).await?.iter().map(group).collect()
     }
 
-    async fn change_group(&self, change: Change, audit: Entry) -> Result<Changed, StoreError> {
+    async fn change_group(&self, change: Change, audit: Entry, once: Option<Once>) -> Result<Changed, StoreError> {
         self.cold(move |connection, staged| {
-            let (change, audit) = (change.clone(), audit.clone());
+            let (change, audit, once) = (change.clone(), audit.clone(), once.clone());
             Box::pin(async move {
                 sqlx::query(ALONE).execute(&mut *connection).await?;
                 let found = sqlx::query(ALL).fetch_all(&mut *connection).await?;
@@ -76,7 +77,8 @@ impl Groups for PostgresStore {
                 match groups.decide(change, &by, audit.at) {
                     Err(refused) => Ok(Changed::Refused(refused)),
                     Ok(effect) => {
-                        write(connection, &effect).await?;
+                        write(&mut *connection, &effect).await?;
+                        replies::keep(&mut *connection, once.as_ref()).await?;
                         staged.audit(audit);
                         Ok(Changed::Done(effect))
                     }

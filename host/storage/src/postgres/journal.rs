@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::agent::AgentStatus;
+use domain::alert::Severity;
+use domain::alert::life::State;
+use domain::alert::standing::Line;
 use domain::audit::Entry;
 use domain::event::{Event, What};
-use plan::id::{AgentId, ClusterId, CommandId};
+use plan::id::{AgentId, AlertId, ClusterId, CommandId};
 use ports::error::StoreError;
 use ports::journal::{AuditFilter, Cluster, Installation, Journal};
 use sqlx::PgConnection;
@@ -33,9 +36,10 @@ pub(super) const MARK: &str = "with mark as (insert into nodes (id, batch, seen_
      update event_counter set last = last + $3, last_audit = last_audit + $4 where only_row \
      returning last, last_audit, current_setting('fsync') <> 'off'";
 pub(super) const EVENTS: &str = "insert into events (seq, at, kind, command_id, agent_id, attempt, state, reason, status, \
-     counts) select n.seq, n.at, n.kind, n.command_id, n.agent_id, n.attempt, n.state, n.reason, n.status, n.counts::jsonb \
+     counts, alert_id) select n.seq, n.at, n.kind, n.command_id, n.agent_id, n.attempt, n.state, n.reason, n.status, n.counts::jsonb, n.alert_id \
      from unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::uuid[], $5::uuid[], $6::integer[], $7::text[], $8::text[], \
-     $9::text[], $10::text[]) as n (seq, at, kind, command_id, agent_id, attempt, state, reason, status, counts)";
+     $9::text[], $10::text[], $11::uuid[]) as n (seq, at, kind, command_id, agent_id, attempt, state, reason, status, counts, \
+     alert_id)";
 
 /// What a transaction got when it was marked.
 pub(super) struct Marked {
@@ -73,6 +77,7 @@ struct Columns {
     reason: Option<&'static str>,
     status: Option<&'static str>,
     counts: Option<String>,
+    alert: Option<Uuid>,
 }
 
 impl Columns {
@@ -95,6 +100,14 @@ impl Columns {
             What::Agent { agent, status } => {
                 Some(Columns { agent: Some(agent.0), status: Some(status.as_str()), ..Columns::default() })
             }
+            What::Alert { alert, agent, state, line } => Some(Columns {
+                alert: Some(alert.0),
+                agent: agent.map(|agent| agent.0),
+                state: Some(state.as_str()),
+                status: state.severity().map(Severity::as_str),
+                reason: Some(line.as_str()),
+                ..Columns::default()
+            }),
             What::Output { .. } | What::Plugins { .. } => None,
         }
     }
@@ -117,6 +130,7 @@ async fn insert_events(tx: &mut PgConnection, events: &[Arc<Event>]) -> Result<(
         .bind(rows.iter().map(|(_, row)| row.reason).collect::<Vec<_>>())
         .bind(rows.iter().map(|(_, row)| row.status).collect::<Vec<_>>())
         .bind(rows.iter().map(|(_, row)| row.counts.as_deref()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(_, row)| row.alert).collect::<Vec<_>>())
         .execute(tx)
         .await?;
     Ok(())
@@ -149,6 +163,17 @@ fn event(row: &PgRow) -> Result<Arc<Event>, StoreError> {
             cells.skip(3);
             What::Agent { agent, status: cells.read(rows::word("status of an agent", AgentStatus::parse))? }
         }
+        "alert" => {
+            cells.skip(1);
+            let agent: Option<Uuid> = cells.take()?;
+            cells.skip(1);
+            let state: String = cells.take()?;
+            let line = cells.read(rows::word("line of an alert", Line::parse))?;
+            let severity = cells.read_some(rows::word("severity", Severity::parse))?;
+            cells.skip(1);
+            let state = State::parse(&state, severity).ok_or_else(|| cells.corrupt("no state of an alert"))?;
+            What::Alert { alert: AlertId(cells.take()?), agent: agent.map(AgentId), state, line }
+        }
         "output" => {
             let (command, agent) = (CommandId(cells.take()?), AgentId(cells.take()?));
             let attempt = cells.attempt()?;
@@ -163,7 +188,7 @@ fn event(row: &PgRow) -> Result<Arc<Event>, StoreError> {
 
 /// Events of all.
 pub(super) fn events_of_all(after: u64, limit: u32) -> Statement {
-    let text = "select seq, at, kind, command_id, agent_id, attempt, state, reason, status, counts::text \
+    let text = "select seq, at, kind, command_id, agent_id, attempt, state, reason, status, counts::text, alert_id \
          from events where seq > $1 order by seq limit $2";
     Statement::new(text).bind(number(after)).bind(i64::from(limit))
 }
@@ -175,7 +200,8 @@ pub(super) fn events_of_one(command: CommandId, after: u64, limit: u32) -> State
              from events where command_id = $1 and seq > $2 order by seq limit $3) \
          union all \
          (select seq, at, 'output', command_id, agent_id, attempt, null, null, null, null, stream, byte_offset, data \
-             from outputs where command_id = $1 and seq > $2 order by seq limit $3) \
+             from outputs where command_id = $1 and seq > $2 \
+             and at >= (select created_at - interval '1 day' from commands where id = $1) order by seq limit $3) \
          order by seq limit $3";
     Statement::new(text).bind(command.0).bind(number(after)).bind(i64::from(limit))
 }

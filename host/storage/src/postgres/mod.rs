@@ -8,22 +8,27 @@
 
 mod advance;
 mod agents;
+mod alerts;
 mod api_keys;
 mod audit;
+mod channels;
 mod commands;
 mod cure;
 mod failure;
 mod delivery;
 mod groups;
+mod hosts;
 mod held;
 mod history;
 mod invocations;
 mod journal;
+mod keys;
 mod line;
 mod list;
 mod micros;
 mod open;
 mod output;
+mod days;
 mod plain;
 #[cfg(test)]
 pub(crate) mod plans;
@@ -32,6 +37,8 @@ mod plugins;
 mod replies;
 mod restore;
 mod rows;
+mod silences;
+mod telemetry;
 mod tokens;
 mod logins;
 mod users;

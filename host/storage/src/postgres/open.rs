@@ -8,10 +8,11 @@ use std::time::Duration;
 use ports::live::Live;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 use uuid::Uuid;
 
 use super::cure;
+use super::days;
 use super::failure::Failure;
 use super::line::Line;
 use super::{Options, PostgresStore, Shared, Writer};
@@ -24,11 +25,18 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
 const OLDEST: i32 = 150_000;
 /// The first half of the advisory locks that living nodes hold.
 pub(super) const NODE_LOCK: i32 = 0x7669_776f;
+/// Nodes that hold their locks.
+pub(super) const ALIVE: &str = "select n.id from nodes n join pg_locks l on l.locktype = 'advisory' and l.granted and l.objsubid = 2 \
+     and l.database = (select oid from pg_database where datname = current_database()) \
+     and l.classid::bigint = $1 and l.objid::bigint = (hashtext(n.id::text)::bigint & 4294967295)";
 /// More than the statements there are.
 const STATEMENTS: usize = 256;
-/// Longest the server waits for our word inside a transaction, and for our machine's word at all: then
-/// it takes us for gone and lets other hosts have our locks.
+/// Longest the server waits for our machine's word at all: then it takes us for gone and lets other hosts have our
+/// locks.
 const GONE_AFTER: Duration = Duration::from_secs(5);
+/// Longest it waits for our word inside a transaction. Whoever is cut off there holds up the commits of all other
+/// hosts, so this has to be over well before any of them is taken for dead for it.
+const SPEECHLESS_AFTER: Duration = Duration::from_secs(2);
 
 /// Why the store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -115,11 +123,12 @@ pub async fn open(options: Options, live: Arc<dyn Live>) -> Result<(PostgresStor
     let node: Uuid =
         sqlx::query_scalar("select gen_random_uuid()").fetch_one(&mut connection).await.map_err(database)?;
     close_sessions(&mut connection).await.map_err(database)?;
+    sqlx::raw_sql(AssertSqlSafe(days::room(0))).execute(&mut connection).await.map_err(database)?;
     connection.close().await.map_err(database)?;
 
     let common = common.statement_cache_capacity(STATEMENTS).options([
         ("statement_timeout", options.statement_timeout.as_millis().to_string()),
-        ("idle_in_transaction_session_timeout", GONE_AFTER.as_millis().to_string()),
+        ("idle_in_transaction_session_timeout", SPEECHLESS_AFTER.as_millis().to_string()),
         ("tcp_user_timeout", GONE_AFTER.as_millis().to_string()),
         ("tcp_keepalives_idle", GONE_AFTER.as_secs().to_string()),
         ("tcp_keepalives_interval", "1".to_owned()),
@@ -228,17 +237,11 @@ pub(super) async fn migrate(connection: &mut PgConnection, place: &str) -> Resul
 
 /// Closes the sessions of nodes that are gone: each living one holds its lock.
 async fn close_sessions(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "with alive as materialized ( \
-             select n.id from nodes n join pg_locks l on l.locktype = 'advisory' and l.granted and l.objsubid = 2 \
-                 and l.database = (select oid from pg_database where datname = current_database()) \
-                 and l.classid::bigint = $1 and l.objid::bigint = (hashtext(n.id::text)::bigint & 4294967295) \
-         ) update agents set session_open = false \
-         where session_open and (node_id is null or node_id not in (select id from alive))",
-    )
-    .bind(i64::from(NODE_LOCK))
-    .execute(&mut *connection)
-    .await?;
+    let text = format!(
+        "with alive as materialized ({ALIVE}) update agents set session_open = false \
+         where session_open and (node_id is null or node_id not in (select id from alive))"
+    );
+    sqlx::query(AssertSqlSafe(text)).bind(i64::from(NODE_LOCK)).execute(&mut *connection).await?;
     sqlx::query("delete from nodes where seen_at < now() - interval '7 days'").execute(connection).await?;
     Ok(())
 }

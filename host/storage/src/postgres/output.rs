@@ -20,12 +20,13 @@ use crate::intake::Entry;
 use crate::staged::Staged;
 
 /// The stored ranges of the streams of attempts, merged where they touch. Read anew for every batch: what
-/// one host remembers, another may have added to.
+/// one host remembers, another may have added to. No output is older than its command, but for clocks that differ:
+/// that leaves out the days before.
 pub(super) const STORED: &str = "select w.command_id, w.agent_id, w.attempt, s.stream, lower(s.part), upper(s.part) \
      from unnest($1::uuid[], $2::uuid[], $3::integer[]) as w (command_id, agent_id, attempt) \
-     cross join lateral (select o.stream, unnest(range_agg(int8range(o.byte_offset, o.byte_offset + length(o.data)))) as part \
+     join commands c on c.id = w.command_id cross join lateral (select o.stream, unnest(range_agg(int8range(o.byte_offset, o.byte_offset + length(o.data)))) as part \
      from outputs o where o.command_id = w.command_id and o.agent_id = w.agent_id and o.attempt = w.attempt \
-     group by o.stream) as s";
+     and o.at >= c.created_at - interval '1 day' group by o.stream) as s";
 pub(super) const INSERT: &str = "insert into outputs (seq, command_id, agent_id, attempt, stream, byte_offset, at, data) \
      select * from unnest($1::bigint[], $2::uuid[], $3::uuid[], $4::integer[], $5::text[], $6::bigint[], $7::timestamptz[], \
      $8::bytea[])";
@@ -165,8 +166,10 @@ pub(super) fn from(key: AttemptKey, agent: AgentId, stream: Stream, offset: u64,
                  sum(greatest(length(o.data) - greatest($5::bigint - o.byte_offset, 0), 0)) \
                      over (order by o.byte_offset rows between unbounded preceding and 1 preceding) as bytes_before \
              from outputs o where o.command_id = $1 and o.agent_id = $2 and o.attempt = $3 and o.stream = $4 \
+             and o.at >= (select created_at - interval '1 day' from commands where id = $1) \
              and o.byte_offset >= coalesce((select l.byte_offset from outputs l where l.command_id = $1 \
                  and l.agent_id = $2 and l.attempt = $3 and l.stream = $4 and l.byte_offset <= $5 \
+                 and l.at >= (select created_at - interval '1 day' from commands where id = $1) \
                  order by l.byte_offset desc limit 1), 0) \
          ) p where coalesce(p.bytes_before, 0) < $6::bigint order by p.byte_offset";
     let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
@@ -177,6 +180,18 @@ pub(super) fn from(key: AttemptKey, agent: AgentId, stream: Stream, offset: u64,
         .bind(stream.as_str())
         .bind(number(offset))
         .bind(number(limit.max(1)))
+}
+
+/// Which bytes of a stream there are, without the bytes.
+pub(super) fn lengths(key: AttemptKey, agent: AgentId, stream: Stream) -> Statement {
+    let text = "select byte_offset, length(data)::bigint from outputs where command_id = $1 and agent_id = $2 \
+         and attempt = $3 and stream = $4 and at >= (select created_at - interval '1 day' from commands where id = $1) \
+         order by byte_offset";
+    Statement::new(text)
+        .bind(key.command.0)
+        .bind(agent.0)
+        .bind(i32::try_from(key.number).unwrap_or(i32::MAX))
+        .bind(stream.as_str())
 }
 
 impl PostgresStore {
@@ -211,5 +226,19 @@ impl PostgresStore {
             chunks.push(Chunk { key, agent, stream, offset: start, data, at });
         }
         Ok(chunks)
+    }
+    pub(super) async fn stored_of(
+        &self,
+        key: AttemptKey,
+        agent: AgentId,
+        stream: Stream,
+    ) -> Result<Vec<Range<u64>>, StoreError> {
+        let found = self.rows(lengths(key, agent, stream)).await?;
+        let range = |row| {
+            let mut cells = Cells::new(row, "outputs");
+            let (start, length) = (cells.numbered()?, cells.number::<u64>()?);
+            Ok(start..start.saturating_add(length))
+        };
+        found.iter().map(range).collect()
     }
 }

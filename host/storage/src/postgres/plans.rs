@@ -9,6 +9,7 @@ use plan::id::AttemptKey;
 use plan::outcome::Stream;
 use ports::commands::Commands as _;
 use ports::delivery::Delivery as _;
+use ports::hosts::Hosts as _;
 use ports::journal::Journal as _;
 use ports::plugin_life::PluginBook as _;
 use servers::shared;
@@ -110,14 +111,21 @@ pub(crate) async fn ask() -> Option<Answer> {
     Some(answer)
 }
 
+/// The days that have a partition are other ones each day; the one for all others is like them.
+const NO_DAYS: &str = "do $$ declare name text; begin \
+     for name in select relname from pg_class where relname ~ '^outputs_[0-9]+$' loop \
+         execute format('drop table %I', name); \
+     end loop; end $$";
+
 /// Statistics are taken when this test says so, and not in between by the server.
 const BY_HAND: &str = "do $$ declare name text; begin \
-     for name in select tablename from pg_tables where schemaname = 'public' loop \
+     for name in select relname from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace loop \
          execute format('alter table %I set (autovacuum_enabled = off)', name); \
      end loop; end $$";
 
 async fn answer(store: &PostgresStore, url: &str) -> Answer {
     let mut connection = PgConnection::connect(url).await.expect("connects");
+    sqlx::raw_sql(NO_DAYS).execute(&mut connection).await.expect("dropped");
     sqlx::raw_sql(BY_HAND).execute(&mut connection).await.expect("set");
     let (machines, command) = plans::past(store).await;
     let (agent, key) = (machines[0].id, AttemptKey { command, number: 1 });
@@ -135,10 +143,16 @@ async fn answer(store: &PostgresStore, url: &str) -> Answer {
     session.ask("rolling", store.rolling(None, 10)).await;
     session.ask("held", store.held(command, Reason::Rollout, None, 10)).await;
     session.ask("wished", store.wished(None, 10)).await;
+    session.ask("first waiting", store.waiting()).await;
+    session.ask("agents that changed", store.agents_since(u64::MAX >> 1, 10)).await;
+    session.ask("silent hosts", store.bury(std::time::Duration::from_secs(6), now)).await;
     session.ask("backlog", store.backlog()).await;
+    session.ask("open shares", store.open_shares()).await;
+    session.ask("open commands", store.open_commands(None)).await;
     session.ask("plugin waits", store.plugin_waiting("docker", None, 10)).await;
     session.ask("plugins in use", store.plugin_digests_in_use()).await;
     session.ask("output", store.output(key, agent, Stream::Stdout, 3, 10)).await;
+    session.ask("stored ranges", store.stored(key, agent, Stream::Stdout)).await;
     session.ask("events of all", store.events(None, 0, 10)).await;
     session.ask("events of one command", store.events(Some(command), 0, 10)).await;
     for (name, filter, page) in plans::lists(&machines[0], command) {
@@ -193,7 +207,7 @@ fn walks(plan: &Plan, partial: &HashSet<String>) -> Vec<String> {
     let mut walks = Vec::new();
     for (n, step) in plan.steps.iter().enumerate() {
         let Some((how, table)) = step.split_once(" on ") else { continue };
-        let table = table.split(' ').next().unwrap_or_default();
+        let table = table.split(' ').next().unwrap_or_default().trim_end_matches("_default");
         if !GROWING.contains(&table) || !how.contains("Scan") {
             continue;
         }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use ports::error::StoreError;
 use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::{Arguments as _, AssertSqlSafe, Encode, Postgres, Type};
+use sqlx::{Arguments as _, AssertSqlSafe, Encode, PgPool, Postgres, Type};
 
 use super::PostgresStore;
 use super::failure::Failure;
@@ -43,6 +43,12 @@ impl Statement {
         self.add(value);
         let sign = format!("${}", self.arguments.len());
         self.push(&sign)
+    }
+
+    /// Runs it on a connection of the pool. Answers how many rows were changed.
+    pub async fn execute(self, pool: &PgPool) -> Result<u64, sqlx::Error> {
+        let text = AssertSqlSafe(self.text.into_owned());
+        Ok(sqlx::query_with(text, self.arguments).execute(pool).await?.rows_affected())
     }
 
     fn add<'t, T: Encode<'t, Postgres> + Type<Postgres>>(&mut self, value: T) {

@@ -7,6 +7,7 @@ use ports::replies::{Kept, Once, Replies, Reply};
 use sqlx::PgConnection;
 
 use super::PostgresStore;
+use super::failure::Failure;
 use super::micros::micros;
 use super::read::Statement;
 use super::rows::Cells;
@@ -40,6 +41,17 @@ pub(super) async fn insert<'a>(
         .await?;
     }
     Ok(())
+}
+
+/// Stores the reply to something rare. A key that another host has used in between is told as what passes: asked
+/// again, the request finds its answer.
+pub(super) async fn keep(connection: &mut PgConnection, once: Option<&Once>) -> Result<(), Failure> {
+    match insert(connection, once.into_iter()).await.map_err(Failure::from) {
+        Err(failure) if failure.refused_row().is_some() => {
+            Err(StoreError::Unavailable("the same request is being answered by another host".to_owned()).into())
+        }
+        kept => kept,
+    }
 }
 
 #[async_trait]

@@ -294,11 +294,12 @@ pub(super) fn open(row: &PgRow) -> Result<Open, StoreError> {
 
 /// Columns of [`agent`], of `agents`.
 pub(super) const AGENT: &str = "id, agent_id, site, labels::text, public_key, version, os, kernel, container_engine, \
-     capabilities, connection_info::text, maintenance, revoked_at, created_at, last_seen, session_epoch, maybe_sent";
+     capabilities, connection_info::text, maintenance, awaits_approval, revoked_at, deleted_at, rotation_asked_at, created_at, last_seen, \
+     session_epoch, maybe_sent";
 
 pub(super) fn agent(cells: &mut Cells<'_>) -> Result<Agent, StoreError> {
     let id = AgentId(cells.id()?);
-    let (name, site) = (cells.take()?, cells.take()?);
+    let (name, site) = (text::name_of(cells.take()?), cells.take()?);
     let labels = cells.json()?;
     let public_key = cells.take()?;
     let facts = Facts {
@@ -318,7 +319,10 @@ pub(super) fn agent(cells: &mut Cells<'_>) -> Result<Agent, StoreError> {
         public_key,
         facts,
         maintenance: cells.take()?,
+        awaits_approval: cells.take()?,
         revoked_at: cells.time_if_any()?,
+        deleted_at: cells.time_if_any()?,
+        rotation_asked_at: cells.time_if_any()?,
         created_at: cells.time()?,
         last_seen: cells.time_if_any()?,
         session_epoch: cells.number()?,

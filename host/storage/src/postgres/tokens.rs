@@ -14,8 +14,8 @@ use super::read::Statement;
 use super::rows::Cells;
 use crate::text;
 
-const COLUMNS: &str =
-    "id, secret_sha256, site, labels::text, created_by, created_at, expires_at, used_at, used_by, revoked_at";
+const COLUMNS: &str = "id, secret_sha256, site, labels::text, needs_approval, created_by, created_at, expires_at, used_at, used_by, \
+     revoked_at";
 
 fn token(row: &PgRow) -> Result<JoinToken, StoreError> {
     let mut cells = Cells::new(row, "join_tokens");
@@ -24,6 +24,7 @@ fn token(row: &PgRow) -> Result<JoinToken, StoreError> {
         secret_sha256: cells.take()?,
         site: cells.take()?,
         labels: cells.json()?,
+        needs_approval: cells.take()?,
         created_by: cells.take()?,
         created_at: cells.time()?,
         expires_at: cells.time()?,
@@ -76,16 +77,28 @@ pub(super) async fn use_up(
 
 /// Stores a fresh token.
 pub(super) async fn insert(connection: &mut PgConnection, token: &JoinToken) -> Result<(), sqlx::Error> {
-    let JoinToken { id, secret_sha256, site, labels, created_by, created_at, expires_at, used_at, used_by, revoked_at } =
-        token;
+    let JoinToken {
+        id,
+        secret_sha256,
+        site,
+        labels,
+        needs_approval,
+        created_by,
+        created_at,
+        expires_at,
+        used_at,
+        used_by,
+        revoked_at,
+    } = token;
     sqlx::query(
-        "insert into join_tokens (id, secret_sha256, site, labels, created_by, created_at, expires_at, used_at, used_by, \
-         revoked_at) values ($1, $2, $3, $4::jsonb, $5, $6, $7, $8, $9, $10)",
+        "insert into join_tokens (id, secret_sha256, site, labels, needs_approval, created_by, created_at, expires_at, \
+         used_at, used_by, revoked_at) values ($1, $2, $3, $4::jsonb, $5, $6, $7, $8, $9, $10, $11)",
     )
     .bind(id.0)
     .bind(secret_sha256)
     .bind(site)
     .bind(text::json(labels))
+    .bind(needs_approval)
     .bind(created_by)
     .bind(micros(*created_at))
     .bind(micros(*expires_at))

@@ -7,6 +7,7 @@ use domain::time::Timestamp;
 use plan::effect::Effect;
 use plan::id::UserId;
 use ports::error::StoreError;
+use ports::replies::Once;
 use ports::users::{NewRefresh, RefreshToken, Rotated, User, UserChange, Users};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection};
@@ -16,7 +17,7 @@ use super::failure::Failure;
 use super::micros::micros;
 use super::read::Statement;
 use super::rows::{self, Cells};
-use super::{PostgresStore, logins};
+use super::{PostgresStore, logins, replies};
 use crate::staged::Staged;
 
 /// A user and one of its grants; a user without grants is one row with none.
@@ -118,8 +119,19 @@ async fn keep_an_admin(connection: &mut PgConnection, user: &User) -> Result<(),
     Ok(())
 }
 
-async fn delete(connection: &mut PgConnection, id: UserId) -> Result<bool, Failure> {
+/// Refuses what was decided about somebody who is another by now.
+fn as_expected(user: &User, expected: Option<&User>) -> Result<(), Failure> {
+    match expected {
+        Some(expected) if expected != user => Err(StoreError::Stale(format!("user `{}`", user.name)).into()),
+        Some(_) | None => Ok(()),
+    }
+}
+
+async fn delete(connection: &mut PgConnection, id: UserId, expected: Option<&User>) -> Result<bool, Failure> {
+    // Nobody on another host changes them between this look and the write.
+    sqlx::query("select id from users where id = $1 for update").bind(id.0).execute(&mut *connection).await?;
     let Some(user) = by_id(connection, id.0).await? else { return Ok(false) };
+    as_expected(&user, expected)?;
     keep_an_admin(connection, &user).await?;
     let deleted = sqlx::query("delete from users where id = $1").bind(id.0).execute(connection).await?;
     Ok(deleted.rows_affected() > 0)
@@ -131,12 +143,15 @@ async fn change(
     wanted: UserChange,
     at: Timestamp,
 ) -> Result<Option<User>, Failure> {
+    // Nobody on another host changes them between this look and the write.
+    sqlx::query("select id from users where id = $1 for update").bind(id.0).execute(&mut *connection).await?;
     let Some(user) = by_id(connection, id.0).await? else { return Ok(None) };
+    as_expected(&user, wanted.expected.as_deref())?;
     if wanted.role.is_some_and(|role| role != Role::Admin) {
         keep_an_admin(connection, &user).await?;
     }
     let ends_logins = wanted.ends_logins();
-    let UserChange { role, grants, password_hash, end_logins: _ } = wanted;
+    let UserChange { role, grants, password_hash, end_logins: _, expected: _ } = wanted;
     sqlx::query(
         "update users set role = coalesce($1, role), password_hash = coalesce($2, password_hash), \
          token_version = token_version + $3 where id = $4",
@@ -197,11 +212,12 @@ impl Users for PostgresStore {
         users(&self.rows(Statement::new(sql)).await?)
     }
 
-    async fn create(&self, user: User, audit: Entry) -> Result<(), StoreError> {
+    async fn create(&self, user: User, audit: Entry, once: Option<Once>) -> Result<(), StoreError> {
         self.cold(move |connection, staged| {
-            let (user, audit) = (user.clone(), audit.clone());
+            let (user, audit, once) = (user.clone(), audit.clone(), once.clone());
             Box::pin(async move {
-                insert(connection, &user).await?;
+                insert(&mut *connection, &user).await?;
+                replies::keep(&mut *connection, once.as_ref()).await?;
                 staged.audit(audit);
                 Ok(())
             })
@@ -229,11 +245,11 @@ impl Users for PostgresStore {
         Ok(users(&self.rows(statement).await?)?.pop())
     }
 
-    async fn delete(&self, id: UserId, audit: Entry) -> Result<bool, StoreError> {
+    async fn delete(&self, id: UserId, expected: Option<Box<User>>, audit: Entry) -> Result<bool, StoreError> {
         self.cold(move |connection, staged| {
-            let audit = audit.clone();
+            let (expected, audit) = (expected.clone(), audit.clone());
             Box::pin(async move {
-                let deleted = delete(connection, id).await?;
+                let deleted = delete(connection, id, expected.as_deref()).await?;
                 if deleted {
                     staged.audit(audit);
                 }
@@ -252,6 +268,7 @@ impl Users for PostgresStore {
                     .bind(micros(audit.at))
                     .execute(&mut *connection)
                     .await?;
+                logins::make_room(connection, token.user, audit.at).await?;
                 logins::insert(connection, &token).await?;
                 staged.audit(audit);
                 Ok(())

@@ -183,6 +183,7 @@ impl Writer {
         let tally = &self.shared.tally;
         tally.commits.fetch_add(1, Ordering::Relaxed);
         tally.writes.fetch_add(batch.len(), Ordering::Relaxed);
+        tally.audits.fetch_add(staged.audits().len() as u64, Ordering::Relaxed);
         tally.chunks_dropped.fetch_add(answers.chunks_refused, Ordering::Relaxed);
         self.live.publish(staged.events());
         answer(batch, answers);

@@ -16,7 +16,7 @@ use ports::error::StoreError;
 use serde::Deserialize;
 use sqlx::SqliteConnection;
 
-use super::bulk::Bulk;
+use super::bulk::{Bulk, Script, Values};
 use super::failure::Failure;
 use super::history::{self, Followed};
 use super::output::{self, Streams};
@@ -109,10 +109,11 @@ struct Parent {
     ended: bool,
 }
 
-/// Applies advances in order and stores output. Answers where each advance left its attempt, and how
+/// Applies advances in order and has the script store them and output. Answers where each advance left its attempt, and how
 /// many chunks belong to no stored attempt.
 pub(super) async fn apply(
     tx: &mut SqliteConnection,
+    script: &mut Script,
     advances: &mut [(Advance, Option<Reply<Option<Advanced>>>)],
     chunks: &[Entry<Chunk>],
     streams: &mut Streams,
@@ -126,7 +127,7 @@ pub(super) async fn apply(
     wanted.extend(streams.unknown(chunks));
     wanted.sort_unstable();
     wanted.dedup();
-    let (mut slots, mut parents) = standing(tx, &wanted).await?;
+    let (mut slots, mut parents) = standing(tx, script, &wanted).await?;
     let fences = fences(tx, &Fences::asked(advances.iter().map(|(advance, _)| advance))).await?;
     let place: HashMap<(CommandId, AgentId), usize> =
         slots.iter().enumerate().map(|(at, slot)| ((slot.command, slot.agent), at)).collect();
@@ -170,14 +171,14 @@ pub(super) async fn apply(
     stage_next(&slots, staged);
     stage_statuses(&parents, |parent| parent.ended, staged);
 
-    output::insert(tx, &numbered).await?;
-    write_slots(tx, &slots).await?;
+    output::insert(script, &numbered);
+    write_slots(script, &slots);
     let followed = slots.iter().filter_map(|slot| {
         let Slot { row, standing, next, .. } = slot;
         Some(Followed { row: *row, standing, next: (*next)? })
     });
-    history::follow(tx, &followed.collect::<Vec<_>>()).await?;
-    write_parents(tx, &parents).await?;
+    history::follow(script, &followed.collect::<Vec<_>>());
+    write_parents(script, &parents);
     Ok((answers, numbered.refused))
 }
 
@@ -218,17 +219,17 @@ struct Found<'a> {
     cancel_requested: u8,
 }
 
-/// Where `wanted` stand; it is sorted, and what does not exist is left out.
+/// Runs the script and answers where `wanted` stand; it is sorted, and what does not exist is left out.
 async fn standing(
     tx: &mut SqliteConnection,
+    script: &mut Script,
     wanted: &[(CommandId, AgentId)],
 ) -> Result<(Vec<Slot>, Vec<Parent>), Failure> {
     let placed: Vec<(i64, &(CommandId, AgentId))> = (0..).zip(wanted).collect();
-    let answers = STANDING
-        .fetch(tx, &placed, |(place, (command, agent)), values| {
-            values.put(*place).put(command.0).put(agent.0);
-        })
-        .await?;
+    let put = |(place, (command, agent)): &(i64, &(CommandId, AgentId)), values: &mut Values| {
+        values.put(*place).put(command.0).put(agent.0);
+    };
+    let answers = script.fetch(tx, &STANDING, &placed, put).await?;
     let mut slots = Vec::with_capacity(wanted.len());
     let mut parents: Vec<Parent> = Vec::new();
     for answer in &answers {
@@ -308,9 +309,9 @@ fn stage_statuses(parents: &[Parent], which: impl Fn(&Parent) -> bool, staged: &
     }
 }
 
-async fn write_slots(tx: &mut SqliteConnection, slots: &[Slot]) -> Result<(), sqlx::Error> {
+fn write_slots(script: &mut Script, slots: &[Slot]) {
     let micros = |at: Option<Timestamp>| at.map(|at| at.0);
-    MOVE.execute(tx, slots, |slot, values| {
+    script.add(&MOVE, slots, |slot, values| {
         let Standing { state, reason, message, started_at, changed_at, end, .. } = &slot.standing;
         let end = end.as_ref();
         values
@@ -324,21 +325,16 @@ async fn write_slots(tx: &mut SqliteConnection, slots: &[Slot]) -> Result<(), sq
             .text_if_any(end.and_then(|end| end.result.as_deref()))
             .text_if_any(end.and_then(|end| end.summary.as_deref()))
             .text_if_any(end.and_then(|end| end.parse_fault.as_deref()));
-    })
-    .await?;
-    Ok(())
+    });
 }
 
-async fn write_parents(tx: &mut SqliteConnection, parents: &[Parent]) -> Result<(), sqlx::Error> {
-    ROLL_UP
-        .execute(tx, parents, |Parent { row, rollup, .. }, values| {
-            values
-                .put(*row)
-                .text(rollup.status().as_str())
-                .put(text::tallied_text(rollup.tallied()))
-                .put(rollup.started_at.map(|at| at.0))
-                .put(rollup.completed_at().map(|at| at.0));
-        })
-        .await?;
-    Ok(())
+fn write_parents(script: &mut Script, parents: &[Parent]) {
+    script.add(&ROLL_UP, parents, |Parent { row, rollup, .. }, values| {
+        values
+            .put(*row)
+            .text(rollup.status().as_str())
+            .put(text::tallied_text(rollup.tallied()))
+            .put(rollup.started_at.map(|at| at.0))
+            .put(rollup.completed_at().map(|at| at.0));
+    });
 }

@@ -7,14 +7,15 @@ use domain::agent::{Agent, AgentStatus, Facts};
 use domain::audit::Entry;
 use domain::time::Timestamp;
 use plan::id::{AgentId, TokenId};
-use ports::agents::{AgentChange, Agents, JoinToken, Joined, NewAgent};
+use ports::agents::{AgentChange, Agents, Expected, JoinToken, Joined, NewAgent, Order, Rotation};
 use ports::error::StoreError;
+use ports::replies::Once;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
-use super::bulk::Bulk;
+use super::bulk::{Bulk, Script};
 use super::failure::Failure;
 use super::rows::{self, Cells};
-use super::{SqliteStore, tokens};
+use super::{SqliteStore, keys, replies, tokens};
 use crate::job::Job;
 use crate::staged::Staged;
 use crate::text;
@@ -26,13 +27,9 @@ pub(super) static SEEN: Bulk = Bulk::new(
 );
 
 /// Stores when agents were last heard.
-pub(super) async fn store_seen(
-    tx: &mut SqliteConnection,
-    seen: &HashMap<AgentId, Timestamp>,
-) -> Result<(), sqlx::Error> {
+pub(super) fn store_seen(script: &mut Script, seen: &HashMap<AgentId, Timestamp>) {
     let seen: Vec<(&AgentId, &Timestamp)> = seen.iter().collect();
-    SEEN.execute(tx, &seen, |(agent, at), values| _ = values.put(agent.0).put(at.0)).await?;
-    Ok(())
+    script.add(&SEEN, &seen, |(agent, at), values| _ = values.put(agent.0).put(at.0));
 }
 
 /// Reads one agent and stages the event that it changed.
@@ -52,19 +49,51 @@ async fn changed(
     Ok(Some(agent))
 }
 
+/// After a change of one agent, if there was one: its audit entry, and what it is now.
+async fn tell(
+    connection: &mut SqliteConnection,
+    staged: &mut Staged,
+    (agent, done): (AgentId, bool),
+    audit: Entry,
+) -> Result<Option<Agent>, Failure> {
+    if !done {
+        return Ok(None);
+    }
+    let agent = changed(connection, staged, agent, audit.at).await?;
+    if agent.is_some() {
+        staged.audit(audit);
+    }
+    Ok(agent)
+}
+
 fn status(cells: &mut Cells<'_>) -> Result<AgentStatus, StoreError> {
     cells.read(rows::word("status of an agent", AgentStatus::parse))
 }
 
+/// Refuses what was decided about an agent that is placed otherwise by now.
+async fn as_expected(connection: &mut SqliteConnection, agent: AgentId, expected: Expected) -> Result<(), Failure> {
+    let Some(expected) = expected else { return Ok(()) };
+    let sql = format!("select {} from agents where id = ?", rows::AGENT);
+    let found = sqlx::query(AssertSqlSafe(sql)).bind(agent.0).fetch_optional(connection).await?;
+    let Some(row) = found else { return Ok(()) };
+    if rows::agent(&mut Cells::new(&row, "agents"))?.placed() == *expected {
+        return Ok(());
+    }
+    Err(StoreError::Stale(format!("agent `{agent}`")).into())
+}
+
 async fn join(connection: &mut SqliteConnection, staged: &mut Staged, new: NewAgent) -> Result<Joined, Failure> {
-    let NewAgent { token, secret_sha256, id, name, public_key, at, audit } = new;
+    let NewAgent { token, secret_sha256, id, name, public_key, needs_approval, at, audit } = new;
     let token = match tokens::usable(connection, token, &secret_sha256, at).await? {
         Ok(token) => token,
         Err(why) => return Ok(Joined::TokenRefused(why)),
     };
+    if keys::is_retired(connection, &public_key).await? {
+        return Ok(Joined::KeyRetired);
+    }
     let stored = sqlx::query(
-        "insert into agents (id, agent_id, site, created_at, updated_at, public_key, labels) \
-         values (?, ?, ?, ?, ?, ?, ?) on conflict (agent_id) do nothing",
+        "insert into agents (id, agent_id, site, created_at, updated_at, public_key, labels, awaits_approval) \
+         values (?, ?, ?, ?, ?, ?, ?, ?) on conflict (agent_id) do nothing",
     )
     .bind(id.0)
     .bind(&name)
@@ -73,6 +102,7 @@ async fn join(connection: &mut SqliteConnection, staged: &mut Staged, new: NewAg
     .bind(at.0)
     .bind(&public_key)
     .bind(text::json(&token.labels))
+    .bind(needs_approval || token.needs_approval)
     .execute(&mut *connection)
     .await?;
     if stored.rows_affected() == 0 {
@@ -96,7 +126,8 @@ async fn begin_session(
     let row = sqlx::query(
         "update agents set version = ?, os = ?, kernel = ?, container_engine = ?, capabilities = ?, \
          connection_info = ?, session_epoch = session_epoch + 1, session_open = 1, maybe_sent = 1, last_seen = ?, \
-         updated_at = ? where id = ? and revoked_at is null returning id, session_epoch, status",
+         updated_at = ? where id = ? and revoked_at is null and not awaits_approval \
+         returning id, session_epoch, status",
     )
     .bind(version)
     .bind(os)
@@ -152,6 +183,12 @@ impl Agents for SqliteStore {
         found.iter().map(|row| rows::agent(&mut Cells::new(row, "agents"))).collect()
     }
 
+    async fn agent(&self, agent: AgentId) -> Result<Option<Agent>, StoreError> {
+        let sql = format!("select {} from agents where id = ?", rows::AGENT);
+        let found = sqlx::query(AssertSqlSafe(sql)).bind(agent.0).fetch_optional(&self.readers).await;
+        found.map_err(Failure::from)?.map(|row| rows::agent(&mut Cells::new(&row, "agents"))).transpose()
+    }
+
     async fn join(&self, new: NewAgent) -> Result<Joined, StoreError> {
         self.cold(move |connection, staged| Box::pin(join(connection, staged, new))).await
     }
@@ -184,8 +221,9 @@ impl Agents for SqliteStore {
     async fn change(&self, agent: AgentId, change: AgentChange, audit: Entry) -> Result<Option<Agent>, StoreError> {
         self.cold(move |connection, staged| {
             Box::pin(async move {
-                let AgentChange { site, labels, maintenance } = change;
+                let AgentChange { site, labels, maintenance, expected } = change;
                 let at = audit.at;
+                as_expected(&mut *connection, agent, expected).await?;
                 sqlx::query(
                     "update agents set site = coalesce(?, site), labels = coalesce(?, labels), \
                      maintenance = coalesce(?, maintenance), updated_at = ? where id = ?",
@@ -207,29 +245,74 @@ impl Agents for SqliteStore {
         .await
     }
 
-    async fn revoke(&self, agent: AgentId, at: Timestamp, audit: Entry) -> Result<Option<Agent>, StoreError> {
+    async fn approve(&self, agent: AgentId, expected: Expected, audit: Entry) -> Result<Option<Agent>, StoreError> {
         self.cold(move |connection, staged| {
             Box::pin(async move {
-                sqlx::query("update agents set revoked_at = coalesce(revoked_at, ?), updated_at = ? where id = ?")
-                    .bind(at.0)
-                    .bind(at.0)
-                    .bind(agent.0)
-                    .execute(&mut *connection)
-                    .await?;
-                let agent = changed(connection, staged, agent, at).await?;
-                if agent.is_some() {
-                    staged.audit(audit);
-                }
-                Ok(agent)
+                as_expected(&mut *connection, agent, expected).await?;
+                let done = keys::approve(connection, agent, audit.at).await?;
+                tell(connection, staged, (agent, done), audit).await
             })
         })
         .await
     }
 
-    async fn create_token(&self, token: JoinToken, audit: Entry) -> Result<(), StoreError> {
+    async fn revoke(&self, order: Order) -> Result<Option<Agent>, StoreError> {
+        self.cold(move |connection, staged| {
+            let Order { agent, expected, at, audit } = order;
+            Box::pin(async move {
+                as_expected(&mut *connection, agent, expected).await?;
+                let done = keys::revoke(connection, agent, at).await?;
+                tell(connection, staged, (agent, done), audit).await
+            })
+        })
+        .await
+    }
+
+    async fn delete_agent(&self, order: Order) -> Result<Option<Agent>, StoreError> {
+        self.cold(move |connection, staged| {
+            let Order { agent, expected, at, audit } = order;
+            Box::pin(async move {
+                as_expected(&mut *connection, agent, expected).await?;
+                let done = keys::delete(connection, agent, at).await?;
+                tell(connection, staged, (agent, done), audit).await
+            })
+        })
+        .await
+    }
+
+    async fn ask_rotation(&self, order: Order) -> Result<Option<Agent>, StoreError> {
+        self.cold(move |connection, staged| {
+            let Order { agent, expected, at, audit } = order;
+            Box::pin(async move {
+                as_expected(&mut *connection, agent, expected).await?;
+                let done = keys::ask_rotation(connection, agent, at).await?;
+                tell(connection, staged, (agent, done), audit).await
+            })
+        })
+        .await
+    }
+
+    async fn rotate_key(
+        &self,
+        agent: AgentId,
+        keys: Rotation,
+        at: Timestamp,
+        audit: Entry,
+    ) -> Result<Option<Agent>, StoreError> {
         self.cold(move |connection, staged| {
             Box::pin(async move {
-                tokens::insert(connection, &token).await?;
+                let done = keys::rotate(connection, agent, &keys, at).await?;
+                tell(connection, staged, (agent, done), audit).await
+            })
+        })
+        .await
+    }
+
+    async fn create_token(&self, token: JoinToken, audit: Entry, once: Option<Once>) -> Result<(), StoreError> {
+        self.cold(move |connection, staged| {
+            Box::pin(async move {
+                tokens::insert(&mut *connection, &token).await?;
+                replies::keep(&mut *connection, once.as_ref()).await?;
                 staged.audit(audit);
                 Ok(())
             })

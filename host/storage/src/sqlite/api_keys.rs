@@ -7,13 +7,14 @@ use domain::time::Timestamp;
 use plan::id::{KeyId, UserId};
 use ports::api_keys::{ApiKey, ApiKeys};
 use ports::error::StoreError;
+use ports::replies::Once;
 use ports::users::{User, Users as _};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
-use super::SqliteStore;
 use super::failure::Failure;
 use super::rows::{self, Cells};
+use super::{SqliteStore, replies};
 use crate::text;
 
 const KEYS: &str = "select k.id, k.user_id, u.name, k.name, k.sha256, k.role, k.grants, k.created_at, k.expires_at, \
@@ -87,10 +88,18 @@ async fn insert(connection: &mut SqliteConnection, key: &ApiKey, most: u32, stal
 
 #[async_trait]
 impl ApiKeys for SqliteStore {
-    async fn create_key(&self, key: ApiKey, most: u32, stale: Timestamp, audit: Entry) -> Result<(), StoreError> {
+    async fn create_key(
+        &self,
+        key: ApiKey,
+        most: u32,
+        stale: Timestamp,
+        audit: Entry,
+        once: Option<Once>,
+    ) -> Result<(), StoreError> {
         self.cold(move |connection, staged| {
             Box::pin(async move {
-                insert(connection, &key, most, stale).await?;
+                insert(&mut *connection, &key, most, stale).await?;
+                replies::keep(&mut *connection, once.as_ref()).await?;
                 staged.audit(audit);
                 Ok(())
             })

@@ -6,12 +6,12 @@ use domain::audit::{Entry, Level};
 use domain::time::Timestamp;
 use plan::id::ChainId;
 use ports::error::StoreError;
-use ports::journal::AuditFilter;
+use ports::journal::{AuditFilter, Cut};
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use super::SqliteStore;
-use super::bulk::{Bulk, Values};
+use super::bulk::{Bulk, Script, Values};
 use super::failure::Failure;
 use super::list::{OVERTAKING, Sql};
 use super::rows::Cells;
@@ -24,9 +24,12 @@ pub(super) static AUDITS: Bulk = Bulk::new(
     "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "",
 );
-const CHAIN: &str = "insert into audit_chains (id, begun_at, cause, unchained, after, position, hash, sealed_at, seal) \
-     values (?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (id) do update set position = excluded.position, \
-     hash = excluded.hash, sealed_at = excluded.sealed_at, seal = excluded.seal";
+static CHAIN: Bulk = Bulk::new(
+    "insert into audit_chains (id, begun_at, cause, unchained, after, position, hash, sealed_at, seal) values",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "on conflict (id) do update set position = excluded.position, hash = excluded.hash, \
+     sealed_at = excluded.sealed_at, seal = excluded.seal",
+);
 const CHAINS: &str = "select id, begun_at, cause, unchained, after, position, hash, sealed_at, seal, cut_position, \
      cut_hash, cut_at, cut_seal from audit_chains order by begun_at, id";
 const ENTRY: &str = "a.id, a.timestamp, a.level, a.category, a.action, a.actor, a.resource_type, a.resource_id, \
@@ -35,45 +38,51 @@ const ENTRY: &str = "a.id, a.timestamp, a.level, a.category, a.action, a.actor, 
 /// Writes what was staged onto this host's chain; answers where that ends then, if anything was written.
 pub(super) async fn insert(
     tx: &mut SqliteConnection,
+    script: &mut Script,
     entries: &[Entry],
     trail: &Trail,
 ) -> Result<Option<End>, Failure> {
     let Some(first) = entries.first() else { return Ok(None) };
     let end = match trail.end() {
         Some(end) => end.clone(),
-        None => begin(tx, trail, first.at).await?,
+        None => {
+            script.run(tx).await?;
+            begin(tx, trail, first.at).await?
+        }
     };
-    let last: i64 = sqlx::query_scalar("select coalesce(max(id), 0) from audit_logs").fetch_one(&mut *tx).await?;
-    let stretch = trail.stretch(end, u64::try_from(last).unwrap_or(0) + 1, entries);
-    AUDITS.execute(tx, &stretch.rows, put).await?;
-    let Stretch { rows: _, end, head, seal } = stretch;
-    sqlx::query(CHAIN)
-        .bind(end.genesis.chain.0)
-        .bind(end.genesis.begun_at.0)
-        .bind(end.genesis.cause.as_str())
-        .bind(number(end.genesis.unchained))
-        .bind(trail::links_text(&end.genesis.after))
-        .bind(number(head.position))
-        .bind(head.hash.0.to_vec())
-        .bind(head.at.0)
-        .bind(seal)
-        .execute(tx)
-        .await?;
+    let first = end.last + 1;
+    let stretch = trail.stretch(end, first, entries);
+    script.add(&AUDITS, &stretch.rows, put);
+    script.add(&CHAIN, &[&stretch], |Stretch { rows: _, end, head, seal }, values| {
+        values
+            .put(end.genesis.chain.0)
+            .put(end.genesis.begun_at.0)
+            .text(end.genesis.cause.as_str())
+            .put(number(end.genesis.unchained))
+            .put(trail::links_text(&end.genesis.after))
+            .put(number(head.position))
+            .put(head.hash.0.to_vec())
+            .put(head.at.0)
+            .text(seal);
+    });
+    let Stretch { end, .. } = stretch;
     Ok(Some(end))
 }
 
 /// Where this host's chain ends, or how it is to begin.
 async fn begin(tx: &mut SqliteConnection, trail: &Trail, at: Timestamp) -> Result<End, Failure> {
     let chains = chains(&mut *tx).await?;
+    let last: i64 = sqlx::query_scalar("select coalesce(max(id), 0) from audit_logs").fetch_one(&mut *tx).await?;
+    let last = u64::try_from(last).unwrap_or(0);
     if let Some(chain) = chains.iter().find(|chain| chain.genesis.chain == trail.chain) {
-        return Ok(End { genesis: chain.genesis.clone(), position: chain.head.position, hash: chain.head.hash });
+        return Ok(End { genesis: chain.genesis.clone(), position: chain.head.position, hash: chain.head.hash, last });
     }
     let unchained: i64 =
         sqlx::query_scalar("select count(*) from audit_logs where chain is null").fetch_one(&mut *tx).await?;
     let unchained = u64::try_from(unchained).unwrap_or(0);
     let genesis =
         Genesis { chain: trail.chain, begun_at: at, cause: trail.cause, unchained, after: open_ends(&chains) };
-    Ok(End { position: 0, hash: genesis.hash(), genesis })
+    Ok(End { position: 0, hash: genesis.hash(), genesis, last })
 }
 
 fn put((id, entry, link): &(u64, &Entry, Link), values: &mut Values) {
@@ -224,16 +233,19 @@ impl ports::journal::Trail for SqliteStore {
         sql.fetch(&self.readers).await?.iter().map(entry).collect()
     }
 
-    async fn prune(&self, before: Timestamp, audit: Entry) -> Result<u64, StoreError> {
+    async fn prune(&self, cut: Cut) -> Result<u64, StoreError> {
         let trail = Trail::new(ChainId(uuid::Uuid::nil()), Cause::Start, self.shared.notary.clone());
         self.cold(move |connection, staged| {
             Box::pin(async move {
-                let mut gone = 0;
-                for chain in chains(&mut *connection).await? {
-                    gone += cut(connection, &chain, before, audit.at, &trail).await?;
+                let chains = chains(&mut *connection).await?;
+                for chain in chains.iter().filter(|chain| chain.reaches_before(cut.before)) {
+                    let gone = shorten(connection, chain, &cut, &trail).await?;
+                    if gone > 0 {
+                        cut.audit.into_iter().for_each(|audit| staged.audit(audit));
+                        return Ok(gone);
+                    }
                 }
-                staged.audit(audit);
-                Ok(gone)
+                Ok(0)
             })
         })
         .await
@@ -241,29 +253,34 @@ impl ports::journal::Trail for SqliteStore {
 }
 
 /// Cuts one chain; answers how many entries are gone.
-async fn cut(
-    connection: &mut SqliteConnection,
-    chain: &Chain,
-    before: Timestamp,
-    at: Timestamp,
-    trail: &Trail,
-) -> Result<u64, Failure> {
+async fn shorten(connection: &mut SqliteConnection, chain: &Chain, cut: &Cut, trail: &Trail) -> Result<u64, Failure> {
     let last = sqlx::query(
-        "select position, hash from audit_logs where chain = ? and timestamp < ? order by position desc limit 1",
+        "select position, hash from audit_logs where chain = ? and position <= ? and timestamp < ? \
+         order by position desc limit 1",
     );
-    let id = chain.genesis.chain;
-    let Some(last) = last.bind(id.0).bind(before.0).fetch_optional(&mut *connection).await? else { return Ok(0) };
+    let (id, most) = (chain.genesis.chain, chain.cut() + u64::from(cut.most));
+    let found = last.bind(id.0).bind(number(most)).bind(cut.before.0).fetch_optional(&mut *connection).await?;
+    let Some(last) = found else { return Ok(0) };
     let mut cells = Cells::new(&last, "audit_logs");
-    let head = Head { position: cells.number()?, hash: hash(&mut cells)?, at };
+    let head = Head { position: cells.number()?, hash: hash(&mut cells)?, at: cut.at };
     let seal = trail.sign(&checkpoint_bytes(id, chain.genesis.hash(), &head));
-    sqlx::query("update audit_chains set cut_position = ?, cut_hash = ?, cut_at = ?, cut_seal = ? where id = ?")
+    // Another host may have cut it further meanwhile: a checkpoint never goes back.
+    let moved = sqlx::query(
+        "update audit_chains set cut_position = ?, cut_hash = ?, cut_at = ?, cut_seal = ? \
+         where id = ? and coalesce(cut_position, 0) < ?",
+    );
+    let moved = moved
         .bind(number(head.position))
         .bind(head.hash.0.to_vec())
         .bind(head.at.0)
         .bind(seal)
         .bind(id.0)
+        .bind(number(head.position))
         .execute(&mut *connection)
         .await?;
+    if moved.rows_affected() == 0 {
+        return Ok(0);
+    }
     let deleted = sqlx::query("delete from audit_logs where chain = ? and position <= ?");
     Ok(deleted.bind(id.0).bind(number(head.position)).execute(connection).await?.rows_affected())
 }

@@ -15,11 +15,11 @@ use plan::id::{AgentId, AttemptKey, CommandId};
 use plan::outcome::Stream;
 use ports::commands::{Advance, Advanced, Chunk, CommandFilter, Commands, Due, Group, NewCommand, Open, Page};
 use ports::error::StoreError;
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::SqliteConnection;
 
 use std::sync::atomic::Ordering;
 
-use super::bulk::Bulk;
+use super::bulk::{Bulk, Savepoint, Script};
 use super::failure::Failure;
 use super::{SqliteStore, list, replies, rows};
 use crate::job::{Job, Reply};
@@ -42,11 +42,19 @@ pub(super) static INVOCATIONS: Bulk = Bulk::new(
     "",
 );
 
-/// Stores commands, all by the same few statements. On a conflict nothing says whose it was, and some
+/// Runs the script, which begins a transaction, and stores commands, all by the same few statements. Without any,
+/// nothing is run yet. On a conflict nothing says whose it was, and some
 /// rows may have been written: the transaction has to be rolled back and [`insert_apart`] tried.
-pub(super) async fn insert(tx: &mut SqliteConnection, accepts: &[(NewCommand, Reply<()>)]) -> Result<(), Failure> {
+pub(super) async fn insert(
+    tx: &mut SqliteConnection,
+    script: &mut Script,
+    accepts: &[(NewCommand, Reply<()>)],
+) -> Result<(), Failure> {
+    if accepts.is_empty() {
+        return Ok(());
+    }
     let all: Vec<&NewCommand> = accepts.iter().map(|(command, _)| command).collect();
-    Ok(insert_rows(tx, &all).await?)
+    Ok(insert_rows(tx, script, &all).await?)
 }
 
 /// Stores commands one by one, each in a savepoint, so that only those that conflict are refused.
@@ -56,16 +64,16 @@ pub(super) async fn insert_apart(
 ) -> Result<Vec<Result<(), StoreError>>, Failure> {
     let mut results = Vec::with_capacity(accepts.len());
     for (new, _) in accepts {
-        let mut savepoint = tx.begin().await?;
-        match insert_rows(&mut savepoint, &[new]).await.map_err(Failure::from) {
+        Savepoint::BEGIN.run(tx).await?;
+        match insert_rows(tx, &mut Script::default(), &[new]).await.map_err(Failure::from) {
             Ok(()) => {
-                savepoint.commit().await?;
+                Savepoint::KEEP.run(tx).await?;
                 results.push(Ok(()));
             }
             Err(failure) => {
                 let Some(message) = failure.constraint() else { return Err(failure) };
                 let conflict = StoreError::Conflict(explain(message, &new.command));
-                savepoint.rollback().await?;
+                Savepoint::UNDO.run(tx).await?;
                 results.push(Err(conflict));
             }
         }
@@ -96,83 +104,80 @@ fn explain(message: &str, command: &Command) -> String {
     }
 }
 
-async fn insert_rows(tx: &mut SqliteConnection, new: &[&NewCommand]) -> Result<(), sqlx::Error> {
-    COMMANDS
-        .execute(tx, new, |new, values| {
-            let Command {
-                id,
-                verb,
-                plugin,
-                plugin_version,
-                plugin_digest,
-                args,
-                target,
-                priority,
-                submitter,
-                principal,
-                created_at,
-                start_by,
-                run_timeout_ms,
-                terms: command_terms,
-                parent,
-                summary,
-                correlation_id,
-                traceparent,
-            } = &*new.command;
-            let names: Vec<&str> = new.invocations.iter().map(|invocation| invocation.agent_name.as_str()).collect();
-            let tallied = Tallied::new(&new.invocations);
-            values
-                .put(id.0)
-                .text(correlation_id.as_str())
-                .text(verb.as_str())
-                .text(Status::of(&tallied.counts).as_str())
-                .text(priority.as_str())
-                .put(created_at.0)
-                .put(i64::from(command_terms.retry.max_attempts) - 1)
-                .put(start_by.0)
-                .put(i64::try_from(*run_timeout_ms).unwrap_or(i64::MAX))
-                .put(parent.map(|parent| parent.0))
-                .put(text::tallied_text(&tallied))
-                .text(plugin.as_str())
-                .text(plugin_version.as_str())
-                .text(plugin_digest.as_str())
-                .put(text::json(&text::Actor::of(submitter, *principal)))
-                .text_if_any(traceparent.as_deref())
-                .text(summary.as_str())
-                .text(target.as_str())
-                .put(terms::text_of(command_terms))
-                .text(args.as_str())
-                .put(text::json(&names));
-        })
-        .await?;
+async fn insert_rows(tx: &mut SqliteConnection, script: &mut Script, new: &[&NewCommand]) -> Result<(), sqlx::Error> {
+    script.add(&COMMANDS, new, |new, values| {
+        let Command {
+            id,
+            verb,
+            plugin,
+            plugin_version,
+            plugin_digest,
+            args,
+            target,
+            priority,
+            submitter,
+            principal,
+            created_at,
+            start_by,
+            run_timeout_ms,
+            terms: command_terms,
+            parent,
+            summary,
+            correlation_id,
+            traceparent,
+        } = &*new.command;
+        let names: Vec<&str> = new.invocations.iter().map(|invocation| invocation.agent_name.as_str()).collect();
+        let tallied = Tallied::new(&new.invocations);
+        values
+            .put(id.0)
+            .text(correlation_id.as_str())
+            .text(verb.as_str())
+            .text(Status::of(&tallied.counts).as_str())
+            .text(priority.as_str())
+            .put(created_at.0)
+            .put(i64::from(command_terms.retry.max_attempts) - 1)
+            .put(start_by.0)
+            .put(i64::try_from(*run_timeout_ms).unwrap_or(i64::MAX))
+            .put(parent.map(|parent| parent.0))
+            .put(text::tallied_text(&tallied))
+            .text(plugin.as_str())
+            .text(plugin_version.as_str())
+            .text(plugin_digest.as_str())
+            .put(text::json(&text::Actor::of(submitter, *principal)))
+            .text_if_any(traceparent.as_deref())
+            .text(summary.as_str())
+            .text(target.as_str())
+            .put(terms::text_of(command_terms))
+            .text(args.as_str())
+            .put(text::json(&names));
+    });
 
     let mut sites: Vec<(&str, CommandId)> = Vec::with_capacity(new.len());
     for new in new {
         let at: BTreeSet<&str> = new.invocations.iter().map(|invocation| invocation.site.as_str()).collect();
         sites.extend(at.into_iter().map(|site| (site, new.command.id)));
     }
-    SITES.execute(tx, &sites, |(site, id), values| _ = values.text(site).put(id.0)).await?;
+    script.add(&SITES, &sites, |(site, id), values| _ = values.text(site).put(id.0));
 
     let invocations: Vec<(&Command, &NewInvocation)> =
         new.iter().flat_map(|new| new.invocations.iter().map(|invocation| (&*new.command, invocation))).collect();
-    INVOCATIONS
-        .execute(tx, &invocations, |(command, invocation), values| {
-            let NewInvocation { agent, agent_name, site, envelope, held: _ } = invocation;
-            values
-                .put(command.id.0)
-                .put(agent.0)
-                .text(invocation.state().as_str())
-                .text_if_any(invocation.reason().map(|reason| reason.as_str()))
-                .put(command.priority.turn(command.created_at))
-                .put(command.start_by.0)
-                .put(command.created_at.0)
-                .put(command.created_at.0)
-                .text(agent_name.as_str())
-                .text(site.as_str())
-                .text(envelope.signature.as_str())
-                .text(envelope.signed.as_str());
-        })
-        .await?;
+    script.add(&INVOCATIONS, &invocations, |(command, invocation), values| {
+        let NewInvocation { agent, agent_name, site, envelope, held: _ } = invocation;
+        values
+            .put(command.id.0)
+            .put(agent.0)
+            .text(invocation.state().as_str())
+            .text_if_any(invocation.reason().map(|reason| reason.as_str()))
+            .put(command.priority.turn(command.created_at))
+            .put(command.start_by.0)
+            .put(command.created_at.0)
+            .put(command.created_at.0)
+            .text(agent_name.as_str())
+            .text(site.as_str())
+            .text(envelope.signature.as_str())
+            .text(envelope.signed.as_str());
+    });
+    script.run(tx).await?;
     replies::insert(tx, new.iter().filter_map(|new| new.once.as_ref())).await
 }
 
@@ -289,7 +294,11 @@ impl Commands for SqliteStore {
         stream: Stream,
         gone: Range<u64>,
     ) -> Result<(), StoreError> {
-        self.forget_output(key, agent, stream, gone).await
+        self.let_go_of(key, agent, stream, gone).await
+    }
+
+    async fn forget_output(&self, before: Timestamp) -> Result<bool, StoreError> {
+        self.forget_oldest(before).await
     }
 
     async fn output(
@@ -301,6 +310,10 @@ impl Commands for SqliteStore {
         limit: u64,
     ) -> Result<Vec<Chunk>, StoreError> {
         self.output_from(key, agent, stream, offset, limit).await
+    }
+
+    async fn stored(&self, key: AttemptKey, agent: AgentId, stream: Stream) -> Result<Vec<Range<u64>>, StoreError> {
+        self.stored_of(key, agent, stream).await
     }
 }
 

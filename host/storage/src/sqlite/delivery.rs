@@ -3,16 +3,19 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use domain::attempt::Event;
+use domain::attempt::{Event, State};
+use domain::command::Status;
+use domain::priority::Priority;
 use domain::rollout::{Decision, OnHalt, Rollout, Share, Tally};
 use domain::time::Timestamp;
 use plan::id::{AgentId, AttemptKey, CommandId};
 use ports::commands::{Advance, Due, Group, Open, Word};
-use ports::delivery::{Delivery, Rolled};
+use ports::delivery::{Delivery, OpenShare, Rolled};
 use ports::error::StoreError;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 use uuid::Uuid;
 
+use super::bulk::Script;
 use super::failure::Failure;
 use super::output::Streams;
 use super::rows::{self, Cells};
@@ -30,6 +33,14 @@ pub(super) const ROLLING: &str = "select distinct command_id from invocations in
 /// How much waits for each agent.
 pub(super) const BACKLOG: &str =
     "select agent_id, count(*) from invocations indexed by invocations_open where is_open group by agent_id";
+/// How much is not over, by site, state and priority.
+pub(super) const OPEN_SHARES: &str = "select i.site, i.state, c.priority, count(*) \
+     from invocations i indexed by invocations_open cross join commands c on c.id = i.command_id \
+     where i.is_open group by i.site, i.state, c.priority";
+/// Commands that are not over, in sight of some sites or of all.
+pub(super) const OPEN_COMMANDS: &str = "select c.status, count(*) from commands c indexed by commands_status \
+     where c.status in ('scheduled', 'pending', 'running') and (?1 is null or exists (select 1 from command_sites s \
+     where s.site in (select value from json_each(?1)) and s.command_id = c.id)) group by c.status";
 /// What is asked to end and can be ended.
 pub(super) const WISHED: &str = "select i.command_id, i.agent_id, i.attempt, i.state, i.reason, i.cancel_requested_at \
      from invocations i indexed by invocations_wished cross join agents a on a.id = i.agent_id \
@@ -146,6 +157,30 @@ impl Delivery for SqliteStore {
         };
         found.iter().map(waiting).collect()
     }
+
+    async fn open_shares(&self) -> Result<Vec<OpenShare>, StoreError> {
+        let found = sqlx::query(OPEN_SHARES).fetch_all(&self.readers).await.map_err(Failure::from)?;
+        let share = |row| {
+            let mut cells = Cells::new(row, "invocations");
+            Ok(OpenShare {
+                site: cells.name()?,
+                state: cells.read(rows::word("state", State::parse))?,
+                priority: cells.read(rows::word("priority", Priority::parse))?,
+                count: cells.number()?,
+            })
+        };
+        found.iter().map(share).collect()
+    }
+
+    async fn open_commands(&self, sites: Option<&[String]>) -> Result<Vec<(Status, u64)>, StoreError> {
+        let query = sqlx::query(OPEN_COMMANDS).bind(sites.map(text::json));
+        let found = query.fetch_all(&self.readers).await.map_err(Failure::from)?;
+        let counted = |row| {
+            let mut cells = Cells::new(row, "commands");
+            Ok((cells.read(rows::word("status", Status::parse))?, cells.number()?))
+        };
+        found.iter().map(counted).collect()
+    }
 }
 
 async fn roll(
@@ -239,6 +274,8 @@ async fn advance_all(
         )
     };
     let mut advances: Vec<_> = keys.iter().map(advance).collect();
-    advance::apply(tx, &mut advances, &[], &mut Streams::default(), staged).await?;
+    let mut script = Script::default();
+    advance::apply(tx, &mut script, &mut advances, &[], &mut Streams::default(), staged).await?;
+    script.run(tx).await?;
     Ok(())
 }

@@ -6,12 +6,13 @@ use domain::expression::Written;
 use domain::group::{self, Change, Effect, Group, GroupName};
 use ports::error::StoreError;
 use ports::groups::{Changed, Groups};
+use ports::replies::Once;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
-use super::SqliteStore;
 use super::failure::Failure;
 use super::rows::{self, Cells};
+use super::{SqliteStore, replies};
 
 const ALL: &str =
     "select name, expr, description, created_by, created_at, changed_by, changed_at from target_groups order by name";
@@ -63,7 +64,7 @@ impl Groups for SqliteStore {
         found.iter().map(group).collect()
     }
 
-    async fn change_group(&self, change: Change, audit: Entry) -> Result<Changed, StoreError> {
+    async fn change_group(&self, change: Change, audit: Entry, once: Option<Once>) -> Result<Changed, StoreError> {
         self.cold(move |connection, staged| {
             Box::pin(async move {
                 let found = sqlx::query(ALL).fetch_all(&mut *connection).await?;
@@ -72,7 +73,8 @@ impl Groups for SqliteStore {
                 match groups.decide(change, &by, audit.at) {
                     Err(refused) => Ok(Changed::Refused(refused)),
                     Ok(effect) => {
-                        write(connection, &effect).await?;
+                        write(&mut *connection, &effect).await?;
+                        replies::keep(&mut *connection, once.as_ref()).await?;
                         staged.audit(audit);
                         Ok(Changed::Done(effect))
                     }

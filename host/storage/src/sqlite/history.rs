@@ -9,7 +9,7 @@ use ports::error::StoreError;
 use sqlx::SqliteConnection;
 
 use super::SqliteStore;
-use super::bulk::Bulk;
+use super::bulk::{Bulk, Script};
 use super::failure::Failure;
 use super::rows::{self, Cells};
 use crate::again::Next;
@@ -41,14 +41,11 @@ pub(super) struct Followed<'a> {
 }
 
 /// Puts ended attempts into history and makes the next ones.
-pub(super) async fn follow(tx: &mut SqliteConnection, followed: &[Followed<'_>]) -> Result<(), sqlx::Error> {
-    ARCHIVE.execute(tx, followed, |followed, values| _ = values.put(followed.row)).await?;
-    AGAIN
-        .execute(tx, followed, |Followed { row, standing, next }, values| {
-            values.put(*row).put(standing.changed_at.0).put(next.due_at.0).put(next.start_by.0);
-        })
-        .await?;
-    Ok(())
+pub(super) fn follow(script: &mut Script, followed: &[Followed<'_>]) {
+    script.add(&ARCHIVE, followed, |followed, values| _ = values.put(followed.row));
+    script.add(&AGAIN, followed, |Followed { row, standing, next }, values| {
+        values.put(*row).put(standing.changed_at.0).put(next.due_at.0).put(next.start_by.0);
+    });
 }
 
 /// Applies a late report to the attempt it is about. Rare, so one row at a time.

@@ -5,16 +5,20 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use domain::agent::AgentStatus;
+use domain::alert::Severity;
+use domain::alert::life::State;
+use domain::alert::standing::Line;
 use domain::audit::Entry;
 use domain::event::{Event, What};
-use plan::id::{AgentId, ClusterId, CommandId};
+use plan::id::{AgentId, AlertId, ClusterId, CommandId};
 use ports::error::StoreError;
 use ports::journal::{AuditFilter, Cluster, Installation, Journal};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{SqliteConnection, SqlitePool};
+use uuid::Uuid;
 
 use super::SqliteStore;
-use super::bulk::{Bulk, Values};
+use super::bulk::{Bulk, Script, Values};
 use super::failure::Failure;
 use super::rows::{self, Cells};
 use crate::job::Job;
@@ -30,7 +34,12 @@ pub(super) static STATUSES: Bulk =
     Bulk::new("insert into events (seq, at, kind, command_id, status, counts) values", "(?, ?, 'status', ?, ?, ?)", "");
 static SESSIONS: Bulk =
     Bulk::new("insert into events (seq, at, kind, agent_id, status) values", "(?, ?, 'agent', ?, ?)", "");
-pub(super) const EVENTS_OF_ALL: &str = "select seq, at, kind, command_id, agent_id, attempt, state, reason, status, counts \
+static ALERTS: Bulk = Bulk::new(
+    "insert into events (seq, at, kind, alert_id, agent_id, state, status, reason) values",
+    "(?, ?, 'alert', ?, ?, ?, ?, ?)",
+    "",
+);
+pub(super) const EVENTS_OF_ALL: &str = "select seq, at, kind, command_id, agent_id, attempt, state, reason, status, counts, alert_id \
      from events where seq > ? order by seq limit ?";
 /// Events and output of one command, merged by number.
 pub(super) const EVENTS_OF_ONE: &str = "select * from (select seq, at, kind, command_id, agent_id, attempt, state, reason, \
@@ -44,20 +53,21 @@ pub(super) const EVENTS_OF_ONE: &str = "select * from (select seq, at, kind, com
 
 /// Writes the events that were staged; output events are rows of `outputs` already, and a change of plugins is
 /// no business of a store.
-pub(super) async fn insert(tx: &mut SqliteConnection, staged: &Staged) -> Result<(), sqlx::Error> {
-    let (mut states, mut statuses, mut sessions) = (Vec::new(), Vec::new(), Vec::new());
+pub(super) fn insert(script: &mut Script, staged: &Staged) {
+    let (mut states, mut statuses, mut sessions, mut alerts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for event in staged.events() {
         match &event.what {
             What::State { .. } => states.push(&**event),
             What::Status { .. } => statuses.push(&**event),
             What::Agent { .. } => sessions.push(&**event),
+            What::Alert { .. } => alerts.push(&**event),
             What::Output { .. } | What::Plugins { .. } => {}
         }
     }
-    STATES.execute(tx, &states, |event, values| put_event(event, values)).await?;
-    STATUSES.execute(tx, &statuses, |event, values| put_event(event, values)).await?;
-    SESSIONS.execute(tx, &sessions, |event, values| put_event(event, values)).await?;
-    Ok(())
+    script.add(&STATES, &states, |event, values| put_event(event, values));
+    script.add(&STATUSES, &statuses, |event, values| put_event(event, values));
+    script.add(&SESSIONS, &sessions, |event, values| put_event(event, values));
+    script.add(&ALERTS, &alerts, |event, values| put_event(event, values));
 }
 
 fn put_event(event: &Event, values: &mut Values) {
@@ -71,6 +81,10 @@ fn put_event(event: &Event, values: &mut Values) {
             values.put(command.0).text(status.as_str()).put(text::counts_text(counts));
         }
         What::Agent { agent, status } => _ = values.put(agent.0).text(status.as_str()),
+        What::Alert { alert, agent, state, line } => {
+            values.put(alert.0).put(agent.map(|agent| agent.0)).text(state.as_str());
+            values.text_if_any(state.severity().map(Severity::as_str)).text(line.as_str());
+        }
         What::Output { .. } | What::Plugins { .. } => {}
     }
 }
@@ -101,6 +115,17 @@ fn event(row: &SqliteRow) -> Result<Arc<Event>, StoreError> {
             let agent = AgentId(cells.take()?);
             cells.skip(3);
             What::Agent { agent, status: cells.read(rows::word("status of an agent", AgentStatus::parse))? }
+        }
+        "alert" => {
+            cells.skip(1);
+            let agent: Option<Uuid> = cells.take()?;
+            cells.skip(1);
+            let state: String = cells.take()?;
+            let line = cells.read(rows::word("line of an alert", Line::parse))?;
+            let severity = cells.read_some(rows::word("severity", Severity::parse))?;
+            cells.skip(1);
+            let state = State::parse(&state, severity).ok_or_else(|| cells.corrupt("no state of an alert"))?;
+            What::Alert { alert: AlertId(cells.take()?), agent: agent.map(AgentId), state, line }
         }
         "output" => {
             let (command, agent) = (CommandId(cells.take()?), AgentId(cells.take()?));

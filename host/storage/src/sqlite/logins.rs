@@ -3,7 +3,7 @@
 use domain::audit::Entry;
 use domain::time::Timestamp;
 use plan::id::UserId;
-use ports::users::{NewRefresh, REPLAY_GRACE, RefreshToken, Rotated};
+use ports::users::{MAX_LOGINS, NewRefresh, REPLAY_GRACE, RefreshToken, Rotated};
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
@@ -49,6 +49,25 @@ pub(super) async fn end_all(connection: &mut SqliteConnection, user: UserId, at:
         .bind(user.0)
         .execute(connection)
         .await?;
+    Ok(())
+}
+
+/// Ends the logins of a user that were not refreshed for longest, but for one less than a user may have.
+pub(super) async fn make_room(
+    connection: &mut SqliteConnection,
+    user: UserId,
+    at: Timestamp,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update refresh_tokens set ended_at = ?1 where user_id = ?2 and ended_at is null and family not in \
+         (select family from refresh_tokens where user_id = ?2 and ended_at is null and used_at is null \
+         group by family order by max(expires_at) desc, family limit ?3)",
+    )
+    .bind(at.0)
+    .bind(user.0)
+    .bind(i64::from(MAX_LOGINS) - 1)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

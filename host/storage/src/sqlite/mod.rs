@@ -5,10 +5,13 @@
 
 mod advance;
 mod agents;
+mod alerts;
 mod api_keys;
 mod audit;
 mod bulk;
+mod channels;
 mod commands;
+mod copier;
 mod failure;
 mod delivery;
 mod groups;
@@ -16,6 +19,7 @@ mod held;
 mod history;
 mod invocations;
 mod journal;
+mod keys;
 mod list;
 mod lock;
 mod logins;
@@ -27,7 +31,9 @@ mod plugins;
 mod replies;
 mod restore;
 mod rows;
+mod silences;
 mod snapshot;
+mod telemetry;
 mod tokens;
 mod users;
 mod writer;
@@ -47,6 +53,7 @@ use crate::job::{BoxFuture, ColdOp, Job, Reply};
 use crate::staged::Staged;
 pub use crate::tally::Counters;
 use crate::tally::Tally;
+use copier::Copier;
 use failure::Failure;
 pub use lock::Lock;
 pub use open::{OpenError, open};
@@ -85,6 +92,7 @@ pub struct SqliteStore {
 struct Shared {
     intake: Intake<Job<SqliteConnection>>,
     tally: Tally,
+    copier: Copier,
     /// The number of the last committed event.
     last_seq: AtomicU64,
     /// Seals what is pruned.
@@ -129,3 +137,6 @@ fn refused(refused: Refused) -> StoreError {
         Refused::Closed => "the writer has stopped".to_owned(),
     })
 }
+
+/// One host has the store for itself.
+impl ports::hosts::Hosts for SqliteStore {}

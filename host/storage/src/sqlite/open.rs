@@ -13,6 +13,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, SqliteConnection};
 
+use super::copier::Copier;
 use super::failure::Failure;
 use super::lock::Lock;
 use super::{Options, Shared, SqliteStore, Writer};
@@ -22,14 +23,14 @@ use crate::trail::Trail;
 
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
 
-/// Pages of 4 KiB in the write-ahead log that make the writer copy them into the database. Hot pages
-/// are written once a checkpoint, not once a commit, so a longer log is cheaper.
-const CHECKPOINT_PAGES: u32 = 8192;
+/// Pages of 4 KiB in the write-ahead log that make a commit copy them into the database, should the copier beside the
+/// writer not keep up.
+const CHECKPOINT_PAGES: u32 = 32_768;
 /// Page cache of the writer and of each reader, in KiB.
 const WRITER_CACHE_KIB: u32 = 32 * 1024;
 const READER_CACHE_KIB: u32 = 4 * 1024;
-/// More than the statements there are, each in every size of a bulk statement.
-const STATEMENTS: usize = 256;
+/// More than the statements there are, each in every size of a bulk statement, and joined with those that go with it.
+const STATEMENTS: usize = 512;
 
 /// The number of the last event.
 pub(super) const LAST_SEQ: &str =
@@ -132,9 +133,10 @@ pub async fn open(options: Options, live: Arc<dyn Live>) -> Result<(SqliteStore,
     let notary = options.notary;
     let trail = Trail::new(chain, Cause::Start, notary.clone());
     let last_seq = AtomicU64::new(last);
-    let shared = Arc::new(Shared { intake, tally: Tally::default(), last_seq, notary, _lock: lock });
-    let store = SqliteStore { shared: Arc::clone(&shared), readers };
-    Ok((store, Writer::new(shared, live, connection, writing, last, trail)))
+    let copier = Copier::default();
+    let shared = Arc::new(Shared { intake, tally: Tally::default(), copier, last_seq, notary, _lock: lock });
+    let store = SqliteStore { shared: Arc::clone(&shared), readers: readers.clone() };
+    Ok((store, Writer::new(shared, live, (connection, readers), writing, last, trail)))
 }
 
 /// SQLite gives its `-wal` and `-shm` files the mode of the database, so this one decides for all.

@@ -12,10 +12,10 @@ use ports::commands::Chunk;
 use ports::error::StoreError;
 use sqlx::SqliteConnection;
 
-use super::SqliteStore;
-use super::bulk::Bulk;
+use super::bulk::{Bulk, Script};
 use super::failure::Failure;
 use super::rows::{self, Cells};
+use super::{SqliteStore, copier};
 use crate::coverage::Coverage;
 use crate::intake::Entry;
 use crate::staged::Staged;
@@ -43,6 +43,19 @@ pub(super) const FROM: &str = "select byte_offset, at, data from outputs \
          (select max(byte_offset) from outputs where command_id = ?1 and agent_id = ?2 and attempt = ?3 \
           and stream = ?4 and byte_offset <= ?5), 0) \
      order by byte_offset";
+
+/// Which bytes of a stream there are, without the bytes.
+pub(super) const LENGTHS: &str = "select byte_offset, length(data) from outputs \
+     where command_id = ? and agent_id = ? and attempt = ? and stream = ? order by byte_offset";
+
+/// What goes in one step of forgetting: so many rows, and of those so many bytes, for pages are freed one by one.
+const ROWS_AT_ONCE: i64 = 200;
+const BYTES_AT_ONCE: i64 = 1 << 20;
+/// The oldest output has the lowest numbers.
+pub(super) const FORGET: &str = "delete from outputs where seq in (select seq from \
+         (select seq, at, row_number() over (order by seq) as n, sum(length(data)) over (order by seq) as bytes \
+             from (select seq, at, data from outputs order by seq limit ?2)) \
+     where at < ?1 and (n = 1 or bytes <= ?3))";
 
 type Attempt = (CommandId, AgentId, u32);
 
@@ -164,25 +177,40 @@ impl<'a> Cut<'a> {
 }
 
 /// Stores the parts.
-pub(super) async fn insert(tx: &mut SqliteConnection, numbered: &Numbered<'_>) -> Result<(), sqlx::Error> {
-    INSERT
-        .execute(tx, &numbered.parts, |(seq, chunk, part), values| {
-            values
-                .put(i64::try_from(*seq).unwrap_or(i64::MAX))
-                .put(chunk.key.command.0)
-                .put(chunk.agent.0)
-                .put(i64::from(chunk.key.number))
-                .text(chunk.stream.as_str())
-                .put(i64::try_from(part.start).unwrap_or(i64::MAX))
-                .put(chunk.at.0)
-                .put(bytes(chunk, part));
-        })
-        .await?;
-    Ok(())
+pub(super) fn insert(script: &mut Script, numbered: &Numbered<'_>) {
+    script.add(&INSERT, &numbered.parts, |(seq, chunk, part), values| {
+        values
+            .put(i64::try_from(*seq).unwrap_or(i64::MAX))
+            .put(chunk.key.command.0)
+            .put(chunk.agent.0)
+            .put(i64::from(chunk.key.number))
+            .text(chunk.stream.as_str())
+            .put(i64::try_from(part.start).unwrap_or(i64::MAX))
+            .put(chunk.at.0)
+            .put(bytes(chunk, part));
+    });
 }
 
 impl SqliteStore {
-    pub(super) async fn forget_output(
+    /// One small step; answers whether there may be another.
+    pub(super) async fn forget_oldest(&self, before: Timestamp) -> Result<bool, StoreError> {
+        let gone = self
+            .cold(move |connection, _| {
+                Box::pin(async move {
+                    let query = sqlx::query(FORGET).bind(before.0).bind(ROWS_AT_ONCE).bind(BYTES_AT_ONCE);
+                    Ok::<_, Failure>(query.execute(connection).await?.rows_affected() > 0)
+                })
+            })
+            .await?;
+        if gone {
+            // What it changed is copied out of the log here, beside the writer: the writer would have to copy the pages
+            // of hundreds of steps in one go, and whoever writes would wait for that.
+            copier::finish(&self.readers).await.map_err(Failure::from)?;
+        }
+        Ok(gone)
+    }
+
+    pub(super) async fn let_go_of(
         &self,
         key: AttemptKey,
         agent: AgentId,
@@ -241,5 +269,21 @@ impl SqliteStore {
             chunks.push(Chunk { key, agent, stream, offset: start, data, at: Timestamp(at) });
         }
         Ok(chunks)
+    }
+    pub(super) async fn stored_of(
+        &self,
+        key: AttemptKey,
+        agent: AgentId,
+        stream: Stream,
+    ) -> Result<Vec<Range<u64>>, StoreError> {
+        let query = sqlx::query(LENGTHS);
+        let query = query.bind(key.command.0).bind(agent.0).bind(i64::from(key.number)).bind(stream.as_str());
+        let found = query.fetch_all(&self.readers).await.map_err(Failure::from)?;
+        let range = |row| {
+            let mut cells = Cells::new(row, "outputs");
+            let (start, length) = (cells.numbered()?, cells.number::<u64>()?);
+            Ok(start..start.saturating_add(length))
+        };
+        found.iter().map(range).collect()
     }
 }

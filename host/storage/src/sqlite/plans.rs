@@ -52,9 +52,12 @@ fn statements(lists: Vec<(&'static str, String)>) -> Vec<(&'static str, String)>
         ("held", held::held()),
         ("wished", delivery::WISHED.to_owned()),
         ("backlog", delivery::BACKLOG.to_owned()),
+        ("open shares", delivery::OPEN_SHARES.to_owned()),
+        ("open commands", delivery::OPEN_COMMANDS.to_owned()),
         ("plugin waits", plugins::WAITING.to_owned()),
         ("plugins in use", plugins::IN_USE.to_owned()),
         ("output", output::FROM.to_owned()),
+        ("stored ranges", output::LENGTHS.to_owned()),
         ("events of all", journal::EVENTS_OF_ALL.to_owned()),
         ("events of one command", journal::EVENTS_OF_ONE.to_owned()),
     ];

@@ -41,6 +41,17 @@ pub(super) async fn insert<'a>(
     Ok(())
 }
 
+/// Stores the reply to something rare. A key that another host has used in between is told as what passes: asked
+/// again, the request finds its answer.
+pub(super) async fn keep(connection: &mut SqliteConnection, once: Option<&Once>) -> Result<(), Failure> {
+    match insert(connection, once.into_iter()).await.map_err(Failure::from) {
+        Err(failure) if failure.constraint().is_some() => {
+            Err(StoreError::Unavailable("the same request is being answered by another host".to_owned()).into())
+        }
+        kept => kept,
+    }
+}
+
 #[async_trait]
 impl Replies for SqliteStore {
     async fn reply(&self, principal: &str, key: &str, now: Timestamp) -> Result<Option<Kept>, StoreError> {

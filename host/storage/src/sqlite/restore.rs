@@ -17,6 +17,7 @@ use ports::restore::{Adopt, EVENTS_SINCE, Held, Restored};
 use ports::seal::Notary;
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
+use super::bulk::Script;
 use super::failure::Failure;
 use super::lock::Lock;
 use super::open::{self, OpenError};
@@ -98,8 +99,10 @@ async fn adopt_rows(
         .execute(&mut *tx)
         .await?;
     staged.audit(audit);
-    journal::insert(&mut tx, &staged).await?;
-    audit::insert(&mut tx, staged.audits(), &trail).await?;
+    let mut script = Script::default();
+    journal::insert(&mut script, &staged);
+    audit::insert(&mut tx, &mut script, staged.audits(), &trail).await?;
+    script.run(&mut tx).await?;
     tx.commit().await?;
     Ok(Held { commands, invocations })
 }

@@ -11,8 +11,8 @@ use super::failure::Failure;
 use super::rows::Cells;
 use crate::text;
 
-const COLUMNS: &str =
-    "id, secret_sha256, site, labels, created_by, created_at, expires_at, used_at, used_by, revoked_at";
+const COLUMNS: &str = "id, secret_sha256, site, labels, needs_approval, created_by, created_at, expires_at, used_at, used_by, \
+     revoked_at";
 
 fn token(row: &SqliteRow) -> Result<JoinToken, StoreError> {
     let mut cells = Cells::new(row, "join_tokens");
@@ -21,6 +21,7 @@ fn token(row: &SqliteRow) -> Result<JoinToken, StoreError> {
         secret_sha256: cells.take()?,
         site: cells.take()?,
         labels: cells.json()?,
+        needs_approval: cells.take()?,
         created_by: cells.take()?,
         created_at: cells.time()?,
         expires_at: cells.time()?,
@@ -72,16 +73,28 @@ pub(super) async fn use_up(
 
 /// Stores a fresh token.
 pub(super) async fn insert(connection: &mut SqliteConnection, token: &JoinToken) -> Result<(), sqlx::Error> {
-    let JoinToken { id, secret_sha256, site, labels, created_by, created_at, expires_at, used_at, used_by, revoked_at } =
-        token;
+    let JoinToken {
+        id,
+        secret_sha256,
+        site,
+        labels,
+        needs_approval,
+        created_by,
+        created_at,
+        expires_at,
+        used_at,
+        used_by,
+        revoked_at,
+    } = token;
     sqlx::query(
-        "insert into join_tokens (id, secret_sha256, site, labels, created_by, created_at, expires_at, used_at, used_by, \
-         revoked_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "insert into join_tokens (id, secret_sha256, site, labels, needs_approval, created_by, created_at, expires_at, \
+         used_at, used_by, revoked_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(id.0)
     .bind(secret_sha256)
     .bind(site)
     .bind(text::json(labels))
+    .bind(needs_approval)
     .bind(created_by)
     .bind(created_at.0)
     .bind(expires_at.0)

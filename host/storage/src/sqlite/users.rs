@@ -6,6 +6,7 @@ use domain::audit::Entry;
 use domain::time::Timestamp;
 use plan::id::UserId;
 use ports::error::StoreError;
+use ports::replies::Once;
 use ports::users::{NewRefresh, RefreshToken, Rotated, User, UserChange, Users};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, SqliteConnection};
@@ -13,7 +14,7 @@ use uuid::Uuid;
 
 use super::failure::Failure;
 use super::rows::{self, Cells};
-use super::{SqliteStore, logins};
+use super::{SqliteStore, logins, replies};
 use crate::staged::Staged;
 use crate::text;
 
@@ -110,8 +111,17 @@ async fn keep_an_admin(connection: &mut SqliteConnection, user: &User) -> Result
     Ok(())
 }
 
-async fn delete(connection: &mut SqliteConnection, id: UserId) -> Result<bool, Failure> {
+/// Refuses what was decided about somebody who is another by now.
+fn as_expected(user: &User, expected: Option<&User>) -> Result<(), Failure> {
+    match expected {
+        Some(expected) if expected != user => Err(StoreError::Stale(format!("user `{}`", user.name)).into()),
+        Some(_) | None => Ok(()),
+    }
+}
+
+async fn delete(connection: &mut SqliteConnection, id: UserId, expected: Option<&User>) -> Result<bool, Failure> {
     let Some(user) = by_id(connection, id.0).await? else { return Ok(false) };
+    as_expected(&user, expected)?;
     keep_an_admin(connection, &user).await?;
     let deleted = sqlx::query("delete from users where id = ?").bind(id.0).execute(connection).await?;
     Ok(deleted.rows_affected() > 0)
@@ -124,11 +134,12 @@ async fn change(
     at: Timestamp,
 ) -> Result<Option<User>, Failure> {
     let Some(user) = by_id(connection, id.0).await? else { return Ok(None) };
+    as_expected(&user, wanted.expected.as_deref())?;
     if wanted.role.is_some_and(|role| role != Role::Admin) {
         keep_an_admin(connection, &user).await?;
     }
     let ends_logins = wanted.ends_logins();
-    let UserChange { role, grants, password_hash, end_logins: _ } = wanted;
+    let UserChange { role, grants, password_hash, end_logins: _, expected: _ } = wanted;
     sqlx::query(
         "update users set role = coalesce(?, role), password_hash = coalesce(?, password_hash), \
          token_version = token_version + ? where id = ?",
@@ -193,10 +204,11 @@ impl Users for SqliteStore {
         users(&found)
     }
 
-    async fn create(&self, user: User, audit: Entry) -> Result<(), StoreError> {
+    async fn create(&self, user: User, audit: Entry, once: Option<Once>) -> Result<(), StoreError> {
         self.cold(move |connection, staged| {
             Box::pin(async move {
-                insert(connection, &user).await?;
+                insert(&mut *connection, &user).await?;
+                replies::keep(&mut *connection, once.as_ref()).await?;
                 staged.audit(audit);
                 Ok(())
             })
@@ -223,10 +235,10 @@ impl Users for SqliteStore {
         Ok(users(&query.fetch_all(&self.readers).await.map_err(Failure::from)?)?.pop())
     }
 
-    async fn delete(&self, id: UserId, audit: Entry) -> Result<bool, StoreError> {
+    async fn delete(&self, id: UserId, expected: Option<Box<User>>, audit: Entry) -> Result<bool, StoreError> {
         self.cold(move |connection, staged| {
             Box::pin(async move {
-                let deleted = delete(connection, id).await?;
+                let deleted = delete(connection, id, expected.as_deref()).await?;
                 if deleted {
                     staged.audit(audit);
                 }
@@ -244,6 +256,7 @@ impl Users for SqliteStore {
                     .bind(audit.at.0)
                     .execute(&mut *connection)
                     .await?;
+                logins::make_room(connection, token.user, audit.at).await?;
                 logins::insert(connection, &token).await?;
                 staged.audit(audit);
                 Ok(())

@@ -10,12 +10,14 @@ use ports::commands::Advanced;
 use ports::error::StoreError;
 use ports::live::Live;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::{Connection as _, SqliteConnection, SqlitePool};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::bulk::{Savepoint, Script};
 use super::failure::Failure;
 use super::output::Streams;
-use super::{Shared, advance, agents, audit, commands, journal, open};
+use super::{Shared, advance, agents, audit, commands, copier, journal, open};
 use crate::intake::Entry;
 use crate::job::{Batch, Job, Undo};
 use crate::staged::Staged;
@@ -23,6 +25,7 @@ use crate::trail::Trail;
 
 /// Takes the lock on the file at once: a transaction that begins by reading could not get it later.
 const BEGIN: &str = "begin immediate";
+const COMMIT: &str = "commit";
 
 /// Owns the connection that writes. Until it runs, writes queue; when it has ended, they are refused.
 pub struct Writer {
@@ -30,6 +33,8 @@ pub struct Writer {
     live: Arc<dyn Live>,
     /// `None` after a failed transaction: a connection is cheap, and a fresh one has no half of one.
     connection: Option<SqliteConnection>,
+    /// For the copier.
+    readers: SqlitePool,
     writing: SqliteConnectOptions,
     last: u64,
     streams: Streams,
@@ -47,19 +52,32 @@ impl Writer {
     pub(super) fn new(
         shared: Arc<Shared>,
         live: Arc<dyn Live>,
-        connection: SqliteConnection,
+        (connection, readers): (SqliteConnection, SqlitePool),
         writing: SqliteConnectOptions,
         last: u64,
         trail: Trail,
     ) -> Writer {
-        Writer { shared, live, connection: Some(connection), writing, last, streams: Streams::default(), trail }
+        Writer {
+            shared,
+            live,
+            connection: Some(connection),
+            readers,
+            writing,
+            last,
+            streams: Streams::default(),
+            trail,
+        }
     }
 
     /// Writes until `stop` is cancelled and everything queued before that is on disk.
     pub async fn run(mut self, stop: CancellationToken) {
+        let mut beside = JoinSet::new();
+        let (shared, readers) = (self.shared.clone(), self.readers.clone());
+        beside.spawn(async move { shared.copier.run(&readers).await });
         while let Some(entries) = self.shared.intake.take(&stop).await {
             self.write(Batch::sort(entries)).await;
         }
+        beside.shutdown().await;
         self.trail.close();
         if let Some(connection) = self.connection.take()
             && let Err(error) = connection.close().await
@@ -83,11 +101,23 @@ impl Writer {
                 let tally = &self.shared.tally;
                 tally.commits.fetch_add(1, Ordering::Relaxed);
                 tally.writes.fetch_add(batch.len(), Ordering::Relaxed);
+                tally.audits.fetch_add(staged.audits().len() as u64, Ordering::Relaxed);
                 tally.chunks_dropped.fetch_add(answers.chunks_refused, Ordering::Relaxed);
                 self.live.publish(staged.events());
                 answer(batch, answers);
+                self.copy_the_rest().await;
             }
             Err(failure) => self.give_up(batch, failure),
+        }
+    }
+
+    /// Between two commits, when the copier has left little.
+    async fn copy_the_rest(&mut self) {
+        if self.shared.copier.committed()
+            && let Some(connection) = &mut self.connection
+            && let Err(error) = copier::finish(connection).await
+        {
+            tracing::warn!(%error, "the end of the log could not be copied; it is with a later commit");
         }
     }
 
@@ -95,38 +125,43 @@ impl Writer {
         if self.connection.is_none() {
             self.connection = Some(open::reconnect(&self.writing).await?);
         }
-        let connection = self.connection.as_mut().expect("set just above");
-        let mut together = connection.begin_with(BEGIN).await?;
-        let (mut tx, accepted) = match commands::insert(&mut together, &batch.accepts).await {
-            Ok(()) => (together, vec![Ok(()); batch.accepts.len()]),
+        let tx = self.connection.as_mut().expect("set just above");
+        // Begin and commit go with what stands beside them. A transaction that fails ends with its connection.
+        let mut script = Script::default();
+        script.say(BEGIN);
+        let accepted = match commands::insert(tx, &mut script, &batch.accepts).await {
+            Ok(()) => vec![Ok(()); batch.accepts.len()],
             Err(failure) if failure.constraint().is_some() => {
                 // Nothing else is written yet, so starting over is cheaper than a savepoint every time.
-                together.rollback().await?;
-                let mut apart = connection.begin_with(BEGIN).await?;
-                let accepted = commands::insert_apart(&mut apart, &batch.accepts).await?;
-                (apart, accepted)
+                script = Script::default();
+                script.say("rollback").say(BEGIN).run(tx).await?;
+                commands::insert_apart(tx, &batch.accepts).await?
             }
             Err(failure) => return Err(failure),
         };
         commands::stage(&batch.accepts, &accepted, staged);
         let (advanced, chunks_refused) =
-            advance::apply(&mut tx, &mut batch.advances, &batch.chunks, &mut self.streams, staged).await?;
-        agents::store_seen(&mut tx, &batch.seen).await?;
+            advance::apply(tx, &mut script, &mut batch.advances, &batch.chunks, &mut self.streams, staged).await?;
+        agents::store_seen(&mut script, &batch.seen);
+        if !batch.cold.is_empty() {
+            script.run(tx).await?;
+        }
         for cold in &mut batch.cold {
             let mark = staged.mark();
-            let mut savepoint = tx.begin().await?;
-            match cold.run(&mut savepoint, staged).await {
-                Ok(()) => savepoint.commit().await?,
+            Savepoint::BEGIN.run(tx).await?;
+            match cold.run(tx, staged).await {
+                Ok(()) => Savepoint::KEEP.run(tx).await?,
                 // Nobody else writes here, so nothing is worth another try.
                 Err(Undo::Part | Undo::Whole) => {
-                    savepoint.rollback().await?;
+                    Savepoint::UNDO.run(tx).await?;
                     staged.rewind(mark);
                 }
             }
         }
-        journal::insert(&mut tx, staged).await?;
-        let end = audit::insert(&mut tx, staged.audits(), &self.trail).await?;
-        tx.commit().await?;
+        script.apart();
+        journal::insert(&mut script, staged);
+        let end = audit::insert(tx, &mut script, staged.audits(), &self.trail).await?;
+        script.say(COMMIT).run(tx).await?;
         self.trail.committed(end);
         Ok(Answers { accepted, advanced, chunks_refused })
     }

@@ -21,7 +21,7 @@ async fn told<S: Store>(store: &S, command: CommandId) -> Vec<String> {
         What::State { state, .. } => Some(state.to_string()),
         What::Status { status, .. } => Some(format!("={status}")),
         What::Output { .. } => Some("output".to_owned()),
-        What::Agent { .. } | What::Plugins { .. } => None,
+        What::Agent { .. } | What::Alert { .. } | What::Plugins { .. } => None,
     };
     events.iter().filter_map(|event| word(&event.what)).collect()
 }

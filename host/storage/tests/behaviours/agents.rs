@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use domain::agent::{Agent, AgentStatus, Facts};
+use domain::audit::Entry;
 use domain::event::What;
+use domain::time::Timestamp;
 use plan::id::{AgentId, TokenId};
-use ports::agents::{AgentChange, Joined, NewAgent};
+use ports::agents::{AgentChange, JoinToken, Joined, NewAgent, Order, Rotation};
 use tokio::task::JoinSet;
 
 use super::fixtures::*;
@@ -25,6 +27,11 @@ async fn statuses<S: Store>(store: &S, id: AgentId) -> Vec<AgentStatus> {
     events.iter().filter_map(|event| of_it(&event.what)).collect()
 }
 
+/// An order that nothing stands against.
+fn order(agent: AgentId, at: Timestamp, audit: Entry) -> Order {
+    Order { agent, expected: None, at, audit }
+}
+
 fn facts() -> Facts {
     Facts {
         version: "0.1.0".into(),
@@ -42,7 +49,7 @@ fn facts() -> Facts {
 
 pub async fn a_join_token_lets_one_of_fifty_in<S: Store>(Ground { store, .. }: Ground<S>) {
     let token = token("eu");
-    store.create_token(token.clone(), entry("token.create")).await.expect("stored");
+    store.create_token(token.clone(), entry("token.create"), None).await.expect("stored");
     let mut crowd = JoinSet::new();
     for n in 0..50 {
         let store = store.clone();
@@ -67,7 +74,7 @@ pub async fn a_join_token_lets_one_of_fifty_in<S: Store>(Ground { store, .. }: G
 pub async fn a_token_that_is_wrong_revoked_or_expired_is_refused<S: Store>(Ground { store, .. }: Ground<S>) {
     let (good, revoked) = (token("eu"), token("us"));
     for token in [&good, &revoked] {
-        store.create_token(token.clone(), entry("token.create")).await.expect("stored");
+        store.create_token(token.clone(), entry("token.create"), None).await.expect("stored");
     }
     assert_eq!(store.revoke_token(revoked.id, at(1), entry("token.revoke")).await, Ok(true));
     assert_eq!(store.revoke_token(TokenId(uuid()), at(1), entry("token.revoke")).await, Ok(false));
@@ -88,12 +95,55 @@ pub async fn a_token_that_is_wrong_revoked_or_expired_is_refused<S: Store>(Groun
 pub async fn a_name_is_taken_for_ever<S: Store>(Ground { store, .. }: Ground<S>) {
     let web = enrol(&store, "web-1", "eu").await;
     let token = token("eu");
-    store.create_token(token.clone(), entry("token.create")).await.expect("stored");
+    store.create_token(token.clone(), entry("token.create"), None).await.expect("stored");
     assert_eq!(store.join(newcomer(token.id, "web-1")).await, Ok(Joined::NameTaken));
-    store.revoke(web.id, at(5), entry("agent.revoke")).await.expect("stored").expect("there");
+    store.revoke(order(web.id, at(5), entry("agent.revoke"))).await.expect("stored").expect("there");
     assert_eq!(store.join(newcomer(token.id, "web-1")).await, Ok(Joined::NameTaken));
     // The token is still good: a name that is taken uses nothing up.
     assert!(matches!(store.join(newcomer(token.id, "web-2")).await, Ok(Joined::Enrolled(_))));
+}
+
+pub async fn a_key_that_is_over_never_comes_back_and_a_deleted_agents_name_does<S: Store>(
+    Ground { store, .. }: Ground<S>,
+) {
+    let web = enrol(&store, "web-1", "eu").await;
+    let first = find(&store, web.id).await.public_key;
+    let turn = |from: &str, to: &str| Rotation { from: from.into(), to: to.into() };
+    let asked =
+        store.ask_rotation(order(web.id, at(2), entry("agents.ask_key"))).await.expect("stored").expect("there");
+    assert_eq!(asked.rotation_asked_at, Some(at(2)));
+    let rotated = store.rotate_key(web.id, turn(&first, "second"), at(3), entry("agents.rotate_key")).await;
+    let rotated = rotated.expect("stored").expect("there");
+    assert_eq!((rotated.public_key.as_str(), rotated.rotation_asked_at), ("second", None));
+    for stale in [turn(&first, "third"), turn("second", &first), turn("second", "second")] {
+        assert_eq!(store.rotate_key(web.id, stale, at(4), entry("agents.rotate_key")).await, Ok(None));
+    }
+
+    let deleted =
+        store.delete_agent(order(web.id, at(5), entry("agents.delete"))).await.expect("stored").expect("there");
+    assert_eq!((deleted.name.as_str(), deleted.deleted_at, deleted.revoked_at), ("web-1", Some(at(5)), Some(at(5))));
+    assert_eq!(store.delete_agent(order(web.id, at(6), entry("agents.delete"))).await, Ok(None));
+    assert_eq!(store.open_session(web.id, &facts(), at(6)).await, Ok(None));
+    let token = token("eu");
+    store.create_token(token.clone(), entry("token.create"), None).await.expect("stored");
+    for key in [first.as_str(), "second"] {
+        let again = NewAgent { public_key: key.into(), ..newcomer(token.id, "web-1") };
+        assert_eq!(store.join(again).await, Ok(Joined::KeyRetired));
+    }
+    let Ok(Joined::Enrolled(heir)) = store.join(newcomer(token.id, "web-1")).await else { panic!("the name is free") };
+    assert_eq!(store.agent(heir.id).await, Ok(Some(*heir)));
+    assert_eq!(find(&store, web.id).await.name, "web-1");
+}
+
+pub async fn who_waits_for_approval_opens_no_session<S: Store>(Ground { store, .. }: Ground<S>) {
+    let token = JoinToken { needs_approval: true, ..token("eu") };
+    store.create_token(token.clone(), entry("token.create"), None).await.expect("stored");
+    let Ok(Joined::Enrolled(web)) = store.join(newcomer(token.id, "web-1")).await else { panic!("not enrolled") };
+    assert!(web.awaits_approval);
+    assert_eq!(store.open_session(web.id, &facts(), at(2)).await, Ok(None));
+    let approved = store.approve(web.id, None, entry("agents.approve")).await.expect("stored").expect("there");
+    assert!(!approved.awaits_approval);
+    assert_eq!(store.open_session(web.id, &facts(), at(3)).await, Ok(Some(1)));
 }
 
 pub async fn a_session_stores_facts_and_counts_epochs<S: Store>(Ground { store, .. }: Ground<S>) {
@@ -126,7 +176,8 @@ pub async fn an_older_session_cannot_end_a_newer_one<S: Store>(Ground { store, .
 pub async fn a_change_is_stored_and_told<S: Store>(Ground { store, .. }: Ground<S>) {
     let web = enrol(&store, "web-1", "eu").await;
     let labels = BTreeMap::from([("tier".to_owned(), "db".to_owned())]);
-    let change = AgentChange { site: Some("us".into()), labels: Some(labels.clone()), maintenance: Some(true) };
+    let change =
+        AgentChange { site: Some("us".into()), labels: Some(labels.clone()), maintenance: Some(true), expected: None };
     let changed = store.change(web.id, change, entry("agent.change")).await.expect("stored").expect("there");
     assert_eq!((changed.site.as_str(), &changed.labels, changed.maintenance), ("us", &labels, true));
     assert_eq!(find(&store, web.id).await, changed);
@@ -140,12 +191,12 @@ pub async fn a_change_is_stored_and_told<S: Store>(Ground { store, .. }: Ground<
 
 pub async fn a_revoked_agent_opens_no_session<S: Store>(Ground { store, .. }: Ground<S>) {
     let web = enrol(&store, "web-1", "eu").await;
-    let revoked = store.revoke(web.id, at(5), entry("agent.revoke")).await.expect("stored").expect("there");
+    let revoked = store.revoke(order(web.id, at(5), entry("agent.revoke"))).await.expect("stored").expect("there");
     assert_eq!(revoked.revoked_at, Some(at(5)));
     assert_eq!(store.open_session(web.id, &facts(), at(6)).await, Ok(None));
-    let again = store.revoke(web.id, at(7), entry("agent.revoke")).await.expect("stored").expect("there");
+    let again = store.revoke(order(web.id, at(7), entry("agent.revoke"))).await.expect("stored").expect("there");
     assert_eq!(again.revoked_at, Some(at(5)));
-    assert_eq!(store.revoke(AgentId(uuid()), at(7), entry("agent.revoke")).await, Ok(None));
+    assert_eq!(store.revoke(order(AgentId(uuid()), at(7), entry("agent.revoke"))).await, Ok(None));
     assert_eq!(store.agents().await.expect("read").len(), 1);
 }
 

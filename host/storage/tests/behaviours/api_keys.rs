@@ -12,7 +12,7 @@ use super::{Ground, Store};
 
 async fn owner<S: Store>(store: &S, name: &str) -> User {
     let user = user(name, Role::Operator);
-    store.create(user.clone(), entry("users.create")).await.expect("stored");
+    store.create(user.clone(), entry("users.create"), None).await.expect("stored");
     user
 }
 
@@ -33,7 +33,7 @@ fn key(owner: &User, sha256: &str) -> ApiKey {
 }
 
 async fn make<S: Store>(store: &S, key: &ApiKey) -> Result<(), StoreError> {
-    store.create_key(key.clone(), 3, at(-1000), entry("auth.create_api_key")).await
+    store.create_key(key.clone(), 3, at(-1000), entry("auth.create_api_key"), None).await
 }
 
 pub async fn a_key_reads_back_is_used_and_revoked<S: Store>(Ground { store, .. }: Ground<S>) {
@@ -63,7 +63,7 @@ pub async fn a_key_reads_back_is_used_and_revoked<S: Store>(Ground { store, .. }
 pub async fn a_key_goes_with_its_owner<S: Store>(Ground { store, .. }: Ground<S>) {
     let ada = owner(&store, "ada").await;
     make(&store, &key(&ada, "k1")).await.expect("stored");
-    assert_eq!(store.delete(ada.id, entry("users.delete")).await, Ok(true));
+    assert_eq!(store.delete(ada.id, None, entry("users.delete")).await, Ok(true));
     assert_eq!(store.key_of("k1").await, Ok(None));
     let orphan = make(&store, &key(&ada, "k2")).await;
     assert!(matches!(orphan, Err(StoreError::Conflict(_))), "{orphan:?}");
@@ -84,8 +84,8 @@ pub async fn of_many_keys_made_at_once_only_so_many_are_stored<S: Store>(Ground 
     make(&store, &key(&ada, "k7")).await.expect("room");
     assert_eq!(store.api_keys(Some(ada.id)).await.expect("read").len(), 4);
     let later = key(&ada, "k8");
-    let full = store.create_key(later.clone(), 3, at(1), entry("auth.create_api_key")).await;
+    let full = store.create_key(later.clone(), 3, at(1), entry("auth.create_api_key"), None).await;
     assert!(matches!(full, Err(StoreError::Conflict(_))), "{full:?}");
-    store.create_key(later, 4, at(1), entry("auth.create_api_key")).await.expect("room");
+    store.create_key(later, 4, at(1), entry("auth.create_api_key"), None).await.expect("room");
     assert_eq!(store.api_key(first.id).await, Ok(None));
 }

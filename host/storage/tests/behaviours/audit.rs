@@ -6,8 +6,9 @@ use std::sync::Arc;
 use domain::audit::Entry;
 use domain::audit::chain::{Cause, Chain, Link};
 use domain::audit::check::{Check, Fault, Report};
+use domain::time::Timestamp;
 use ed25519_dalek::SigningKey;
-use ports::journal::{AuditFilter, Installation as _, Journal as _, Trail};
+use ports::journal::{AuditFilter, Cut, Installation as _, Journal as _, Trail};
 use ports::restore::Adopt;
 use ports::seal::Notary;
 
@@ -160,6 +161,20 @@ pub async fn the_log_only_grows<P: Place>() {
     running.finish().await;
 }
 
+/// Drops what is older than `before`, at most two entries at a time; how many went with each step, to the last.
+async fn prune(store: &impl Trail, before: Timestamp) -> Vec<u64> {
+    let mut steps = Vec::new();
+    let mut audit = Some(Entry { at: at(101), ..entry("system.audit_prune") });
+    loop {
+        let cut = Cut { before, most: 2, at: at(101), audit: audit.take() };
+        steps.push(store.prune(cut).await.expect("pruned"));
+        assert_eq!(check(store, &[]).await.faults, [], "whole after each step");
+        if steps.last() == Some(&0) {
+            return steps;
+        }
+    }
+}
+
 pub async fn pruning_leaves_a_checkpoint_that_holds<P: Place>() {
     let Some(place) = P::fresh() else { return };
     for start in 1..=2 {
@@ -169,17 +184,61 @@ pub async fn pruning_leaves_a_checkpoint_that_holds<P: Place>() {
     }
     let (Ground { store, .. }, running) = place::open(&place).await;
     store.audit(Entry { at: at(100), ..entry("users.create") }).await.expect("stored");
-    let gone = store.prune(at(50), Entry { at: at(101), ..entry("system.prune") }).await.expect("pruned");
-    assert_eq!(gone, 10);
-    let report = check(&store, &[]).await;
+    let exported = ends(&store).await;
+    assert_eq!(prune(&store, at(50)).await, [2, 2, 1, 2, 2, 1, 0]);
+    let report = check(&store, &exported).await;
     assert_eq!((report.faults.as_slice(), report.entries, report.pruned), (&[][..], 2, 10));
-    assert_eq!(store.prune(at(50), Entry { at: at(102), ..entry("system.prune") }).await, Ok(0));
-    assert_eq!(check(&store, &[]).await.faults, []);
+    assert_eq!(prune(&store, at(50)).await, [0]);
+    let actions: Vec<&str> = store.audits(None, 9).await.expect("read").iter().map(|(_, entry)| entry.action).collect();
+    assert_eq!(actions, ["system.audit_prune", "users.create"], "what drops nothing says nothing");
+
+    // What is left is guarded as before.
+    place.sql("delete from audit_logs").await.expect_err("refused");
     place.sql("update audit_chains set cut_at = cut_at where cut_position > 0").await.expect("done");
     place.sql("update audit_chains set cut_position = cut_position - 1 where cut_position > 0").await.expect("done");
     let faults = check(&store, &[]).await.faults;
     assert!(faults.iter().any(|fault| matches!(fault, Fault::Seal { .. })), "{faults:?}");
     running.finish().await;
+}
+
+pub async fn a_change_of_what_pruning_left_is_found<P: Place>() {
+    let Some(place) = P::fresh() else { return };
+    let (Ground { store, .. }, running) = place::open(&place).await;
+    for n in 0..20 {
+        store.audit(Entry { at: at(n), ..entry("users.create") }).await.expect("stored");
+    }
+    // Several at once, as several hosts do: none turns back what another has cut.
+    let mut hosts = tokio::task::JoinSet::new();
+    for before in [at(5), at(9), at(12)] {
+        let store = store.clone();
+        hosts.spawn(async move {
+            let cut = || Cut { before, most: 3, at: at(30), audit: None };
+            let mut gone = 0;
+            loop {
+                match store.prune(cut()).await.expect("pruned") {
+                    0 => return gone,
+                    step => gone += step,
+                }
+            }
+        });
+    }
+    assert_eq!(hosts.join_all().await.iter().sum::<u64>(), 12);
+    let report = check(&store, &[]).await;
+    assert_eq!((report.faults.as_slice(), report.entries, report.pruned), (&[][..], 8, 12));
+    running.finish().await;
+    place.many(P::UNGUARD).await;
+    place.many("create table kept_logs as select * from audit_logs").await;
+    for change in [
+        "update audit_logs set actor = 'eve' where position = 13",
+        "delete from audit_logs where position = 13",
+        "delete from audit_logs where position = 20",
+        "update audit_logs set position = 12 where position = 20",
+    ] {
+        place.many(change).await;
+        assert!(check(&store, &[]).await.faults_in_all > 0, "{change}");
+        place.many("delete from audit_logs; insert into audit_logs select * from kept_logs").await;
+    }
+    assert_eq!(check(&store, &[]).await.faults, [], "put back");
 }
 
 pub async fn a_restore_begins_a_chain_that_says_so<P: Place>() {

@@ -64,6 +64,7 @@ pub fn token(site: &str) -> JoinToken {
         secret_sha256: "5ec".into(),
         site: site.into(),
         labels: BTreeMap::from([("tier".into(), "web".into())]),
+        needs_approval: false,
         created_by: "ada".into(),
         created_at: NOON,
         expires_at: at(3600),
@@ -79,7 +80,8 @@ pub fn newcomer(token: TokenId, name: &str) -> NewAgent {
         secret_sha256: "5ec".into(),
         id: AgentId(uuid()),
         name: name.into(),
-        public_key: "cHVibGlj".into(),
+        public_key: format!("key-{}", uuid()),
+        needs_approval: false,
         at: at(1),
         audit: entry("agent.join"),
     }
@@ -88,7 +90,7 @@ pub fn newcomer(token: TokenId, name: &str) -> NewAgent {
 /// Enrols one agent.
 pub async fn enrol(store: &impl Agents, name: &str, site: &str) -> Machine {
     let token = token(site);
-    store.create_token(token.clone(), entry("token.create")).await.expect("token stored");
+    store.create_token(token.clone(), entry("token.create"), None).await.expect("token stored");
     match store.join(newcomer(token.id, name)).await.expect("join answered") {
         Joined::Enrolled(agent) => Machine { id: agent.id, name: agent.name, site: agent.site },
         other => panic!("not enrolled: {other:?}"),

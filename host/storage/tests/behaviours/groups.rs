@@ -29,7 +29,7 @@ fn delete(group: &str) -> Change {
 }
 
 async fn done<S: Store>(store: &S, change: Change, audit: Entry) -> Effect {
-    match store.change_group(change, audit).await.expect("answered") {
+    match store.change_group(change, audit, None).await.expect("answered") {
         Changed::Done(effect) => effect,
         Changed::Refused(refused) => panic!("{refused}"),
     }
@@ -77,7 +77,7 @@ pub async fn a_refused_change_writes_nothing_and_says_why<S: Store>(Ground { sto
         (delete("web"), in_use),
         (Change::Delete { name: name("top"), if_at: Some(at(1)) }, Refused::Changed(name("top"))),
     ] {
-        let answer = store.change_group(change, entry("groups.change")).await.expect("answered");
+        let answer = store.change_group(change, entry("groups.change"), None).await.expect("answered");
         assert_eq!(answer, Changed::Refused(refused));
     }
     assert_eq!(store.saved_groups().await, Ok(before));
@@ -89,8 +89,8 @@ pub async fn of_two_changes_that_would_close_a_circle_one_is_refused<S: Store>(G
         done(&store, create(group, "all"), entry("groups.create")).await;
     }
     let (one, two) = tokio::join!(
-        store.change_group(edit("a", "@b"), entry("groups.change")),
-        store.change_group(edit("b", "@a"), entry("groups.change"))
+        store.change_group(edit("a", "@b"), entry("groups.change"), None),
+        store.change_group(edit("b", "@a"), entry("groups.change"), None)
     );
     let stored = [one, two].into_iter().filter(|answer| matches!(answer, Ok(Changed::Done(_)))).count();
     assert_eq!(stored, 1);

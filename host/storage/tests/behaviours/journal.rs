@@ -108,9 +108,9 @@ pub async fn what_is_told_is_what_is_stored<S: Store>(Ground { store, told }: Gr
 
 pub async fn an_action_that_fails_leaves_no_audit<S: Store>(Ground { store, .. }: Ground<S>) {
     let ada = user("ada", Role::Admin);
-    store.create(ada.clone(), entry("user.create")).await.expect("stored");
-    store.create(ada.clone(), entry("user.create")).await.expect_err("taken");
-    store.delete(ada.id, entry("user.delete")).await.expect_err("the last admin");
+    store.create(ada.clone(), entry("user.create"), None).await.expect("stored");
+    store.create(ada.clone(), entry("user.create"), None).await.expect_err("taken");
+    store.delete(ada.id, None, entry("user.delete")).await.expect_err("the last admin");
     let nobody = command(&[]);
     store.accept(nobody).await.expect_err("no invocation");
     let audits = store.audits(None, 10).await.expect("read");

@@ -4,8 +4,10 @@
 pub mod accepting;
 pub mod advancing;
 pub mod agents;
+pub mod alerts;
 pub mod api_keys;
 pub mod audit;
+pub mod channels;
 pub mod fixtures;
 pub mod groups;
 pub mod journal;
@@ -20,6 +22,7 @@ pub mod rolling;
 pub mod restoring;
 pub mod sharing;
 pub mod surviving;
+pub mod telemetry;
 pub mod users;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +31,9 @@ use async_trait::async_trait;
 use domain::event::Event;
 use plan::id::CommandId;
 use ports::agents::Agents;
+use ports::alerts::{Alerts, Silences};
 use ports::api_keys::ApiKeys;
+use ports::channels::Channels;
 use ports::commands::Commands;
 use ports::delivery::Delivery;
 use ports::groups::Groups;
@@ -36,6 +41,7 @@ use ports::journal::{Installation, Journal, Trail};
 use ports::live::{Heard, Live, Subscription};
 use ports::plugin_life::PluginBook;
 use ports::replies::Replies;
+use ports::telemetry::Telemetry;
 use ports::users::Users;
 use storage::postgres::{Counters, PostgresStore};
 use storage::sqlite::SqliteStore;
@@ -53,6 +59,10 @@ pub trait Store:
     + Trail
     + Installation
     + PluginBook
+    + Telemetry
+    + Alerts
+    + Silences
+    + Channels
     + Clone
     + Send
     + Sync
@@ -140,9 +150,11 @@ macro_rules! behaviours {
             output::output_reads_back_from_any_offset,
             output::the_same_bytes_twice_are_kept_once,
             output::overlapping_chunks_are_cut_to_what_is_new,
+            output::what_is_stored_is_known_without_its_bytes,
             output::output_of_an_attempt_nobody_made_is_left_out,
             output::an_advance_commits_after_the_output_before_it,
             output::a_page_of_output_stops_at_its_limit,
+            output::old_output_goes_in_small_steps_between_which_others_write,
             queues::what_is_due_comes_by_priority_then_by_acceptance,
             queues::asking_to_cancel_takes_it_out_of_the_queue_and_changes_no_state,
             queues::cancelling_one_agent_leaves_the_others,
@@ -164,10 +176,13 @@ macro_rules! behaviours {
             rolling::a_rollup_counts_by_site_state_and_reason,
             rolling::results_are_grouped_whole_or_by_one_value,
             rolling::the_backlog_is_what_is_not_over,
+            rolling::what_is_open_is_counted_by_site_and_for_sites,
             rolling::a_kept_reply_is_found_until_it_expires_and_is_stored_with_its_command,
             agents::a_join_token_lets_one_of_fifty_in,
             agents::a_token_that_is_wrong_revoked_or_expired_is_refused,
             agents::a_name_is_taken_for_ever,
+            agents::a_key_that_is_over_never_comes_back_and_a_deleted_agents_name_does,
+            agents::who_waits_for_approval_opens_no_session,
             agents::a_session_stores_facts_and_counts_epochs,
             agents::an_older_session_cannot_end_a_newer_one,
             agents::a_change_is_stored_and_told,
@@ -182,16 +197,32 @@ macro_rules! behaviours {
             users::a_refresh_token_rotates_once_and_reuse_ends_the_family,
             users::an_admin_is_demoted_as_long_as_another_stays,
             users::a_change_of_a_user_is_stored_whole,
+            users::who_is_another_by_now_is_not_changed_unseen,
+            users::a_reply_is_kept_with_the_user_it_tells_of_or_not_at_all,
             users::a_lost_answer_may_be_asked_for_again_for_half_a_minute,
             users::of_many_rotations_at_once_none_ends_the_login,
             users::a_new_password_ends_what_was_before,
             users::logging_out_ends_the_family,
+            users::one_login_too_many_ends_the_one_that_was_idle_for_longest,
             api_keys::a_key_reads_back_is_used_and_revoked,
             api_keys::a_key_goes_with_its_owner,
             api_keys::of_many_keys_made_at_once_only_so_many_are_stored,
             plugins::a_plugin_reads_back_as_it_was_kept,
             plugins::the_history_of_a_plugin_is_its_own_and_newest_first,
             plugins::what_waits_for_a_plugin_is_what_is_not_over,
+            telemetry::a_report_reads_back_and_is_kept_once,
+            telemetry::to_roll_up_again_changes_nothing,
+            telemetry::many_agents_are_rolled_up_each_by_itself,
+            telemetry::what_is_old_is_forgotten_and_the_rest_stays,
+            alerts::an_alert_reads_back_with_its_timeline_and_is_told_of,
+            alerts::of_two_that_judge_at_once_the_second_is_left_out_and_told_so,
+            alerts::alerts_are_listed_newest_first_by_what_is_asked_for,
+            alerts::alerts_that_are_not_over_are_counted_by_rule_and_how_they_stand,
+            alerts::what_a_rule_remembers_is_kept_until_it_lets_go,
+            alerts::a_silence_lasts_until_it_ends_or_is_ended,
+            channels::of_two_that_change_a_channel_at_once_one_does,
+            channels::a_channel_hears_of_what_comes_after_it_once,
+            channels::a_message_is_carried_by_one_and_given_up_in_the_end,
             journal::the_cursor_is_complete_and_ascending_across_a_thousand_writes,
             journal::events_of_a_command_come_with_its_output,
             journal::what_is_told_is_what_is_stored,
@@ -219,6 +250,7 @@ macro_rules! behaviours {
             audit::every_entry_hangs_on_the_chain_of_its_host_under_its_seal,
             audit::the_log_only_grows,
             audit::pruning_leaves_a_checkpoint_that_holds,
+            audit::a_change_of_what_pruning_left_is_found,
             audit::a_restore_begins_a_chain_that_says_so,
             audit::every_change_behind_the_stores_back_is_found,
         }

@@ -71,6 +71,18 @@ pub async fn overlapping_chunks_are_cut_to_what_is_new<S: Store>(Ground { store,
     assert_eq!(joined(&read(&store, of, 9).await), whole[9..]);
 }
 
+pub async fn what_is_stored_is_known_without_its_bytes<S: Store>(Ground { store, .. }: Ground<S>) {
+    let of = one_command(&store).await;
+    let stored = async |stream| store.stored(key(of.0), of.1, stream).await.expect("read");
+    assert_eq!(stored(Stream::Stdout).await, []);
+    for (offset, text) in [(0, "hello "), (6, "wide "), (20, "world")] {
+        store.append(chunk(of.0, of.1, offset, text));
+    }
+    store.flush().await.expect("flushed");
+    assert_eq!(stored(Stream::Stdout).await, [0..6, 6..11, 20..25]);
+    assert_eq!(stored(Stream::Stderr).await, []);
+}
+
 pub async fn output_of_an_attempt_nobody_made_is_left_out<S: Store>(Ground { store, .. }: Ground<S>) {
     let of = one_command(&store).await;
     let stranger = command(&[]).command.id;
@@ -111,4 +123,32 @@ pub async fn a_page_of_output_stops_at_its_limit<S: Store>(Ground { store, .. }:
     // At least one chunk, or a reader would never get past a long one.
     assert_eq!(page(0, 1).await, [4]);
     assert_eq!(page(40, 100).await, [0_usize; 0]);
+}
+
+/// Most rows that one step of forgetting may take: whoever writes waits for one step at most.
+const STEP_MAX: usize = 200;
+
+pub async fn old_output_goes_in_small_steps_between_which_others_write<S: Store>(Ground { store, .. }: Ground<S>) {
+    const OLD: u64 = 501;
+    let of = one_command(&store).await;
+    for n in 0..OLD {
+        store.append(chunk(of.0, of.1, 2 * n, "x\n"));
+    }
+    store.append(Chunk { at: at(3_600), ..chunk(of.0, of.1, 2 * OLD, "young") });
+    store.flush().await.expect("written");
+    let web = enrol(&store, "web-2", "eu").await;
+    let (mut left, mut largest, mut steps) = (read(&store, of, 0).await.len(), 0, 0);
+    while store.forget_output(at(60)).await.expect("a step") {
+        let now = read(&store, of, 0).await.len();
+        (largest, left, steps) = (largest.max(left - now), now, steps + 1);
+        assert!(steps < 100, "it comes to an end");
+        store.accept(command(&[&web])).await.expect("accepted between two steps");
+    }
+    assert!(largest <= STEP_MAX && steps >= 2, "{largest} rows in one of {steps} steps");
+    assert_eq!(read(&store, of, 0).await, [(2 * OLD, "young".to_owned())]);
+    assert_eq!(store.forget_output(at(60)).await, Ok(false));
+    // Bytes that come after all are kept as if they had never been there, or are not missed.
+    store.append(Chunk { at: at(3_601), ..chunk(of.0, of.1, 2 * OLD, "young") });
+    store.flush().await.expect("written");
+    assert_eq!(read(&store, of, 0).await.len(), 1, "no byte twice");
 }

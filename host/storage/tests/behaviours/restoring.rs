@@ -130,8 +130,8 @@ pub async fn nothing_that_may_be_used_up_is_good_again<P: Place>() {
     store.cluster(ClusterId(uuid())).await.expect("a cluster");
     let web = enrol(&store, "web-1", "eu").await;
     let (unused, person) = (token("eu"), user("ada", Role::Admin));
-    store.create_token(unused.clone(), entry("token.create")).await.expect("stored");
-    store.create(person.clone(), entry("user.create")).await.expect("stored");
+    store.create_token(unused.clone(), entry("token.create"), None).await.expect("stored");
+    store.create(person.clone(), entry("user.create"), None).await.expect("stored");
     let login = RefreshToken { sha256: "aa".into(), user: person.id, family: "f1".into(), expires_at: at(9_000) };
     store.add_refresh(login, entry("auth.login")).await.expect("stored");
     running.finish().await;

@@ -3,6 +3,7 @@
 
 use domain::attempt::{Event, Reason, State};
 use domain::command::Status;
+use domain::priority::Priority;
 use domain::rollout::{Decision, HaltCause, Portion, Rollout};
 use domain::terms::Terms;
 use ports::commands::{Group, NewCommand};
@@ -139,6 +140,25 @@ pub async fn the_backlog_is_what_is_not_over<S: Store>(Ground { store, .. }: Gro
     assert_eq!(backlog, expected);
     store.advance(finish(id, b.id, 1, true)).await.expect("stored");
     assert_eq!(store.backlog().await, Ok(vec![(a.id, 2)]));
+}
+
+pub async fn what_is_open_is_counted_by_site_and_for_sites<S: Store>(Ground { store, .. }: Ground<S>) {
+    let [a, b, _] = three(&store).await;
+    let both = command(&[&a, &b]);
+    let id = both.command.id;
+    store.accept(both).await.expect("accepted");
+    store.accept(command(&[&a])).await.expect("accepted");
+    store.advance(finish(id, b.id, 1, true)).await.expect("stored");
+    let open = store.open_shares().await.expect("read");
+    let [share] = &open[..] else { panic!("{open:?}") };
+    assert_eq!((share.state, share.priority, share.count), (State::Queued, Priority::Normal, 2));
+    let mut all = store.open_commands(None).await.expect("read");
+    all.sort_by_key(|(status, _)| status.as_str());
+    assert_eq!(all, [(Status::Pending, 1), (Status::Running, 1)]);
+    let here = store.open_commands(Some(std::slice::from_ref(&share.site))).await.expect("read");
+    assert_eq!(here.iter().map(|(_, count)| count).sum::<u64>(), 2);
+    assert_eq!(store.open_commands(Some(&["nowhere".to_owned()])).await, Ok(vec![]));
+    assert_eq!(store.open_commands(Some(&[])).await, Ok(vec![]));
 }
 
 pub async fn a_kept_reply_is_found_until_it_expires_and_is_stored_with_its_command<S: Store>(

@@ -6,7 +6,8 @@ use domain::access::{Grant, Role};
 use plan::effect::Effect;
 use plan::id::UserId;
 use ports::error::StoreError;
-use ports::users::{NewRefresh, REPLAY_GRACE, RefreshToken, Rotated, User, UserChange};
+use ports::replies::{Once, Reply};
+use ports::users::{MAX_LOGINS, NewRefresh, REPLAY_GRACE, RefreshToken, Rotated, User, UserChange};
 use tokio::task::JoinSet;
 
 use super::fixtures::*;
@@ -14,7 +15,7 @@ use super::{Ground, Store};
 
 async fn create<S: Store>(store: &S, name: &str, role: Role) -> User {
     let user = user(name, role);
-    store.create(user.clone(), entry("user.create")).await.expect("stored");
+    store.create(user.clone(), entry("user.create"), None).await.expect("stored");
     user
 }
 
@@ -38,7 +39,7 @@ pub async fn a_user_reads_back_with_its_grants<S: Store>(Ground { store, .. }: G
     let grace = User { grants: vec![narrow, Grant::ordinary()], ..user("grace", Role::Operator) };
     let ada = User { grants: vec![], ..user("ada", Role::Admin) };
     for user in [&grace, &ada] {
-        store.create(user.clone(), entry("user.create")).await.expect("stored");
+        store.create(user.clone(), entry("user.create"), None).await.expect("stored");
     }
     assert_eq!(store.user(grace.id).await, Ok(Some(grace.clone())));
     assert_eq!(store.user_named("ada").await, Ok(Some(ada.clone())));
@@ -50,7 +51,7 @@ pub async fn a_user_reads_back_with_its_grants<S: Store>(Ground { store, .. }: G
 
 pub async fn a_name_belongs_to_one_user<S: Store>(Ground { store, .. }: Ground<S>) {
     create(&store, "ada", Role::Admin).await;
-    let said = store.create(user("ada", Role::Viewer), entry("user.create")).await.expect_err("taken");
+    let said = store.create(user("ada", Role::Viewer), entry("user.create"), None).await.expect_err("taken");
     assert!(matches!(&said, StoreError::Conflict(what) if what.contains("`ada`")), "{said}");
     assert_eq!(store.count().await, Ok(1));
 }
@@ -59,14 +60,16 @@ pub async fn the_last_admin_stays<S: Store>(Ground { store, .. }: Ground<S>) {
     let (ada, grace) = (create(&store, "ada", Role::Admin).await, create(&store, "grace", Role::Admin).await);
     let viewer = create(&store, "eve", Role::Viewer).await;
     // Both at once: one has to stay.
-    let (one, two) =
-        tokio::join!(store.delete(ada.id, entry("user.delete")), store.delete(grace.id, entry("user.delete")));
+    let (one, two) = tokio::join!(
+        store.delete(ada.id, None, entry("user.delete")),
+        store.delete(grace.id, None, entry("user.delete"))
+    );
     assert!(matches!(
         (&one, &two),
         (Ok(true), Err(StoreError::Conflict(_))) | (Err(StoreError::Conflict(_)), Ok(true))
     ));
-    assert_eq!(store.delete(viewer.id, entry("user.delete")).await, Ok(true));
-    assert_eq!(store.delete(viewer.id, entry("user.delete")).await, Ok(false));
+    assert_eq!(store.delete(viewer.id, None, entry("user.delete")).await, Ok(true));
+    assert_eq!(store.delete(viewer.id, None, entry("user.delete")).await, Ok(false));
     assert_eq!(store.count().await, Ok(1));
 }
 
@@ -76,7 +79,7 @@ pub async fn an_admin_is_demoted_as_long_as_another_stays<S: Store>(Ground { sto
     // One is demoted while the other is deleted: one has to stay.
     let (one, two) = tokio::join!(
         store.change_user(ada.id, demoted(), entry("users.change")),
-        store.delete(grace.id, entry("users.delete"))
+        store.delete(grace.id, None, entry("users.delete"))
     );
     let outcome = (one.is_ok(), two.is_ok());
     assert!(outcome == (true, false) || outcome == (false, true), "{one:?} {two:?}");
@@ -88,6 +91,44 @@ pub async fn an_admin_is_demoted_as_long_as_another_stays<S: Store>(Ground { sto
         store.change_user(fresh.id, demoted(), entry("users.change"))
     );
     assert_ne!(one.is_ok(), two.is_ok(), "{one:?} {two:?}");
+}
+
+pub async fn who_is_another_by_now_is_not_changed_unseen<S: Store>(Ground { store, .. }: Ground<S>) {
+    let ada = create(&store, "ada", Role::Viewer).await;
+    let seen = || UserChange { expected: Some(Box::new(ada.clone())), ..UserChange::default() };
+    let (up, down) = (Some(Role::Operator), Some(vec![]));
+    // Both have read the same: one of them changes it.
+    let (one, two) = tokio::join!(
+        store.change_user(ada.id, UserChange { role: up, ..seen() }, entry("users.change")),
+        store.change_user(ada.id, UserChange { grants: down, ..seen() }, entry("users.change"))
+    );
+    let stale = |answer: &Result<Option<User>, StoreError>| matches!(answer, Err(StoreError::Stale(_)));
+    assert!(one.is_ok() && stale(&two) || stale(&one) && two.is_ok(), "{one:?} {two:?}");
+    let deleted = store.delete(ada.id, Some(Box::new(ada.clone())), entry("users.delete")).await;
+    assert!(matches!(deleted, Err(StoreError::Stale(_))), "{deleted:?}");
+    let now = store.user(ada.id).await.expect("read").expect("there");
+    assert_eq!(store.delete(ada.id, Some(Box::new(now)), entry("users.delete")).await, Ok(true));
+}
+
+pub async fn a_reply_is_kept_with_the_user_it_tells_of_or_not_at_all<S: Store>(Ground { store, .. }: Ground<S>) {
+    let once = |body: &str| Once {
+        principal: "root".into(),
+        key: "k".into(),
+        request_sha256: "00".repeat(32),
+        reply: Reply { status: 201, location: None, body: body.into() },
+        created_at: at(0),
+        expires_at: at(1000),
+    };
+    let kept = async || store.reply("root", "k", at(1)).await.expect("read").map(|kept| kept.reply.body);
+    create(&store, "ada", Role::Viewer).await;
+    let taken = store.create(user("ada", Role::Viewer), entry("user.create"), Some(once("no"))).await;
+    assert!(matches!(taken, Err(StoreError::Conflict(_))) && kept().await.is_none());
+    store.create(user("eve", Role::Viewer), entry("user.create"), Some(once("yes"))).await.expect("stored");
+    assert_eq!(kept().await.as_deref(), Some("yes"));
+    // As when another host answers the same request at this moment.
+    let late = store.create(user("bob", Role::Viewer), entry("user.create"), Some(once("late"))).await;
+    assert!(matches!(late, Err(StoreError::Unavailable(_))), "{late:?}");
+    assert_eq!((kept().await.as_deref(), store.count().await), (Some("yes"), Ok(2)));
 }
 
 pub async fn a_change_of_a_user_is_stored_whole<S: Store>(Ground { store, .. }: Ground<S>) {
@@ -199,4 +240,27 @@ pub async fn logging_out_ends_the_family<S: Store>(Ground { store, .. }: Ground<
     store.add_refresh(later, entry("auth.login")).await.expect("stored");
     assert_eq!(store.end_family("b1", entry("auth.logout")).await, Ok(true));
     assert_eq!(store.rotate("b9", next("b10"), at(2)).await, Ok(Rotated::Refused));
+}
+
+pub async fn one_login_too_many_ends_the_one_that_was_idle_for_longest<S: Store>(Ground { store, .. }: Ground<S>) {
+    let (ada, bob) = (create(&store, "ada", Role::Admin).await, create(&store, "bob", Role::Viewer).await);
+    log_in(&store, bob.id, "b1").await;
+    let name = |n: u32| format!("a{n}");
+    let begin = async |n: u32| {
+        let expires_at = at(1000 + i64::from(n));
+        let token = RefreshToken { sha256: name(n), user: ada.id, family: name(n), expires_at };
+        store.add_refresh(token, entry("auth.login")).await.expect("stored");
+    };
+    for n in 1..=MAX_LOGINS {
+        begin(n).await;
+    }
+    let goes_on = async |n: u32| store.logged_in(ada.id, &name(n)).await.expect("read").is_some();
+    assert!(goes_on(1).await && goes_on(MAX_LOGINS).await, "as many as one may have");
+    // The first is refreshed, so the second is the one that nobody used for longest.
+    let renewed = NewRefresh { expires_at: at(5000), ..next("a1-next") };
+    assert!(matches!(store.rotate("a1", renewed, at(1)).await, Ok(Rotated::Rotated(..))));
+    begin(MAX_LOGINS + 1).await;
+    assert!(goes_on(1).await && !goes_on(2).await && goes_on(3).await && goes_on(MAX_LOGINS + 1).await);
+    assert_eq!(store.rotate("a2", next("a2-next"), at(2)).await, Ok(Rotated::Refused));
+    assert!(store.logged_in(bob.id, "b1").await.expect("read").is_some(), "of each user so many");
 }

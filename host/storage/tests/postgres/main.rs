@@ -2,6 +2,7 @@
 
 #[path = "../behaviours/mod.rs"]
 mod behaviours;
+mod days;
 mod hosts;
 mod lab;
 mod restoring;

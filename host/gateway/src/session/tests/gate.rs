@@ -1,5 +1,8 @@
 //! What the gate says of a command right before it is sent.
 
+use domain::attempt::Withdrawn;
+use services::standing::Objection;
+
 use super::*;
 
 /// A session whose agent has ended these before, and whose gate lets everybody through.
@@ -19,7 +22,7 @@ pub(super) fn ready(concurrency: u32) -> Session {
 #[test]
 fn what_its_submitter_may_no_longer_have_run_is_not_sent() {
     let gate: Gate = Arc::new(|due, _| match due.command.id.0.as_u128() {
-        2 => Verdict::MayNot("`ada` was deleted".to_owned()),
+        2 => Verdict::MayNot(Objection { why: Withdrawn::Submitter, message: "`ada` was deleted".to_owned() }),
         3 => Verdict::Unknown,
         _ => Verdict::May,
     });
@@ -30,7 +33,7 @@ fn what_its_submitter_may_no_longer_have_run_is_not_sent() {
     let done = drain(&mut session);
     assert_eq!(sent(&done), [key(1), key(4)], "its neighbours are");
     let rejected = done.iter().filter_map(|output| match output {
-        Output::Reject(key, why) => Some((*key, why.as_str())),
+        Output::Reject(key, why) => Some((*key, why.message.as_str())),
         _ => None,
     });
     assert_eq!(rejected.collect::<Vec<_>>(), [(key(2), "`ada` was deleted")]);

@@ -143,6 +143,7 @@ async fn enrol(store: &SqliteStore) -> AgentId {
         secret_sha256: "5ec".into(),
         site: "eu".into(),
         labels: BTreeMap::new(),
+        needs_approval: false,
         created_by: "ada".into(),
         created_at: NOW,
         expires_at: NOW + Duration::from_secs(3600),
@@ -150,13 +151,14 @@ async fn enrol(store: &SqliteStore) -> AgentId {
         used_by: None,
         revoked_at: None,
     };
-    store.create_token(token, entry("token.create")).await.expect("stored");
+    store.create_token(token, entry("token.create"), None).await.expect("stored");
     let join = NewAgent {
         token: id,
         secret_sha256: "5ec".into(),
         id: RandomIds.agent(),
         name: "web-1".into(),
         public_key: "cHVibGlj".into(),
+        needs_approval: false,
         at: NOW,
         audit: entry("agent.join"),
     };

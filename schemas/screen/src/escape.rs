@@ -126,8 +126,8 @@ mod tests {
     #[test]
     fn escaped_json_is_the_same_document() {
         let value = serde_json::json!({"k\u{202e}": "a\u{1b}\u{9b}\u{200b}\u{e0041}\n", "n": [1, true, null]});
-        let shown = json(&serde_json::to_string_pretty(&value).unwrap());
+        let shown = json(&serde_json::to_string_pretty(&value).expect("writes"));
         assert!(!shown.chars().any(is_deceptive), "{shown}");
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).expect("reads"), value);
     }
 }

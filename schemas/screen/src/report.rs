@@ -1,10 +1,11 @@
-//! What was found, part by part, each fault with what to do about it.
+//! What a doctor found, part by part, each fault with what to do about it. The host's and the agent's doctor say
+//! it alike.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::output::{colour, escape};
+use crate::escape;
 
 /// How a part is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -39,15 +40,18 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn well(&mut self, section: &'static str, what: String) {
+    /// Says that something is as it should be.
+    pub fn well(&mut self, section: &'static str, what: String) {
         self.checks.push(Check { section, outcome: Outcome::Well, what, hint: None });
     }
 
-    pub(super) fn look(&mut self, section: &'static str, what: impl Into<String>, hint: impl Into<String>) {
+    /// Says that something works and deserves a look.
+    pub fn look(&mut self, section: &'static str, what: impl Into<String>, hint: impl Into<String>) {
         self.checks.push(Check { section, outcome: Outcome::Look, what: what.into(), hint: Some(hint.into()) });
     }
 
-    pub(super) fn broken(&mut self, section: &'static str, what: impl Into<String>, hint: impl Into<String>) {
+    /// Says that something does not work.
+    pub fn broken(&mut self, section: &'static str, what: impl Into<String>, hint: impl Into<String>) {
         self.checks.push(Check { section, outcome: Outcome::Broken, what: what.into(), hint: Some(hint.into()) });
     }
 
@@ -57,15 +61,15 @@ impl Report {
     }
 
     /// Parts in which something does not work, one on each line.
-    pub(super) fn broken_names(&self) -> String {
+    pub fn broken_names(&self) -> String {
         let mut names: Vec<&str> =
             self.checks.iter().filter(|check| check.outcome == Outcome::Broken).map(|check| check.section).collect();
         names.dedup();
         names.into_iter().map(|name| format!("{name}\n")).collect()
     }
 
-    /// The report for a person.
-    pub fn page(&self, in_colour: bool) -> String {
+    /// The report for a person; its last line says how `whole` is.
+    pub fn page(&self, whole: &str, in_colour: bool) -> String {
         let mut text = String::new();
         let mut section = "";
         for check in &self.checks {
@@ -80,18 +84,18 @@ impl Report {
             }
         }
         let verdict = if self.is_broken() { Outcome::Broken } else { Outcome::Well };
-        let _ = writeln!(text, "\nAll in all it is {}", mark(verdict, in_colour));
+        let _ = writeln!(text, "\n{whole} is {}", mark(verdict, in_colour));
         text
     }
 }
 
 fn mark(outcome: Outcome, in_colour: bool) -> String {
     let (mark, code) = match outcome {
-        Outcome::Well => ("√", colour::GREEN),
-        Outcome::Look => ("‼", colour::YELLOW),
-        Outcome::Broken => ("×", colour::RED),
+        Outcome::Well => ('√', 32),
+        Outcome::Look => ('‼', 33),
+        Outcome::Broken => ('×', 31),
     };
-    if in_colour { colour::paint(code, mark) } else { mark.to_owned() }
+    if in_colour { format!("\x1b[{code}m{mark}\x1b[0m") } else { mark.to_string() }
 }
 
 #[cfg(test)]
@@ -103,22 +107,13 @@ mod tests {
         let mut report = Report::default();
         report.well("host", "it answers".to_owned());
         report.look("host", "its clock is 4 s off\u{1b}[2J", "run NTP");
-        report.broken("agents", "0 of 1 online", "viworks-agent doctor");
-        insta::assert_snapshot!(report.page(false), @r"
-        host
-        ----
-        √ it answers
-        ‼ its clock is 4 s off\x1b[2J
-            run NTP
-
-        agents
-        ------
-        × 0 of 1 online
-            viworks-agent doctor
-
-        All in all it is ×
-        ");
-        assert!(report.page(true).contains("\x1b[32m√\x1b[0m it answers"));
+        report.broken("agents", "0 of 1 online\u{202e}", "viworks-agent doctor");
+        assert_eq!(
+            report.page("All in all it", false),
+            "host\n----\n√ it answers\n‼ its clock is 4 s off\\x1b[2J\n    run NTP\n\n\
+             agents\n------\n× 0 of 1 online\\u{202e}\n    viworks-agent doctor\n\nAll in all it is ×\n"
+        );
+        assert!(report.page("All", true).contains("\x1b[32m√\x1b[0m it answers"));
         assert_eq!(report.broken_names(), "agents\n");
     }
 }

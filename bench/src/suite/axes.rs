@@ -1,0 +1,173 @@
+//! Every axis there is, on every store asked for, into one table. What fails is a row that says so, and the others
+//! are measured all the same.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::args::{All, Axes, Past, Telemetry};
+use crate::store::Kind;
+use crate::suite::ground::Ground;
+use crate::suite::{crowd, growth, machines, past, soak, starting, telemetry, urgent};
+use crate::table::{FAILED, Goal, Row, Table};
+
+/// Groups of axes, and whether each is measured on every store or on the first alone.
+const GROUPS: [(&str, bool); 9] = [
+    ("life", true),
+    ("urgent", true),
+    ("telemetry", true),
+    ("past", true),
+    ("crowd", false),
+    ("growth", false),
+    ("machines", false),
+    ("start", false),
+    ("soak", true),
+];
+
+/// Measures, prints the table, and says whether everything counts. Goals that are missed are told, not failed.
+///
+/// # Errors
+/// When a program is missing, or results cannot be kept.
+pub async fn run(asked: &Axes, json: Option<&Path>) -> Result<bool> {
+    ensure!(asked.host.is_file(), "host {} is no file", asked.host.display());
+    ensure!(asked.plugins.is_dir(), "plugins {} is no folder", asked.plugins.display());
+    for word in &asked.only {
+        let names = GROUPS.map(|(name, _)| name);
+        ensure!(names.contains(&word.as_str()), "there is no group `{word}`; there are {}", names.join(", "));
+    }
+    let kept = tempfile::tempdir_in(&asked.work)?;
+    let json: PathBuf = json.map_or_else(|| kept.path().join("results.jsonl"), Path::to_owned);
+    let mut good = true;
+    for (number, kind) in asked.store.iter().enumerate() {
+        let mut ground = Ground::start(asked, *kind, &json).await?;
+        for (name, everywhere) in GROUPS {
+            let wanted = asked.only.is_empty() || asked.only.iter().any(|word| word == name);
+            if !wanted || (number > 0 && !everywhere) {
+                continue;
+            }
+            eprintln!("{name} on {kind}");
+            let began = Instant::now();
+            let rows = measure(name, &ground).await.unwrap_or_else(|error| {
+                good = false;
+                vec![Row::skipped("–", name, format!("{FAILED}{error:#}"))]
+            });
+            for row in rows {
+                row.on(&kind.to_string()).append(&json)?;
+            }
+            eprintln!("{name} on {kind}: {:.0} s", began.elapsed().as_secs_f64());
+        }
+        ground.conditions.look_again().await;
+        println!("\n{}", ground.conditions);
+    }
+    println!("\n{}", Table::read(&json)?);
+    Ok(good)
+}
+
+async fn measure(group: &str, ground: &Ground<'_>) -> Result<Vec<Row>> {
+    match group {
+        "life" => life(ground).await,
+        "urgent" => urgent::run(ground).await,
+        "crowd" => crowd::run(ground).await,
+        "growth" => growth::run(ground).await,
+        "machines" => machines::run(ground).await,
+        "telemetry" => reports(ground).await,
+        "past" => long_past(ground).await,
+        "start" => starting::run(ground).await,
+        "soak" if ground.asked.quick => Ok(vec![Row::skipped("I1", "half an hour at 30 %", "left out of --quick")]),
+        "soak" => soak::run(ground).await,
+        other => unreachable!("`{other}` is no group"),
+    }
+}
+
+/// A1, A3, A4, A5, A7, B1, E1, E2 and F1.
+async fn life(ground: &Ground<'_>) -> Result<Vec<Row>> {
+    let Axes { host, plugins, quick, work, .. } = ground.asked;
+    let asked = All {
+        host: host.clone(),
+        plugins: plugins.clone(),
+        store: ground.kind,
+        quick: *quick,
+        agents: None,
+        repeat: None,
+        work: work.clone(),
+        gate: false,
+        verify_every: 16,
+    };
+    let (figures, good) = super::repeated(&asked, &ground.store, &ground.conditions, Some(ground.json)).await?;
+    let mut rows = figures.rows(&ground.kind.to_string());
+    if !good {
+        rows.push(Row::skipped("–", "life", "a run does not count: its FAULT is among the results"));
+    }
+    Ok(rows)
+}
+
+/// C1, by the run of that name.
+async fn reports(ground: &Ground<'_>) -> Result<Vec<Row>> {
+    let before = ground.written();
+    let Axes { host, plugins, quick, work, .. } = ground.asked;
+    let asked = Telemetry {
+        host: host.clone(),
+        plugins: plugins.clone(),
+        store: ground.kind,
+        agents: 1_000,
+        // More than the gate asks for; what cannot be stored is counted and told.
+        rate: 80_000.0,
+        duration: Duration::from_secs(if *quick { 4 } else { 10 }),
+        work: work.clone(),
+    };
+    telemetry::run(&asked, Some(ground.json)).await?;
+    let lines = ground.added(before)?;
+    let rate = |name: &str| {
+        let rates: Vec<f64> =
+            lines.iter().filter(|line| line["scenario"] == name).filter_map(|l| l["rate"].as_f64()).collect();
+        rates.iter().sum::<f64>() / rates.len() as f64
+    };
+    let (ours, beside) = (rate("telemetry"), rate("telemetry-bare-insert"));
+    let received = rate("telemetry-bare-receive");
+    let what = format!("reports stored, {} offered ÷ bare inserts of 512 rows", asked.rate);
+    let bare = "reports stored ÷ reports a bare hub receives and forgets";
+    // The gate is the embedded store's; the other one's is told.
+    let goal = if ground.kind == Kind::Sqlite { Goal::AtLeast(0.2) } else { Goal::Told };
+    Ok(vec![Row::new("C1", bare, "/s", goal, ours, received), Row::new("C1", &what, "/s", Goal::Told, ours, beside)])
+}
+
+/// E3 and how cost grows with what has ended, by the run of that name.
+async fn long_past(ground: &Ground<'_>) -> Result<Vec<Row>> {
+    let before = ground.written();
+    let Axes { quick, work, invocations, .. } = ground.asked;
+    let asked = Past {
+        store: ground.kind,
+        invocations: invocations.unwrap_or(if *quick { 100_000 } else { 1_000_000 }),
+        agents: 100,
+        rounds: if *quick { 100 } else { 300 },
+        work: work.clone(),
+    };
+    past::run(&asked, Some(ground.json)).await?;
+    let lines = ground.added(before)?;
+    let found = lines.iter().find(|line| line["scenario"] == "past").context("`past` left no line")?;
+    let count = asked.invocations;
+    let row = |axis: &str, step: &str, name: &str| {
+        let pair = &found["notes"][format!("{step}_p50_us")];
+        let [beside, ours] = [0, 1].map(|n| pair.get(n).and_then(Value::as_f64).unwrap_or(f64::NAN));
+        let what = format!("{name}, median: {count} invocations behind it ÷ none");
+        Row::new(axis, &what, "µs", Goal::AtMost(1.5), ours, beside)
+    };
+    Ok(vec![
+        row("E3", "list", "list page of 50"),
+        row("E3", "list_by_agent", "the same of one agent"),
+        row("E3", "list_by_status", "the same by status"),
+        row("H", "submit", "submit"),
+        row("H", "dispatch", "dispatch"),
+    ])
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Kind::Sqlite => "sqlite",
+            Kind::Postgres => "postgres",
+        })
+    }
+}

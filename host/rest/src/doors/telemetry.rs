@@ -1,0 +1,274 @@
+//! Telemetry: the latest, the past, where it leads, and how well machines are.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::page::Page;
+use api::telemetry::{
+    HealthReport, LatestTelemetry, TelemetryAcross, TelemetryHistory, TelemetryTogether, TelemetryTrend,
+};
+use axum::Json;
+use axum::extract::State;
+use domain::access::Caller;
+use domain::agent::is_label_text;
+use domain::target::Candidate;
+use domain::telemetry::across::spread;
+use domain::telemetry::health::{Health, Known, Many, health};
+use domain::telemetry::history::{MAX_POINTS, STEP};
+use domain::telemetry::metric::{Metric, Pick, Wanted};
+use domain::time::Timestamp;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use services::directory::Latest;
+
+use crate::app::App;
+use crate::authorize::{Authorized, ReadAgents};
+use crate::doors::{In, agent_in_sight};
+use crate::instant;
+use crate::page::Asked;
+use crate::problem::Problem;
+use crate::query::{Query, backwards};
+use crate::views::telemetry as views;
+
+/// A span when none is asked for.
+const DAY: Duration = Duration::from_secs(86_400);
+/// Points of a trend, and of a history whose step is not given.
+const POINTS: u64 = 288;
+/// Machines whose past is read at once.
+const AT_ONCE: usize = 4;
+/// Machines of one page of trends, at most: each is a read of its past.
+const TRENDS_MAX: u32 = 100;
+/// A report older than so many intervals is stale.
+const STALE: u32 = 3;
+
+/// A machine, and what it said last unless that is stale.
+type Member = (Candidate, Option<Arc<Latest>>);
+
+/// `GET /telemetry`
+pub async fn list(
+    who: Authorized<ReadAgents>,
+    State(app): State<App>,
+    query: Query,
+) -> Result<Json<Page<LatestTelemetry>>, Problem> {
+    let asked = Asked::read(&query, "telemetry")?;
+    let wanted = wanted(&query, &[])?;
+    let page = asked.slice(in_sight(&app, &who.caller, &query)?, Ordering::Less, |found| found.agent.name.clone());
+    learn(&app, &page.items).await;
+    Ok(Json(Asked::shown(page, |found| shown(&app, &found, &wanted))))
+}
+
+/// `GET /telemetry/{agent}`
+pub async fn show(
+    who: Authorized<ReadAgents>,
+    State(app): State<App>,
+    In(agent): In<String>,
+) -> Result<Json<LatestTelemetry>, Problem> {
+    let found = agent_in_sight(&app, &who.caller, &agent)?;
+    learn(&app, std::slice::from_ref(&found)).await;
+    Ok(Json(shown(&app, &found, &Wanted::default())))
+}
+
+/// `GET /telemetry/{agent}/history`
+pub async fn history(
+    who: Authorized<ReadAgents>,
+    State(app): State<App>,
+    In(agent): In<String>,
+    query: Query,
+) -> Result<Json<TelemetryHistory>, Problem> {
+    let found = agent_in_sight(&app, &who.caller, &agent)?.agent;
+    let wanted = wanted(&query, &[])?;
+    let span = span(&app, &query)?;
+    let asked = Asked::read(&query, "telemetry-history")?;
+    let after = asked.after::<i64>()?.map(Timestamp);
+    let points = if query.one("limit")?.is_some() { asked.limit } else { MAX_POINTS };
+    let page = app.history.slice(span, after, step(&query, span)?, points);
+    let buckets = app.history.read(found.id, &wanted, &page).await?;
+    Ok(Json(TelemetryHistory {
+        agent: found.id.to_string(),
+        agent_name: found.name.clone(),
+        level: page.level.as_str().to_owned(),
+        step_s: page.step.as_secs(),
+        items: buckets.into_iter().map(views::point).collect(),
+        next_cursor: page.next.map(|next| asked.cursor(&next.0.to_string())),
+    }))
+}
+
+/// `GET /telemetry/trends`
+pub async fn trends(
+    who: Authorized<ReadAgents>,
+    State(app): State<App>,
+    query: Query,
+) -> Result<Json<Page<TelemetryTrend>>, Problem> {
+    let mut asked = Asked::read(&query, "telemetry-trends")?;
+    asked.limit = asked.limit.min(TRENDS_MAX);
+    let wanted = wanted(&query, &[Metric::CpuTotal, Metric::MemUsedPct, Metric::DiskUsedPct])?;
+    let span = span(&app, &query)?;
+    let page = app.history.slice(span, None, step(&query, span)?, MAX_POINTS);
+    let found = in_sight(&app, &who.caller, &query)?;
+    let agents = asked.slice(found, Ordering::Less, |found| found.agent.name.clone());
+    let next_cursor = agents.next_cursor;
+    let read = stream::iter(agents.items)
+        .map(|found| {
+            let (app, wanted) = (&app, &wanted);
+            async move {
+                let trends = app.history.trends(found.agent.id, wanted, &page).await?;
+                let shown = trends.iter().map(|(series, trend)| views::trend(&found.agent, series, trend));
+                Ok::<_, Problem>(shown.collect::<Vec<_>>())
+            }
+        })
+        .buffered(AT_ONCE);
+    let items: Vec<Vec<TelemetryTrend>> = read.try_collect().await?;
+    Ok(Json(Page { items: items.concat(), next_cursor }))
+}
+
+/// `GET /telemetry/across`
+pub async fn across(
+    who: Authorized<ReadAgents>,
+    State(app): State<App>,
+    query: Query,
+) -> Result<Json<TelemetryAcross>, Problem> {
+    let wanted = wanted(&query, &[Metric::CpuTotal, Metric::MemUsedPct, Metric::DiskUsedPct])?;
+    let known = |text: &str| {
+        let is_label = text.strip_prefix("label.").is_some_and(is_label_text);
+        (text == "site" || is_label).then(|| text.to_owned())
+    };
+    let by = query.parsed("by", "`site` or `label.KEY`", known)?.unwrap_or_else(|| "site".to_owned());
+    let mut groups: BTreeMap<Option<String>, Vec<Member>> = BTreeMap::new();
+    let members = in_sight(&app, &who.caller, &query)?;
+    learn(&app, &members).await;
+    for found in members {
+        let key = match by.strip_prefix("label.") {
+            None => Some(found.agent.site.clone()),
+            Some(label) => found.agent.effective_labels().remove(label),
+        };
+        let latest = app.directory.latest(found.agent.id).filter(|latest| !is_stale(&app, latest));
+        groups.entry(key).or_default().push((found, latest));
+    }
+    let items = groups.into_iter().map(|(key, members)| together(key, &members, &wanted)).collect();
+    Ok(Json(TelemetryAcross { by, items }))
+}
+
+/// `GET /health-report`
+pub async fn health_report(
+    who: Authorized<ReadAgents>,
+    State(app): State<App>,
+    query: Query,
+) -> Result<Json<HealthReport>, Problem> {
+    let asked = Asked::read(&query, "health-report")?;
+    let members = in_sight(&app, &who.caller, &query)?;
+    learn(&app, &members).await;
+    let judged: Vec<(Candidate, Health)> = members
+        .into_iter()
+        .map(|found| {
+            let health = judge(&app, &found);
+            (found, health)
+        })
+        .collect();
+    let (mut fleet, mut sites) = (Many::default(), BTreeMap::<String, Many>::new());
+    for (found, health) in &judged {
+        fleet.add(found.status, health);
+        sites.entry(found.agent.site.clone()).or_default().add(found.status, health);
+    }
+    let page = asked.slice(judged, Ordering::Less, |(found, _)| found.agent.name.clone());
+    let page = Asked::shown(page, |(found, health)| views::health(&found, health));
+    Ok(Json(HealthReport {
+        at: instant::text(app.clock.now()),
+        fleet: views::many(None, &fleet),
+        sites: sites.into_iter().map(|(site, many)| views::many(Some(site), &many)).collect(),
+        ingest: views::tally(app.ingest.tally()),
+        items: page.items,
+        next_cursor: page.next_cursor,
+    }))
+}
+
+/// What they said last to other hosts, too.
+async fn learn(app: &App, members: &[Candidate]) {
+    app.directory.learn_latest(members.iter().map(|found| found.agent.id)).await;
+}
+
+fn together(key: Option<String>, members: &[Member], wanted: &Wanted) -> TelemetryTogether {
+    let mut values: BTreeMap<String, (Vec<f64>, Vec<&str>)> = BTreeMap::new();
+    for (found, latest) in members {
+        let readings = latest.iter().flat_map(|latest| &latest.readings);
+        for reading in readings.filter(|reading| wanted.has(reading.series.metric, &reading.series.label)) {
+            // Of a state there is no average.
+            if reading.series.metric.unit().words().is_empty() {
+                let (numbers, names) = values.entry(reading.series.to_string()).or_default();
+                numbers.push(reading.value);
+                names.push(&found.agent.name);
+            }
+        }
+    }
+    let shown = |(name, (numbers, names)): (String, (Vec<f64>, Vec<&str>))| {
+        spread(&numbers).map(|spread| (name, views::spread(spread, &names)))
+    };
+    TelemetryTogether {
+        key,
+        agents: members.len() as u64,
+        reporting: members.iter().filter(|(_, latest)| latest.is_some()).count() as u64,
+        series: values.into_iter().filter_map(shown).collect(),
+    }
+}
+
+fn judge(app: &App, found: &Candidate) -> Health {
+    let latest = app.directory.latest(found.agent.id);
+    health(&Known {
+        status: found.status,
+        readings: latest.as_ref().map(|latest| latest.readings.as_slice()),
+        is_stale: latest.as_ref().is_some_and(|latest| is_stale(app, latest)),
+        skew_ms: latest.as_ref().map_or(0, |latest| latest.skew_ms),
+    })
+}
+
+fn shown(app: &App, found: &Candidate, wanted: &Wanted) -> LatestTelemetry {
+    let latest = app.directory.latest(found.agent.id);
+    let stale = latest.as_ref().is_some_and(|latest| is_stale(app, latest));
+    views::latest(found, latest.as_deref(), stale, wanted)
+}
+
+fn is_stale(app: &App, latest: &Latest) -> bool {
+    app.clock.now().since(latest.received_at) > app.telemetry_interval * STALE
+}
+
+/// Agents in the caller's sight that are not revoked, as far as `site` and `label` let them through.
+fn in_sight(app: &App, caller: &Caller, query: &Query) -> Result<Vec<Candidate>, Problem> {
+    let sites = query.several("site", "a site", |text| (!text.is_empty()).then(|| text.to_owned()))?;
+    let pair = |text: &str| {
+        let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
+        pair.map(|(key, value)| (key.to_owned(), value.to_owned()))
+    };
+    let labels = query.several("label", "KEY=VALUE", pair)?;
+    let mut found = app.directory.all();
+    found.retain(|Candidate { agent, status: _ }| {
+        let has = |(key, value): &(String, String)| agent.effective_labels().get(key) == Some(value);
+        caller.sees_site(&agent.site)
+            && agent.revoked_at.is_none()
+            && (sites.is_empty() || sites.contains(&agent.site))
+            && labels.iter().all(has)
+    });
+    Ok(found)
+}
+
+fn wanted(query: &Query, otherwise: &[Metric]) -> Result<Wanted, Problem> {
+    let expected = "a metric such as cpu.total, or a series such as disk.used_pct{/}";
+    let picked = query.several("metrics", expected, Pick::parse)?;
+    let otherwise = || otherwise.iter().copied().map(Pick::Metric).collect();
+    Ok(Wanted(if picked.is_empty() { otherwise() } else { picked }))
+}
+
+/// `from` and `to`; the last day when absent.
+fn span(app: &App, query: &Query) -> Result<(Timestamp, Timestamp), Problem> {
+    let (from, to) = query.between("from", "to")?;
+    let to = to.unwrap_or_else(|| app.clock.now());
+    let from = from.unwrap_or(to - DAY);
+    if from > to { Err(backwards("from", "to")) } else { Ok((from, to)) }
+}
+
+/// `step`; as many points as a chart is wide when absent.
+fn step(query: &Query, (from, to): (Timestamp, Timestamp)) -> Result<Duration, Problem> {
+    let (least, most) = (STEP.start().as_secs(), STEP.end().as_secs());
+    let seconds = |text: &str| text.parse().ok().map(Duration::from_secs).filter(|step| STEP.contains(step));
+    let asked = query.parsed("step", format!("whole seconds, {least} to {most}"), seconds)?;
+    Ok(asked.unwrap_or_else(|| Duration::from_secs((to.since(from).as_secs() / POINTS).clamp(60, most))))
+}

@@ -1,0 +1,164 @@
+//! Telemetry and health.
+
+use domain::telemetry::metric::Metric;
+use domain::telemetry::report::{Reading, Report};
+use plan::id::AgentId;
+use ports::clock::Clock;
+use ports::telemetry::Telemetry;
+use serde_json::{Value, json};
+use services::directory::Latest;
+use std::time::Duration;
+
+use super::world::World;
+
+fn readings(cpu: f64, disk: f64) -> Vec<Reading> {
+    vec![
+        Reading::new(Metric::CpuTotal, cpu),
+        Reading::labelled(Metric::DiskUsedPct, "/", disk),
+        Reading::labelled(Metric::ContainerHealth, "web", Metric::ContainerHealth.unit().number("unhealthy")),
+    ]
+}
+
+fn say(world: &World, agent: AgentId, cpu: f64, skew_ms: i64) {
+    let (at, received_at) = (world.clock.now(), world.clock.now());
+    let sample = r#"{"at_ms":5,"missing":["services: there is no systemctl here"]}"#.into();
+    world.directory.set_latest(agent, Latest { sample, at, received_at, skew_ms, readings: readings(cpu, 40.0) });
+}
+
+#[tokio::test]
+async fn the_latest_of_agents_in_sight_is_listed_with_words_for_states() {
+    let world = World::new().await;
+    let (root, eu) = (world.login("root").await, world.login("eu").await);
+    say(&world, world.web, 12.5, -400);
+    let all = world.get(&root, "/api/v1/telemetry").await.expect(200).json();
+    let names = |list: &Value| {
+        list["items"].as_array().map(|items| items.iter().map(|item| item["agent_name"].clone()).collect::<Vec<_>>())
+    };
+    assert_eq!(names(&all), Some(vec![json!("db-1"), json!("web-1")]));
+    assert_eq!((&all["items"][0]["at"], &all["items"][0]["series"]), (&Value::Null, &json!({})));
+    let web = &all["items"][1];
+    assert_eq!(
+        web["series"],
+        json!({ "container.health{web}": "unhealthy", "cpu.total": 12.5, "disk.used_pct{/}": 40.0 })
+    );
+    assert_eq!((&web["clock_skew_ms"], &web["is_stale"]), (&json!(-400), &json!(false)));
+    assert_eq!(web["missing"], json!(["services: there is no systemctl here"]));
+    let seen = world.get(&eu, "/api/v1/telemetry?metrics=cpu.total&site=eu").await.expect(200).json();
+    assert_eq!(
+        (names(&seen), &seen["items"][0]["series"]),
+        (Some(vec![json!("web-1")]), &json!({ "cpu.total": 12.5 }))
+    );
+    world.get(&eu, "/api/v1/telemetry/db-1").await.refused(404, "not_found");
+    world.get(&eu, "/api/v1/telemetry/db-1/history").await.refused(404, "not_found");
+    world.get(&root, "/api/v1/telemetry?metrics=cpu").await.refused(400, "invalid_parameter");
+    assert_eq!(world.get(&root, "/api/v1/telemetry/web-1").await.expect(200).json(), *web);
+}
+
+#[tokio::test]
+async fn the_past_comes_in_steps_and_pages_whether_or_not_it_is_rolled_up() {
+    let world = World::new().await;
+    let root = world.login("root").await;
+    let now = world.clock.now();
+    let begin = now - Duration::from_secs(7_200);
+    let report = |n: u32| {
+        let at = begin + Duration::from_secs(20) * n;
+        let readings = readings(f64::from(n % 10), 40.0 + f64::from(n) / 36.0);
+        Report { agent: world.web, at, received_at: at, readings }
+    };
+    let reports: Vec<Report> = (0..360).map(report).collect();
+    assert_eq!(world.store.store_reports(&reports).await, Ok(360));
+
+    let mut path = "/api/v1/telemetry/web-1/history?step=600&limit=5&metrics=cpu.total".to_owned();
+    let (mut count, mut points, first) = (0, 0, path.clone());
+    loop {
+        let page = world.get(&root, &path).await.expect(200).json();
+        assert_eq!((&page["level"], &page["step_s"]), (&json!("minute"), &json!(600)));
+        for point in page["items"].as_array().expect("items") {
+            let cpu = &point["series"]["cpu.total"];
+            assert_eq!((&cpu["min"], &cpu["max"]), (&json!(0.0), &json!(9.0)));
+            count += cpu["count"].as_u64().expect("a number");
+            points += 1;
+        }
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("{first}&cursor={cursor}");
+    }
+    assert_eq!(count, 360, "every report is in one step");
+    assert!((12..=13).contains(&points), "{points}");
+
+    let trends = world.get(&root, "/api/v1/telemetry/trends?metrics=disk.used_pct&site=eu").await.expect(200).json();
+    let disk = &trends["items"][0];
+    assert_eq!((&disk["agent_name"], &disk["series"]), (&json!("web-1"), &json!("disk.used_pct{/}")));
+    let per_hour = disk["per_hour"].as_f64().expect("a number");
+    assert!((per_hour - 5.0).abs() < 0.1, "{disk}");
+    assert!(
+        disk["full"]["earliest"].as_str() <= disk["full"]["at"].as_str() && disk["full"]["at"].is_string(),
+        "{disk}"
+    );
+    // What nothing was said in counts for a page, too: only the cursor says which one is the last.
+    let before = "from=2025-01-01T00:00:00Z&to=2025-01-01T02:00:00Z&step=3600&limit=1";
+    let empty = world.get(&root, &format!("/api/v1/telemetry/web-1/history?{before}")).await.expect(200).json();
+    assert_eq!((&empty["items"], empty["next_cursor"].is_string()), (&json!([]), true), "{empty}");
+    let last = format!("{before}&cursor={}", empty["next_cursor"].as_str().unwrap_or_default());
+    let last = world.get(&root, &format!("/api/v1/telemetry/web-1/history?{last}")).await.expect(200).json();
+    assert_eq!((&last["items"], &last["next_cursor"]), (&json!([]), &Value::Null), "{last}");
+
+    for bad in ["step=0", "step=x", "from=yesterday", "cursor=zz", "metrics=nothing"] {
+        world.get(&root, &format!("/api/v1/telemetry/web-1/history?{bad}")).await.expect(400);
+    }
+}
+
+#[tokio::test]
+async fn a_span_that_ends_before_it_begins_is_refused_wherever_the_past_is_asked_for() {
+    let world = World::new().await;
+    let root = world.login("root").await;
+    let (early, late) = ("2001-01-31T12:00:00Z", "2001-01-31T12:00:01Z");
+    for (path, from, to) in [
+        ("telemetry/web-1/history", "from", "to"),
+        ("telemetry/trends", "from", "to"),
+        ("commands", "since", "until"),
+        ("audit", "since", "until"),
+    ] {
+        let asked = |first: &str, last: &str| format!("/api/v1/{path}?{from}={first}&{to}={last}");
+        world.get(&root, &asked(early, late)).await.expect(200);
+        world.get(&root, &asked(early, early)).await.expect(200);
+        let refused = world.get(&root, &asked(late, early)).await.refused(400, "invalid_parameter").json();
+        let named: Vec<&Value> = refused["errors"].as_array().expect("errors").iter().map(|e| &e["pointer"]).collect();
+        assert_eq!(named, [&json!(format!("?{from}")), &json!(format!("?{to}"))], "{path}");
+    }
+    // Without an end it ends now.
+    let refused = world.get(&root, "/api/v1/telemetry/web-1/history?from=2999-01-01T00:00:00Z").await;
+    refused.refused(400, "invalid_parameter");
+    // Without a beginning there is one, however long ago the end was.
+    world.get(&root, &format!("/api/v1/telemetry/web-1/history?to={early}")).await.expect(200);
+}
+
+#[tokio::test]
+async fn health_shows_its_arithmetic_and_counts_who_is_offline() {
+    let world = World::new().await;
+    let (root, eu) = (world.login("root").await, world.login("eu").await);
+    say(&world, world.web, 97.0, 0);
+    say(&world, world.db, 97.0, 0);
+    let report = world.get(&root, "/api/v1/health-report").await.expect(200).json();
+    let web = &report["items"][1];
+    let points: u64 = web["deductions"].as_array().expect("a list").iter().filter_map(|d| d["points"].as_u64()).sum();
+    assert_eq!((&web["agent_name"], web["score"].as_u64(), points), (&json!("web-1"), Some(65), 35));
+    assert_eq!(
+        (&report["items"][0]["score"], &report["items"][0]["deductions"][0]["why"]),
+        (&json!(0), &json!("it is offline"))
+    );
+    let fleet = &report["fleet"];
+    assert_eq!(
+        (&fleet["agents"], &fleet["offline"], &fleet["sum"], &fleet["counted"]),
+        (&json!(2), &json!(1), &json!(65), &json!(2))
+    );
+    assert_eq!(fleet["score"], json!(32.5));
+    assert_eq!(report["sites"].as_array().map(Vec::len), Some(2));
+    assert_eq!(world.get(&eu, "/api/v1/health-report").await.expect(200).json()["fleet"]["agents"], json!(1));
+
+    let across = world.get(&root, "/api/v1/telemetry/across?by=site&metrics=cpu.total").await.expect(200).json();
+    assert_eq!(across["items"][0]["key"], json!("eu"));
+    assert_eq!(across["items"][0]["series"]["cpu.total"]["max_agent"], json!("web-1"));
+    let across = world.get(&root, "/api/v1/telemetry/across?by=label.tier").await.expect(200).json();
+    assert_eq!((&across["items"][0]["key"], &across["items"][0]["reporting"]), (&Value::Null, &json!(2)));
+    world.get(&root, "/api/v1/telemetry/across?by=owner").await.refused(400, "invalid_parameter");
+}

@@ -1,0 +1,132 @@
+//! Copies the write-ahead log into the database beside the writer. A commit that has to copy thousands of pages lets
+//! whoever writes wait for tens of milliseconds, again and again.
+//!
+//! Beside the writer the log's end is never reached while more is written, and only a log that was copied to its end
+//! begins anew: the last few pages are left to the writer, between two commits.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use sqlx::{AssertSqlSafe, Row as _, SqliteExecutor, SqlitePool};
+use tokio::sync::Notify;
+
+/// Pages of 4 KiB that are worth it. Hot pages are written once a copy and not once a commit, so a longer log is cheaper.
+const WORTH: i64 = 8192;
+/// Pages that may be left to the writer.
+const FEW: i64 = 512;
+/// Times that a copy is begun to get there.
+const ROUNDS: usize = 4;
+/// Commits between two looks at the log.
+const COMMITS: u32 = 16;
+
+/// What the writer and its copier tell each other.
+#[derive(Default)]
+pub(super) struct Copier {
+    commits: AtomicU32,
+    look: Notify,
+    nearly: AtomicBool,
+}
+
+impl Copier {
+    /// To be told of each commit; `true` when the writer is to copy what is left.
+    pub fn committed(&self) -> bool {
+        if self.commits.fetch_add(1, Ordering::Relaxed) + 1 >= COMMITS {
+            self.commits.store(0, Ordering::Relaxed);
+            self.look.notify_one();
+        }
+        self.nearly.swap(false, Ordering::AcqRel)
+    }
+
+    /// Copies whenever it is worth it. Ends when it is dropped.
+    pub async fn run(&self, readers: &SqlitePool) {
+        loop {
+            self.look.notified().await;
+            if let Err(error) = self.copy(readers).await {
+                tracing::warn!(%error, "the log could not be copied beside the writer; its commits will");
+            }
+        }
+    }
+
+    async fn copy(&self, readers: &SqlitePool) -> Result<(), sqlx::Error> {
+        if left(readers, "noop").await? < WORTH {
+            return Ok(());
+        }
+        for _ in 0..ROUNDS {
+            if left(readers, "passive").await? <= FEW {
+                break;
+            }
+        }
+        self.nearly.store(true, Ordering::Release);
+        Ok(())
+    }
+}
+
+/// Copies what is left. Waits for nobody; what a reader still needs stays in the log.
+pub(super) async fn finish<'e>(executor: impl SqliteExecutor<'e>) -> Result<(), sqlx::Error> {
+    left(executor, "passive").await.map(|_| ())
+}
+
+/// Pages in the log that are not copied, after a checkpoint of this kind.
+async fn left<'e>(executor: impl SqliteExecutor<'e>, kind: &'static str) -> Result<i64, sqlx::Error> {
+    let asked = format!("pragma wal_checkpoint({kind})");
+    let row = sqlx::query(AssertSqlSafe(asked)).fetch_one(executor).await?;
+    let (log, copied): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
+    Ok(log - copied)
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
+    use sqlx::{ConnectOptions as _, SqliteConnection};
+
+    use super::*;
+
+    async fn write(writer: &mut SqliteConnection, rows: i64) {
+        let text = "insert into t with recursive n (n) as (select 1 union all select n + 1 from n where n < ?) \
+             select randomblob(4000) from n";
+        sqlx::query(text).bind(rows).execute(writer).await.expect("written");
+    }
+
+    async fn log(writer: &mut SqliteConnection) -> i64 {
+        sqlx::query("pragma wal_checkpoint(noop)").fetch_one(writer).await.expect("told").get(1)
+    }
+
+    #[tokio::test]
+    async fn a_long_log_is_copied_beside_the_writer_and_begins_anew() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let options = SqliteConnectOptions::new()
+            .filename(dir.path().join("log.db"))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .pragma("wal_autocheckpoint", "0");
+        let mut writer = options.connect().await.expect("opens");
+        let readers = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.expect("opens");
+        sqlx::query("create table t (b blob)").execute(&mut writer).await.expect("made");
+
+        let copier = Copier::default();
+        for _ in 1..COMMITS {
+            write(&mut writer, 1).await;
+            assert!(!copier.committed());
+        }
+        copier.copy(&readers).await.expect("looked");
+        assert!(!copier.committed() && log(&mut writer).await > 0, "a short log is left as it is");
+
+        write(&mut writer, WORTH).await;
+        let running = copier.run(&readers);
+        tokio::pin!(running);
+        // More is written while it copies, so the end is the writer's.
+        let mut commits = 0;
+        while !copier.committed() {
+            tokio::select! {
+                () = &mut running => unreachable!("it runs until it is dropped"),
+                () = write(&mut writer, 1) => {}
+            }
+            commits += 1;
+            assert!(commits < 100_000, "never copied");
+        }
+        let before = log(&mut writer).await;
+        finish(&mut writer).await.expect("copied");
+        write(&mut writer, 1).await;
+        let after = log(&mut writer).await;
+        assert!(before > WORTH && after < 10, "{before} pages, then {after}");
+    }
+}

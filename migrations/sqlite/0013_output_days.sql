@@ -1,0 +1,1 @@
+-- The tables stay as they are: the oldest output has the lowest numbers, and goes in small steps.
