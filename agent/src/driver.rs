@@ -185,6 +185,8 @@ impl Driver {
                 Output::Discard(attempt) => self.spool.remove(attempt),
             }
         }
+        // All of it together: an attempt that is taken and begun at once waits for the disk once.
+        self.journal.send();
     }
 
     /// Short, and seldom: the loop may wait for the disk.

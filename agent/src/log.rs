@@ -4,13 +4,14 @@
 //!   magic(8)  { mark(4) length(4) batch(8) sum(8) payload }…
 //! ```
 //!
-//! `batch` is where the write that carried the record began. Everything before it was already on
-//! disk by then, so a record that does not check tells two stories apart: if a good record of a
+//! `batch` is where the first record stands that was not on disk when this one was written. Everything
+//! before it was, so a record that does not check tells two stories apart: if a good record of a
 //! later batch follows, the bad one had been fsynced and somebody changed it, which is refused; if
 //! none follows, the last write was torn and never acknowledged to anybody, and is cut off.
 //!
-//! Invariant: `append` returns only after the records are on disk. An error means that nothing is
-//! known about them; the process must end rather than try again.
+//! Invariant: `append` returns only after the records, and all before them, are on disk. What `note` takes outlives the
+//! process and not a power failure. An error means that nothing is known about the records; the process must end
+//! rather than try again.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
@@ -76,6 +77,8 @@ pub struct Log {
     path: PathBuf,
     file: File,
     end: u64,
+    /// Everything before it is on disk.
+    synced: u64,
     syncs: u64,
 }
 
@@ -105,7 +108,7 @@ impl Log {
             file.sync_all().map_err(fail("sync"))?;
             sync_parent(path).map_err(fail("sync the directory of"))?;
             return Ok((
-                Log { path: path.to_owned(), file, end: MAGIC.len() as u64, syncs: 1 },
+                Log { path: path.to_owned(), file, end: MAGIC.len() as u64, synced: MAGIC.len() as u64, syncs: 1 },
                 Opened { records: 0, cut_bytes: length },
             ));
         }
@@ -145,9 +148,10 @@ impl Log {
             }
             opened.cut_bytes = length - end;
             file.set_len(end).map_err(fail("cut"))?;
-            file.sync_all().map_err(fail("sync"))?;
         }
-        Ok((Log { path: path.to_owned(), file, end, syncs: 0 }, opened))
+        // Whoever wrote it may have died before the disk confirmed it.
+        file.sync_data().map_err(fail("sync"))?;
+        Ok((Log { path: path.to_owned(), file, end, synced: end, syncs: 1 }, opened))
     }
 
     /// Writes `payloads` with one write and one fsync; answers where each stands.
@@ -155,16 +159,26 @@ impl Log {
     /// # Errors
     /// [`LogError::Io`]; see the invariant above.
     pub fn append(&mut self, payloads: &[Vec<u8>]) -> Result<Vec<u64>, LogError> {
-        let batch = self.end;
+        let places = self.note(payloads)?;
+        self.file.sync_data().map_err(|source| self.error("sync", source))?;
+        self.syncs += 1;
+        self.synced = self.end;
+        Ok(places)
+    }
+
+    /// Writes `payloads` with one write, which the next [`Log::append`] has the disk confirm; answers where each stands.
+    ///
+    /// # Errors
+    /// [`LogError::Io`]; see the invariant above.
+    pub fn note(&mut self, payloads: &[Vec<u8>]) -> Result<Vec<u64>, LogError> {
+        let batch = self.synced;
         let mut bytes = Vec::with_capacity(payloads.iter().map(|p| p.len() + HEADER_BYTES).sum());
         let mut places = Vec::with_capacity(payloads.len());
         for payload in payloads {
-            places.push(batch + bytes.len() as u64);
+            places.push(self.end + bytes.len() as u64);
             frame(&mut bytes, batch, payload);
         }
-        self.file.write_all_at(&bytes, batch).map_err(|source| self.error("write", source))?;
-        self.file.sync_data().map_err(|source| self.error("sync", source))?;
-        self.syncs += 1;
+        self.file.write_all_at(&bytes, self.end).map_err(|source| self.error("write", source))?;
         self.end += bytes.len() as u64;
         Ok(places)
     }
@@ -237,7 +251,7 @@ impl Log {
         sync_parent(&self.path).map_err(fail("sync the directory of"))?;
         self.file =
             OpenOptions::new().read(true).write(true).open(&self.path).map_err(|source| self.error("open", source))?;
-        self.end = end;
+        (self.end, self.synced) = (end, end);
         self.syncs += 1;
         Ok(())
     }

@@ -191,6 +191,11 @@ impl Keeper {
         self.broken_at.unwrap_or(self.total).min(head_bytes(self.limit))
     }
 
+    /// Whether there is a file for the disk to confirm.
+    pub fn is_on_disk(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// Has the disk confirm the bytes and says what is kept.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
-//! A thread that has the disk confirm things. While one write is on its way the next jobs gather,
-//! and one fsync covers them all; an idle writer takes a lone job at once. No timers.
+//! A thread that has the disk confirm things. What is pushed in one go, and what gathers while one write is on its
+//! way, goes together, and one fsync covers it all. No timers.
 //!
 //! Full says: nothing is ever dropped or blocked. What gathers is bounded by who asks, because every
 //! job belongs to an attempt that was admitted, and admission is bounded.
@@ -53,10 +53,9 @@ impl<S: Store> Writer<S> {
         Ok(Writer { waiting: Vec::new(), in_flight: false, batches, done })
     }
 
-    /// Adds a job. It is done together with others that wait by then.
+    /// Adds a job, which begins at [`Writer::send`] or after the batch in flight.
     pub fn push(&mut self, job: S::Job) {
         self.waiting.push(job);
-        self.send();
     }
 
     /// Waits for the batch in flight; pends while there is none.
@@ -82,7 +81,8 @@ impl<S: Store> Writer<S> {
         self.in_flight
     }
 
-    fn send(&mut self) {
+    /// Begins what was pushed, unless a batch is in flight.
+    pub fn send(&mut self) {
         if self.in_flight || self.waiting.is_empty() {
             return;
         }

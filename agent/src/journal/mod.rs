@@ -1,7 +1,8 @@
 //! The agent's memory: which attempts it accepted, started and finished, so that nothing is ever run
 //! twice and no result is lost.
 //!
-//! Invariant: what the journal answered as written is on disk.
+//! Invariant: what the journal answered as written is on disk, and in the file where nothing follows from it
+//! ([`Record::must_last`]).
 
 mod compact;
 mod record;
@@ -67,7 +68,7 @@ pub enum Job {
 /// What came of it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Done {
-    /// One [`Job::Append`] is on disk. They come in the order they were asked for.
+    /// One [`Job::Append`] is written. They come in the order they were asked for.
     Written,
     /// Answer to [`Job::Recall`]; nothing when the attempt is not remembered as finished.
     Recalled(AttemptKey, Option<Outcome>),
@@ -221,9 +222,11 @@ impl Store for Journal {
         let mut results = Vec::new();
         let mut recalls = Vec::new();
         let mut clocks = None;
+        let mut must_last = false;
         for job in jobs {
             match job {
                 Job::Append(record, now) => {
+                    must_last |= record.must_last();
                     if let Record::Result(settled) | Record::Finished(settled) = &*record {
                         results.push((payloads.len(), settled.attempt));
                     }
@@ -235,7 +238,7 @@ impl Store for Journal {
             }
         }
         if !payloads.is_empty() {
-            let places = self.log.append(&payloads)?;
+            let places = if must_last { self.log.append(&payloads) } else { self.log.note(&payloads) }?;
             self.finished.extend(results.into_iter().map(|(index, attempt)| (attempt, places[index])));
         }
         for attempt in recalls {

@@ -107,6 +107,12 @@ impl Record {
         serde_json::to_vec(self).expect("a record holds nothing that JSON cannot")
     }
 
+    /// Whether it has to be on disk before anything follows from it. What does not may be lost when the power fails: the
+    /// next supervisor does not know the process either, and the host acknowledges again.
+    pub fn must_last(&self) -> bool {
+        !matches!(self, Record::Started { .. } | Record::Acked { .. })
+    }
+
     /// Reads [`Record::encode`]'s bytes.
     ///
     /// # Errors

@@ -82,8 +82,12 @@ impl Attempt {
         let end = self.steps(&mut sinks, &mut steps).await;
         let duration_ms = if steps.is_empty() { 0 } else { millis(begun.elapsed()) };
         let [stdout, stderr] = sinks;
-        let finished = tokio::task::spawn_blocking(move || (finish(stdout), finish(stderr))).await;
-        let (stdout, stderr) = finished.unwrap_or_default();
+        let (stdout, stderr) = if stdout.is_on_disk() || stderr.is_on_disk() {
+            let finished = tokio::task::spawn_blocking(move || (finish(stdout), finish(stderr))).await;
+            finished.unwrap_or_default()
+        } else {
+            (finish(stdout), finish(stderr))
+        };
         (attempt, Outcome { end, steps, stdout, stderr, duration_ms })
     }
 

@@ -1,5 +1,8 @@
 //! What the supervisor remembers across its own death: which attempts it was asked to start, which it
 //! spawned, how they ended. The next supervisor reads it and tells the truth about the rest.
+//!
+//! Written and not fsynced: it is there for a supervisor that was killed. When the power fails, everything that ran is
+//! over and unknown, which the agent's journal says by itself: it asked a supervisor that no longer is.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,13 +17,12 @@ use crate::guard;
 use crate::log::{Log, LogError};
 use crate::spool::Spool;
 use crate::supervisor::process;
-use crate::writer::Store;
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
 pub enum Memo {
-    /// Asked for; on disk before anything is spawned.
+    /// Asked for; written before anything is spawned.
     Heard {
         /// Which attempt.
         attempt: AttemptKey,
@@ -52,7 +54,7 @@ pub enum Memo {
     },
 }
 
-/// The supervisor's log, as a store for the writer thread. One answer for each record.
+/// The supervisor's log.
 #[derive(Debug)]
 pub struct Memory {
     log: Log,
@@ -109,24 +111,22 @@ impl Memory {
     }
 }
 
-impl Store for Memory {
-    type Job = Memo;
-    type Done = ();
-
-    fn run(&mut self, jobs: Vec<Memo>) -> Result<Vec<()>, LogError> {
-        let payloads: Vec<Vec<u8>> = jobs.iter().map(encode).collect();
-        self.log.append(&payloads)?;
-        if self.log.size() > COMPACT_AT_BYTES {
-            self.compact()?;
-        }
-        Ok(vec![(); jobs.len()])
-    }
-}
-
 /// Above this size dropped attempts are written out of the log.
 const COMPACT_AT_BYTES: u64 = 4 << 20;
 
 impl Memory {
+    /// Writes `memo` down.
+    ///
+    /// # Errors
+    /// [`LogError`]: nothing is known about it; the process must end.
+    pub fn write(&mut self, memo: &Memo) -> Result<(), LogError> {
+        self.log.note(&[encode(memo)])?;
+        if self.log.size() > COMPACT_AT_BYTES {
+            self.compact()?;
+        }
+        Ok(())
+    }
+
     fn compact(&mut self) -> Result<(), LogError> {
         let mut dropped = std::collections::HashSet::new();
         self.log.scan(&mut |_, payload| {

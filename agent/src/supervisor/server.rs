@@ -1,10 +1,9 @@
 //! The supervisor process: owns every child of one agent, outlives the agent, and exits when nobody
 //! needs it.
 //!
-//! Invariant: an attempt is on disk as heard before anything of it is spawned, and its end is on disk
-//! before it is told.
+//! Invariant: an attempt is written down as heard before anything of it is spawned, and its end before it is told.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::clock::{self, Alarm};
+use crate::log::LogError;
 use crate::spool::{Spool, hex};
 use crate::supervisor::attempt::{Attempt, Told};
 use crate::supervisor::door;
@@ -27,7 +27,6 @@ use crate::supervisor::peer::Peer;
 use crate::supervisor::process::Reaper;
 use crate::supervisor::protocol::{Event, Known, Launch, Report, Request, socket_path};
 use crate::supervisor::step::{Kill, Why};
-use crate::writer::Writer;
 
 /// How long a supervisor without children waits for an agent.
 pub const LINGER: Duration = Duration::from_secs(60);
@@ -48,7 +47,7 @@ pub struct SuperviseOptions {
 enum Held {
     Heard { launch: Box<Launch>, leash: Leash },
     Running { pid: Option<(u32, u64)>, leash: Leash, totals: Arc<Totals>, told: Shown },
-    Ended { outcome: Outcome, on_disk: bool },
+    Ended { outcome: Outcome },
 }
 
 /// What an attempt is ended by from outside.
@@ -59,20 +58,12 @@ struct Leash {
     grace: Duration,
 }
 
-/// What to do when a record is on disk.
-enum After {
-    Spawn(AttemptKey),
-    Tell(AttemptKey),
-    Nothing,
-}
-
 struct Server {
     spool: Spool,
     work: PathBuf,
     instance: String,
     boot_id: String,
-    writer: Writer<Memory>,
-    after: VecDeque<After>,
+    memory: Memory,
     held: BTreeMap<AttemptKey, Held>,
     running: JoinSet<(AttemptKey, Outcome)>,
     tell: mpsc::Sender<(AttemptKey, Told)>,
@@ -97,20 +88,18 @@ pub async fn supervise(options: SuperviseOptions) -> Result<(), SuperviseError> 
     let work = options.data.join("work");
     std::fs::create_dir_all(&work).map_err(io("create the work directory"))?;
     let (memory, ends) = Memory::open(&options.data, &spool)?;
-    let writer = Writer::start("supervisor-log", memory).map_err(io("start the log's thread"))?;
     let mut child_ended = signal(SignalKind::child()).map_err(io("listen for SIGCHLD"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(io("listen for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("listen for SIGINT"))?;
     let listener = door::listen(&options.data).map_err(io("listen on supervisor.sock"))?;
     let (tell, mut told) = mpsc::channel(64);
-    let held = ends.into_iter().map(|(attempt, outcome)| (attempt, Held::Ended { outcome, on_disk: true })).collect();
+    let held = ends.into_iter().map(|(attempt, outcome)| (attempt, Held::Ended { outcome })).collect();
     let mut server = Server {
         spool,
         work,
         instance: hex(&rand::random::<[u8; 16]>()),
         boot_id: clock::boot_id(),
-        writer,
-        after: VecDeque::new(),
+        memory,
         held,
         running: JoinSet::new(),
         tell,
@@ -135,20 +124,19 @@ pub async fn supervise(options: SuperviseOptions) -> Result<(), SuperviseError> 
         let peer_gone = server.peer.is_none();
         let (abandon_at, look_again) = (server.abandon_at(), server.look_again);
         tokio::select! {
-            done = server.writer.done() => server.on_disk(done?.len()),
-            Some((attempt, told)) = told.recv() => server.on_told(attempt, told),
+            Some((attempt, told)) = told.recv() => server.on_told(attempt, told)?,
             Some(ended) = server.running.join_next() => match ended {
                 Ok((attempt, outcome)) => {
                     // What it told before its end comes before its end.
                     while let Ok((attempt, told)) = told.try_recv() {
-                        server.on_told(attempt, told);
+                        server.on_told(attempt, told)?;
                     }
-                    server.on_ended(attempt, outcome);
+                    server.on_ended(attempt, outcome)?;
                 }
                 Err(error) => tracing::error!(%error, "an attempt's task died; the next supervisor will settle it"),
             },
             heard = hear(&mut server.peer) => match heard {
-                Ok(Some(request)) => server.on_request(request),
+                Ok(Some(request)) => server.on_request(request)?,
                 Ok(None) => server.agent_gone(),
                 Err(error) => {
                     tracing::error!(%error, "the agent's connection is unusable and was closed");
@@ -193,15 +181,8 @@ async fn at(instant: Option<Instant>) {
 
 impl Server {
     fn is_idle(&self) -> bool {
-        let alive = |held: &Held| {
-            matches!(held, Held::Heard { .. } | Held::Running { .. } | Held::Ended { on_disk: false, .. })
-        };
-        !self.held.values().any(alive) && self.running.is_empty() && !self.writer.is_busy()
-    }
-
-    fn write(&mut self, memo: Memo, after: After) {
-        self.after.push_back(after);
-        self.writer.push(memo);
+        let alive = |held: &Held| matches!(held, Held::Running { .. });
+        !self.held.values().any(alive) && self.running.is_empty()
     }
 
     fn send(&mut self, event: &Event) {
@@ -214,15 +195,13 @@ impl Server {
         let mut attempts = Vec::with_capacity(self.held.len());
         for (attempt, held) in &mut self.held {
             let state = match held {
-                Held::Heard { .. } | Held::Running { pid: None, .. } | Held::Ended { on_disk: false, .. } => {
-                    Known::Heard
-                }
+                Held::Running { pid: None, .. } => Known::Heard,
                 Held::Running { pid: Some((pid, start_ticks)), totals, told, .. } => {
                     *told = Shown::greeted(totals);
                     let [stdout, stderr] = told.readable();
                     Known::Running { pid: *pid, start_ticks: *start_ticks, stdout, stderr }
                 }
-                Held::Ended { outcome, on_disk: true } => Known::Ended { outcome: outcome.clone() },
+                Held::Ended { outcome } => Known::Ended { outcome: outcome.clone() },
             };
             attempts.push(Report { attempt: *attempt, state });
         }
@@ -230,23 +209,20 @@ impl Server {
         self.peer = Some(peer);
     }
 
-    fn on_request(&mut self, request: Request) {
+    fn on_request(&mut self, request: Request) -> Result<(), LogError> {
         match request {
             Request::Start { launch } => {
                 let attempt = launch.attempt;
                 if self.stopping || self.held.contains_key(&attempt) {
                     tracing::warn!(%attempt, "asked to start what is known already, or while stopping; ignored");
-                    return;
+                    return Ok(());
                 }
-                let memo = Memo::Heard { attempt, output_bytes: launch.output_bytes };
-                let grace = Duration::from_millis(launch.grace_ms);
-                let leash = Leash { kill: watch::channel(None).0, kill_after_ms: launch.kill_after_ms, grace };
-                self.held.insert(attempt, Held::Heard { launch, leash });
-                self.write(memo, After::Spawn(attempt));
+                self.memory.write(&Memo::Heard { attempt, output_bytes: launch.output_bytes })?;
+                self.spawn(*launch);
             }
             Request::Kill { attempt, grace_ms } => {
                 let wanted = Kill { grace: Duration::from_millis(grace_ms), why: Why::Cancel };
-                if let Some(Held::Heard { leash, .. } | Held::Running { leash, .. }) = self.held.get(&attempt) {
+                if let Some(Held::Running { leash, .. }) = self.held.get(&attempt) {
                     leash.kill.send_replace(Some(wanted));
                 }
             }
@@ -255,35 +231,20 @@ impl Server {
             Request::Drop { attempt } => {
                 if let Some(Held::Ended { .. }) = self.held.get(&attempt) {
                     self.held.remove(&attempt);
-                    self.write(Memo::Dropped { attempt }, After::Nothing);
+                    self.memory.write(&Memo::Dropped { attempt })?;
                 }
             }
         }
+        Ok(())
     }
 
-    fn on_disk(&mut self, count: usize) {
-        for _ in 0..count {
-            match self.after.pop_front() {
-                Some(After::Spawn(attempt)) => self.spawn(attempt),
-                Some(After::Tell(attempt)) => {
-                    if let Some(Held::Ended { outcome, on_disk }) = self.held.get_mut(&attempt) {
-                        *on_disk = true;
-                        let event = Event::Ended { attempt, outcome: outcome.clone() };
-                        self.send(&event);
-                    }
-                }
-                Some(After::Nothing) | None => {}
-            }
-        }
-    }
-
-    fn spawn(&mut self, attempt: AttemptKey) {
-        // What has outlived its leave already is told so before it begins.
-        self.abandon();
-        let Some(Held::Heard { launch, leash }) = self.held.remove(&attempt) else { return };
+    fn spawn(&mut self, launch: Launch) {
+        let attempt = launch.attempt;
+        let grace = Duration::from_millis(launch.grace_ms);
+        let leash = Leash { kill: watch::channel(None).0, kill_after_ms: launch.kill_after_ms, grace };
         let totals = Arc::new(Totals::new(Arc::clone(&self.changed)));
         let task = Attempt {
-            launch: *launch,
+            launch,
             spool: self.spool.clone(),
             work: self.work.clone(),
             reaper: self.reaper.clone(),
@@ -292,23 +253,27 @@ impl Server {
             tell: self.tell.clone(),
         };
         self.held.insert(attempt, Held::Running { pid: None, leash, totals, told: Shown::default() });
+        // What has outlived its leave already is told so before it begins.
+        self.abandon();
         self.running.spawn(task.run());
     }
 
-    fn on_told(&mut self, attempt: AttemptKey, told: Told) {
+    fn on_told(&mut self, attempt: AttemptKey, told: Told) -> Result<(), LogError> {
         let (Told::Spawned { pid, start_ticks } | Told::Next { pid, start_ticks }) = told;
         let boot_id = self.boot_id.clone();
-        self.write(Memo::Spawned { attempt, pid, start_ticks, boot_id }, After::Nothing);
-        let Some(Held::Running { pid: known, .. }) = self.held.get_mut(&attempt) else { return };
-        if known.is_none() {
+        self.memory.write(&Memo::Spawned { attempt, pid, start_ticks, boot_id })?;
+        if let Some(Held::Running { pid: known @ None, .. }) = self.held.get_mut(&attempt) {
             *known = Some((pid, start_ticks));
             self.send(&Event::Started { attempt, pid, start_ticks });
         }
+        Ok(())
     }
 
-    fn on_ended(&mut self, attempt: AttemptKey, outcome: Outcome) {
-        self.held.insert(attempt, Held::Ended { outcome: outcome.clone(), on_disk: false });
-        self.write(Memo::Ended { attempt, outcome }, After::Tell(attempt));
+    fn on_ended(&mut self, attempt: AttemptKey, outcome: Outcome) -> Result<(), LogError> {
+        self.memory.write(&Memo::Ended { attempt, outcome: outcome.clone() })?;
+        self.held.insert(attempt, Held::Ended { outcome: outcome.clone() });
+        self.send(&Event::Ended { attempt, outcome });
+        Ok(())
     }
 
     fn tell_growth(&mut self) {
@@ -340,7 +305,7 @@ impl Server {
     fn abandon_at(&self) -> Option<u64> {
         let gone_ms = self.host_gone_ms?;
         let allowed = |held: &Held| match held {
-            Held::Heard { leash, .. } | Held::Running { leash, .. } => leash.kill_after_ms,
+            Held::Running { leash, .. } => leash.kill_after_ms,
             Held::Ended { .. } => None,
         };
         self.held.values().filter_map(allowed).min().map(|allowed_ms| gone_ms.saturating_add(allowed_ms))
@@ -351,7 +316,7 @@ impl Server {
         let Some(gone_ms) = self.host_gone_ms else { return };
         let now_ms = clock::now().mono_ms;
         for (attempt, held) in &mut self.held {
-            if let Held::Heard { leash, .. } | Held::Running { leash, .. } = held
+            if let Held::Running { leash, .. } = held
                 && leash.kill_after_ms.is_some_and(|allowed_ms| gone_ms.saturating_add(allowed_ms) <= now_ms)
             {
                 tracing::warn!(%attempt, "without its host for longer than its command allows; ending it");
@@ -366,7 +331,7 @@ impl Server {
         self.stopping = true;
         let wanted = Kill { grace: SHUTDOWN_GRACE, why: Why::Shutdown };
         for held in self.held.values() {
-            if let Held::Heard { leash, .. } | Held::Running { leash, .. } = held {
+            if let Held::Running { leash, .. } = held {
                 leash.kill.send_replace(Some(wanted));
             }
         }

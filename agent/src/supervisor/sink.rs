@@ -45,6 +45,11 @@ impl Sink {
         self.keeper.total()
     }
 
+    /// Whether it has a file for the disk to confirm.
+    pub fn is_on_disk(&self) -> bool {
+        self.keeper.is_on_disk()
+    }
+
     /// Has the disk confirm the bytes and says what is kept.
     ///
     /// # Errors
