@@ -45,7 +45,6 @@ pub struct SuperviseOptions {
 }
 
 enum Held {
-    Heard { launch: Box<Launch>, leash: Leash },
     Running { pid: Option<(u32, u64)>, leash: Leash, totals: Arc<Totals>, told: Shown },
     Ended { outcome: Outcome },
 }

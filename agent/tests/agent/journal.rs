@@ -124,6 +124,36 @@ fn a_flipped_bit_before_the_last_write_is_refused_and_in_the_last_write_cuts_it_
 }
 
 #[test]
+fn what_nothing_follows_from_is_in_the_file_at_once_and_on_disk_with_the_next_that_matters() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut journal, _) = Journal::open(dir.path()).expect("opens");
+    write(&mut journal, life(1).into_iter().take(2).collect(), CLOCKS);
+    let (syncs, notes_from) = (journal.syncs(), journal.size());
+    write(&mut journal, vec![life(1).remove(2)], CLOCKS);
+    let second = journal.size();
+    write(&mut journal, vec![life(1).remove(2)], CLOCKS);
+    assert_eq!(journal.syncs(), syncs, "the disk was asked for a note");
+    let path = dir.path().join("log");
+    let whole = std::fs::read(&path).expect("reads");
+    // As a power failure may leave it: the later page written, the earlier one not.
+    let mut torn = whole.clone();
+    torn[notes_from as usize..second as usize].fill(0);
+    let copy = tempfile::tempdir().expect("a directory");
+    std::fs::write(copy.path().join("log"), &torn).expect("writes");
+    let (torn, recovered) = Journal::open(copy.path()).expect("cut off, not refused");
+    assert_eq!((torn.size(), recovered.unfinished[0].pid), (notes_from, None));
+    // Once something was fsynced behind it, it can only have been changed.
+    write(&mut journal, vec![result(1, 1_000, 2_000)], CLOCKS);
+    assert_eq!(journal.syncs(), syncs + 1);
+    write(&mut journal, vec![accepted(2)], CLOCKS);
+    drop(journal);
+    let mut changed = std::fs::read(&path).expect("reads");
+    changed[notes_from as usize + 30] ^= 1;
+    std::fs::write(&path, &changed).expect("writes");
+    assert!(matches!(Journal::open(dir.path()), Err(LogError::Damaged { offset, .. }) if offset == notes_from));
+}
+
+#[test]
 fn what_is_torn_off_leaves_room_for_what_comes_next() {
     let dir = tempfile::tempdir().expect("a directory");
     let (mut journal, _) = Journal::open(dir.path()).expect("opens");
@@ -161,6 +191,9 @@ async fn one_fsync_covers_all_records_that_wait() {
     const RECORDS: usize = 5_000;
     for index in 0..RECORDS {
         writer.push(index.to_le_bytes().to_vec());
+        if index + 1 == RECORDS / 2 {
+            writer.send();
+        }
     }
     let (mut done, mut batches, mut syncs) = (0, 0, before);
     while done < RECORDS {
@@ -180,7 +213,7 @@ async fn one_fsync_covers_all_records_that_wait() {
         .expect("reads");
         assert!(seen >= done, "{seen} records in the file, {done} answered");
     }
-    assert_eq!((syncs - before, batches), (2, 2), "the first goes alone, all others together");
+    assert_eq!((syncs - before, batches), (2, 2), "those that were sent, and all that gathered meanwhile");
 }
 
 #[test]

@@ -165,7 +165,7 @@ pub fn welcome() -> Welcome {
     Welcome {
         session_epoch: 1,
         now_ms: agent::clock::now().wall_ms,
-        heartbeat_ms: 200,
+        heartbeat_ms: 1_000,
         telemetry_ms: 300,
         max_concurrency: 8,
         send: Vec::new(),

@@ -267,12 +267,14 @@ async fn frames_that_make_no_sense_end_the_session_with_a_reason() {
 async fn a_flood_of_output_delays_no_control_frame() {
     let bed = Bed::new().await;
     let (mut session, _) = bed.session().await;
-    let key = attempt(1, 1);
-    session.say(HostFrame::Command(shell(key, "yes | head -c 700000; exec sleep 600"))).await;
+    let (key, printed) = (attempt(1, 1), bed.dir.path().join("printed"));
+    let script = format!("yes | head -c 700000; : > {}; exec sleep 600", printed.display());
+    session.say(HostFrame::Command(shell(key, &script))).await;
     session.started(key).await;
     session.say(HostFrame::Command(command(attempt(2, 1), plan(vec![step("uname", &["-s"])])))).await;
     session.until(|frame| *frame == AgentFrame::Ack { attempt: attempt(2, 1) }).await;
     session.result(attempt(2, 1)).await;
+    wait_for("the flood", || async { printed.exists().then_some(()) }).await;
     session.say(HostFrame::Cancel(Cancel { attempt: key, grace_ms: None })).await;
     let outcome = session.result(key).await;
     assert_eq!((outcome.end.clone(), outcome.stdout.bytes), (End::Cancelled { started: true }, 700_000));
