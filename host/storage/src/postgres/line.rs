@@ -11,7 +11,7 @@
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use uuid::Uuid;
 
 use super::failure::Failure;
@@ -55,9 +55,15 @@ impl Line {
         self.connection = None;
     }
 
-    /// Takes the connection, to close it in order.
-    pub fn take(&mut self) -> Option<PgConnection> {
-        self.connection.take()
+    /// Closes the connection in order.
+    ///
+    /// # Errors
+    /// What the server answered.
+    pub async fn close(&mut self) -> Result<(), sqlx::Error> {
+        let Some(mut connection) = self.connection.take() else { return Ok(()) };
+        // A server frees a session's locks some time after the session is over, and whoever starts next asks at once.
+        sqlx::query("select pg_advisory_unlock_all()").execute(&mut connection).await?;
+        connection.close().await
     }
 
     async fn connect(&self) -> Result<PgConnection, Failure> {

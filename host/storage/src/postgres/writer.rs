@@ -86,9 +86,7 @@ impl Writer {
             }
         }
         self.trail.close();
-        if let Some(connection) = self.line.take()
-            && let Err(error) = connection.close().await
-        {
+        if let Err(error) = self.line.close().await {
             tracing::warn!(%error, "the writer's connection did not close cleanly");
         }
     }
