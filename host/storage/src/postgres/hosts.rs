@@ -31,7 +31,10 @@ const BURY: &str = "with dead as materialized (select n.id from nodes n where n.
      left_behind as materialized (select a.id from agents a join dead d on a.node_id = d.id where a.session_open \
          order by a.id for no key update of a) \
      update agents a set session_open = false from left_behind l where a.id = l.id returning a.id, a.status";
-/// The first of what waits for each agent, a step of the index for each; then of those agents that are here.
+/// How many agents are here.
+const HERE: &str = "(select count(*) from agents a where a.session_open and a.node_id = $1)";
+/// The first of what waits for each agent, a step of the index for each, until more agents were passed than are here;
+/// and whether the agent is here.
 const WAITING: &str = "with recursive first as ( \
          (select i.agent_id, i.command_id, i.attempt from invocations i \
              where i.state = 'queued' and i.cancel_requested_at is null \
@@ -40,7 +43,14 @@ const WAITING: &str = "with recursive first as ( \
              select i.agent_id, i.command_id, i.attempt from invocations i \
              where i.state = 'queued' and i.cancel_requested_at is null and i.agent_id > f.agent_id \
              order by i.agent_id, i.turn, i.command_id limit 1) n) \
-     select f.agent_id, f.command_id, f.attempt from first f join agents a on a.id = f.agent_id \
+     select f.agent_id, f.command_id, f.attempt, \
+         exists (select 1 from agents a where a.id = f.agent_id and a.session_open and a.node_id = $1) \
+     from first f limit 1 +";
+/// The same of the agents that are here, a search in the index for each.
+const WAITING_HERE: &str = "select a.id, f.command_id, f.attempt from agents a cross join lateral ( \
+         select i.command_id, i.attempt from invocations i \
+         where i.state = 'queued' and i.cancel_requested_at is null and i.agent_id = a.id \
+         order by i.turn, i.command_id limit 1) f \
      where a.session_open and a.node_id = $1";
 
 fn interval(time: Duration) -> PgInterval {
@@ -55,6 +65,11 @@ fn found(row: &PgRow) -> Result<Found, StoreError> {
 /// Which agents; and whether each has a session.
 fn agents(which: &str) -> Statement {
     Statement::new(format!("select {}, session_open from agents {which}", rows::AGENT))
+}
+
+fn first(cells: &mut Cells<'_>) -> Result<(AgentId, AttemptKey), StoreError> {
+    let (agent, command) = (AgentId(cells.take()?), CommandId(cells.take()?));
+    Ok((agent, AttemptKey { command, number: cells.attempt()? }))
 }
 
 async fn bury(tx: &mut PgConnection, staged: &mut Staged, silence: Duration, at: Timestamp) -> Result<u64, Failure> {
@@ -151,12 +166,24 @@ impl Hosts for PostgresStore {
     }
 
     async fn waiting(&self) -> Result<Vec<(AgentId, AttemptKey)>, StoreError> {
-        let first = |row| {
+        let node = self.shared.node;
+        // Whichever are fewer: the agents that are here, or those that something waits for.
+        let steps = self.rows(Statement::new(format!("{WAITING} {HERE}")).bind(node)).await?;
+        let mut here = Vec::new();
+        for row in &steps {
             let mut cells = Cells::new(row, "invocations");
-            let (agent, command) = (AgentId(cells.take()?), CommandId(cells.take()?));
-            Ok((agent, AttemptKey { command, number: cells.attempt()? }))
-        };
-        self.rows(Statement::new(WAITING).bind(self.shared.node)).await?.iter().map(first).collect()
+            let first = first(&mut cells)?;
+            if cells.take()? {
+                here.push(first);
+            }
+        }
+        let count = self.row(Statement::new(format!("select {HERE}")).bind(node)).await?;
+        let count: i64 = count.map_or(Ok(0), |row| Cells::new(&row, "agents").take())?;
+        if steps.len() as u64 <= count.unsigned_abs() {
+            return Ok(here);
+        }
+        let all = self.rows(Statement::new(WAITING_HERE).bind(node)).await?;
+        all.iter().map(|row| first(&mut Cells::new(row, "invocations"))).collect()
     }
 
     async fn agree(&self, what: &'static str, mine: &[String], replace: bool) -> Result<Option<String>, StoreError> {

@@ -11,6 +11,7 @@ use plan::id::{AgentId, CommandId};
 use ports::agents::Agents as _;
 use ports::commands::{Advance, Commands as _, Word};
 use ports::delivery::Delivery as _;
+use ports::hosts::Hosts as _;
 use ports::journal::Journal as _;
 use storage::postgres::PostgresStore;
 use tokio::task::JoinSet;
@@ -316,4 +317,31 @@ async fn what_agents_of_a_silent_host_had_is_abandoned_though_their_sessions_are
         "update nodes set seen_at = '2000-01-01' where id = (select node_id from agents where agent_id = 'web-1')";
     database.sql(silence).await.expect("silenced");
     assert_eq!(abandoned().await, [had[0]]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_first_for_each_agent_here_is_found_among_more_and_among_fewer_that_are_elsewhere() {
+    let Some(database) = Database::fresh() else { return };
+    let (stores, _running) = two(&database).await;
+    let [here, other] = &stores;
+    let web = enrol(here, "web-1", "eu").await;
+    let (idle, elsewhere) = (enrol(here, "web-2", "eu").await, enrol(here, "web-3", "eu").await);
+    for (store, machine) in [(here, &web), (here, &idle), (other, &elsewhere)] {
+        store.open_session(machine.id, &Facts::default(), at(1)).await.expect("stored");
+    }
+    assert_eq!(here.waiting().await, Ok(Vec::new()));
+    let (first, second) = (command(&[&web, &elsewhere]), command(&[&web]));
+    let wanted = key(first.command.id);
+    for new in [first, second] {
+        other.accept(new).await.expect("accepted");
+    }
+    // Two agents are here, and something waits for two.
+    assert_eq!(here.waiting().await, Ok(vec![(web.id, wanted)]));
+    // And now for five more, who are away.
+    for number in 4..9 {
+        let away = enrol(here, &format!("web-{number}"), "eu").await;
+        other.accept(command(&[&away])).await.expect("accepted");
+    }
+    assert_eq!(here.waiting().await, Ok(vec![(web.id, wanted)]));
+    assert_eq!(other.waiting().await, Ok(vec![(elsewhere.id, wanted)]));
 }
