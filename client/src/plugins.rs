@@ -26,10 +26,10 @@ impl Client {
         self.get(&["verbs", verb]).await
     }
 
-    /// `POST /verbs/{verb}/plan`: what a command would do; queues nothing.
+    /// `POST /verbs/{verb}/plan`: what a command would do, and whether its caller may; queues nothing.
     ///
     /// # Errors
-    /// What submitting it would answer.
+    /// What submitting it would answer, but for a missing grant: that is part of the answer.
     pub async fn preview(&self, verb: &str, request: &PlanRequest) -> Result<PlanPreview, ClientError> {
         self.post(&["verbs", verb, "plan"], request).await
     }

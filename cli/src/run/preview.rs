@@ -1,5 +1,6 @@
 //! What a command would do, shown before it does it, and the question whether it should.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 
@@ -15,12 +16,15 @@ use crate::output::{Sink, escape, table};
 use crate::prompt;
 use crate::schema::quote;
 
+/// Most names of agents in one sentence.
+const SHOWN: usize = 10;
+
 /// Why it was not confirmed.
 #[derive(Debug)]
 pub(super) enum Declined {
     /// The host refused to say what it would do.
     Client(ClientError),
-    /// A person said no, or could not be asked.
+    /// The host would refuse it, or a person said no or could not be asked.
     Said(Failure),
 }
 
@@ -45,6 +49,10 @@ pub(super) async fn confirm(
         return Ok(());
     }
     let plan = client.preview(&verb.name, &PlanRequest { args: args.clone(), target: target.clone() }).await?;
+    if let Some(refusal) = refusal(&plan) {
+        // Nobody is asked about what the host would refuse.
+        return Err(Declined::Said(refusal));
+    }
     let count = plan.targets.len();
     if !too_many(count) {
         return Ok(());
@@ -55,7 +63,8 @@ pub(super) async fn confirm(
         let message = format!("{what} needs a yes, and there is no terminal to ask at: add --yes");
         return Err(said(Failure::new(Exit::NotDone, message)));
     }
-    let mut names: Vec<String> = plan.targets.iter().take(10).map(|target| escape::line(&target.agent_name)).collect();
+    let mut names: Vec<String> =
+        plan.targets.iter().take(SHOWN).map(|target| escape::line(&target.agent_name)).collect();
     if count > names.len() {
         names.push("…".to_owned());
     }
@@ -74,12 +83,39 @@ pub(super) fn print(plan: &PlanPreview, sink: &Sink) -> Result<Exit, Failure> {
     if plan.targets.is_empty() {
         return Err(Failure::new(Exit::NoTarget, "it would run on nobody"));
     }
-    let agents = match plan.targets.len() {
+    if let Some(refusal) = refusal(plan) {
+        return Err(refusal);
+    }
+    sink.say(&format!("dry run: it would run on {}; nothing was queued", agents(plan.targets.len())))?;
+    Ok(Exit::Ok)
+}
+
+/// Why the host would refuse it: the targets that no grant of the caller covers, by what is said of them.
+fn refusal(plan: &PlanPreview) -> Option<Failure> {
+    let refused = plan.targets.iter().filter(|target| !target.grant.allowed);
+    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for target in refused {
+        let reason = target.grant.reason.as_deref().unwrap_or("not granted");
+        reasons.entry(reason).or_default().push(&target.agent_name);
+    }
+    if plan.allowed && reasons.is_empty() {
+        return None;
+    }
+    let count: usize = reasons.values().map(Vec::len).sum();
+    let mut message = format!("it would be refused: on {count} of {} it is not granted", agents(plan.targets.len()));
+    for (reason, names) in reasons {
+        let more = if names.len() > SHOWN { ", …" } else { "" };
+        let names: Vec<String> = names.into_iter().take(SHOWN).map(escape::line).collect();
+        let _ = write!(message, "\n  {}{more}: {}", names.join(", "), escape::line(reason));
+    }
+    Some(Failure::new(Exit::NotAllowed, message))
+}
+
+fn agents(count: usize) -> String {
+    match count {
         1 => "1 agent".to_owned(),
         many => format!("{many} agents"),
-    };
-    sink.say(&format!("dry run: it would run on {agents}; nothing was queued"))?;
-    Ok(Exit::Ok)
+    }
 }
 
 /// Says who was meant but is out.
@@ -90,9 +126,17 @@ pub(super) fn say_excluded(excluded: &[TargetOut], sink: &Sink) -> std::io::Resu
 }
 
 fn page(plan: &PlanPreview) -> String {
-    let rows =
-        plan.targets.iter().map(|target| vec![target.agent_name.clone(), target.site.clone(), target.status.clone()]);
-    let mut text = table::grid(&["agent", "site", "status"], rows);
+    let rows = plan.targets.iter().map(|target| {
+        let granted = if target.grant.allowed { "yes" } else { "no" }.to_owned();
+        vec![
+            target.agent_name.clone(),
+            target.site.clone(),
+            target.status.clone(),
+            target.grant.effect.clone(),
+            granted,
+        ]
+    });
+    let mut text = table::grid(&["agent", "site", "status", "effect", "granted"], rows);
     for profile in &plan.plans {
         text.push('\n');
         describe(profile, &mut text);

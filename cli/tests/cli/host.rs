@@ -43,6 +43,8 @@ pub struct State {
     pub keys: Vec<String>,
     pub refuse_submit: Option<(u16, Value)>,
     pub effect: String,
+    /// Agents on which the caller may run nothing.
+    pub ungranted: Vec<String>,
     pub events: Vec<(u64, &'static str, Value)>,
     pub cuts: VecDeque<Cut>,
     pub hold: bool,

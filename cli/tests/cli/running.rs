@@ -194,9 +194,9 @@ async fn a_dry_run_shows_who_and_what_and_queues_nothing() {
     let ran = program.run(&["run", "docker.ps", "--all", "--dry-run"]).await;
     ran.ends_with(0);
     insta::assert_snapshot!(ran.out, @r"
-    AGENT   SITE  STATUS
-    web-01  eu    online
-    web-02  eu    online
+    AGENT   SITE  STATUS  EFFECT  GRANTED
+    web-01  eu    online  read    yes
+    web-02  eu    online  read    yes
 
     on 2 of them (linux x86_64): asks
       effect read, plan h1
@@ -207,6 +207,23 @@ async fn a_dry_run_shows_who_and_what_and_queues_nothing() {
         "{}",
         ran.err
     );
+    host.state().ungranted = vec!["web-02".into()];
+    let refused = program.run(&["run", "docker.ps", "--all", "--dry-run"]).await;
+    refused.ends_with(4);
+    insta::assert_snapshot!(refused.out, @r"
+    AGENT   SITE  STATUS  EFFECT  GRANTED
+    web-01  eu    online  read    yes
+    web-02  eu    online  read    no
+
+    on 2 of them (linux x86_64): asks
+      effect read, plan h1
+      $ uptime -p 'a b'
+    ");
+    insta::assert_snapshot!(refused.err, @r"
+    without old-01: in maintenance; name it to include it
+    viworks: it would be refused: on 1 of 2 agents it is not granted
+      web-02: no grant of yours covers effect `read` of it at site `eu`
+    ");
     assert!(host.state().submitted.is_empty());
     host.fleet(&[]);
     program.run(&["run", "docker.ps", "--all", "--dry-run"]).await.ends_with(6);
@@ -225,6 +242,13 @@ async fn changing_many_agents_needs_a_yes() {
     let asked = program.run(&["run", "docker.ps", "--all"]).await;
     asked.ends_with(3);
     assert!(asked.err.contains("on 11 agents") && asked.err.contains("--yes"), "{}", asked.err);
+    assert_eq!(host.state().submitted.len(), 1);
+    host.state().ungranted = names.clone();
+    let refused = program.run(&["run", "docker.ps", "--all"]).await;
+    refused.ends_with(4);
+    assert!(refused.err.contains("on 11 of 11 agents it is not granted"), "{}", refused.err);
+    assert!(refused.err.contains("web-09, …: no grant of yours covers effect `destroy`"), "{}", refused.err);
+    host.state().ungranted.clear();
     assert_eq!(host.state().submitted.len(), 1);
     program.run(&["run", "docker.ps", "--all", "--yes"]).await.ends_with(0);
 

@@ -7,6 +7,7 @@ mod api_keys;
 mod audit;
 mod channels;
 mod commands;
+mod preview;
 mod conditions;
 mod contract;
 mod delivery;

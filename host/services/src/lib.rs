@@ -21,6 +21,7 @@ pub mod meter;
 pub mod replays;
 pub mod groups;
 pub mod submit;
+pub mod preview;
 pub mod follow_up;
 pub mod cancel;
 pub mod browse;

@@ -12,7 +12,7 @@ use domain::priority::Priority;
 use domain::target::{Candidate, Resolution, Target};
 use domain::terms::{Terms, Wishes};
 use domain::time::{Timestamp, millis};
-use domain::verb::Profile;
+use domain::verb::{Profile, VerbTraits};
 use plan::effect::Effect;
 use plan::envelope::{Envelope, RunLimits, SignedEnvelope};
 use plan::id::{AgentId, CommandId};
@@ -99,17 +99,6 @@ pub struct Accepted {
     pub status: Status,
     /// Who is in and who is out.
     pub resolution: Resolution,
-}
-
-/// What would be accepted.
-#[derive(Clone, Debug)]
-pub struct Preview {
-    /// The highest effect of the plans.
-    pub effect: Effect,
-    /// Who is in and who is out.
-    pub resolution: Resolution,
-    /// One plan for each kind of machine, and how many targets are of it.
-    pub plans: Vec<(Profile, Plan, u64)>,
 }
 
 /// Why a command was not accepted.
@@ -255,34 +244,8 @@ impl Submit {
         Ok(accepted)
     }
 
-    /// Says what [`run`](Self::run) would do, and does nothing.
-    ///
-    /// # Errors
-    /// As [`run`](Self::run)'s.
-    pub async fn preview(
-        &self,
-        caller: &Caller,
-        verb: &str,
-        args: &Value,
-        target: &Target,
-    ) -> Result<Preview, SubmitError> {
-        let verb = self.plugins.resolve(verb)?;
-        let hidden = self.hide(verb.as_ref(), args)?;
-        let planned = self.plan(caller, verb.as_ref(), &hidden.args, target).await?;
-        let mut counts: BTreeMap<Profile, u64> = BTreeMap::new();
-        for candidate in &planned.resolution.included {
-            *counts.entry(candidate.agent.profile()).or_default() += 1;
-        }
-        let effect = planned.plans.values().map(|plan| plan.effect).max().unwrap_or(verb.traits().effect);
-        let plans = planned.plans.into_iter().map(|(profile, plan)| {
-            let agents = counts.get(&profile).copied().unwrap_or(0);
-            (profile, Plan::clone(&plan), agents)
-        });
-        Ok(Preview { effect, plans: plans.collect(), resolution: planned.resolution })
-    }
-
     /// The arguments as everybody may see them, and their secrets apart. Nothing below knows the values.
-    fn hide(&self, verb: &dyn Verb, args: &Value) -> Result<Hidden, SubmitError> {
+    pub(crate) fn hide(&self, verb: &dyn Verb, args: &Value) -> Result<Hidden, SubmitError> {
         verb.validate(args).map_err(PlanError::Invalid)?;
         secret::hide(&verb.contract().args_schema, args).map_err(|SecretFault { pointer, message }| {
             let keyword = secret::KEYWORD.to_owned();
@@ -327,25 +290,31 @@ impl Submit {
         for candidate in &resolution.included {
             let profile = candidate.agent.profile();
             if !plans.contains_key(&profile) {
-                let plan = verb.plan(&profile, args).await;
-                self.meter.called(Call::Plan, !matches!(plan, Err(PlanError::Failed { .. })));
-                let plan = plan?;
-                if let Some(pointer) = secret::exposed(&plan) {
-                    let message = "a secret may stand in env values and stdin only: others see everything else";
-                    return Err(PlanError::Denied { pointer, message: message.to_owned() }.into());
-                }
-                plans.insert(profile.clone(), plan);
+                plans.insert(profile.clone(), self.plan_for(verb, &profile, args).await?);
             }
-            // A plan may raise the effect above the verb's least, so the grant is asked again.
-            let effect = plans[&profile].effect;
-            if effect > traits.effect {
-                caller.may_run(&traits.name, effect, &candidate.agent.site)?;
-            }
+            may_raise(caller, traits, plans[&profile].effect, &candidate.agent.site)?;
         }
         Ok(Planned { resolution, groups, plans })
     }
 
-    fn resolve(
+    /// The plan for one kind of machine, as the plugin makes it.
+    pub(crate) async fn plan_for(
+        &self,
+        verb: &dyn Verb,
+        profile: &Profile,
+        args: &Value,
+    ) -> Result<Arc<Plan>, PlanError> {
+        let plan = verb.plan(profile, args).await;
+        self.meter.called(Call::Plan, !matches!(plan, Err(PlanError::Failed { .. })));
+        let plan = plan?;
+        if let Some(pointer) = secret::exposed(&plan) {
+            let message = "a secret may stand in env values and stdin only: others see everything else";
+            return Err(PlanError::Denied { pointer, message: message.to_owned() });
+        }
+        Ok(plan)
+    }
+
+    pub(crate) fn resolve(
         &self,
         caller: &Caller,
         verb: &dyn Verb,
@@ -465,6 +434,11 @@ impl Submit {
         }
         Ok(self.commands.command(command.id).await?.map_or(Status::Pending, |view| view.status))
     }
+}
+
+/// A plan may raise the effect above the verb's least, so the grant is asked again.
+pub(crate) fn may_raise(caller: &Caller, traits: &VerbTraits, effect: Effect, site: &str) -> Result<(), Forbidden> {
+    if effect > traits.effect { caller.may_run(&traits.name, effect, site) } else { Ok(()) }
 }
 
 /// The target as asked for, and what its groups meant: they may mean something else tomorrow.

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::target::{TargetBody, TargetIn, TargetOut};
+use crate::target::{TargetBody, TargetOut};
+use crate::words;
 
 /// One loaded verb.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -55,14 +56,49 @@ pub struct PlanRequest {
 pub struct PlanPreview {
     /// The verb.
     pub verb: String,
-    /// The highest effect of the plans.
+    /// The highest effect of the plans; the verb's least when there is none.
     pub effect: String,
+    /// Whether the caller's grants cover every target. A command that they do not cover on one is refused whole, with
+    /// 403 `effect_not_granted`.
+    pub allowed: bool,
     /// Who it would run on.
-    pub targets: Vec<TargetIn>,
+    pub targets: Vec<PreviewedTarget>,
     /// Who was meant but is out.
     pub excluded: Vec<TargetOut>,
-    /// One plan for each kind of machine.
+    /// One plan for each kind of machine. A kind on none of which the caller may run the verb has none: its plugin
+    /// was not asked.
     pub plans: Vec<ProfilePlan>,
+}
+
+/// An agent that a command would run on, and whether the caller may.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PreviewedTarget {
+    /// Its id.
+    pub agent: String,
+    /// Its name.
+    pub agent_name: String,
+    /// Its site.
+    pub site: String,
+    /// Its status now.
+    pub status: String,
+    /// Saved groups of the target that it is in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// What the caller's grants say.
+    pub grant: GrantVerdict,
+}
+
+/// What the caller's grants say of a verb on one agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GrantVerdict {
+    /// Whether one covers it.
+    pub allowed: bool,
+    /// What was asked about: the plan's effect, or the verb's least when that one is not granted.
+    #[schema(value_type = words::Effect)]
+    pub effect: String,
+    /// Why not; absent when it is allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// The plan for one kind of machine.

@@ -5,6 +5,7 @@ use api::auth::{Login, NewUser, Refresh};
 use api::bulk::CancelMany;
 use api::command::NewCommand;
 use api::delivery::RetryCommand;
+use api::target::TargetIn;
 use api::verb::PlanRequest;
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State as Shared};
@@ -16,7 +17,7 @@ use axum::{Json, Router};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
-use super::{COMMAND, Cut, Host, PARENT, PASSWORD, TOKEN, figures, problem, refuse};
+use super::{COMMAND, Cut, Host, PARENT, PASSWORD, State, TOKEN, figures, problem, refuse};
 
 pub fn router(host: Host) -> Router {
     let guarded = Router::new()
@@ -207,10 +208,23 @@ async fn plan(Shared(host): Shared<Host>, Path(verb): Path<String>, Json(body): 
     let mut state = host.state();
     state.bodies.push(serde_json::to_value(&body).unwrap());
     let plan = json!({"steps": [{"program": "uptime", "args": ["-p", "a b"]}], "effect": "read", "summary": "asks"});
-    Json(json!({"verb": verb, "effect": state.effect, "targets": state.fleet,
+    let targets: Vec<Value> = state.fleet.iter().map(|target| previewed(target, &state)).collect();
+    let allowed = targets.iter().all(|target| target["grant"]["allowed"] == true);
+    Json(json!({"verb": verb, "effect": state.effect, "allowed": allowed, "targets": targets,
         "excluded": [{"agent": "x", "agent_name": "old-01", "why": "in maintenance; name it to include it"}],
         "plans": [{"os": "linux", "arch": "x86_64", "container_engine": null, "compose": null,
                    "agents": state.fleet.len(), "plan_hash": "h1", "plan": plan}]}))
+}
+
+/// What is granted on all agents but those whose names are in the state.
+fn previewed(target: &TargetIn, state: &State) -> Value {
+    let mut body = serde_json::to_value(target).unwrap();
+    body["grant"] = json!({"allowed": true, "effect": state.effect});
+    if state.ungranted.contains(&target.agent_name) {
+        let reason = format!("no grant of yours covers effect `{}` of it at site `{}`", state.effect, target.site);
+        body["grant"] = json!({"allowed": false, "effect": state.effect, "reason": reason});
+    }
+    body
 }
 
 async fn plugins() -> Json<Value> {

@@ -124,22 +124,6 @@ async fn a_handler_that_panics_answers_500_and_tells_nothing() {
 }
 
 #[tokio::test]
-async fn a_dry_run_shows_the_plan_and_queues_nothing() {
-    let world = World::new().await;
-    let op = world.login("op").await;
-    let path = "/api/v1/verbs/test.echo/plan";
-    let body = json!({ "args": { "text": "hi" }, "target": { "all": true } });
-    let plan = world.call(&op, "POST", path, body).await.expect(200).json();
-    assert_eq!((&plan["effect"], &plan["plans"][0]["agents"]), (&json!("read"), &json!(2)));
-    assert_eq!(plan["plans"][0]["plan"]["steps"][0], json!({ "program": "echo", "args": ["hi"] }));
-    assert_eq!(plan["plans"][0]["plan_hash"].as_str().expect("a hash").len(), 64);
-    world.call(&op, "POST", path, json!({ "target": { "all": true } })).await.expect(200);
-    let unknown = "/api/v1/verbs/test.nope/plan";
-    world.call(&op, "POST", unknown, json!({ "target": { "all": true } })).await.refused(404, "not_found");
-    assert_eq!(world.get(&op, COMMANDS).await.expect(200).json()["items"], json!([]));
-}
-
-#[tokio::test]
 async fn commands_are_listed_newest_first_within_sight_and_filter() {
     let world = World::new().await;
     let (op, eu) = (world.login("op").await, world.login("eu").await);

@@ -271,8 +271,8 @@ impl Verb for Sample {
             "busy" => Err(PlanError::Overloaded),
             "panic" => panic!("the secret of the guest"),
             _ => {
+                let effect = if text == "raise" { Effect::Destroy } else { self.traits.effect };
                 let step = Step { args: vec![text], ..Step::new("echo") };
-                let effect = self.traits.effect;
                 Ok(Arc::new(Plan { steps: vec![step], effect, locks: vec![], summary: "says it".into() }))
             }
         }

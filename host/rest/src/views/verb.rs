@@ -1,12 +1,13 @@
 //! Verbs, plans and plugins.
 
 use api::plugin::{Plugin as PluginBody, PluginPassage, PluginRefusal, PluginSignature, PluginVersion};
-use api::verb::{PlanPreview, ProfilePlan, Verb as VerbBody};
+use api::target::TargetIn;
+use api::verb::{GrantVerdict, PlanPreview, PreviewedTarget, ProfilePlan, Verb as VerbBody};
 use domain::plugin::{Passage, Version};
 use domain::verb::{Profile, VerbTraits};
 use plan::step::Plan;
 use ports::plugins::{PluginIdentity, PluginStatus, Refusal, Signature, Verb, VerbContract};
-use services::submit::Preview;
+use services::preview::{Preview, Verdict};
 use sha2::{Digest, Sha256};
 
 use crate::instant;
@@ -40,16 +41,28 @@ pub fn verb(verb: &dyn Verb) -> VerbBody {
 /// # Errors
 /// 500 when a plan has no JSON form, which the runtime would have refused.
 pub fn preview(verb: String, preview: Preview) -> Result<PlanPreview, Problem> {
-    let Preview { effect, resolution, plans } = preview;
+    let Preview { effect, resolution, verdicts, plans } = preview;
     let (targets, excluded) = views::command::resolved(&resolution);
     let plans = plans.into_iter().map(|(profile, plan, agents)| profile_plan(profile, plan, agents));
     Ok(PlanPreview {
         verb,
         effect: effect.as_str().to_owned(),
-        targets,
+        allowed: verdicts.iter().all(|verdict| verdict.refused.is_none()),
+        targets: targets.into_iter().zip(verdicts).map(|(target, verdict)| previewed(target, verdict)).collect(),
         excluded,
         plans: plans.collect::<Result<_, _>>()?,
     })
+}
+
+fn previewed(target: TargetIn, verdict: Verdict) -> PreviewedTarget {
+    let TargetIn { agent, agent_name, site, status, groups } = target;
+    let Verdict { effect, refused } = verdict;
+    let grant = GrantVerdict {
+        allowed: refused.is_none(),
+        effect: effect.as_str().to_owned(),
+        reason: refused.map(|refused| refused.to_string()),
+    };
+    PreviewedTarget { agent, agent_name, site, status, groups, grant }
 }
 
 fn profile_plan(profile: Profile, plan: Plan, agents: u64) -> Result<ProfilePlan, Problem> {
