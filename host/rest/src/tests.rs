@@ -8,6 +8,7 @@ mod audit;
 mod channels;
 mod commands;
 mod preview;
+mod encoding;
 mod conditions;
 mod contract;
 mod delivery;
