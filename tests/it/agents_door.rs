@@ -10,20 +10,22 @@ use tests::client::{Api, state_of};
 use tests::gate::Gated;
 use tests::host::TestHost;
 use tests::machine::TestAgent;
-use tests::played::Played;
+use tests::played::{Played, join_body};
 use tests::store::Store;
 use tests::wait::until;
 use tokio::task::JoinSet;
+use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Error;
 use wire::frame::{AgentFrame, HostFrame};
 use wire::join::{MAX_JOIN_BYTES, PATH};
-use wire::limits::MAX_FRAME_BYTES;
+use wire::limits::{self, MAX_FRAME_BYTES};
 
 tests::on_both_stores![
     only_the_key_that_joined_opens_a_session_and_only_for_this_nonce,
     what_is_no_frame_ends_the_session_and_nothing_else,
     nobody_can_report_about_another_machines_command,
     a_revoked_agent_is_cut_and_not_let_in_again,
+    a_taken_name_is_refused_and_its_token_is_good_for_another,
     the_newest_session_of_an_agent_wins,
 ];
 
@@ -36,6 +38,32 @@ async fn a_join_is_read_to_its_limit_and_no_further() {
         let answered = stranger.post_raw(PATH, "application/json", padded(length)).await;
         assert_eq!((answered.status, answered.code()), answer, "{length}");
     }
+}
+
+#[tokio::test]
+async fn neither_listener_has_the_routes_of_the_other() {
+    let host = TestHost::start().await;
+    let admin = host.admin().await;
+    let made = admin.post("/api/v1/join-tokens", &json!({})).await.expect(201);
+    let key = SigningKey::from_bytes(&rand::random());
+    let join = join_body(made["token"].as_str().expect("a token"), "played", &key);
+    for caller in [&host.nobody(), &admin] {
+        let refused = caller.post(PATH, &join).await;
+        assert_eq!((refused.status, refused.code()), (404, "not_found"), "joining at the API's port");
+        let refused = caller.get(limits::PATH).await;
+        assert_eq!((refused.status, refused.code()), (404, "not_found"), "an agent's socket at the API's port");
+    }
+    let socket = format!("{}{}", host.url().replacen("http", "ws", 1), limits::PATH);
+    let Err(Error::Http(refused)) = connect_async(socket).await else { panic!("a socket opens") };
+    assert_eq!(refused.status().as_u16(), 404);
+    let agents = Api::anonymous(&host.agents_url());
+    for caller in [&agents, &agents.with_token(admin.token())] {
+        for path in ["/api/v1/me", "/api/v1/agents", "/openapi.json", "/metrics", "/ws/events"] {
+            assert_eq!(caller.get(path).await.status, 404, "{path} at the agents' port");
+        }
+    }
+    // Nothing came of it: the token was good all the time, where agents join.
+    assert_eq!(agents.post(PATH, &join).await.status, 201);
 }
 
 #[tokio::test]
@@ -236,6 +264,29 @@ async fn a_revoked_agent_is_cut_and_not_let_in_again(store: Store) {
     // Nobody runs anything on it either.
     let body = json!({ "verb": "exec.run", "args": { "program": "true" }, "target": { "agents": ["played"] } });
     assert_eq!(admin.post("/api/v1/commands", &body).await.code(), "no_target");
+}
+
+async fn a_taken_name_is_refused_and_its_token_is_good_for_another(store: Store) {
+    let host = TestHost::start_on(store).await;
+    let admin = host.admin().await;
+    let played = Played::join(&host, &admin, "played").await;
+    let door = Api::anonymous(&host.agents_url());
+    let made = admin.post("/api/v1/join-tokens", &json!({})).await.expect(201);
+    let token = made["token"].as_str().expect("a token");
+    let key = SigningKey::from_bytes(&rand::random());
+    for revoked in [false, true] {
+        if revoked {
+            assert!(admin.post("/api/v1/agents/played/revoke", &json!({})).await.status < 300);
+        }
+        let refused = door.post(PATH, &join_body(token, "played", &key)).await;
+        assert_eq!((refused.status, refused.code()), (409, "agent_name_taken"), "revoked: {revoked}");
+        assert_eq!(refused.headers["content-type"], "application/problem+json");
+        assert!(refused.json["detail"].as_str().is_some_and(|detail| detail.contains("played")), "{refused:?}");
+        let known = admin.get("/api/v1/agents/played").await.expect(200);
+        assert_eq!(known["id"], played.id.to_string(), "the name is still the first one's");
+    }
+    let joined = door.post(PATH, &join_body(token, "another", &key)).await.expect(201);
+    assert_eq!(admin.get("/api/v1/agents/another").await.expect(200)["id"], joined["agent_id"]);
 }
 
 async fn the_newest_session_of_an_agent_wins(store: Store) {

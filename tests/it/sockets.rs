@@ -14,7 +14,6 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
-use wire::frame::{AgentFrame, HostFrame};
 
 struct Listener(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
@@ -158,17 +157,6 @@ async fn a_socket_is_one_of_its_addresses_connections_for_as_long_as_it_lives() 
     listeners.push(until("the place of the one that ended", open).await);
 }
 
-/// An agent that came once and is away: commands for it are accepted, and nothing of them runs.
-async fn away(host: &TestHost, admin: &Api, name: &str) {
-    let played = Played::join(host, admin, name).await;
-    let (mut socket, challenge) = played.dial().await;
-    socket.say(&AgentFrame::Hello(played.hello(&challenge))).await;
-    assert!(matches!(socket.hear().await, Some(HostFrame::Welcome(_))));
-    drop(socket);
-    let path = format!("/api/v1/agents/{name}");
-    until("the agent is away", async || (admin.get(&path).await.json["status"] == "offline").then_some(())).await;
-}
-
 async fn a_hundred_commands_come_and_go(admin: &Api) {
     for _ in 0..100 {
         let id = admin.submit(&exec_body("box", &json!({ "program": "true" }))).await;
@@ -182,7 +170,7 @@ async fn a_listener_cut_off_a_hundred_times_hears_everything_once() {
     let admin = host.admin().await;
     host.put_plugin("exec").await;
     host.serves_plugin(&admin, "exec").await;
-    away(&host, &admin, "box").await;
+    Played::away(&host, &admin, "box", |_| ()).await;
     let mut first = Listener::open(&host, Some(admin.token()), None).await.expect("opens");
     let begin = first.hear().await.expect("a frame")["cursor"].as_u64().expect("a cursor");
     drop(first);
@@ -218,7 +206,7 @@ async fn a_stream_cut_off_a_hundred_times_tells_everything_once() {
     let admin = host.admin().await;
     host.put_plugin("exec").await;
     host.serves_plugin(&admin, "exec").await;
-    away(&host, &admin, "box").await;
+    Played::away(&host, &admin, "box", |_| ()).await;
     let open = async |cursor: &str| {
         let request = admin.request(Method::GET, "/api/v1/events").header("last-event-id", cursor);
         Events::of(request.send().await.expect("an answer"))

@@ -17,7 +17,7 @@ use wire::limits::PROTOCOL_VERSION;
 
 use crate::client::{Answer, Api};
 use crate::host::TestHost;
-use crate::wait::CEILING;
+use crate::wait::{CEILING, until};
 
 /// An enrolled agent without a program.
 #[derive(Debug)]
@@ -29,6 +29,14 @@ pub struct Played {
     /// The installation it joined.
     pub cluster: ClusterId,
     ws: String,
+}
+
+/// Body of the join of one with this key.
+pub fn join_body(token: &str, name: &str, key: &SigningKey) -> Value {
+    json!({
+        "token": token, "name": name, "public_key": key_text(&key.verifying_key()),
+        "proof": sign(key, &[&join_parts(token, name)]),
+    })
 }
 
 /// One socket to the agents' door.
@@ -69,12 +77,8 @@ impl Played {
     ) -> Result<Played, Answer> {
         let token = admin.post("/api/v1/join-tokens", wanted).await.expect(201);
         let token = token["token"].as_str().expect("a token");
-        let body = json!({
-            "token": token, "name": name, "public_key": key_text(&key.verifying_key()),
-            "proof": sign(&key, &[&join_parts(token, name)]),
-        });
         let door = Api::anonymous(&host.agents_url());
-        let answer = door.post(wire::join::PATH, &body).await;
+        let answer = door.post(wire::join::PATH, &join_body(token, name, &key)).await;
         if answer.status != 201 {
             return Err(answer);
         }
@@ -83,6 +87,24 @@ impl Played {
         let id = text("agent_id").parse().expect("an agent's id");
         let cluster = text("cluster_id").parse().expect("a cluster's id");
         Ok(Played { key, id, cluster, ws: text("ws_url") })
+    }
+
+    /// Enrols a new one that comes once, as a machine of these facts, and is away from then on: commands for it are
+    /// accepted, and nothing of them runs.
+    ///
+    /// # Panics
+    /// When the host refuses.
+    pub async fn away(host: &TestHost, admin: &Api, name: &str, change: impl FnOnce(&mut Facts)) -> Played {
+        let played = Played::join(host, admin, name).await;
+        let (mut socket, challenge) = played.dial().await;
+        let mut hello = played.hello(&challenge);
+        change(&mut hello.facts);
+        socket.say(&AgentFrame::Hello(hello)).await;
+        assert!(matches!(socket.hear().await, Some(HostFrame::Welcome(_))), "`{name}` is not let in");
+        drop(socket);
+        let path = format!("/api/v1/agents/{name}");
+        until("the agent is away", async || (admin.get(&path).await.json["status"] == "offline").then_some(())).await;
+        played
     }
 
     /// Opens a socket; what the host says first.
