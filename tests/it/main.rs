@@ -50,6 +50,8 @@ mod statistics;
 mod prometheus;
 mod openapi;
 mod sockets;
+mod cut_off;
+mod paging;
 mod following;
 mod docs_plugins;
 mod docs_cli;
