@@ -49,6 +49,7 @@ mod operating;
 mod statistics;
 mod prometheus;
 mod openapi;
+mod verbs;
 mod sockets;
 mod cut_off;
 mod paging;

@@ -104,6 +104,7 @@ async fn verbs_and_plugins_are_shown() {
     assert_eq!(names(&world.get(&eye, "/api/v1/verbs").await.expect(200).json()), ["test.echo", "test.wipe"]);
     let verb = world.get(&eye, "/api/v1/verbs/test.echo").await.expect(200).json();
     assert_eq!((&verb["effect"], &verb["args_schema"]["type"]), (&json!("read"), &json!("object")));
+    assert_eq!(verb["examples"], json!([{ "text": "hello" }]), "arguments that work");
     world.get(&eye, "/api/v1/verbs/test.nope").await.refused(404, "not_found");
     world.get(&eye, "/api/v1/verbs/test.gone").await.refused(409, "verb_unavailable");
     assert_eq!(names(&world.get(&eye, "/api/v1/plugins").await.expect(200).json()), ["test"]);
