@@ -77,8 +77,8 @@ impl<T: DeserializeOwned> Walk<T> {
             let query: Vec<(&str, String)> =
                 self.query.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
             let page: Page<T> = self.client.page(&route, &query, self.per_page, cursor).await?;
-            // A page without items that promises more would be asked for again without end.
-            self.next = Some(page.next_cursor.filter(|_| !page.items.is_empty()));
+            // A page may be empty and not be the last: only its cursor says.
+            self.next = Some(page.next_cursor);
             self.ready = page.items.into();
         }
     }
@@ -128,15 +128,16 @@ impl Client {
         loop {
             let left = u32::try_from(limit.saturating_sub(all.items.len())).unwrap_or(u32::MAX);
             let page: Page<T> = self.page(route, query, left.min(per_page), all.next_cursor.take()).await?;
-            let stuck = page.items.is_empty();
             all.items.extend(page.items);
             all.next_cursor = page.next_cursor;
-            if all.next_cursor.is_none() || stuck || all.items.len() >= limit {
+            // A page may be empty and not be the last: only its cursor says.
+            if all.next_cursor.is_none() || all.items.len() >= limit {
                 return Ok(all);
             }
         }
     }
 
+    /// One page; what comes after `cursor`.
     async fn page<T: DeserializeOwned>(
         &self,
         route: &[&str],
@@ -146,7 +147,14 @@ impl Client {
     ) -> Result<Page<T>, ClientError> {
         let mut pairs = query.to_vec();
         pairs.push(("limit", limit.to_string()));
-        pairs.extend(cursor.map(|cursor| ("cursor", cursor)));
-        self.fetch(&Ask::new(Method::GET, self.server.route(route, &pairs))).await
+        pairs.extend(cursor.clone().map(|cursor| ("cursor", cursor)));
+        let url = self.server.route(route, &pairs);
+        let page: Page<T> = self.fetch(&Ask::new(Method::GET, url.clone())).await?;
+        // It would be asked for again without end.
+        if cursor.is_some() && page.next_cursor == cursor {
+            let detail = "its `next_cursor` leads to itself".to_owned();
+            return Err(ClientError::NotTheApi { url: url.to_string(), status: 200, detail });
+        }
+        Ok(page)
     }
 }

@@ -64,15 +64,25 @@ async fn answer(
             let body = json!({"status": "unavailable", "components": {"store": "it is away"}});
             (StatusCode::SERVICE_UNAVAILABLE, [("date", "Thu, 01 Jan 2026 00:00:00 GMT")], Json(body)).into_response()
         }
+        "/api/v1/groups" => {
+            let mut page = page(&query);
+            for item in page["items"].as_array_mut().expect("a list") {
+                *item = json!({"name": format!("group-{item}"), "expr": "all", "description": "", "uses": [], "used_by": [],
+                               "created_by": "ada", "created_at": "2026-01-01T00:00:00Z",
+                               "changed_by": "ada", "changed_at": "2026-01-01T00:00:00Z"});
+            }
+            Json(page).into_response()
+        }
+        "/api/v1/stuck" => Json(json!({ "items": [1], "next_cursor": "here" })).into_response(),
         _ => Json(page(&query)).into_response(),
     }
 }
 
-/// Three pages of two numbers, and an empty last one that still names a cursor.
+/// Pages of the numbers below ten, two on each: but who reads may not see 2 to 5, and the last page is empty, too.
 fn page(query: &HashMap<String, String>) -> Value {
     let at: u64 = query.get("cursor").and_then(|text| text.parse().ok()).unwrap_or(0);
-    let items: Vec<u64> = (at..at + 2).filter(|number| *number < 6).collect();
-    json!({ "items": items, "next_cursor": (at + 2).to_string() })
+    let items: Vec<u64> = (at..at + 2).filter(|number| *number < 10 && !(2..6).contains(number)).collect();
+    json!({ "items": items, "next_cursor": (at < 10).then(|| (at + 2).to_string()) })
 }
 
 fn client(server: ServerUrl) -> Client {
@@ -118,8 +128,18 @@ async fn a_list_comes_item_by_item_and_ends() {
         }
         found.push(number.expect("a number"));
     }
-    assert_eq!(found, [0, 1, 2, 3, 4, 5]);
+    assert_eq!(found, [0, 1, 6, 7, 8, 9], "an empty page is not the end, and is not shown");
+    assert_eq!(asked(&seen).len(), 6);
     assert!(numbers.next().await.is_none());
+    let groups = client.groups().await.expect("the whole list");
+    let names: Vec<&str> = groups.items.iter().map(|group| group.name.as_str()).collect();
+    assert_eq!(names, ["group-0", "group-1", "group-6", "group-7", "group-8", "group-9"]);
+    assert_eq!(groups.next_cursor, None);
+    let mut stuck = client.each::<u64>(&["stuck"], Vec::new());
+    assert_eq!(stuck.next().await.and_then(Result::ok), Some(1));
+    let error = stuck.next().await.expect("something").expect_err("a page that leads to itself is never read again");
+    assert!(error.to_string().contains("`next_cursor` leads to itself"), "{error}");
+    assert!(stuck.next().await.is_none());
     let mut wrong = client.each::<String>(&["numbers"], Vec::new());
     assert!(matches!(wrong.next().await, Some(Err(ClientError::NotTheApi { .. }))));
     assert!(wrong.next().await.is_none(), "nothing follows an error");
