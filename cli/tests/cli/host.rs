@@ -2,6 +2,7 @@
 //! API's own types do, and knows nothing of the program under test.
 
 mod figures;
+pub mod nouns;
 mod routes;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -55,6 +56,8 @@ pub struct State {
     pub away: bool,
     /// How many agents of a command are in which state.
     pub counts: Value,
+    /// Entries of the audit log above those there are at first.
+    pub audited: u64,
     pub requests: Vec<String>,
     pub bodies: Vec<Value>,
 }

@@ -12,6 +12,7 @@ mod host;
 mod looking;
 mod program;
 mod running;
+mod tables;
 mod shell;
 mod shells;
 mod terminal;

@@ -17,7 +17,7 @@ use axum::{Json, Router};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
-use super::{COMMAND, Cut, Host, PARENT, PASSWORD, State, TOKEN, figures, problem, refuse};
+use super::{COMMAND, Cut, Host, PARENT, PASSWORD, State, TOKEN, figures, nouns, problem, refuse};
 
 pub fn router(host: Host) -> Router {
     let guarded = Router::new()
@@ -27,6 +27,7 @@ pub fn router(host: Host) -> Router {
         .route("/agents/{agent}/revoke", post(done))
         .route("/telemetry", get(telemetry))
         .merge(figures::router())
+        .merge(nouns::router())
         .route("/me", get(me))
         .route("/join-tokens", get(join_tokens).post(create_join_token))
         .route("/join-tokens/{id}", delete(done))
@@ -155,7 +156,7 @@ async fn version() -> Json<Value> {
 
 fn token_body(secret: Option<&str>, wanted: &NewJoinToken) -> Value {
     let mut body = json!({"id": "t1", "site": wanted.site.as_deref().unwrap_or("default"), "labels": wanted.labels,
-        "created_by": "ada", "created_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-01T01:00:00Z",
+        "created_by": "ada", "created_at": *nouns::EARLIER, "expires_at": "2026-01-01T01:00:00Z",
         "used_at": null, "used_by": null, "revoked_at": null});
     if let Some(secret) = secret {
         body["token"] = secret.into();
@@ -237,7 +238,7 @@ async fn plugins() -> Json<Value> {
 }
 
 fn user_body(name: &str, role: &str) -> Value {
-    json!({"id": "u1", "name": name, "role": role, "grants": [], "created_at": "2026-01-01T00:00:00Z"})
+    json!({"id": "u1", "name": name, "role": role, "grants": [], "created_at": *nouns::EARLIER})
 }
 
 async fn users() -> Json<Value> {
@@ -265,7 +266,7 @@ fn command_body(status: &str, counts: &Value) -> Value {
     let over = status != "running";
     json!({"id": COMMAND, "status": status, "counts": counts, "verb": "exec.run",
            "plugin": "exec", "plugin_version": "1.0.0", "plugin_digest": "d1", "args": {}, "target": {"all": true},
-           "priority": "normal", "submitter": "ada", "summary": "runs uptime", "created_at": "2026-01-01T00:00:00Z",
+           "priority": "normal", "submitter": "ada", "summary": "runs uptime", "created_at": *nouns::EARLIER,
            "start_by": "2026-01-01T01:00:00Z", "run_timeout_ms": 1000, "finish_by": null, "kill_after_ms": 60_000,
            "retry": {"max_attempts": 3, "on": ["failed"], "backoff_ms": 5000},
            "rollout": {"waves": [1, "25%"], "max_errors": 0}, "halted": "1 error, 0 allowed", "parent": PARENT,
