@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use api::audit::AuditReport;
+use api::page::Page;
 use api::system::AuditEntry;
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
@@ -21,8 +22,6 @@ use crate::output::{Sink, escape, moment};
 
 /// How often `tail -f` looks for more.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Most entries it shows of one look.
-const MORE_AT_ONCE: usize = 500;
 
 /// What to do with the audit log.
 #[derive(Clone, Debug, Subcommand)]
@@ -131,15 +130,26 @@ async fn tail(options: TailOptions, client: &Client, sink: &Sink) -> Result<Exit
     }
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let mut page = client.audit(query.clone(), MORE_AT_ONCE).await?;
-        page.items.retain(|entry| entry.id > last);
-        page.items.reverse();
-        page.next_cursor = None;
+        let page = added(client, query.clone(), last).await?;
         if let Some(newest) = page.items.last() {
             last = newest.id;
             sink.more(&page)?;
         }
     }
+}
+
+/// All that was added after the entry `last`, however much it is, the newest last.
+async fn added(client: &Client, query: Vec<(&str, String)>, last: u64) -> Result<Page<AuditEntry>, Failure> {
+    let mut items = Vec::new();
+    let mut newest_first = client.each_audit_entry(query);
+    while let Some(entry) = newest_first.next().await {
+        match entry? {
+            entry if entry.id > last => items.push(entry),
+            _ => break,
+        }
+    }
+    items.reverse();
+    Ok(Page { items, next_cursor: None })
 }
 
 /// What the host found in its log.

@@ -1,12 +1,18 @@
 //! The audit log as an operator keeps it: exported, verified with and without a host, over a kill and a restart.
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::cli::Cli;
 use tests::host::TestHost;
 use tests::store::Store;
+use tests::wait::CEILING;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::time::timeout;
 
-tests::on_both_stores![an_exported_log_is_verified_without_a_host_and_holds_the_next_one];
+tests::on_both_stores![
+    an_exported_log_is_verified_without_a_host_and_holds_the_next_one,
+    who_follows_the_log_is_told_of_each_entry_once,
+];
 
 async fn an_exported_log_is_verified_without_a_host_and_holds_the_next_one(store: Store) {
     let mut host = TestHost::start_on(store).await;
@@ -52,4 +58,49 @@ async fn an_exported_log_is_verified_without_a_host_and_holds_the_next_one(store
         (Some(1), true),
         "the older one lacks what came later: {lost:?}"
     );
+}
+
+async fn who_follows_the_log_is_told_of_each_entry_once(store: Store) {
+    let host = TestHost::start_on(store).await;
+    let admin = host.admin().await;
+    let cli = Cli::login(&host).await;
+    let make = async |name: &str| {
+        let user = json!({ "name": name, "password": "correct horse battery", "role": "viewer" });
+        admin.post("/api/v1/users", &user).await.expect(201);
+    };
+    make("ada").await;
+    make("bea").await;
+
+    let words = ["audit", "tail", "-f", "-n", "1", "--action", "users.create", "-o", "ndjson"];
+    let mut tail = cli.start(&words);
+    let mut lines = BufReader::new(tail.stdout.take().expect("it is piped")).lines();
+    let mut next = async || -> Value {
+        let line = timeout(CEILING, lines.next_line()).await.expect("told in time").expect("text");
+        serde_json::from_str(&line.expect("it goes on")).expect("JSON on each line")
+    };
+    let mut told = vec![next().await];
+    // It looks every second: these are told by several looks, some of them many at once.
+    let names: Vec<String> = (0..12).map(|number| format!("user-{number:02}")).collect();
+    for (number, name) in names.iter().enumerate() {
+        make(name).await;
+        // Of another kind, between those that are asked for.
+        let change = admin.request(Method::PATCH, "/api/v1/users/ada").header("content-type", "application/json");
+        admin.send(change.body(json!({ "role": "operator" }).to_string())).await.expect(200);
+        if number % 4 == 0 {
+            while told.len() < number + 2 {
+                told.push(next().await);
+            }
+        }
+    }
+    while told.len() < names.len() + 1 {
+        told.push(next().await);
+    }
+    let of: Vec<&str> = told.iter().map(|entry| entry["resource_id"].as_str().unwrap_or_default()).collect();
+    let page = admin.get("/api/v1/audit?action=users.create&limit=13").await.expect(200);
+    let mut expected: Vec<Value> = page["items"].as_array().expect("items").clone();
+    expected.reverse();
+    assert_eq!(told, expected, "the last that was there, and each that came, in their order: {of:?}");
+    assert!(tail.try_wait().expect("it is waited for").is_none(), "it goes on");
+    assert!(told.windows(2).all(|two| two[0]["id"].as_u64() < two[1]["id"].as_u64()), "{told:#?}");
+    tail.kill().await.expect("it runs");
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use serde_json::Value;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::host::TestHost;
 use crate::programs::program;
@@ -48,17 +48,30 @@ impl Cli {
         cli
     }
 
-    /// Runs `viworks` with these words to its end.
-    ///
-    /// # Panics
-    /// When it does not start, or prints what is not text.
-    pub async fn run(&self, words: &[&str]) -> Ran {
+    fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(program("viworks"));
         command.args(words).env("VIWORKS_CONFIG", &self.contexts).env("NO_COLOR", "1");
         for name in ["VIWORKS_URL", "VIWORKS_TOKEN", "VIWORKS_CONTEXT"] {
             command.env_remove(name);
         }
-        let done = command.stdin(Stdio::null()).kill_on_drop(true).output().await.expect("viworks starts");
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
+    /// Starts `viworks` with these words; what it prints can be read as it comes. Dropped, it is killed.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start(&self, words: &[&str]) -> Child {
+        self.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("viworks starts")
+    }
+
+    /// Runs `viworks` with these words to its end.
+    ///
+    /// # Panics
+    /// When it does not start, or prints what is not text.
+    pub async fn run(&self, words: &[&str]) -> Ran {
+        let done = self.command(words).output().await.expect("viworks starts");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
         Ran { code: done.status.code(), stdout: text(done.stdout), stderr: text(done.stderr) }
     }

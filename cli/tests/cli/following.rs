@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::time::timeout;
 
 use crate::host::{COMMAND, Cut, Host, end, output, state};
 use crate::program::{CEILING, Program, finished};
@@ -132,4 +134,25 @@ async fn a_command_that_is_gone_is_no_reason_to_keep_trying() {
     let host = Host::start().await;
     let gone = "0193f2c4-0000-7000-8000-00000000dead";
     Program::at(&host).run(&["logs", gone, "-f"]).await.ends_with(1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_audit_log_that_grows_by_more_than_a_page_at_once_is_followed_without_a_gap() {
+    let host = Host::start().await;
+    let mut tail = Program::at(&host).command(&["audit", "tail", "-f", "-n", "1", "-o", "name"]).spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let mut next = async || -> u64 {
+        let line = timeout(CEILING, lines.next_line()).await.expect("told in time").unwrap();
+        line.expect("it goes on").parse().unwrap()
+    };
+    assert_eq!(next().await, 8, "the newest there was");
+    let mut last = 8;
+    for more in [1, 1200, 3] {
+        host.state().audited += more;
+        for _ in 0..more {
+            last += 1;
+            assert_eq!(next().await, last);
+        }
+    }
+    tail.kill().await.unwrap();
 }
