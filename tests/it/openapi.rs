@@ -10,8 +10,7 @@ use tests::client::Api;
 use tests::host::TestHost;
 use tests::played::Played;
 use tests::python::{python_tool, ran};
-use tests::wait::until;
-use wire::frame::{AgentFrame, HostFrame};
+use wire::facts::Facts;
 
 /// Requests made up for each operation; more are asked for by a variable of this name.
 const EXAMPLES: &str = "VIWORKS_SCHEMATHESIS_EXAMPLES";
@@ -26,18 +25,10 @@ fn saved(host: &TestHost, document: &Value) -> PathBuf {
     file
 }
 
-/// An agent with a container engine that came once and is away now: it is sent commands and runs none.
-async fn away(host: &TestHost, admin: &Api, name: &str) {
-    let played = Played::join(host, admin, name).await;
-    let (mut socket, challenge) = played.dial().await;
-    let mut hello = played.hello(&challenge);
-    hello.facts.capabilities = vec!["docker".into(), "exec".into()];
-    hello.facts.container_engine = Some("docker 28.2.2".into());
-    socket.say(&AgentFrame::Hello(hello)).await;
-    assert!(matches!(socket.hear().await, Some(HostFrame::Welcome(_))));
-    drop(socket);
-    let path = format!("/api/v1/agents/{name}");
-    until("the agent is away", async || (admin.get(&path).await.json["status"] == "offline").then_some(())).await;
+/// What a machine with a container engine says of itself.
+fn with_engine(facts: &mut Facts) {
+    facts.capabilities = vec!["docker".into(), "exec".into()];
+    facts.container_engine = Some("docker 28.2.2".into());
 }
 
 #[tokio::test]
@@ -62,7 +53,7 @@ async fn a_client_that_a_stock_generator_made_submits_a_typed_command() {
     let admin = host.admin().await;
     host.put_plugin("docker").await;
     host.serves_plugin(&admin, "docker").await;
-    away(&host, &admin, "dock").await;
+    Played::away(&host, &admin, "dock", with_engine).await;
     let document = saved(&host, &admin.get("/openapi.json").await.json);
     let mut generate = Command::new(&generator);
     generate.args(["generate", "--meta", "none", "--path"]).arg(&document).current_dir(host.scratch());
@@ -139,26 +130,50 @@ async fn whatever_the_description_allows_is_answered_as_it_says_to_every_role() 
     let Some(fuzzer) = python_tool("st") else { return };
     let host = TestHost::start().await;
     let admin = host.admin().await;
-    away(&host, &admin, "box").await;
-    let examples = std::env::var(EXAMPLES).unwrap_or_else(|_| "3".to_owned());
-    for role in ["viewer", "operator", "admin"] {
-        let someone = host.user(&admin, &format!("fuzzed-{role}"), role).await;
+    host.put_plugin("docker").await;
+    host.serves_plugin(&admin, "docker").await;
+    Played::away(&host, &admin, "box", with_engine).await;
+    let examples = std::env::var(EXAMPLES).unwrap_or_else(|_| "4".to_owned());
+    let roles = ["viewer", "operator", "admin"];
+    let fuzz = || {
         let mut run = Command::new(&fuzzer);
         run.env("SCHEMATHESIS_HOOKS", beside("hooks.py")).arg("--config-file").arg(beside("schemathesis.toml"));
-        run.arg("run").arg(format!("{}/openapi.json", host.url()));
-        run.args(["--header", &format!("Authorization: Bearer {}", someone.token())]);
+        run.arg("run").arg(format!("{}/openapi.json", host.url())).current_dir(host.scratch());
         run.args(["--no-color", "--seed", "1", "--continue-on-failure", "--max-examples", &examples]);
-        // One ends the login that all others need; the others do not end.
-        for name in ["logout", "follow_command", "follow_everything", "follow_everything_by_socket"] {
+        run
+    };
+    // Logging out ends the login, so each of these requests has one of its own. They come first: logging in is
+    // fuzzed with the rest, and who guesses wrong too often has to wait.
+    for role in roles {
+        let name = format!("leaving-{role}");
+        host.user(&admin, &name, role).await;
+        let mut run = fuzz();
+        run.env("FUZZED_URL", host.url()).env("FUZZED_NAME", &name).env("FUZZED_PASSWORD", TestHost::password(&name));
+        run.args(["--include-operation-id", "logout", "--phases", "examples,coverage,fuzzing"]);
+        let done = tokio::task::spawn_blocking(move || ran(&mut run));
+        done.await.unwrap_or_else(|_| panic!("logging out as {role}: see above"));
+    }
+    for role in roles {
+        let someone = host.user(&admin, &format!("fuzzed-{role}"), role).await;
+        let mut run = fuzz();
+        run.args(["--header", &format!("Authorization: Bearer {}", someone.token())]);
+        // Fuzzed above.
+        run.args(["--exclude-operation-id", "logout"]);
+        // What these answer has no end, and the fuzzer reads each answer to its end before it looks at it: it would
+        // wait until it gives up, and count that as the host's failure. How they refuse what is wrong with a request
+        // is tried with all other routes in `host/rest/src/tests/contract.rs`.
+        for name in ["follow_command", "follow_everything", "follow_everything_by_socket"] {
             run.args(["--exclude-operation-id", name]);
         }
         // One role is enough for every edge of every schema and for what follows from links; the others show what
         // they may not.
         let phases = if role == "admin" { "examples,coverage,fuzzing,stateful" } else { "examples,fuzzing" };
-        run.args(["--phases", phases]).current_dir(host.scratch());
+        run.args(["--phases", phases]);
         let done = tokio::task::spawn_blocking(move || ran(&mut run));
         done.await.unwrap_or_else(|_| panic!("as {role}: see above"));
     }
     let log = host.log();
     assert!(!log.contains("\"level\":\"ERROR\""), "the host made a mistake:\n{log}");
+    let left = |line: &&str| line.contains("/api/v1/auth/logout") && line.contains("\"status\":204");
+    assert!(log.lines().filter(left).count() >= roles.len(), "nobody logged out, so that was not tried");
 }

@@ -375,12 +375,17 @@ impl TestHost {
         self.nobody().login(&credential).await
     }
 
+    /// The password of a user that [`user`](Self::user) makes.
+    pub fn password(name: &str) -> String {
+        format!("{name} waits for nobody")
+    }
+
     /// A new user, logged in.
     ///
     /// # Panics
     /// When the host refuses.
     pub async fn user(&self, admin: &Api, name: &str, role: &str) -> Api {
-        let password = format!("{name} waits for nobody");
+        let password = TestHost::password(name);
         let body = json!({ "name": name, "password": password, "role": role });
         admin.post("/api/v1/users", &body).await.expect(201);
         self.nobody().login(&json!({ "name": name, "password": password })).await
