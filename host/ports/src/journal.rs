@@ -75,7 +75,8 @@ pub trait Trail: Send + Sync {
     /// Entries on no chain that there is, after a number, in the order of numbers.
     async fn strays(&self, after: u64, limit: u32) -> Result<Vec<Linked>, StoreError>;
 
-    /// Drops a few of the oldest entries of one chain, up to the last of them that is old enough, and leaves a sealed
+    /// Drops a few of the oldest entries of one chain, up to the last of them that is old enough, or, where a store keeps
+    /// entries by days, those of its oldest days, of all chains, when all of them are old enough. Leaves a sealed
     /// checkpoint where it cut. Answers how many are gone; 0 when there is nothing to drop on any chain.
     async fn prune(&self, cut: Cut) -> Result<u64, StoreError>;
 }
@@ -85,7 +86,7 @@ pub trait Trail: Send + Sync {
 pub struct Cut {
     /// Entries older than this.
     pub before: Timestamp,
-    /// At most so many.
+    /// At most so many, where it is not days that are dropped.
     pub most: u32,
     /// When it is cut, as the checkpoint says.
     pub at: Timestamp,

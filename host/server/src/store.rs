@@ -144,6 +144,7 @@ pub async fn open(config: &Config, live: Arc<dyn Live>, notary: Arc<dyn Notary>)
                 statement_timeout,
                 allow_unsafe_durability,
                 notary: Some(notary),
+                audit_days: config.audit.kept(),
             };
             let (store, writer) = postgres::open(options, live).await.context("database.url")?;
             tracing::info!(database = shown, "PostgreSQL is open");

@@ -26,7 +26,7 @@ pub fn forgetting(
     clock: &Arc<dyn Clock>,
 ) -> Forget {
     let (commands, trail, clock) = (commands.clone(), trail.clone(), clock.clone());
-    let audit_days = Some(config.audit.keep_days).filter(|days| *days > 0);
+    let audit_days = config.audit.kept();
     Forget { commands, output: config.command.output(), trail, audit_days, clock }
 }
 

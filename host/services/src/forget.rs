@@ -19,7 +19,7 @@ use crate::origin::Origin;
 const EVERY: Duration = Duration::from_secs(300);
 /// Between two steps.
 const BREATH: Duration = Duration::from_millis(20);
-/// Audit entries of one step.
+/// Audit entries of one step, where a store does not drop them by days.
 const STEP: u32 = 500;
 const DAY: Duration = Duration::from_secs(86_400);
 

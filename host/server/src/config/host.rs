@@ -136,6 +136,13 @@ pub struct Audit {
     pub keep_days: u32,
 }
 
+impl Audit {
+    /// How many days entries are kept; for ever when absent.
+    pub fn kept(&self) -> Option<u32> {
+        Some(self.keep_days).filter(|days| *days > 0)
+    }
+}
+
 /// `[logging]`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -1,9 +1,7 @@
 //! The audit log and the chains it hangs on.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
-use domain::audit::chain::{Cause, Chain, Checkpoint, Genesis, Hash, Head, Link, Linked, checkpoint_bytes, open_ends};
+use domain::audit::chain::{Cause, Chain, Checkpoint, Genesis, Hash, Head, Link, Linked, open_ends};
 use domain::audit::{Entry, Level};
 use domain::time::Timestamp;
 use plan::id::ChainId;
@@ -13,6 +11,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
+use super::days;
 use super::PostgresStore;
 use super::failure::Failure;
 use super::list::OVERTAKING;
@@ -24,14 +23,15 @@ use crate::trail::{self, End, Stretch, Trail};
 
 /// The entries of a transaction and the end of their chain, in one statement.
 pub(super) const AUDITS: &str = "with sealed as (insert into audit_chains (id, begun_at, cause, unchained, after, position, \
-     hash, sealed_at, seal) values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (id) do update set \
-     position = excluded.position, hash = excluded.hash, sealed_at = excluded.sealed_at, seal = excluded.seal) \
+     hash, sealed_at, seal, day) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict (id) do update set \
+     position = excluded.position, hash = excluded.hash, sealed_at = excluded.sealed_at, seal = excluded.seal, \
+     day = greatest(audit_chains.day, excluded.day) returning day) \
      insert into audit_logs (id, timestamp, level, category, action, actor, resource_type, resource_id, details, \
-     ip_address, user_agent, correlation_id, chain, position, hash) select n.id, n.timestamp, n.level, n.category, \
+     ip_address, user_agent, correlation_id, chain, position, hash, day) select n.id, n.timestamp, n.level, n.category, \
      n.action, n.actor, n.resource_type, n.resource_id, n.details::jsonb, n.ip_address::inet, n.user_agent, \
-     n.correlation_id, $1, n.position, n.hash \
-     from unnest($10::bigint[], $11::timestamptz[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], \
-     $17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::bigint[], $23::bytea[]) as n (id, timestamp, \
+     n.correlation_id, $1, n.position, n.hash, sealed.day from sealed cross join \
+     unnest($11::bigint[], $12::timestamptz[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], \
+     $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::bigint[], $24::bytea[]) as n (id, timestamp, \
      level, category, action, actor, resource_type, resource_id, details, ip_address, user_agent, correlation_id, \
      position, hash)";
 const CHAINS: &str = "select id, begun_at, cause, unchained, after, position, hash, sealed_at, seal, cut_position, \
@@ -66,6 +66,7 @@ pub(super) async fn insert(
         .bind(head.hash.0.to_vec())
         .bind(micros(head.at))
         .bind(seal)
+        .bind(rows.iter().map(|(_, entry, _)| days::day(entry.at)).max())
         .bind(rows.iter().map(|(id, _, _)| number(*id)).collect::<Vec<_>>())
         .bind(rows.iter().map(|(_, entry, _)| micros(entry.at)).collect::<Vec<_>>())
         .bind(of(|entry| Some(entry.level.as_str())))
@@ -104,13 +105,13 @@ async fn begin(tx: &mut PgConnection, trail: &Trail, at: Timestamp) -> Result<En
     Ok(End { position: 0, hash: genesis.hash(), genesis, last: 0 })
 }
 
-async fn chains_in(tx: &mut PgConnection) -> Result<Vec<Chain>, Failure> {
+pub(super) async fn chains_in(tx: &mut PgConnection) -> Result<Vec<Chain>, Failure> {
     let found = sqlx::query(CHAINS).fetch_all(tx).await?;
     Ok(found.iter().map(chain).collect::<Result<_, StoreError>>()?)
 }
 
 /// No counter of ours reaches 2^63.
-fn number(seq: u64) -> i64 {
+pub(super) fn number(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }
 
@@ -137,7 +138,7 @@ fn chain(row: &PgRow) -> Result<Chain, StoreError> {
     Ok(Chain { genesis, head, seal, checkpoint })
 }
 
-fn hash(cells: &mut Cells<'_>) -> Result<Hash, StoreError> {
+pub(super) fn hash(cells: &mut Cells<'_>) -> Result<Hash, StoreError> {
     let bytes: Vec<u8> = cells.take()?;
     bytes.try_into().map(Hash).map_err(|bytes: Vec<u8>| cells.corrupt(format!("a hash of {} bytes", bytes.len())))
 }
@@ -237,53 +238,6 @@ impl ports::journal::Trail for PostgresStore {
     }
 
     async fn prune(&self, cut: Cut) -> Result<u64, StoreError> {
-        let trail = Arc::new(Trail::new(ChainId(self.shared.node), Cause::Start, self.shared.notary.clone()));
-        self.cold(move |connection, staged| {
-            let (cut, trail) = (cut.clone(), Arc::clone(&trail));
-            Box::pin(async move {
-                let chains = chains_in(connection).await?;
-                for chain in chains.iter().filter(|chain| chain.reaches_before(cut.before)) {
-                    let gone = shorten(connection, chain, &cut, &trail).await?;
-                    if gone > 0 {
-                        cut.audit.into_iter().for_each(|audit| staged.audit(audit));
-                        return Ok(gone);
-                    }
-                }
-                Ok(0)
-            })
-        })
-        .await
+        self.prune_log(&cut).await
     }
-}
-
-/// Cuts one chain; answers how many entries are gone.
-async fn shorten(connection: &mut PgConnection, chain: &Chain, cut: &Cut, trail: &Trail) -> Result<u64, Failure> {
-    let last = sqlx::query(
-        "select position, hash from audit_logs where chain = $1 and position <= $2 and timestamp < $3 \
-         order by position desc limit 1",
-    );
-    let (id, most) = (chain.genesis.chain, chain.cut() + u64::from(cut.most));
-    let found = last.bind(id.0).bind(number(most)).bind(micros(cut.before)).fetch_optional(&mut *connection).await?;
-    let Some(last) = found else { return Ok(0) };
-    let mut cells = Cells::new(&last, "audit_logs");
-    let head = Head { position: cells.number()?, hash: hash(&mut cells)?, at: cut.at };
-    let seal = trail.sign(&checkpoint_bytes(id, chain.genesis.hash(), &head));
-    // Another host may have cut it further meanwhile: a checkpoint never goes back.
-    let moved = sqlx::query(
-        "update audit_chains set cut_position = $1, cut_hash = $2, cut_at = $3, cut_seal = $4 \
-         where id = $5 and coalesce(cut_position, 0) < $1",
-    );
-    let moved = moved
-        .bind(number(head.position))
-        .bind(head.hash.0.to_vec())
-        .bind(micros(head.at))
-        .bind(seal)
-        .bind(id.0)
-        .execute(&mut *connection)
-        .await?;
-    if moved.rows_affected() == 0 {
-        return Ok(0);
-    }
-    let deleted = sqlx::query("delete from audit_logs where chain = $1 and position <= $2");
-    Ok(deleted.bind(id.0).bind(number(head.position)).execute(connection).await?.rows_affected())
 }

@@ -6,12 +6,13 @@ use ports::error::StoreError;
 
 use super::PostgresStore;
 use super::micros::micros;
+use super::pruning;
 use super::read::Statement;
 use super::rows::Cells;
 use super::telemetry::alone;
 
 /// Microseconds of a partition.
-const DAY: i64 = 86_400_000_000;
+pub(super) const DAY: i64 = 86_400_000_000;
 /// Rows of the default partition that go in one step.
 const AT_ONCE: i64 = 200;
 
@@ -32,6 +33,11 @@ const DAYS: &str = "select substring(c.relname from '[0-9]+$')::bigint as day fr
 const STRAYS: &str = "delete from outputs_default where ctid = any (array( \
      select ctid from outputs_default where at < $1 limit $2))";
 
+/// The day of an instant, counted from 1970-01-01 UTC.
+pub(super) fn day(at: Timestamp) -> i64 {
+    at.0.div_euclid(DAY)
+}
+
 /// The statement that makes room for what comes from this day on.
 pub(super) fn room(least: i64) -> String {
     alone(&ROOM.replace("$least", &least.to_string()))
@@ -40,7 +46,9 @@ pub(super) fn room(least: i64) -> String {
 impl PostgresStore {
     /// Takes one small step at forgetting output from before `before`; answers whether there may be more.
     pub(super) async fn forget_days(&self, before: Timestamp) -> Result<bool, StoreError> {
-        self.aside(Statement::new(room(before.0.div_euclid(DAY)))).await?;
+        self.aside(Statement::new(room(day(before)))).await?;
+        // Here, for this is done again and again, also where no audit entry is ever to be forgotten.
+        self.aside(Statement::new(pruning::room(self.shared.audit_days))).await?;
         let found = self.rows(Statement::new(DAYS)).await?;
         let days =
             found.iter().map(|row| Cells::new(row, "pg_inherits").take::<i64>()).collect::<Result<Vec<_>, _>>()?;

@@ -30,6 +30,7 @@ mod open;
 mod output;
 mod days;
 mod plain;
+mod pruning;
 #[cfg(test)]
 pub(crate) mod plans;
 mod read;
@@ -83,6 +84,8 @@ pub struct Options {
     pub allow_unsafe_durability: bool,
     /// Seals the audit log. Without it the log is not sealed, and whoever verifies it finds that.
     pub notary: Option<Arc<dyn Notary>>,
+    /// How many days audit entries are kept: how wide the partitions of the log are made. For ever when absent.
+    pub audit_days: Option<u32>,
 }
 
 impl Options {
@@ -95,6 +98,7 @@ impl Options {
             statement_timeout: Duration::from_secs(10),
             allow_unsafe_durability: false,
             notary: None,
+            audit_days: None,
         }
     }
 }
@@ -102,13 +106,22 @@ impl Options {
 /// Without the URL, which may hold a password.
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Options { url: _, connections, connect_timeout, statement_timeout, allow_unsafe_durability, notary } = self;
+        let Options {
+            url: _,
+            connections,
+            connect_timeout,
+            statement_timeout,
+            allow_unsafe_durability,
+            notary,
+            audit_days,
+        } = self;
         f.debug_struct("Options")
             .field("connections", connections)
             .field("connect_timeout", connect_timeout)
             .field("statement_timeout", statement_timeout)
             .field("allow_unsafe_durability", allow_unsafe_durability)
             .field("notary", notary)
+            .field("audit_days", audit_days)
             .finish_non_exhaustive()
     }
 }
@@ -130,6 +143,8 @@ struct Shared {
     node: Uuid,
     /// Seals the audit log.
     notary: Option<Arc<dyn Notary>>,
+    /// How many days audit entries are kept.
+    audit_days: Option<u32>,
     /// Whether nothing is written while the server does not sync it.
     must_sync: bool,
 }

@@ -15,6 +15,7 @@ use super::cure;
 use super::days;
 use super::failure::Failure;
 use super::line::Line;
+use super::pruning;
 use super::{Options, PostgresStore, Shared, Writer};
 use crate::intake::Intake;
 use crate::tally::Tally;
@@ -123,7 +124,9 @@ pub async fn open(options: Options, live: Arc<dyn Live>) -> Result<(PostgresStor
     let node: Uuid =
         sqlx::query_scalar("select gen_random_uuid()").fetch_one(&mut connection).await.map_err(database)?;
     close_sessions(&mut connection).await.map_err(database)?;
-    sqlx::raw_sql(AssertSqlSafe(days::room(0))).execute(&mut connection).await.map_err(database)?;
+    for room in [days::room(0), pruning::room(options.audit_days)] {
+        sqlx::raw_sql(AssertSqlSafe(room)).execute(&mut connection).await.map_err(database)?;
+    }
     connection.close().await.map_err(database)?;
 
     let common = common.statement_cache_capacity(STATEMENTS).options([
@@ -147,8 +150,8 @@ pub async fn open(options: Options, live: Arc<dyn Live>) -> Result<(PostgresStor
 
     let line = Line::new(common, node, options.allow_unsafe_durability);
     let must_sync = !options.allow_unsafe_durability;
-    let (intake, notary) = (Intake::new(), options.notary);
-    let shared = Arc::new(Shared { intake, tally: Tally::default(), node, notary, must_sync });
+    let (intake, notary, audit_days) = (Intake::new(), options.notary, options.audit_days);
+    let shared = Arc::new(Shared { intake, tally: Tally::default(), node, notary, audit_days, must_sync });
     let read_within = options.connect_timeout + options.statement_timeout;
     let store = PostgresStore { shared: Arc::clone(&shared), readers, read_within };
     Ok((store, Writer::new(shared, live, line, options.statement_timeout)))

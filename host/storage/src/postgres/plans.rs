@@ -113,7 +113,7 @@ pub(crate) async fn ask() -> Option<Answer> {
 
 /// The days that have a partition are other ones each day; the one for all others is like them.
 const NO_DAYS: &str = "do $$ declare name text; begin \
-     for name in select relname from pg_class where relname ~ '^outputs_[0-9]+$' loop \
+     for name in select relname from pg_class where relname ~ '^(outputs|audit_logs_[0-9]+)_[0-9]+$' loop \
          execute format('drop table %I', name); \
      end loop; end $$";
 

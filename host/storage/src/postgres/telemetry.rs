@@ -24,7 +24,7 @@ use crate::tiers::{AGENTS_AT_ONCE, Row, rolled, table};
 const REPORTS: &str = "insert into telemetry (agent_id, timestamp, created_at, report) \
      select * from unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::bytea[]) on conflict do nothing";
 /// Longest wait for the lock on a table whose partitions change: nobody who writes waits longer behind us.
-const LOCK_WITHIN: &str = "50ms";
+pub(super) const LOCK_WITHIN: &str = "50ms";
 /// Partitions made ahead.
 const AHEAD: i64 = 2;
 const DAY: i64 = 86_400_000_000;

@@ -7,6 +7,7 @@ mod hosts;
 mod lab;
 mod restoring;
 mod opening;
+mod pruning;
 mod outages;
 mod tls;
 
