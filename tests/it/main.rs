@@ -22,6 +22,7 @@ mod secrets;
 mod crash;
 mod reload;
 mod telemetry;
+mod telemetry_kept;
 mod alerts;
 mod windows;
 mod judges;
