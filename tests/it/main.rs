@@ -64,6 +64,7 @@ mod kill_loops;
 mod cluster;
 mod redis;
 mod partition;
+mod taken_over;
 mod cancel_races;
 mod bad_lines;
 mod sync_order;
