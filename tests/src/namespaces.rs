@@ -1,9 +1,17 @@
 //! Network namespaces of a test's own. Each has two wires to this one: one by which it is reached, one by which it
 //! reaches servers, and that one can be pulled. A pulled wire refuses nothing and answers nothing.
 
-use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::process::Command;
+
+use servers::need;
+
+/// What lets a machine make namespaces.
+const MEND: &str = "network namespaces take iproute2 (apt-get install iproute2) and the capabilities NET_ADMIN and SYS_ADMIN: run \
+     the tests as root, in a container with --cap-add=NET_ADMIN --cap-add=SYS_ADMIN";
+
+/// Numbers that are tried: one may be that of another test's.
+const NUMBERS: usize = 3;
 
 /// One namespace. Dropped, it is removed, and its wires with it.
 pub struct Namespace {
@@ -24,30 +32,29 @@ fn ip(words: &[&str]) -> Result<(), String> {
 
 impl Namespace {
     /// Makes one; `None`, said aloud, where that is not permitted.
+    ///
+    /// # Panics
+    /// With `CI=true` where it is not.
     pub fn new() -> Option<Namespace> {
-        let number: u16 = rand::random_range(1..16_000);
-        match Namespace::make(number) {
-            Ok(made) => Some(made),
-            Err(why) => {
-                // Not a failure with CI=true either: what runs there may not be let near the network.
-                let test = std::thread::current().name().unwrap_or("a test").to_owned();
-                let _ = std::io::stderr().write_all(format!("skipped: {test}: {why}\n").as_bytes());
-                None
+        let mut refused = String::new();
+        for _ in 0..NUMBERS {
+            match Namespace::make(rand::random_range(1..16_000)) {
+                Ok(made) => return Some(made),
+                Err(why) => refused = why,
             }
         }
+        need::skipped(&format!("{refused}; {MEND}"));
+        None
     }
 
     fn make(number: u16) -> Result<Namespace, String> {
         // Two networks of four addresses each, of those that nobody routes (RFC 2544).
         let [high, low] = (number * 4).to_be_bytes();
         let pair = |second: u8| [1, 2].map(|last| Ipv4Addr::new(198, second, high, low + last));
-        let made = Namespace {
-            name: format!("vwt{number}"),
-            wire: format!("vws{number}"),
-            front: pair(18),
-            servers: pair(19),
-        };
-        ip(&["netns", "add", &made.name])?;
+        let name = format!("vwt{number}");
+        ip(&["netns", "add", &name])?;
+        // From here on it is ours, and is removed whatever comes.
+        let made = Namespace { name, wire: format!("vws{number}"), front: pair(18), servers: pair(19) };
         made.inside(&["link", "set", "lo", "up"])?;
         let front = format!("vwf{number}");
         for (wire, inner, [near, far]) in [(&front, "front", made.front), (&made.wire, "servers", made.servers)] {
