@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use servers::postgres::End;
 use servers::redis::Redis;
 use tests::client::{Api, exec_body};
-use tests::cluster::{AGENTS, Cluster};
+use tests::cluster::{AGENTS, Cluster, Outages};
 use tests::host::TestHost;
 use tests::load::times;
 use tests::machine::TestAgent;
@@ -23,15 +23,11 @@ use tests::wait::{until, whenever};
 /// A fault comes up to this long after the work it is to meet.
 const LATER: Duration = Duration::from_millis(60);
 
-fn longest(times: &[Duration]) -> String {
-    format!("served again within {} ms", times.iter().max().map_or(0, Duration::as_millis))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn either_of_two_hosts_killed_again_and_again_loses_nothing_and_leaves_no_agent_alone() {
     let Some(mut cluster) = Cluster::start().await else { return };
     let (load, kills) = (cluster.load(), times("VIWORKS_CLUSTER_KILLS", 20));
-    let mut took = Vec::new();
+    let mut took = Outages::default();
     for number in 0..kills {
         let (down, up) = (number % 2, (number + 1) % 2);
         load.more_started(rand::random_range(1..8)).await;
@@ -42,7 +38,8 @@ async fn either_of_two_hosts_killed_again_and_again_loses_nothing_and_leaves_no_
         cluster.balancer.sees(down, true).await;
     }
     let verdict = load.judge(&cluster.admin, Excuses::default()).await;
-    tell(&format!("one of two hosts killed {kills} times, {}: {verdict}", longest(&took)));
+    tell(&format!("one of two hosts killed {kills} times, {took}: {verdict}"));
+    took.assert_short();
     verdict.assert_true();
 }
 
@@ -50,7 +47,7 @@ async fn either_of_two_hosts_killed_again_and_again_loses_nothing_and_leaves_no_
 async fn a_host_that_stood_still_past_its_lease_and_goes_on_says_and_starts_nothing_twice() {
     let Some(cluster) = Cluster::start().await else { return };
     let (load, stops) = (cluster.load(), times("VIWORKS_CLUSTER_KILLS", 20).div_ceil(2));
-    let mut took = Vec::new();
+    let mut took = Outages::default();
     for number in 0..stops {
         let (down, up) = (number % 2, (number + 1) % 2);
         load.more_started(rand::random_range(1..8)).await;
@@ -63,7 +60,8 @@ async fn a_host_that_stood_still_past_its_lease_and_goes_on_says_and_starts_noth
         cluster.balancer.sees(down, true).await;
     }
     let verdict = load.judge(&cluster.admin, Excuses::default()).await;
-    tell(&format!("one of two hosts frozen {stops} times, {}: {verdict}", longest(&took)));
+    tell(&format!("one of two hosts frozen {stops} times, {took}: {verdict}"));
+    took.assert_short();
     verdict.assert_true();
 }
 
@@ -71,7 +69,7 @@ async fn a_host_that_stood_still_past_its_lease_and_goes_on_says_and_starts_noth
 async fn a_database_killed_under_two_hosts_and_lines_cut_to_it_lose_nothing() {
     let Some(mut cluster) = Cluster::start().await else { return };
     let (load, kills) = (cluster.load(), times("VIWORKS_CLUSTER_KILLS", 20).div_ceil(2));
-    let mut took = Vec::new();
+    let mut took = Outages::default();
     for number in 0..kills {
         load.more_started(rand::random_range(1..8)).await;
         whenever(LATER).await;
@@ -84,7 +82,8 @@ async fn a_database_killed_under_two_hosts_and_lines_cut_to_it_lose_nothing() {
     }
     took.push(cluster.served_by(0).await);
     let verdict = load.judge(&cluster.admin, Excuses::default()).await;
-    tell(&format!("database of two hosts killed and a line to it cut {kills} times, {}: {verdict}", longest(&took)));
+    tell(&format!("database of two hosts killed and a line to it cut {kills} times, {took}: {verdict}"));
+    took.assert_short();
     verdict.assert_true();
 }
 
@@ -92,7 +91,7 @@ async fn a_database_killed_under_two_hosts_and_lines_cut_to_it_lose_nothing() {
 async fn a_host_cut_off_from_the_database_says_so_sends_its_agents_away_and_recovers() {
     let Some(cluster) = Cluster::start().await else { return };
     let load = cluster.load();
-    let mut took = Vec::new();
+    let mut took = Outages::default();
     for (down, up) in [(0, 1), (1, 0)] {
         load.more_started(3).await;
         cluster.lines[down].block();
@@ -109,7 +108,8 @@ async fn a_host_cut_off_from_the_database_says_so_sends_its_agents_away_and_reco
         cluster.served_by(down).await;
     }
     let verdict = load.judge(&cluster.admin, Excuses::default()).await;
-    tell(&format!("each of two hosts cut off from the database once, {}: {verdict}", longest(&took)));
+    tell(&format!("each of two hosts cut off from the database once, {took}: {verdict}"));
+    took.assert_short();
     verdict.assert_true();
 }
 
@@ -201,7 +201,7 @@ async fn redis_flushed_and_killed_under_two_hosts_costs_time_and_nothing_else() 
     let Some(redis) = Redis::own() else { return };
     let Some(cluster) = Cluster::start_with(&redis.section(), "").await else { return };
     let (load, faults) = (cluster.load(), times("VIWORKS_CLUSTER_KILLS", 20).div_ceil(2));
-    let mut took = Vec::new();
+    let mut took = Outages::default();
     for number in 0..faults {
         load.more_started(rand::random_range(1..8)).await;
         whenever(LATER).await;
@@ -214,7 +214,8 @@ async fn redis_flushed_and_killed_under_two_hosts_costs_time_and_nothing_else() 
         redis_is(&cluster.hosts[number % 2], true).await;
     }
     let verdict = load.judge(&cluster.admin, Excuses::default()).await;
-    tell(&format!("Redis of two hosts flushed and killed {faults} times, {}: {verdict}", longest(&took)));
+    tell(&format!("Redis of two hosts flushed and killed {faults} times, {took}: {verdict}"));
+    took.assert_short();
     verdict.assert_true();
     assert_eq!(verdict.refused, (0, 0), "nobody was told of it");
 }
