@@ -62,6 +62,7 @@ mod store_away;
 mod backup;
 mod kill_loops;
 mod cluster;
+mod local_cluster;
 mod redis;
 mod partition;
 mod taken_over;

@@ -54,8 +54,21 @@ impl Process {
     /// # Panics
     /// When it does not end.
     pub async fn terminate(&mut self) -> ExitStatus {
-        let _ = kill(Pid::from_raw(self.pid()), Signal::SIGTERM);
-        until("a process ends after SIGTERM", async || self.child.try_wait().expect("own child")).await
+        self.end_by(Signal::SIGTERM).await
+    }
+
+    /// Sends it a signal that it ends by; how it ended.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub async fn end_by(&mut self, signal: Signal) -> ExitStatus {
+        let _ = kill(Pid::from_raw(self.pid()), signal);
+        until(&format!("a process ends after {signal}"), async || self.child.try_wait().expect("own child")).await
+    }
+
+    /// What it has printed so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 }
 

@@ -81,6 +81,25 @@ pub fn build_all(tool: &Path, out: &Path, wasm: &Wasm) -> anyhow::Result<Vec<Str
     Ok(lines)
 }
 
+/// Puts every plugin that was built into `from` into the watched folder `out`, too.
+///
+/// # Errors
+/// When one is missing, or cannot be copied.
+pub fn copy_all(from: &Path, out: &Path) -> anyhow::Result<()> {
+    for (name, _) in sources()? {
+        let file = format!("{name}.wasm");
+        let built = from.join(&file);
+        let bytes = std::fs::read(&built)
+            .with_context(|| format!("{} cannot be read: `cargo xtask plugins` makes it", built.display()))?;
+        // A watched folder never sees half a file.
+        let beside = out.join(format!(".{file}"));
+        std::fs::write(&beside, bytes)
+            .and_then(|()| std::fs::rename(&beside, out.join(&file)))
+            .with_context(|| format!("{} cannot be put in place", out.join(&file).display()))?;
+    }
+    Ok(())
+}
+
 /// Names and folders of the plugins there are, in alphabetical order.
 ///
 /// # Errors

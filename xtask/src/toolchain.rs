@@ -22,6 +22,7 @@ const TEST_PACKAGES: &[(&str, &str)] = &[
     ("postgresql", "postgres"),
     ("redis-server", "redis-server"),
     ("strace", "strace"),
+    ("iproute2", "ip"),
     ("minisign", "minisign"),
     ("slowhttptest", "slowhttptest"),
     ("prometheus", "promtool"),

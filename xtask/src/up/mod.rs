@@ -56,6 +56,9 @@ pub struct Options {
     /// Build with optimisation: slower to start, faster to run
     #[arg(long)]
     release: bool,
+    /// Build nothing: take the programs as `cargo xtask test` left them, and the plugins in target/plugins
+    #[arg(long, conflicts_with = "release")]
+    built: bool,
 }
 
 /// Starts everything, says so, and stays until told to stop.
@@ -69,23 +72,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     let place = Place::open_or(options.data.as_deref(), if options.postgres { "local-postgres" } else { "local" })?;
 
-    step(1, "compilers");
-    let compiler = toolchain::c_compiler()?;
-    let wasm = toolchain::wasm()?;
-    say(format_args!("      C: {compiler}; plugins: {}", wasm.describe()));
-
-    step(2, "host, agent and command line tool");
-    let mut build = cargo(&["build", "-p", "server", "-p", "agent", "-p", "cli"]);
-    if options.release {
-        build.arg("--release");
-    }
-    program::run(&mut build)?;
-    let bin_dir = target_dir()?.join(if options.release { "release" } else { "debug" });
-
-    step(3, "plugins");
-    for line in plugins::build_all(&bin_dir.join("viworks"), &place.plugins(), &wasm)? {
-        say(format_args!("      {line}"));
-    }
+    let bin_dir = if options.built { take_built(&place)? } else { build(options, &place)? };
 
     step(4, "host");
     let mut children = Children::new()?;
@@ -123,6 +110,44 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     say(format_args!("data is kept in {}", place.shown(place.dir()).display()));
     Ok(code)
+}
+
+/// Builds programs and plugins; where the programs are.
+fn build(options: &Options, place: &Place) -> anyhow::Result<PathBuf> {
+    step(1, "compilers");
+    let compiler = toolchain::c_compiler()?;
+    let wasm = toolchain::wasm()?;
+    say(format_args!("      C: {compiler}; plugins: {}", wasm.describe()));
+
+    step(2, "host, agent and command line tool");
+    let mut build = cargo(&["build", "-p", "server", "-p", "agent", "-p", "cli"]);
+    if options.release {
+        build.arg("--release");
+    }
+    program::run(&mut build)?;
+    let bin_dir = target_dir()?.join(if options.release { "release" } else { "debug" });
+
+    step(3, "plugins");
+    for line in plugins::build_all(&bin_dir.join("viworks"), &place.plugins(), &wasm)? {
+        say(format_args!("      {line}"));
+    }
+    Ok(bin_dir)
+}
+
+/// Finds programs and puts plugins in place that were built before; where the programs are.
+fn take_built(place: &Place) -> anyhow::Result<PathBuf> {
+    let target = target_dir()?;
+    let bin_dir = target.join("debug");
+    step(2, "host, agent and command line tool, as they are");
+    for name in ["viworks-host", "viworks-agent", "viworks"] {
+        let program = bin_dir.join(name);
+        if !program.is_file() {
+            bail!("{} is not there: leave --built out, or build it", program.display());
+        }
+    }
+    step(3, "plugins, as they are");
+    plugins::copy_all(&target.join("plugins"), &place.plugins())?;
+    Ok(bin_dir)
 }
 
 fn serve(
