@@ -9,6 +9,7 @@ use crate::behaviour::Behaviour;
 use crate::frames::Answers;
 use crate::runs::broadcast::Shape;
 use crate::store::Kind;
+use crate::suite::aged::Kept;
 
 /// Measures ViWorkS from its doors: real sockets, the real handshake, a process of its own.
 #[derive(Debug, Parser)]
@@ -50,7 +51,7 @@ pub enum Scenario {
     History(History),
     /// Submitting, dispatching, ending and listing over a long past, beside the same over none.
     Past(Past),
-    /// The longest wait of whoever writes while old output is forgotten.
+    /// The longest wait of whoever writes while old output, telemetry or audit entries are forgotten.
     Retention(Retention),
     /// Baselines and product in one run, with ratios; starts the host itself.
     All(All),
@@ -262,10 +263,13 @@ pub struct Past {
 /// `retention`
 #[derive(Clone, Debug, Args)]
 pub struct Retention {
+    /// What is forgotten.
+    #[arg(long, value_enum, default_value_t)]
+    pub of: Kept,
     /// Which store; PostgreSQL is started for it.
     #[arg(long, value_enum, default_value_t)]
     pub store: Kind,
-    /// Pieces of output that are old enough to go.
+    /// Pieces of output, reports or entries that are old enough to go.
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1_000..=100_000_000))]
     pub rows: u64,
     /// Where the database is made.

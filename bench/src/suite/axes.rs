@@ -7,18 +7,21 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::args::{All, Axes, Past, Telemetry};
+use crate::args::{All, Axes, History, Past, Retention, Telemetry};
 use crate::store::Kind;
+use crate::suite::aged::Kept;
 use crate::suite::ground::Ground;
-use crate::suite::{crowd, growth, machines, past, soak, starting, telemetry, urgent};
+use crate::suite::{crowd, growth, history, machines, past, retention, soak, starting, telemetry, urgent};
 use crate::table::{FAILED, Goal, Row, Table};
 
 /// Groups of axes, and whether each is measured on every store or on the first alone.
-const GROUPS: [(&str, bool); 9] = [
+const GROUPS: [(&str, bool); 11] = [
     ("life", true),
     ("urgent", true),
     ("telemetry", true),
     ("past", true),
+    ("history", true),
+    ("retention", true),
     ("crowd", false),
     ("growth", false),
     ("machines", false),
@@ -74,6 +77,8 @@ async fn measure(group: &str, ground: &Ground<'_>) -> Result<Vec<Row>> {
         "machines" => machines::run(ground).await,
         "telemetry" => reports(ground).await,
         "past" => long_past(ground).await,
+        "history" => a_day(ground).await,
+        "retention" => forgetting(ground).await,
         "start" => starting::run(ground).await,
         "soak" if ground.asked.quick => Ok(vec![Row::skipped("I1", "half an hour at 30 %", "left out of --quick")]),
         "soak" => soak::run(ground).await,
@@ -161,6 +166,43 @@ async fn long_past(ground: &Ground<'_>) -> Result<Vec<Row>> {
         row("H", "submit", "submit"),
         row("H", "dispatch", "dispatch"),
     ])
+}
+
+/// A day of one agent's telemetry, by the run of that name: its gate is a time, so it stands beside that.
+async fn a_day(ground: &Ground<'_>) -> Result<Vec<Row>> {
+    let before = ground.written();
+    let Axes { quick, work, .. } = ground.asked;
+    let (agents, days, questions) = if *quick { (100, 2, 100) } else { (1_000, 7, 200) };
+    let asked = History { store: ground.kind, agents, days, questions, work: work.clone() };
+    history::run(&asked, Some(ground.json)).await?;
+    let lines = ground.added(before)?;
+    let found = lines.iter().find(|line| line["scenario"] == "history").context("`history` left no line")?;
+    let ours = found["latency"]["p50_us"].as_f64().unwrap_or(f64::NAN);
+    let what = format!("a day of one of {agents} agents out of {days}, median ÷ what it may take");
+    Ok(vec![Row::new("H", &what, "µs", Goal::AtMost(1.0), ours, history::GOAL_MS * 1e3)])
+}
+
+/// The longest wait of whoever writes while each thing is forgotten, by the run of that name. What it may add is a
+/// time, and holds for the run as a whole: one that exceeds it is a row that says so.
+async fn forgetting(ground: &Ground<'_>) -> Result<Vec<Row>> {
+    let Axes { quick, work, .. } = ground.asked;
+    let rows = if *quick { 20_000 } else { 200_000 };
+    let mut found = Vec::new();
+    for of in [Kept::Output, Kept::Telemetry, Kept::Audit] {
+        let before = ground.written();
+        let asked = Retention { of, store: ground.kind, rows, work: work.clone() };
+        let good = retention::run(&asked, Some(ground.json)).await?;
+        let lines = ground.added(before)?;
+        let line = lines.iter().find(|line| line["scenario"] == "retention").context("`retention` left no line")?;
+        let pair = &line["notes"]["wait_longest_ms"];
+        let [alone, beside] = [0, 1].map(|n| pair.get(n).and_then(Value::as_f64).unwrap_or(f64::NAN) * 1e3);
+        let what = format!("longest wait of writers: {rows} rows of {} forgotten beside them ÷ alone", of.name());
+        found.push(match good {
+            true => Row::new("H", &what, "µs", Goal::Told, beside, alone),
+            false => Row::skipped("H", &what, format!("{FAILED}{}", line["faults"])),
+        });
+    }
+    Ok(found)
 }
 
 impl std::fmt::Display for Kind {

@@ -35,7 +35,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// The end of what is stored.
 const END: Timestamp = Timestamp(1_767_225_600_000_000);
 /// A day of one agent, at most.
-const GOAL_MS: f64 = 50.0;
+pub const GOAL_MS: f64 = 50.0;
 
 struct Stopped;
 

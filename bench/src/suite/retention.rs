@@ -1,23 +1,28 @@
-//! How long whoever writes waits at most while old output is forgotten beside it, in the steps and with the pauses in
-//! which a host forgets; and the same alone, for as long afterwards.
+//! How long whoever writes waits at most while old output, telemetry or audit entries are forgotten beside it, in the
+//! steps and with the pauses in which a host forgets; and the same alone, for as long afterwards.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, bail, ensure};
 use domain::attempt::Event;
+use domain::telemetry::metric::Metric;
+use domain::telemetry::report::{Reading, Report};
+use domain::telemetry::rollup::Level;
 use domain::time::Timestamp;
 use ports::agents::Agents;
 use ports::commands::{Chunk, Commands};
-use ports::journal::Installation;
+use ports::error::StoreError;
+use ports::journal::{Cut, Installation, Trail};
+use ports::telemetry::Telemetry;
 use serde_json::json;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use storage::{postgres, sqlite};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::aged::{self, DAY, Kept};
 use super::past::fixtures::{Machine, advance, chunk, command, enrol, finish};
 use crate::args::Retention;
 use crate::conditions::Conditions;
@@ -32,14 +37,12 @@ use crate::usage::Meter;
 const GOAL: Duration = Duration::from_millis(50);
 /// Between two steps, as a host takes them.
 const BREATH: Duration = Duration::from_millis(20);
-/// Microseconds.
-const DAY: i64 = 86_400_000_000;
-/// What is forgotten came on so many days.
-const DAYS: i64 = 10;
-/// Bytes of each piece of output.
-const BYTES: u64 = 200;
+/// Audit entries of one step, where a store does not drop them by days.
+const STEP: u32 = 500;
+/// Steps in a row that give way to those who write.
+const PUT_OFF: u32 = 100;
 
-/// Fills a store with old output, writes while it is forgotten, then writes alone.
+/// Fills a store with what is old, writes while that is forgotten, then writes alone.
 ///
 /// # Errors
 /// When the store cannot be made or does not answer.
@@ -54,13 +57,13 @@ pub async fn run(asked: &Retention, json: Option<&Path>) -> Result<bool> {
         let (opened, writer) = sqlite::open(sqlite::Options::new(path), live).await?;
         running.spawn(writer.run(CancellationToken::new()));
         let machine = first(&opened).await?;
-        fill_sqlite(asked, path).await?;
+        aged::fill_sqlite(asked, path).await?;
         measure(asked, opened, &machine).await?
     } else {
         let (opened, writer) = postgres::open(postgres::Options::new(&url), live).await?;
         running.spawn(writer.run(CancellationToken::new()));
         let machine = first(&opened).await?;
-        fill_postgres(asked, &url).await?;
+        aged::fill_postgres(asked, &url).await?;
         measure(asked, opened, &machine).await?
     };
     found.cost = meter.stop();
@@ -69,8 +72,12 @@ pub async fn run(asked: &Retention, json: Option<&Path>) -> Result<bool> {
     keep(found, &conditions, json)
 }
 
+trait Rows: Commands + Telemetry + Trail + Clone + Send + Sync + 'static {}
+
+impl<S: Commands + Telemetry + Trail + Clone + Send + Sync + 'static> Rows for S {}
+
 #[expect(clippy::disallowed_methods, reason = "what is old is so by the real time")]
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
@@ -85,7 +92,8 @@ async fn first<S: Commands + Agents + Installation + Sync>(store: &S) -> Result<
 
 /// One command's life, each wait of it noted.
 async fn life<S: Commands + Sync>(store: &S, machine: &Machine, waits: &Recorder) -> Result<()> {
-    let new = command(&[machine]);
+    let mut new = command(&[machine]);
+    new.audit.at = now();
     let id = new.command.id;
     let mut begun = now_ns();
     let mut note = || {
@@ -102,47 +110,82 @@ async fn life<S: Commands + Sync>(store: &S, machine: &Machine, waits: &Recorder
     Ok(())
 }
 
-async fn measure<S>(asked: &Retention, store: S, machine: &Machine) -> Result<Measured>
-where
-    S: Commands + Clone + Send + Sync + 'static,
-{
+/// A machine's report, its wait noted.
+async fn tell<S: Rows>(store: &S, machine: &Machine, waits: &Recorder) -> Result<()> {
+    let (at, readings) = (now(), vec![Reading::new(Metric::CpuTotal, 12.5)]);
+    let begun = now_ns();
+    store.store_reports(&[Report { agent: machine.id, at, received_at: at, readings }]).await?;
+    waits.record(0, now_ns() - begun);
+    Ok(())
+}
+
+/// One step, as a host takes it; whether there may be more.
+async fn step<S: Rows>(store: &S, of: Kept, before: Timestamp) -> Result<bool, StoreError> {
+    match of {
+        Kept::Output => store.forget_output(before).await,
+        Kept::Telemetry => store.forget(Level::Raw, before, now()).await,
+        Kept::Audit => Ok(store.prune(Cut { before, most: STEP, at: now(), audit: None }).await? > 0),
+    }
+}
+
+/// Steps until there is nothing more to forget; how many gave way to those who write, and were taken again.
+async fn forget<S: Rows>(store: S, of: Kept, before: Timestamp, taken: Arc<Recorder>) -> Result<u64> {
+    let (mut all, mut in_a_row) = (0, 0);
+    loop {
+        let begun = now_ns();
+        let more = step(&store, of, before).await;
+        taken.record(0, now_ns() - begun);
+        match more {
+            Ok(false) => return Ok(all),
+            Ok(true) => in_a_row = 0,
+            // A host would come again in five minutes.
+            Err(StoreError::Unavailable(_)) if in_a_row < PUT_OFF => (all, in_a_row) = (all + 1, in_a_row + 1),
+            Err(error) => bail!("forgetting: {error}"),
+        }
+        tokio::time::sleep(BREATH).await;
+    }
+}
+
+async fn measure<S: Rows>(asked: &Retention, store: S, machine: &Machine) -> Result<Measured> {
     let (alone, beside, steps) = (Recorder::default(), Recorder::default(), Arc::new(Recorder::default()));
     let over = Arc::new(AtomicBool::new(false));
     let before = Timestamp(now().0.div_euclid(DAY) * DAY);
     let mut forgetting = JoinSet::new();
-    let (forgetful, told, taken) = (store.clone(), over.clone(), steps.clone());
+    let (work, told) = (forget(store.clone(), asked.of, before, steps.clone()), over.clone());
     forgetting.spawn(async move {
-        let mut more = Ok(true);
-        while matches!(more, Ok(true)) {
-            let begun = now_ns();
-            more = forgetful.forget_output(before).await;
-            taken.record(0, now_ns() - begun);
-            tokio::time::sleep(BREATH).await;
-        }
+        let put_off = work.await;
         told.store(true, Ordering::Relaxed);
-        more
+        put_off
     });
+    let write = async |waits: &Recorder| {
+        life(&store, machine, waits).await?;
+        if asked.of == Kept::Telemetry { tell(&store, machine, waits).await } else { Ok(()) }
+    };
     let (begun, mut lives) = (Instant::now(), 0);
     while !over.load(Ordering::Relaxed) {
-        life(&store, machine, &beside).await?;
+        write(&beside).await?;
         lives += 1;
     }
     let as_long = Instant::now() + begun.elapsed();
     while Instant::now() < as_long {
-        life(&store, machine, &alone).await?;
+        write(&alone).await?;
         lives += 1;
     }
-    for more in forgetting.join_all().await {
-        more.context("forgetting")?;
+    let mut put_off = 0;
+    for steps in forgetting.join_all().await {
+        put_off += steps?;
     }
-    let mut found =
-        Measured::new("retention", json!({ "rows": asked.rows, "store": format!("{:?}", asked.store).to_lowercase() }));
+    let mut found = Measured::new(
+        "retention",
+        json!({ "of": asked.of.name(), "rows": asked.rows, "store": asked.store.to_string() }),
+    );
     found.operations = lives;
     let [alone, beside] = [alone, beside].map(|waits| waits.quantiles());
     let steps = steps.quantiles();
     ensure!(steps.count > 1, "there was nothing to forget");
     let both = |of: fn(&Quantiles) -> f64| json!([round(of(&alone) / 1e3), round(of(&beside) / 1e3)]);
     found.note("steps", steps.count);
+    found.note("steps_put_off", put_off);
     found.note("step_p50_ms", round(steps.p50_us / 1e3));
     found.note("step_p99_ms", round(steps.p99_us / 1e3));
     found.note("step_longest_ms", round(steps.max_us / 1e3));
@@ -151,52 +194,7 @@ where
     found.note("wait_longest_ms", both(|waits| waits.max_us));
     let more = Duration::from_micros((beside.max_us - alone.max_us).max(0.0) as u64);
     if more > GOAL {
-        found.faults.push(format!("the longest wait is {} ms longer while output is forgotten", more.as_millis()));
+        found.faults.push(format!("the longest wait is {} ms longer while {} is forgotten", more.as_millis(), asked.of.name()));
     }
     Ok(found)
-}
-
-/// When the first piece came, and the time between two, in microseconds.
-fn spread(asked: &Retention) -> (i64, i64) {
-    let today = now().0.div_euclid(DAY);
-    ((today - DAYS) * DAY, DAYS * DAY / i64::try_from(asked.rows + 1).unwrap_or(i64::MAX))
-}
-
-async fn fill_sqlite(asked: &Retention, path: &str) -> Result<()> {
-    let mut store = SqliteConnection::connect(&format!("sqlite:{path}")).await.context("SQLite")?;
-    sqlx::raw_sql("pragma busy_timeout = 60000").execute(&mut store).await?;
-    let (first, apart) = spread(asked);
-    let text = format!(
-        "with recursive n (n) as (select 1 union all select n + 1 from n where n < {rows}) \
-         insert into outputs (seq, command_id, agent_id, attempt, stream, byte_offset, at, data) \
-         select n.n - 1000000000, o.command_id, o.agent_id, o.attempt, o.stream, n.n * {BYTES}, \
-             {first} + n.n * {apart}, zeroblob({BYTES}) \
-         from n cross join (select * from outputs order by seq limit 1) o",
-        rows = asked.rows
-    );
-    sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut store).await?;
-    Ok(store.close().await?)
-}
-
-async fn fill_postgres(asked: &Retention, url: &str) -> Result<()> {
-    let mut store = PgConnection::connect(url).await.context("PostgreSQL")?;
-    let (first, apart) = spread(asked);
-    for day in first / DAY..first / DAY + DAYS {
-        let text = format!(
-            "create table outputs_{day} partition of outputs for values from (to_timestamp({})) to (to_timestamp({}))",
-            day * 86_400,
-            (day + 1) * 86_400
-        );
-        sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut store).await?;
-    }
-    let text = format!(
-        "insert into outputs (seq, command_id, agent_id, attempt, stream, byte_offset, at, data) \
-         select n.n - 1000000000, o.command_id, o.agent_id, o.attempt, o.stream, n.n * {BYTES}, \
-             to_timestamp(({first} + n.n * {apart}) / 1e6), convert_to(repeat('.', {BYTES}), 'UTF8') \
-         from generate_series(1::bigint, {rows}) as n (n) cross join (select * from outputs order by seq limit 1) o",
-        rows = asked.rows
-    );
-    sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut store).await?;
-    sqlx::raw_sql("checkpoint").execute(&mut store).await?;
-    Ok(store.close().await?)
 }

@@ -1,0 +1,143 @@
+//! What is old, written by SQL in the form of the product: output, telemetry and audit entries of some days, the last of
+//! them yesterday, in partitions of their days where there are such.
+
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
+
+use super::retention::now;
+use crate::args::Retention;
+
+/// Microseconds.
+pub(super) const DAY: i64 = 86_400_000_000;
+/// On so many days it came.
+const DAYS: i64 = 10;
+/// Bytes of each piece of output.
+const OUTPUT_BYTES: u64 = 200;
+/// Bytes of each report: those of a machine of the usual size.
+const REPORT_BYTES: u64 = 440;
+/// The chain that old entries hang on.
+const CHAIN: &str = "018bcfe568007000800000000000a9ed";
+
+/// What is forgotten when it is old.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Kept {
+    /// What commands printed.
+    #[default]
+    Output,
+    /// What machines said of themselves, as it came.
+    Telemetry,
+    /// Entries of the audit log.
+    Audit,
+}
+
+impl Kept {
+    /// As it is spelled on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kept::Output => "output",
+            Kept::Telemetry => "telemetry",
+            Kept::Audit => "audit",
+        }
+    }
+}
+
+/// When the first of it came, and the time between two, in microseconds.
+fn spread(asked: &Retention) -> (i64, i64) {
+    let today = now().0.div_euclid(DAY);
+    ((today - DAYS) * DAY, DAYS * DAY / i64::try_from(asked.rows + 1).unwrap_or(i64::MAX))
+}
+
+/// Fills the store in this file.
+///
+/// # Errors
+/// SQLite's.
+pub(super) async fn fill_sqlite(asked: &Retention, path: &str) -> Result<()> {
+    let mut store = SqliteConnection::connect(&format!("sqlite:{path}")).await.context("SQLite")?;
+    sqlx::raw_sql("pragma busy_timeout = 60000").execute(&mut store).await?;
+    let (first, apart) = spread(asked);
+    let rows = asked.rows;
+    let numbers = format!("with recursive n (n) as (select 1 union all select n + 1 from n where n < {rows})");
+    let at = format!("{first} + n.n * {apart}");
+    let text = match asked.of {
+        Kept::Output => format!(
+            "{numbers} insert into outputs (seq, command_id, agent_id, attempt, stream, byte_offset, at, data) \
+             select n.n - 1000000000, o.command_id, o.agent_id, o.attempt, o.stream, n.n * {OUTPUT_BYTES}, {at}, \
+                 zeroblob({OUTPUT_BYTES}) \
+             from n cross join (select * from outputs order by seq limit 1) o"
+        ),
+        // Its block is its minute.
+        Kept::Telemetry => format!(
+            "{numbers} insert into telemetry (block, agent_id, timestamp, created_at, report) \
+             select ({at}) / 60000000, a.id, {at}, {at}, zeroblob({REPORT_BYTES}) \
+             from n cross join (select id from agents limit 1) a"
+        ),
+        Kept::Audit => format!(
+            "insert into audit_chains (id, begun_at, cause, unchained, after, position, hash, sealed_at, seal) \
+                 values (x'{CHAIN}', {first}, 'start', 0, '[]', {rows}, zeroblob(32), {first}, ''); \
+             {numbers} insert into audit_logs (id, timestamp, level, category, action, actor, resource_type, resource_id, \
+                 details, chain, position, hash) \
+             select n.n - 1000000000, {at}, a.level, a.category, a.action, a.actor, a.resource_type, a.resource_id, \
+                 a.details, x'{CHAIN}', n.n, zeroblob(32) from n cross join (select * from audit_logs limit 1) a"
+        ),
+    };
+    sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut store).await?;
+    Ok(store.close().await?)
+}
+
+/// Fills the database at this address.
+///
+/// # Errors
+/// PostgreSQL's.
+pub(super) async fn fill_postgres(asked: &Retention, url: &str) -> Result<()> {
+    let mut store = PgConnection::connect(url).await.context("PostgreSQL")?;
+    let (first, apart) = spread(asked);
+    let rows = asked.rows;
+    for day in first / DAY..first / DAY + DAYS {
+        let of_times = |table: &str| {
+            format!(
+                "create table {table}_{day} partition of {table} for values from (to_timestamp({})) to (to_timestamp({}))",
+                day * 86_400,
+                (day + 1) * 86_400
+            )
+        };
+        let text = match asked.of {
+            Kept::Output => of_times("outputs"),
+            Kept::Telemetry => of_times("telemetry"),
+            Kept::Audit => format!(
+                "create table audit_logs_{day}_{0} partition of audit_logs for values from ({day}) to ({0})",
+                day + 1
+            ),
+        };
+        sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut store).await?;
+    }
+    let numbers = format!("generate_series(1::bigint, {rows}) as n (n)");
+    let micros = format!("({first} + n.n * {apart})");
+    let at = format!("to_timestamp({micros} / 1e6)");
+    let text = match asked.of {
+        Kept::Output => format!(
+            "insert into outputs (seq, command_id, agent_id, attempt, stream, byte_offset, at, data) \
+             select n.n - 1000000000, o.command_id, o.agent_id, o.attempt, o.stream, n.n * {OUTPUT_BYTES}, {at}, \
+                 convert_to(repeat('.', {OUTPUT_BYTES}), 'UTF8') \
+             from {numbers} cross join (select * from outputs order by seq limit 1) o"
+        ),
+        Kept::Telemetry => format!(
+            "insert into telemetry (agent_id, timestamp, created_at, report) \
+             select a.id, {at}, {at}, convert_to(repeat('.', {REPORT_BYTES}), 'UTF8') \
+             from {numbers} cross join (select id from agents limit 1) a"
+        ),
+        Kept::Audit => format!(
+            "insert into audit_chains (id, begun_at, cause, unchained, after, position, hash, sealed_at, seal, day) \
+                 values ('{CHAIN}', to_timestamp({first} / 1e6), 'start', 0, '[]', {rows}, decode(repeat('00', 32), 'hex'), \
+                 to_timestamp({first} / 1e6), '', {first} / {DAY}); \
+             insert into audit_logs (id, timestamp, level, category, action, actor, resource_type, resource_id, details, \
+                 chain, position, hash, day) \
+             select n.n - 1000000000, {at}, a.level, a.category, a.action, a.actor, a.resource_type, a.resource_id, \
+                 a.details, '{CHAIN}', n.n, decode(repeat('00', 32), 'hex'), {micros} / {DAY} \
+             from {numbers} cross join (select * from audit_logs limit 1) a"
+        ),
+    };
+    sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut store).await?;
+    sqlx::raw_sql("checkpoint").execute(&mut store).await?;
+    Ok(store.close().await?)
+}
