@@ -2,7 +2,7 @@
 //! each host, and that nothing of it is left.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -46,8 +46,11 @@ fn of(root: i32, folder: &Path) -> BTreeMap<i32, Running> {
     let all = processes();
     let mut ours = BTreeSet::from([root]);
     loop {
-        let children: Vec<i32> =
-            all.iter().filter(|(pid, one)| ours.contains(&one.parent) && !ours.contains(pid)).map(|(pid, _)| *pid).collect();
+        let children: Vec<i32> = all
+            .iter()
+            .filter(|(pid, one)| ours.contains(&one.parent) && !ours.contains(pid))
+            .map(|(pid, _)| *pid)
+            .collect();
         if children.is_empty() {
             break;
         }

@@ -51,8 +51,11 @@ impl Beside {
         let mut counts = Vec::new();
         for admin in &self.admins {
             let text = String::from_utf8(admin.get("/metrics").await.bytes).expect("text");
-            let line = text.lines().find_map(|line| line.strip_prefix("viworks_agent_sessions ")).expect("the gauge");
-            counts.push(line.trim().parse().expect("a number"));
+            let gauge = |line: &str| {
+                let value = line.strip_prefix("viworks_agent_sessions")?.trim_start_matches("{}");
+                value.trim().parse().ok()
+            };
+            counts.push(text.lines().find_map(gauge).expect("the gauge"));
         }
         counts
     }

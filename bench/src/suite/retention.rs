@@ -194,7 +194,11 @@ async fn measure<S: Rows>(asked: &Retention, store: S, machine: &Machine) -> Res
     found.note("wait_longest_ms", both(|waits| waits.max_us));
     let more = Duration::from_micros((beside.max_us - alone.max_us).max(0.0) as u64);
     if more > GOAL {
-        found.faults.push(format!("the longest wait is {} ms longer while {} is forgotten", more.as_millis(), asked.of.name()));
+        found.faults.push(format!(
+            "the longest wait is {} ms longer while {} is forgotten",
+            more.as_millis(),
+            asked.of.name()
+        ));
     }
     Ok(found)
 }

@@ -11,8 +11,8 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use super::days;
 use super::PostgresStore;
+use super::days;
 use super::failure::Failure;
 use super::list::OVERTAKING;
 use super::micros::micros;
@@ -175,7 +175,7 @@ fn entry(row: &PgRow) -> Result<Linked, StoreError> {
 }
 
 /// A page of the log, newest first. The bounds in time are made bounds in number: both grow together, but
-/// for entries that overtook each other.
+/// for entries that overtook each other. Of time itself no index is used: what it finds would have to be sorted.
 pub(super) fn page(filter: &AuditFilter, before: Option<u64>, limit: u32) -> Statement {
     let AuditFilter { actor, action, since, until } = filter;
     let mut sql = Statement::new(format!("select {ENTRY} from audit_logs a where a.id < "));
@@ -189,12 +189,12 @@ pub(super) fn page(filter: &AuditFilter, before: Option<u64>, limit: u32) -> Sta
     const FIRST: &str = "coalesce((select id from audit_logs where timestamp >= ";
     let last = i64::MAX - i64::from(OVERTAKING);
     if let Some(since) = since {
-        sql.push(" and a.timestamp >= ").push_bind(micros(*since));
+        sql.push(" and a.timestamp + '0'::interval >= ").push_bind(micros(*since));
         sql.push(" and a.id >= ").push(FIRST).push_bind(micros(*since));
         sql.push(&format!(" order by timestamp limit 1), {last}) - {OVERTAKING}"));
     }
     if let Some(until) = until {
-        sql.push(" and a.timestamp < ").push_bind(micros(*until));
+        sql.push(" and a.timestamp + '0'::interval < ").push_bind(micros(*until));
         sql.push(" and a.id < ").push(FIRST).push_bind(micros(*until));
         sql.push(&format!(" order by timestamp limit 1), {last}) + {OVERTAKING}"));
     }

@@ -15,9 +15,9 @@ use ports::journal::Cut;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::PostgresStore;
 use super::audit::{chains_in, hash, number};
 use super::days::DAY;
-use super::PostgresStore;
 use super::failure::Failure;
 use super::micros::{Micros, micros};
 use super::read::Statement;

@@ -66,9 +66,8 @@ async fn parts(connection: &mut PgConnection) -> Vec<(i64, i64)> {
 async fn make_parts(connection: &mut PgConnection, days: Range<i64>) {
     for day in days.map(|day| first() + day) {
         let next = day + 1;
-        let text = format!(
-            "create table audit_logs_{day}_{next} partition of audit_logs for values from ({day}) to ({next})"
-        );
+        let text =
+            format!("create table audit_logs_{day}_{next} partition of audit_logs for values from ({day}) to ({next})");
         sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut *connection).await.expect("made");
     }
 }
