@@ -37,12 +37,14 @@ impl Beside {
         Beside { hosts, balancer, admins }
     }
 
-    /// An agent that looks for a host at the balancer, and has found one.
+    /// An agent that looks for a host at the balancer, has found one, and is known to all of them.
     async fn agent(&self, name: &str) -> TestAgent {
         let mut agent = TestAgent::join(&self.hosts[0], &self.admins[0], name).await;
         agent.connect_to(self.balancer.agents());
         agent.run();
-        agent.seen(&self.admins[0], "online").await;
+        for admin in &self.admins {
+            agent.seen(admin, "online").await;
+        }
         agent
     }
 
