@@ -8,8 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::behaviour::Behaviour;
 use crate::frames::Answers;
 use crate::runs::broadcast::Shape;
-use crate::store::Kind;
-use crate::suite::aged::Kept;
+use crate::store::{Kept, Kind};
 
 /// Measures ViWorkS from its doors: real sockets, the real handshake, a process of its own.
 #[derive(Debug, Parser)]

@@ -19,6 +19,29 @@ pub enum Kind {
     Postgres,
 }
 
+/// What is forgotten when it is old.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Kept {
+    /// What commands printed.
+    #[default]
+    Output,
+    /// What machines said of themselves, as it came.
+    Telemetry,
+    /// Entries of the audit log.
+    Audit,
+}
+
+impl Kept {
+    /// As it is spelled on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kept::Output => "output",
+            Kept::Telemetry => "telemetry",
+            Kept::Audit => "audit",
+        }
+    }
+}
+
 /// One store on the file system that is meant.
 pub struct Store {
     server: Option<Postgres>,

@@ -1,7 +1,7 @@
 //! Baselines and product in one run, alternated: bare, product, bare, as often as asked. Only ratios of
 //! one run are worth quoting; the machine's moods change in minutes.
 
-pub mod aged;
+mod aged;
 pub mod axes;
 pub mod bare;
 pub mod crowd;

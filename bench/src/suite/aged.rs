@@ -2,11 +2,11 @@
 //! them yesterday, in partitions of their days where there are such.
 
 use anyhow::{Context as _, Result};
-use clap::ValueEnum;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 
 use super::retention::now;
 use crate::args::Retention;
+use crate::store::Kept;
 
 /// Microseconds.
 pub(super) const DAY: i64 = 86_400_000_000;
@@ -18,29 +18,6 @@ const OUTPUT_BYTES: u64 = 200;
 const REPORT_BYTES: u64 = 440;
 /// The chain that old entries hang on.
 const CHAIN: &str = "018bcfe568007000800000000000a9ed";
-
-/// What is forgotten when it is old.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Kept {
-    /// What commands printed.
-    #[default]
-    Output,
-    /// What machines said of themselves, as it came.
-    Telemetry,
-    /// Entries of the audit log.
-    Audit,
-}
-
-impl Kept {
-    /// As it is spelled on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kept::Output => "output",
-            Kept::Telemetry => "telemetry",
-            Kept::Audit => "audit",
-        }
-    }
-}
 
 /// When the first of it came, and the time between two, in microseconds.
 fn spread(asked: &Retention) -> (i64, i64) {

@@ -8,8 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::args::{All, Axes, History, Past, Retention, Telemetry};
-use crate::store::Kind;
-use crate::suite::aged::Kept;
+use crate::store::{Kept, Kind};
 use crate::suite::ground::Ground;
 use crate::suite::{crowd, growth, history, machines, past, retention, soak, starting, telemetry, urgent};
 use crate::table::{FAILED, Goal, Row, Table};

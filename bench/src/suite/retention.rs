@@ -22,14 +22,14 @@ use storage::{postgres, sqlite};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::aged::{self, DAY, Kept};
+use super::aged::{self, DAY};
 use super::past::fixtures::{Machine, advance, chunk, command, enrol, finish};
 use crate::args::Retention;
 use crate::conditions::Conditions;
 use crate::latency::{Quantiles, Recorder};
 use crate::report::{Measured, round};
 use crate::schedule::now_ns;
-use crate::store::Store;
+use crate::store::{Kept, Store};
 use crate::suite::keep;
 use crate::usage::Meter;
 
