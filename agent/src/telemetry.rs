@@ -1,6 +1,6 @@
 //! Looks at the machine's load and fills one [`Sample`]. What cannot be read is left out and named.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use sysinfo::{Disks, Networks, System};
@@ -13,6 +13,7 @@ use engine::Engine;
 
 pub mod engine;
 pub mod services;
+pub mod share;
 
 /// Most disks and most networks in one sample.
 const MAX_ENTRIES: usize = 64;
@@ -69,14 +70,16 @@ impl Sampler {
             let reason = format!("{what}: {why}");
             missing.push(reason.chars().filter(|letter| !letter.is_control()).take(MAX_REASON).collect());
         };
+        let share = share::look(Path::new("/proc/self"));
         let containers = runtime.block_on(self.engine.look()).map_err(|why| note("containers", why)).ok();
         let services = services::look(&self.services).map_err(|why| note("services", why)).unwrap_or_default();
         let mut sample = Sample {
             at_ms: clock::now().wall_ms,
             cpu_percent: Some(percent(self.system.global_cpu_usage())),
             cores_percent: self.system.cpus().iter().take(MAX_CORES).map(|cpu| percent(cpu.usage())).collect(),
+            cpu_limit_cores: share.cores.filter(|cores| *cores < self.system.cpus().len() as f64),
             load: System::load_average().ok().map(|load| [load.one, load.five, load.fifteen]),
-            memory: self.memory(),
+            memory: self.memory(share.memory),
             swap: usage(self.system.used_swap(), self.system.total_swap()),
             disks: disks(),
             networks: self.networks(seconds),
@@ -90,12 +93,10 @@ impl Sampler {
     }
 
     /// Of the machine, or of the share of it that this agent's control group may have.
-    fn memory(&self) -> Option<Usage> {
+    fn memory(&self, share: Option<Usage>) -> Option<Usage> {
         let total = self.system.total_memory();
-        match self.system.cgroup_limits() {
-            Some(limits) if limits.total_memory > 0 && limits.total_memory < total => {
-                usage(limits.total_memory.saturating_sub(limits.free_memory), limits.total_memory)
-            }
+        match share {
+            Some(share) if (1..total).contains(&share.total_bytes) => Some(share),
             _ => usage(self.system.used_memory().min(total), total),
         }
     }

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use servers::docker::Engine;
 use tests::client::Api;
+use tests::control_group::ControlGroup;
 use tests::dock::MACHINE;
 use tests::host::TestHost;
 use tests::machine::TestAgent;
@@ -166,6 +167,27 @@ async fn what_comes_faster_than_it_is_stored_is_counted_to_the_last_report(store
     assert_eq!(sent - count("stored"), count("dropped"), "sent less stored is the counter: {ingest:#}");
     assert!(count("stored") >= 3 && count("repeated") == 0, "{ingest:#}");
     tell(&format!("{sent} reports at once: {} stored, {} dropped", count("stored"), count("dropped")));
+}
+
+#[tokio::test]
+async fn an_agent_tells_of_what_its_control_group_may_have() {
+    const LIMIT: u64 = 192 * 1024 * 1024;
+    let Some(group) = ControlGroup::new(LIMIT, 0.5) else { return };
+    let mut host = TestHost::new();
+    host.set_sections(EACH_SECOND);
+    host.launch().await;
+    let admin = host.admin().await;
+    let agent = TestAgent::start(&host, &admin, MACHINE).await;
+    let all = series(&admin, MACHINE, |series| series["mem.total"].is_number()).await;
+    assert!(all["mem.total"].as_f64() > Some(LIMIT as f64), "{all:#}");
+    // The limits are those of the group above the one it is in.
+    group.admit(agent.pid());
+    let has = |series: &Value, bytes: u64| series["mem.total"].as_f64() == Some(bytes as f64);
+    let told = series(&admin, MACHINE, |series| has(series, LIMIT)).await;
+    assert_eq!(told["cpu.limit"].as_f64(), Some(0.5), "{told:#}");
+    assert!(told["mem.used"].as_f64() < Some(LIMIT as f64), "{told:#}");
+    group.allow_memory(LIMIT / 2).expect("the kernel takes it");
+    series(&admin, MACHINE, |series| has(series, LIMIT / 2)).await;
 }
 
 #[tokio::test]

@@ -24,5 +24,6 @@ pub mod load;
 pub mod proxy;
 pub mod balancer;
 pub mod namespaces;
+pub mod control_group;
 pub mod cluster;
 pub mod strace;

@@ -29,6 +29,7 @@ pub fn readings(sample: &Sample) -> Result<Vec<Reading>, Refusal> {
         at_ms: _,
         cpu_percent,
         cores_percent,
+        cpu_limit_cores,
         load,
         memory,
         swap,
@@ -48,6 +49,7 @@ pub fn readings(sample: &Sample) -> Result<Vec<Reading>, Refusal> {
     all.extend(cpu_percent.map(|percent| Reading::new(Metric::CpuTotal, percent)));
     let cores = cores_percent.iter().enumerate();
     all.extend(cores.map(|(core, percent)| Reading::labelled(Metric::CpuCore, core.to_string(), *percent)));
+    all.extend(cpu_limit_cores.map(|cores| Reading::new(Metric::CpuLimit, cores)));
     if let Some(load) = load {
         let metrics = [Metric::Load1, Metric::Load5, Metric::Load15];
         all.extend(metrics.into_iter().zip(load).map(|(metric, load)| Reading::new(metric, *load)));
@@ -130,6 +132,7 @@ mod tests {
         let sample = Sample {
             cpu_percent: Some(12.5),
             cores_percent: vec![20.0, 5.0],
+            cpu_limit_cores: Some(1.5),
             load: Some([0.5, 0.4, 0.3]),
             memory: Some(Usage { used_bytes: 1, total_bytes: 4 }),
             swap: Some(Usage::default()),
@@ -152,7 +155,7 @@ mod tests {
                 None => format!("{} {}", reading.series, reading.value),
             })
             .collect();
-        let expected = "cpu.total 12.5, cpu.core{0} 20, cpu.core{1} 5, load.1 0.5, load.5 0.4, load.15 0.3, mem.used_pct 25, \
+        let expected = "cpu.total 12.5, cpu.core{0} 20, cpu.core{1} 5, cpu.limit 1.5, load.1 0.5, load.5 0.4, load.15 0.3, mem.used_pct 25, \
             mem.used 1, mem.total 4, swap.used_pct 0, swap.used 0, swap.total 0, disk.used_pct{/} 75, disk.used{/} 3, \
             disk.total{/} 4, net.rx{eth0} 1.5, net.tx{eth0} 0, container.count 1, container.state{web} exited, \
             container.exit_code{web} -1, service.state{nginx.service} failed, agent.rss 0, agent.spool 0, agent.queue 0";
@@ -166,10 +169,11 @@ mod tests {
             change(&mut sample);
             readings(&sample).err()
         };
-        let cases: [(Option<Refusal>, Change); 9] = [
+        let cases: [(Option<Refusal>, Change); 10] = [
             (None, |_| ()),
             (Some(Refusal::OutOfRange), |sample| sample.cpu_percent = Some(-1.0)),
             (Some(Refusal::NotANumber), |sample| sample.cpu_percent = Some(f64::NAN)),
+            (Some(Refusal::OutOfRange), |sample| sample.cpu_limit_cores = Some(-0.5)),
             (Some(Refusal::OutOfRange), |sample| sample.disks = vec![disk("/", 5, 4)]),
             (Some(Refusal::NotANumber), |sample| sample.disks = vec![disk("/", 5, 0)]),
             (Some(Refusal::OutOfRange), |sample| sample.agent.rss_bytes = u64::MAX),

@@ -13,10 +13,13 @@ pub struct Sample {
     /// CPU use of each core, 0 to 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cores_percent: Vec<f64>,
+    /// Time of so many cores is all that the agent's control group may have; absent when it may have all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_limit_cores: Option<f64>,
     /// Load averages over 1, 5 and 15 minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<[f64; 3]>,
-    /// Memory.
+    /// Memory of the machine, or of the share of it that the agent's control group may have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Usage>,
     /// Swap.

@@ -241,6 +241,7 @@ fn frames_of_the_agent_are_as_their_schemas_say() {
         at_ms: 1,
         cpu_percent: Some(1.5),
         cores_percent: vec![1.5],
+        cpu_limit_cores: Some(1.5),
         load: Some([0.1, 0.2, 0.3]),
         memory: Some(usage),
         swap: Some(usage),

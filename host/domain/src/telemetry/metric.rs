@@ -59,6 +59,7 @@ macro_rules! metrics {
 metrics! {
     CpuTotal 1 "cpu.total" "" Percent,
     CpuCore 2 "cpu.core" "core" Percent,
+    CpuLimit 28 "cpu.limit" "" Cores,
     Load1 3 "load.1" "" Load,
     Load5 4 "load.5" "" Load,
     Load15 5 "load.15" "" Load,
@@ -93,6 +94,8 @@ pub enum Unit {
     Percent,
     /// Of one core: 100 is one core in full.
     PercentOfCore,
+    /// So many cores; half of one, too.
+    Cores,
     /// A load average.
     Load,
     /// Whole bytes.
@@ -120,6 +123,7 @@ impl Unit {
             Unit::ServiceState => &SERVICE_STATES,
             Unit::Percent
             | Unit::PercentOfCore
+            | Unit::Cores
             | Unit::Load
             | Unit::Bytes
             | Unit::Rate
@@ -139,7 +143,7 @@ impl Unit {
         match self {
             Unit::Percent => (0.0, 100.0),
             Unit::PercentOfCore => (0.0, 1_000_000.0),
-            Unit::Load => (0.0, 1_000_000.0),
+            Unit::Cores | Unit::Load => (0.0, 1_000_000.0),
             Unit::Bytes | Unit::Rate => (0.0, HUGE),
             Unit::Count => (0.0, 1_000_000_000.0),
             Unit::ExitCode => (-2_147_483_648.0, 2_147_483_647.0),
@@ -149,7 +153,7 @@ impl Unit {
 
     /// Whether seven digits of it are enough. Whole bytes and counts are kept as they are.
     pub fn is_rough(self) -> bool {
-        matches!(self, Unit::Percent | Unit::PercentOfCore | Unit::Load | Unit::Rate)
+        matches!(self, Unit::Percent | Unit::PercentOfCore | Unit::Cores | Unit::Load | Unit::Rate)
     }
 }
 
