@@ -226,6 +226,7 @@ async fn converse(house: Arc<House>, mut socket: WebSocket) -> Option<()> {
         now_ms: 0,
         heartbeat_ms: 50,
         telemetry_ms: 100,
+        telemetry_jitter_ms: None,
         max_concurrency: 4,
         send: Vec::new(),
         cancel: Vec::new(),

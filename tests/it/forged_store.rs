@@ -117,6 +117,7 @@ impl Played {
             now_ms: NOW.wall_ms,
             heartbeat_ms: 60_000,
             telemetry_ms: 0,
+            telemetry_jitter_ms: None,
             max_concurrency: 100,
             send: Vec::new(),
             cancel: Vec::new(),

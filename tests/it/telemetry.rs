@@ -170,6 +170,16 @@ async fn what_comes_faster_than_it_is_stored_is_counted_to_the_last_report(store
 }
 
 #[tokio::test]
+async fn an_agent_hears_how_often_and_how_unevenly_to_speak() {
+    let mut host = TestHost::new();
+    host.set_sections("[telemetry]\ninterval_ms = 2000\njitter_pct = 25\n");
+    host.launch().await;
+    let admin = host.admin().await;
+    let (_socket, welcome) = Played::join(&host, &admin, "web-1").await.open().await;
+    assert_eq!((welcome.telemetry_ms, welcome.telemetry_jitter_ms), (2_000, Some(500)));
+}
+
+#[tokio::test]
 async fn an_agent_tells_of_what_its_control_group_may_have() {
     const LIMIT: u64 = 192 * 1024 * 1024;
     let Some(group) = ControlGroup::new(LIMIT, 0.5) else { return };

@@ -60,6 +60,7 @@ pub(super) struct Beat {
     next_ms: u64,
     heard_ms: u64,
     sample_every_ms: u64,
+    sample_jitter_ms: u64,
     sample_at_ms: Option<u64>,
     undisputed_at_ms: u64,
 }
@@ -312,6 +313,7 @@ impl Machine {
             next_ms: now.mono_ms + every_ms,
             heard_ms: now.mono_ms,
             sample_every_ms,
+            sample_jitter_ms: welcome.telemetry_jitter_ms.unwrap_or(sample_every_ms / 10).min(sample_every_ms / 2),
             sample_at_ms: (sample_every_ms > 0).then(|| now.mono_ms + first),
             undisputed_at_ms: now.mono_ms + UNDISPUTED_MS,
         }));
@@ -378,9 +380,8 @@ impl Machine {
                     self.out.push_back(Output::Ping);
                 }
                 if beat.sample_at_ms.is_some_and(|at_ms| now.mono_ms >= at_ms) {
-                    // A tenth either way keeps machines that were started together apart.
-                    let tenth = beat.sample_every_ms / 10;
-                    let wait = self.rng.random_range(beat.sample_every_ms - tenth..=beat.sample_every_ms + tenth);
+                    let (every, jitter) = (beat.sample_every_ms, beat.sample_jitter_ms);
+                    let wait = self.rng.random_range(every - jitter..=every + jitter);
                     beat.sample_at_ms = Some(now.mono_ms + wait);
                     self.out.push_back(Output::Sample);
                 }

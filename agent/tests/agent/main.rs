@@ -11,6 +11,7 @@ mod live;
 mod played;
 mod policy;
 mod rotation;
+mod samples;
 mod new_key;
 mod session;
 mod supervisor;

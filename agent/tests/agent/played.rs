@@ -167,6 +167,7 @@ pub fn welcome() -> Welcome {
         now_ms: agent::clock::now().wall_ms,
         heartbeat_ms: 1_000,
         telemetry_ms: 300,
+        telemetry_jitter_ms: None,
         max_concurrency: 8,
         send: Vec::new(),
         cancel: Vec::new(),

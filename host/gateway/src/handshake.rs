@@ -220,6 +220,7 @@ fn opening(gateway: &Gateway, opened: &Opened) -> Welcome {
         now_ms: gateway.clock.now().as_millis(),
         heartbeat_ms: millis(gateway.options.heartbeat),
         telemetry_ms: millis(gateway.options.telemetry),
+        telemetry_jitter_ms: Some(millis(gateway.options.telemetry_jitter)),
         max_concurrency: gateway.options.agent_concurrency,
         send: opened.send.clone(),
         cancel: opened.cancel.iter().map(|attempt| Cancel { attempt: *attempt, grace_ms: None }).collect(),

@@ -29,6 +29,8 @@ pub struct Options {
     pub heartbeat: Duration,
     /// Between an agent's telemetry samples; zero = none wanted.
     pub telemetry: Duration,
+    /// Most by which the wait for a sample differs from that.
+    pub telemetry_jitter: Duration,
     /// Attempts one agent runs at once.
     pub agent_concurrency: u32,
     /// Sessions this host holds at once.
@@ -43,6 +45,7 @@ impl Default for Options {
             ws_url: String::new(),
             heartbeat: Duration::from_millis(wire::limits::HEARTBEAT_MS),
             telemetry: Duration::from_secs(30),
+            telemetry_jitter: Duration::from_secs(3),
             agent_concurrency: 4,
             max_agents: 20_000,
             max_unauthenticated: 256,

@@ -226,6 +226,8 @@ mod tests {
         assert!(error.contains("host.toml:3: database.url: expected sqlite:PATH or postgres://"), "{error}");
         let error = refused("[command]\n\n\nagent_concurrency = 0\n", &[]);
         assert!(error.contains("host.toml:4: command.agent_concurrency: 1 to 1000"), "{error}");
+        let error = refused("[telemetry]\njitter_pct = 51\n", &[]);
+        assert!(error.contains("host.toml:2: telemetry.jitter_pct: 0 to 50"), "{error}");
         let error = refused("", &[("VIWORKS__DATABASE__URL", "mysql://a@b/c")]);
         assert!(error.starts_with("environment variable VIWORKS__DATABASE__URL: database.url: "), "{error}");
     }

@@ -13,6 +13,7 @@ pub fn of_agents(config: &Config, ws_url: String) -> gateway::room::Options {
         ws_url,
         heartbeat: Duration::from_millis(config.agent_management.heartbeat_ms),
         telemetry: Duration::from_millis(config.telemetry.interval_ms),
+        telemetry_jitter: config.telemetry.jitter(),
         agent_concurrency: config.command.agent_concurrency,
         max_agents: config.agent_management.max_agents,
         max_unauthenticated: config.agent_management.max_unauthenticated,

@@ -196,6 +196,10 @@ pub struct Welcome {
     pub heartbeat_ms: u64,
     /// Between telemetry samples; 0 = none wanted.
     pub telemetry_ms: u64,
+    /// Most by which the wait between two samples is shorter or longer than that, at random each time, so that machines
+    /// which were started together do not speak together. A tenth of it when absent, and half of it at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub telemetry_jitter_ms: Option<u64>,
     /// Attempts the agent may run at once.
     pub max_concurrency: u32,
     /// Send RESULT again for these.

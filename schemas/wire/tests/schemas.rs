@@ -167,6 +167,7 @@ fn frames_of_the_host_are_as_their_schemas_say() {
             now_ms: 1,
             heartbeat_ms: 1,
             telemetry_ms: 1,
+            telemetry_jitter_ms: Some(1),
             max_concurrency: 1,
             send: vec![attempt()],
             cancel: vec![cancel],

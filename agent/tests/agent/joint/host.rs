@@ -242,6 +242,7 @@ impl Host {
             now_ms: now.as_millis(),
             heartbeat_ms: HEARTBEAT.as_millis() as u64,
             telemetry_ms: 0,
+            telemetry_jitter_ms: None,
             max_concurrency: AT_ONCE,
             send,
             cancel: cancel.into_iter().map(|attempt| Cancel { attempt, grace_ms: None }).collect(),

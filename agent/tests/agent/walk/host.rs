@@ -87,6 +87,7 @@ impl Host {
             now_ms: host_ms,
             heartbeat_ms: 1_000,
             telemetry_ms: 0,
+            telemetry_jitter_ms: None,
             max_concurrency: 3,
             send: hello.unacknowledged.iter().copied().filter(open).collect(),
             cancel: self

@@ -143,6 +143,8 @@ impl Command {
 pub struct Telemetry {
     /// Between an agent's samples; 0 = none.
     pub interval_ms: u64,
+    /// Most by which the wait for a sample is shorter or longer than that, percent of it.
+    pub jitter_pct: u32,
     /// How long samples are kept as they came.
     pub raw_days: u32,
     /// How long what remains of each minute is kept.
@@ -152,6 +154,11 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
+    /// Most by which the wait for a sample is shorter or longer than the interval.
+    pub fn jitter(&self) -> Duration {
+        Duration::from_millis(self.interval_ms.saturating_mul(u64::from(self.jitter_pct)) / 100)
+    }
+
     /// How long each level is kept.
     pub fn retention(&self) -> Retention {
         let days = |days: u32| Duration::from_secs(u64::from(days) * 86_400);
@@ -161,7 +168,7 @@ impl Telemetry {
 
 impl Default for Telemetry {
     fn default() -> Telemetry {
-        Telemetry { interval_ms: 30_000, raw_days: 7, minute_days: 30, hour_days: 396 }
+        Telemetry { interval_ms: 30_000, jitter_pct: 10, raw_days: 7, minute_days: 30, hour_days: 396 }
     }
 }
 
@@ -206,6 +213,9 @@ pub(super) fn check(config: &Config) -> Result<(), Wrong> {
     }
     if config.telemetry.interval_ms != 0 && config.telemetry.interval_ms < 1_000 {
         return wrong("telemetry.interval_ms", "0 for none, else at least 1000");
+    }
+    if config.telemetry.jitter_pct > 50 {
+        return wrong("telemetry.jitter_pct", "0 to 50: percent of the interval, either way");
     }
     let kept = &config.telemetry;
     for (key, days, least) in [
