@@ -27,6 +27,7 @@ mod alerts;
 mod windows;
 mod judges;
 mod webhooks;
+mod messages;
 mod rules;
 mod plugin_life;
 mod hostile_plugins;

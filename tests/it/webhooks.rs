@@ -1,57 +1,23 @@
 //! Telling people: a message is signed so that a published library in another language believes it, is tried again,
 //! and goes nowhere it must not.
 
-use std::net::Ipv4Addr;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
-use axum::routing::post;
 use serde_json::{Value, json};
 use servers::need;
 use tests::client::Api;
 use tests::host::TestHost;
 use tests::machine::TestAgent;
+use tests::played::Played;
 use tests::programs::plugin;
 use tests::python::{python_tool, ran};
+use tests::receiver::{Message, Receiver};
 use tests::store::Store;
 use tests::wait::until;
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use wire::frame::AgentFrame;
+use wire::sample::{Sample, Usage};
 
 tests::on_both_stores![a_message_is_signed_tried_again_and_believed];
-
-/// A message as it arrived: its headers and its body.
-type Arrived = Vec<(HeaderMap, String)>;
-
-/// Somebody who is told: the first message is refused.
-#[derive(Clone, Default)]
-struct Told(Arc<Mutex<Arrived>>);
-
-impl Told {
-    fn all(&self) -> Arrived {
-        self.0.lock().expect("no holder panics").clone()
-    }
-}
-
-async fn take(State(told): State<Told>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    let mut told = told.0.lock().expect("no holder panics");
-    told.push((headers, String::from_utf8(body.to_vec()).expect("UTF-8")));
-    if told.len() == 1 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::NO_CONTENT }
-}
-
-/// Listens on loopback. Answers the address.
-async fn listen(told: Told) -> (String, JoinSet<()>) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let router = Router::new().route("/hook/{key}", post(take)).with_state(told);
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move { axum::serve(listener, router).await.expect("it serves") });
-    (format!("http://{address}/hook/s3cret"), tasks)
-}
 
 async fn refused(api: &Api, url: &str) -> (u16, Value) {
     let body = json!({ "name": "other", "url": url });
@@ -68,9 +34,9 @@ async fn a_message_is_signed_tried_again_and_believed(store: Store) {
     host.set_log_level("info,services=trace,server=trace,reqwest=trace,hyper=trace,hyper_util=trace,h2=trace");
     host.launch().await;
     let admin = host.admin().await;
-    let told = Told::default();
-    let (url, _serving) = listen(told.clone()).await;
-    let wanted = json!({ "name": "ops", "url": url, "template": "{{ alerts[0].rule }} on {{ alerts[0].agent_name }}" });
+    let receiver = Receiver::start().await;
+    receiver.answer(&[503], 204);
+    let wanted = json!({ "name": "ops", "url": receiver.url, "template": "{{ alerts[0].rule }} on {{ alerts[0].agent_name }}" });
     let made = admin.post("/api/v1/notification-channels", &wanted).await.expect(201);
     let secret = made["secret"].as_str().expect("a secret").to_owned();
     assert!(made["url"].as_str().is_some_and(|url| !url.contains("s3cret")), "{made:#}");
@@ -90,11 +56,11 @@ async fn a_message_is_signed_tried_again_and_believed(store: Store) {
     host.install("memory.wasm", built);
     host.serves_plugin(&admin, "memory").await;
     let _agent = TestAgent::start(&host, &admin, "web-1").await;
-    let (headers, body) = until("a message of an alert", async || {
-        told.all().into_iter().find(|(_, body)| body.contains("\"type\":\"alerts\""))
+    let message = until("a message of an alert", async || {
+        receiver.messages().into_iter().find(|message| message.json()["type"] == "alerts")
     })
     .await;
-    let said: Value = serde_json::from_str(&body).expect("JSON");
+    let said = message.json();
     assert_eq!(said["data"]["text"], "memory on web-1", "{said:#}");
     assert_eq!(said["data"]["alerts"][0]["what"], "fired", "{said:#}");
     let sent = until("it is settled", async || {
@@ -102,36 +68,86 @@ async fn a_message_is_signed_tried_again_and_believed(store: Store) {
         page["items"].as_array().and_then(|items| items.first().cloned())
     });
     let sent = sent.await;
-    assert_eq!(
-        headers["webhook-id"].to_str().ok(),
-        Some(format!("msg_{}", sent["id"].as_str().expect("an id")).as_str())
-    );
-    believed(&host, &secret, &headers, &body);
+    assert_eq!(message.header("webhook-id"), format!("msg_{}", sent["id"].as_str().expect("an id")));
+    believed(&host, &secret, &message);
 
     let page = admin.get("/api/v1/audit?limit=500").await.expect(200).to_string();
     assert!(!page.contains("s3cret") && !page.contains(&secret), "secrets are on no record");
     assert!(!host.log().contains("s3cret") && !host.log().contains(&secret), "and in no log");
 }
 
+#[tokio::test]
+async fn alerts_of_a_whole_site_come_in_few_messages_and_what_is_refused_comes_again() {
+    const MACHINES: usize = 12;
+    let built = plugin("memory");
+    let mut host = TestHost::new();
+    host.set_sections("[notifications]\nprivate_networks = true\n");
+    host.launch().await;
+    let admin = host.admin().await;
+    let (ops, chat) = (Receiver::start().await, Receiver::start().await);
+    ops.answer(&[500, 500], 200);
+    for channel in [
+        json!({ "name": "ops", "url": ops.url }),
+        json!({ "name": "chat", "url": chat.url, "kind": "slack", "template": "{{ count + left_out }} alerts" }),
+    ] {
+        admin.post("/api/v1/notification-channels", &channel).await.expect(201);
+    }
+    host.install("memory.toml", b"[config]\nfor_s = 0\n");
+    host.install("memory.wasm", built);
+    host.serves_plugin(&admin, "memory").await;
+    let mut open = Vec::new();
+    for n in 0..MACHINES {
+        open.push(Played::join(&host, &admin, &format!("web-{n}")).await.open().await);
+    }
+    let memory = Some(Usage { used_bytes: 90, total_bytes: 100 });
+    for (socket, welcome) in &mut open {
+        let sample = Sample { at_ms: welcome.now_ms, memory, ..Sample::default() };
+        socket.say(&AgentFrame::Telemetry { sample }).await;
+    }
+    // The third try is made 35 s after the first.
+    let told = |receiver: &Receiver, count: &dyn Fn(&Value) -> usize| -> usize {
+        let arrived = receiver.messages().into_iter().filter(|message| message.status.is_success());
+        arrived.map(|message| count(&message.json())).sum()
+    };
+    until("everybody is told of every machine", async || {
+        let shown = told(&ops, &|said| said["data"]["alerts"].as_array().expect("a list").len());
+        let words = |said: &Value| said["text"].as_str().and_then(|text| text.split(' ').next()?.parse().ok());
+        let counted = told(&chat, &|said| words(said).expect("a number"));
+        assert!(shown <= MACHINES && counted <= MACHINES, "none twice: {shown}, {counted}");
+        ((shown, counted) == (MACHINES, MACHINES)).then_some(())
+    })
+    .await;
+    let messages = ops.messages();
+    let first: Vec<&Message> =
+        messages.iter().filter(|one| one.header("webhook-id") == messages[0].header("webhook-id")).collect();
+    let statuses: Vec<u16> = first.iter().map(|message| message.status.as_u16()).collect();
+    assert!(messages.len() < MACHINES, "grouped: {}", messages.len());
+    // A second message may have come between, and been refused in the place of the first one's second try.
+    assert!(statuses.len() <= 3 && statuses.last() == Some(&200), "{statuses:?}");
+    assert_eq!(messages.iter().filter(|message| message.status == 500).count(), 2);
+    let metrics = String::from_utf8(admin.get("/metrics").await.bytes).expect("text");
+    assert!(metrics.contains(r#"viworks_notifications_total{outcome="failed"} 2"#), "{metrics}");
+    assert!(metrics.contains(r#"viworks_notifications_total{outcome="dead"} 0"#), "{metrics}");
+}
+
 /// The library that others read such messages with.
-fn believed(host: &TestHost, secret: &str, headers: &HeaderMap, body: &str) {
+fn believed(host: &TestHost, secret: &str, message: &Message) {
     let Some(python) = python_tool("python3") else { return };
     if !Command::new(&python).args(["-c", "import standardwebhooks"]).status().is_ok_and(|done| done.success()) {
         need::skipped("no `standardwebhooks` in target/python: `cargo xtask test` installs it");
         return;
     }
-    let header = |name: &str| headers[name].to_str().expect("text").to_owned();
     let names = ["webhook-id", "webhook-timestamp", "webhook-signature"];
-    let given: Value = names.into_iter().map(|name| (name.to_owned(), json!(header(name)))).collect();
-    let (message, script) = (host.scratch().join("message.json"), host.scratch().join("verify.py"));
-    let whole = json!({ "secret": secret, "headers": given, "body": body });
-    std::fs::write(&message, whole.to_string()).expect("written");
+    let given: Value = names.into_iter().map(|name| (name.to_owned(), json!(message.header(name)))).collect();
+    let (file, script) = (host.scratch().join("message.json"), host.scratch().join("verify.py"));
+    let whole = json!({ "secret": secret, "headers": given, "body": message.body });
+    std::fs::write(&file, whole.to_string()).expect("written");
     let text = "import json, sys\nfrom standardwebhooks.webhooks import Webhook, WebhookVerificationError\n\
         m = json.load(open(sys.argv[1]))\nhook = Webhook(m['secret'])\nprint(hook.verify(m['body'], m['headers'])['type'])\n\
         try:\n    hook.verify(m['body'] + ' ', m['headers'])\n    print('believed a forgery')\n\
         except WebhookVerificationError:\n    print('refused a forgery')\n";
     std::fs::write(&script, text).expect("written");
-    assert_eq!(ran(Command::new(python).arg(script).arg(message)), "alerts\nrefused a forgery\n");
+    assert_eq!(ran(Command::new(python).arg(script).arg(file)), "alerts\nrefused a forgery\n");
 }
 
 #[tokio::test]

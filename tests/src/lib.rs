@@ -11,6 +11,7 @@ pub mod python;
 pub mod process;
 pub mod client;
 pub mod events;
+pub mod receiver;
 pub mod store;
 pub mod host;
 pub mod machine;

@@ -101,7 +101,7 @@ pub trait Channels: Send + Sync {
     /// Drops a channel with its messages. `false` when there is no such channel.
     async fn remove_channel(&self, id: ChannelId, audit: Entry) -> Result<bool, StoreError>;
 
-    /// News after `after` that were there before `before`, oldest first, as JSON with their numbers.
+    /// News after `after`, up to the first that was not there before `before`, as JSON with their numbers.
     async fn news(&self, after: u64, before: Timestamp, limit: u32) -> Result<Vec<(u64, String)>, StoreError>;
 
     /// The channel is told up to `up_to`: by this message, or by none. `false` when somebody else did so first.

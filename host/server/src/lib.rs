@@ -15,7 +15,7 @@ pub mod patient;
 pub mod listen;
 pub mod store;
 pub mod counted;
-mod courier;
+pub mod courier;
 pub mod calls;
 pub mod readiness;
 mod doors;

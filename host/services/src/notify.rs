@@ -95,7 +95,11 @@ impl Notifier {
         }
     }
 
-    async fn turn(&self, forget: bool) -> Result<(), StoreError> {
+    /// Looks once: makes what messages there are to make, tries those that are due, and with `forget` drops old ones.
+    ///
+    /// # Errors
+    /// The store's. What was not done is done at the next look.
+    pub async fn turn(&self, forget: bool) -> Result<(), StoreError> {
         let now = self.clock.now();
         let channels = self.channels.channels().await?;
         for channel in &channels {

@@ -1,6 +1,7 @@
 //! The parts of alerts and silences that both databases keep as JSON text.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use domain::alert::Severity;
 use domain::alert::channel::{Kind, Settings};
@@ -124,6 +125,18 @@ pub(crate) fn settings(text: &str) -> Result<Settings, String> {
     })
 }
 
+/// News that are dated so far ahead are those of a host whose clock is wrong.
+const AHEAD: Duration = Duration::from_secs(60);
+
+/// Of news by their numbers those that may be told: all up to the first that was not there before `before`. Whoever
+/// reads on begins behind the last number told, so what is older and has a higher one waits with it. A host whose clock
+/// is far ahead holds nobody up.
+pub(crate) fn settled(news: Vec<(u64, Timestamp, String)>, before: Timestamp) -> Vec<(u64, String)> {
+    let is_settled = |at: Timestamp| at < before || at > before + AHEAD;
+    let settled = news.into_iter().take_while(|(_, at, _)| is_settled(*at));
+    settled.map(|(number, _, subject)| (number, subject)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,5 +164,17 @@ mod tests {
         };
         assert_eq!(settings(&settings_text(&channel)), Ok(channel));
         assert_eq!(agent_of(agent(None)), None);
+    }
+
+    #[test]
+    fn news_behind_fresh_ones_wait_with_them_whatever_the_clock_of_their_host_says() {
+        let told = |ats: &[i64]| {
+            let news = ats.iter().zip(1..).map(|(at, number)| (number, Timestamp::from_millis(*at), String::new()));
+            let settled = settled(news.collect(), Timestamp::from_millis(10_000));
+            settled.into_iter().map(|(number, _)| number).collect::<Vec<u64>>()
+        };
+        assert_eq!(told(&[7_000, 9_999, 10_000, 9_000]), [1, 2], "the last one is read with the third");
+        assert_eq!(told(&[7_000, 3_600_000, 9_000]), [1, 2, 3]);
+        assert_eq!(told(&[12_000]), [0_u64; 0]);
     }
 }

@@ -159,14 +159,14 @@ impl Channels for PostgresStore {
     }
 
     async fn news(&self, after: u64, before: Timestamp, limit: u32) -> Result<Vec<(u64, String)>, StoreError> {
-        let statement =
-            Statement::new("select id, subject::text from alert_news where id > $1 and at < $2 order by id limit $3");
-        let statement = statement.bind(number(after)).bind(micros(before)).bind(i64::from(limit));
+        let statement = Statement::new("select id, at, subject::text from alert_news where id > $1 order by id limit $2");
+        let statement = statement.bind(number(after)).bind(i64::from(limit));
         let read = |row: &PgRow| {
             let mut cells = Cells::new(row, "alert_news");
-            Ok((cells.numbered()?, cells.compact()?))
+            Ok((cells.numbered()?, cells.time()?, cells.compact()?))
         };
-        self.rows(statement).await?.iter().map(read).collect()
+        let read: Result<_, StoreError> = self.rows(statement).await?.iter().map(read).collect();
+        Ok(alarms::settled(read?, before))
     }
 
     async fn tell_channel(

@@ -152,13 +152,14 @@ impl Channels for SqliteStore {
     }
 
     async fn news(&self, after: u64, before: Timestamp, limit: u32) -> Result<Vec<(u64, String)>, StoreError> {
-        let found = sqlx::query("select id, subject from alert_news where id > ? and at < ? order by id limit ?");
-        let found = found.bind(number(after)).bind(before.0).bind(limit).fetch_all(&self.readers).await;
+        let found = sqlx::query("select id, at, subject from alert_news where id > ? order by id limit ?");
+        let found = found.bind(number(after)).bind(limit).fetch_all(&self.readers).await;
         let read = |row: &SqliteRow| {
             let mut cells = Cells::new(row, "alert_news");
-            Ok((cells.numbered()?, cells.take()?))
+            Ok((cells.numbered()?, cells.time()?, cells.take()?))
         };
-        found.map_err(Failure::from)?.iter().map(read).collect()
+        let read: Result<_, StoreError> = found.map_err(Failure::from)?.iter().map(read).collect();
+        Ok(alarms::settled(read?, before))
     }
 
     async fn tell_channel(

@@ -73,6 +73,17 @@ pub async fn a_channel_hears_of_what_comes_after_it_once<S: Store>(Ground { stor
     assert!(store.news(kept.told_up_to, at(7), 10).await.expect("read").is_empty(), "it may still come late");
     let news = store.news(kept.told_up_to, at(8), 10).await.expect("read");
     assert_eq!(news.iter().map(|(_, subject)| subject.as_str()).collect::<Vec<_>>(), [r#"{"rule":"disk"}"#]);
+    // A host whose clock is behind writes after one whose clock is ahead: neither is passed over.
+    let dated = |n: u128, second: i64| {
+        let mut change = alert(n).remove(0);
+        change.moments.iter_mut().for_each(|moment| moment.at = at(second));
+        vec![change]
+    };
+    for (n, second) in [(3, 12), (4, 10)] {
+        store.keep_alerts(dated(n, second), Vec::new(), None).await.expect("kept");
+    }
+    assert!(store.news(news[0].0, at(11), 10).await.expect("read").is_empty(), "the second waits with the first");
+    assert_eq!(store.news(news[0].0, at(13), 10).await.expect("read").len(), 2);
 
     let up_to = news[0].0;
     assert!(store.tell_channel(&kept, up_to, Some(notice(5, &kept, 3)), at(9)).await.expect("told"));
