@@ -31,7 +31,7 @@ pub enum TelemetryCommand {
     },
     /// Show an agent's past, oldest first
     History(HistoryOptions),
-    /// Put the latest of many agents together, by site or by a label
+    /// Put many agents together, by site or by a label: the latest, or a span of the past
     Across(AcrossOptions),
     /// Show where series are going, and when what fills will be full
     Trends(TrendsOptions),

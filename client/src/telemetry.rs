@@ -2,7 +2,9 @@
 
 use api::page::Page;
 use api::statistics::Statistics;
-use api::telemetry::{HealthReport, LatestTelemetry, TelemetryAcross, TelemetryHistory, TelemetryTrend};
+use api::telemetry::{
+    HealthReport, LatestTelemetry, TelemetryAcross, TelemetryAcrossHistory, TelemetryHistory, TelemetryTrend,
+};
 use reqwest::Method;
 
 use crate::Client;
@@ -44,6 +46,17 @@ impl Client {
     /// 400 when a filter is no filter.
     pub async fn telemetry_across(&self, query: Vec<(&str, String)>) -> Result<TelemetryAcross, ClientError> {
         self.fetch(&Ask::new(Method::GET, self.server.route(&["telemetry", "across"], &query))).await
+    }
+
+    /// `GET /telemetry/across/history`, one page of it, oldest first: many agents together in the past.
+    ///
+    /// # Errors
+    /// 400 when a filter is no filter, or when a step of so many agents is too much for one answer.
+    pub async fn telemetry_across_history(
+        &self,
+        query: Vec<(&str, String)>,
+    ) -> Result<TelemetryAcrossHistory, ClientError> {
+        self.fetch(&Ask::new(Method::GET, self.server.route(&["telemetry", "across", "history"], &query))).await
     }
 
     /// `GET /telemetry/trends` of all agents that pass the query.

@@ -23,6 +23,7 @@ tests::on_both_stores![
     a_machine_says_how_it_is_now_and_how_it_was,
     what_cannot_be_is_refused_counted_and_laid_at_its_senders_door,
     what_comes_faster_than_it_is_stored_is_counted_to_the_last_report,
+    what_many_said_is_put_together_by_site_and_by_label,
 ];
 
 /// The least there is.
@@ -167,6 +168,46 @@ async fn what_comes_faster_than_it_is_stored_is_counted_to_the_last_report(store
     assert_eq!(sent - count("stored"), count("dropped"), "sent less stored is the counter: {ingest:#}");
     assert!(count("stored") >= 3 && count("repeated") == 0, "{ingest:#}");
     tell(&format!("{sent} reports at once: {} stored, {} dropped", count("stored"), count("dropped")));
+}
+
+async fn what_many_said_is_put_together_by_site_and_by_label(store: Store) {
+    let host = TestHost::start_on(store).await;
+    let admin = host.admin().await;
+    let begin = now_ms() - 60_000;
+    for (name, site, tier, cpu) in [("a", "eu", "web", 10.0), ("b", "eu", "db", 30.0), ("c", "us", "web", 80.0)] {
+        let wanted = json!({ "site": site, "labels": { "tier": tier } });
+        let played = Played::join_as(&host, &admin, name, &wanted).await;
+        let (mut socket, _) = played.open().await;
+        for n in 0..6 {
+            let sample = Sample { at_ms: begin + n * 10_000, cpu_percent: Some(cpu), ..Sample::default() };
+            socket.say(&telemetry(sample)).await;
+        }
+    }
+    settled(&admin, |ingest| ingest["stored"] == 18).await;
+    let together = async |query: &str| {
+        let (mut moments, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/api/v1/telemetry/across/history?step=5&metrics=cpu.total&{query}{cursor}");
+            let page = admin.get(&path).await.expect(200);
+            moments.extend(page["items"].as_array().expect("items").clone());
+            let Some(next) = page["next_cursor"].as_str() else { return moments };
+            cursor = format!("&cursor={next}");
+        }
+    };
+    let shown = |moments: &[Value]| {
+        let of = |group: &Value| {
+            let cpu = &group["series"]["cpu.total"];
+            json!([group["key"], group["reporting"], cpu["avg"], cpu["max_agent"]])
+        };
+        let all = moments.iter().map(|moment| moment["groups"].as_array().expect("groups").iter().map(of).collect());
+        all.collect::<Vec<Vec<Value>>>()
+    };
+    let sites = shown(&together("by=site").await);
+    assert_eq!(sites, vec![vec![json!(["eu", 2, 20.0, "b"]), json!(["us", 1, 80.0, "c"])]; 6]);
+    let tiers = shown(&together("by=label.tier&site=eu").await);
+    assert_eq!(tiers, vec![vec![json!(["db", 1, 30.0, "b"]), json!(["web", 1, 10.0, "a"])]; 6]);
+    let web = shown(&together("by=label.tier&label=tier=web").await);
+    assert_eq!(web, vec![vec![json!(["web", 2, 45.0, "c"])]; 6]);
 }
 
 #[tokio::test]

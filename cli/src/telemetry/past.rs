@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use api::telemetry::{TelemetryHistory, TelemetryPoint, TelemetryTogether, TelemetryTrend};
+use api::telemetry::{
+    TelemetryAcrossHistory, TelemetryHistory, TelemetryMoment, TelemetryPoint, TelemetryTogether, TelemetryTrend,
+};
 use chrono::Utc;
 use clap::Args;
 use viworks_client::Client;
@@ -32,6 +34,11 @@ pub struct Span {
 }
 
 impl Span {
+    /// Whether anything is said of when.
+    fn is_asked(&self) -> bool {
+        self.since.is_some() || self.until.is_some() || self.step.is_some()
+    }
+
     fn pairs(self) -> Result<Vec<(&'static str, String)>, Failure> {
         let Span { since, until, step } = self;
         let now = Utc::now();
@@ -69,6 +76,9 @@ pub struct AcrossOptions {
     /// Of whom, and what.
     #[command(flatten)]
     wanted: Wanted,
+    /// When; now when nothing is said of it.
+    #[command(flatten)]
+    span: Span,
 }
 
 /// What is foretold.
@@ -134,23 +144,53 @@ async fn points(
 }
 
 pub(super) async fn across(options: AcrossOptions, client: &Client, sink: &Sink) -> Result<(), Failure> {
-    let mut query = options.wanted.pairs(sink.is_for_people().then_some(USUAL));
-    query.push(("by", options.by));
+    let AcrossOptions { by, wanted, span } = options;
+    let mut query = wanted.pairs(sink.is_for_people().then_some(USUAL));
+    query.push(("by", by));
+    if span.is_asked() {
+        query.extend(span.pairs()?);
+        return across_history(query, client, sink).await;
+    }
     let across = client.telemetry_across(query).await?;
-    let of = |one: &TelemetryTogether| {
-        let (key, agents) = (one.key.clone().unwrap_or_default(), format!("{}/{}", one.reporting, one.agents));
-        let row = move |(name, spread): (&String, &api::telemetry::TelemetrySpread)| {
-            let said = |value: f64| amount(name, value);
-            let (avg, p95, max) = (said(spread.avg), said(spread.p95), said(spread.max));
-            vec![key.clone(), agents.clone(), name.clone(), avg, p95, max, spread.max_agent.clone()]
-        };
-        one.series.iter().map(row).collect::<Vec<_>>()
-    };
     let titles = [across.by.as_str(), "reporting", "series", "avg", "p95", "max", "of"];
-    let page = || table::grid(&titles, across.items.iter().flat_map(of));
+    let page = || table::grid(&titles, across.items.iter().flat_map(rows));
     sink.many(&across, &across.items, |one| one.key.as_deref().unwrap_or_default(), page)?;
     if across.items.iter().all(|one| one.series.is_empty()) {
         sink.say("nobody who is meant has sent telemetry lately")?;
+    }
+    Ok(())
+}
+
+/// One row a series.
+fn rows(one: &TelemetryTogether) -> Vec<Vec<String>> {
+    let (key, agents) = (one.key.clone().unwrap_or_default(), format!("{}/{}", one.reporting, one.agents));
+    let row = |(name, spread): (&String, &api::telemetry::TelemetrySpread)| {
+        let said = |value: f64| amount(name, value);
+        let (avg, p95, max) = (said(spread.avg), said(spread.p95), said(spread.max));
+        vec![key.clone(), agents.clone(), name.clone(), avg, p95, max, spread.max_agent.clone()]
+    };
+    one.series.iter().map(row).collect()
+}
+
+/// The past of many, page by page: the host says how much of it is one answer.
+async fn across_history(query: Vec<(&'static str, String)>, client: &Client, sink: &Sink) -> Result<(), Failure> {
+    let mut all: TelemetryAcrossHistory = client.telemetry_across_history(query.clone()).await?;
+    while let Some(cursor) = all.next_cursor.take() {
+        let mut pairs = query.clone();
+        pairs.push(("cursor", cursor));
+        let page = client.telemetry_across_history(pairs).await?;
+        all.items.extend(page.items);
+        all.next_cursor = page.next_cursor;
+    }
+    let of = |moment: &TelemetryMoment| {
+        let at = to_the_second(&moment.at);
+        let line = move |row: Vec<String>| [vec![at.clone()], row].concat();
+        moment.groups.iter().flat_map(rows).map(line).collect::<Vec<_>>()
+    };
+    let titles = ["at", all.by.as_str(), "reporting", "series", "avg", "p95", "max", "of"];
+    sink.many(&all, &all.items, |one| &one.at, || table::grid(&titles, all.items.iter().flat_map(of)))?;
+    if all.items.is_empty() {
+        sink.say("nothing is kept of that time")?;
     }
     Ok(())
 }

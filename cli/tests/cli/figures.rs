@@ -76,6 +76,15 @@ async fn the_past_is_shown_and_where_it_leads() {
     eu    2/3        cpu.total  15.0%  20.0%  20.0%  web-02
     ");
     assert_eq!(program.run(&["telemetry", "across", "-o", "name"]).await.out, "eu\n");
+    let past = program.run(&["telemetry", "across", "--by", "label.tier", "--since", "2h", "--step", "10m"]).await;
+    past.ends_with(0);
+    insta::assert_snapshot!(past.out, @r"
+    AT                    LABEL.TIER  REPORTING  SERIES     AVG    P95    MAX    OF
+    2026-01-01T00:00:00Z              1/2        cpu.total  5.0%   5.0%   5.0%   web-01
+    2026-01-01T00:00:00Z  db          1/2        cpu.total  40.0%  40.0%  40.0%  web-01
+    ");
+    let asked = host.state().requests.last().unwrap().clone();
+    assert!(asked.contains("by=label.tier") && asked.contains("step=600") && asked.contains("cursor=1"), "{asked}");
 
     let trends = program.run(&["telemetry", "trends", "-m", "disk.used_pct", "--since", "7d"]).await;
     trends.ends_with(0);

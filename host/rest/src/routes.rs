@@ -96,6 +96,7 @@ routes! {
     GET "/api/v1/telemetry" ReadAgents telemetry::list, ["limit", "cursor", "site", "label", "metrics"] "The latest telemetry of agents in your sight, by name";
     GET "/api/v1/telemetry/trends" ReadAgents telemetry::trends, ["limit", "cursor", "site", "label", "metrics", "from", "to", "step"] "Where series are going, and when what fills will be full";
     GET "/api/v1/telemetry/across" ReadAgents telemetry::across, ["by", "site", "label", "metrics"] "The latest telemetry of many agents together, by site or by a label";
+    GET "/api/v1/telemetry/across/history" ReadAgents telemetry::across_history, ["by", "site", "label", "from", "to", "step", "metrics", "limit", "cursor"] "The telemetry of many agents together in the past, by site or by a label, oldest first";
     GET "/api/v1/telemetry/{agent}" ReadAgents telemetry::show, [] "An agent's latest telemetry as series";
     GET "/api/v1/telemetry/{agent}/history" ReadAgents telemetry::history, ["from", "to", "step", "metrics", "limit", "cursor"] "An agent's telemetry of the past, oldest first";
     GET "/api/v1/health-report" ReadAgents telemetry::health_report, ["limit", "cursor", "site", "label"] "How well agents, sites and the fleet are, with the arithmetic";

@@ -1,14 +1,18 @@
 //! What machines said of themselves in the past, as fine as was asked for or as is kept. Where roll-ups have not
 //! come yet they are made on the way, by the same rule, so nobody sees how far they are.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use domain::telemetry::history::{Retention, Slice, slice};
+use domain::telemetry::across::Crowd;
+use domain::telemetry::history::{MAX_POINTS, ROWS_OF_MANY, Retention, Slice, rows_of_step, slice, steps_of_many};
 use domain::telemetry::metric::{Series, Wanted};
 use domain::telemetry::rollup::{Bucket, Level, roll};
 use domain::telemetry::trend::{Trend, trend};
 use domain::time::Timestamp;
 use futures_util::future::BoxFuture;
+use futures_util::{StreamExt as _, stream};
 use plan::id::AgentId;
 use ports::clock::Clock;
 use ports::error::StoreError;
@@ -16,6 +20,36 @@ use ports::telemetry::Telemetry;
 
 /// Most rows read for one answer: a day of reports every second.
 const ROWS_MAX: u32 = 100_000;
+/// Most numbers put together in one answer: some 30 MB.
+const NUMBERS_MAX: usize = 2_000_000;
+/// Machines whose past is read at once.
+const AT_ONCE: usize = 4;
+
+/// Why the past of many machines is not told.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum AcrossError {
+    /// One step of them is read from more rows than one answer may be.
+    #[error("one step of {machines} machines is read from {rows} rows, and an answer from at most {ROWS_OF_MANY}")]
+    TooWide {
+        /// How many machines.
+        machines: usize,
+        /// How many rows that is.
+        rows: u64,
+    },
+    /// They have too many series.
+    #[error("that is more than {NUMBERS_MAX} numbers")]
+    TooMany,
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Up to where each level is rolled up.
+#[derive(Clone, Copy, Debug)]
+struct Marks {
+    minute: Option<Timestamp>,
+    hour: Option<Timestamp>,
+}
 
 /// The use case.
 pub struct History {
@@ -33,10 +67,59 @@ impl History {
         &self,
         span: (Timestamp, Timestamp),
         after: Option<Timestamp>,
-        step: std::time::Duration,
+        step: Duration,
         points: u32,
     ) -> Slice {
         slice(span, after, step, points, &self.retention, self.clock.now())
+    }
+
+    /// The same about many machines, each of which reports once an `interval`: as many steps as may be read for one
+    /// answer.
+    ///
+    /// # Errors
+    /// [`AcrossError::TooWide`] when that is less than one.
+    pub fn slice_of_many(
+        &self,
+        span: (Timestamp, Timestamp),
+        after: Option<Timestamp>,
+        step: Duration,
+        points: u32,
+        (machines, interval): (usize, Duration),
+    ) -> Result<Slice, AcrossError> {
+        let Slice { level, step, .. } = self.slice(span, after, step, MAX_POINTS);
+        let rows = rows_of_step(level, step, interval);
+        match steps_of_many(rows, machines) {
+            0 => Err(AcrossError::TooWide { machines, rows: rows.saturating_mul(machines as u64) }),
+            most => Ok(self.slice(span, after, step, points.min(most))),
+        }
+    }
+
+    /// What machines said in each step of a page, by group: of each machine, `members` says its id and its group.
+    ///
+    /// # Errors
+    /// [`AcrossError::TooMany`]; the store's.
+    pub async fn across(
+        &self,
+        members: &[(AgentId, usize)],
+        wanted: &Wanted,
+        page: &Slice,
+    ) -> Result<BTreeMap<(Timestamp, usize), Crowd>, AcrossError> {
+        let marks = self.marks(page.level).await?;
+        let read = |(place, (agent, group)): (usize, (AgentId, usize))| async move {
+            Ok::<_, StoreError>((place, group, self.read_by(marks, agent, wanted, page).await?))
+        };
+        let mut machines = stream::iter(members.iter().copied().enumerate()).map(read).buffered(AT_ONCE);
+        let (mut steps, mut numbers) = (BTreeMap::<(Timestamp, usize), Crowd>::new(), 0);
+        while let Some(machine) = machines.next().await {
+            let (place, group, buckets) = machine?;
+            for bucket in buckets {
+                numbers += steps.entry((bucket.start, group)).or_default().add(place, bucket);
+            }
+            if numbers > NUMBERS_MAX {
+                return Err(AcrossError::TooMany);
+            }
+        }
+        Ok(steps)
     }
 
     /// One agent's buckets of a page, those series that are wanted.
@@ -44,7 +127,25 @@ impl History {
     /// # Errors
     /// The store's.
     pub async fn read(&self, agent: AgentId, wanted: &Wanted, page: &Slice) -> Result<Vec<Bucket>, StoreError> {
-        let mut buckets = self.at(agent, page.level, page.from, page.to).await?;
+        self.read_by(self.marks(page.level).await?, agent, wanted, page).await
+    }
+
+    /// Up to where the levels are rolled up that `level` is read from.
+    async fn marks(&self, level: Level) -> Result<Marks, StoreError> {
+        let until = async |made: Level| {
+            if made <= level { self.telemetry.rolled_until(made).await } else { Ok(None) }
+        };
+        Ok(Marks { minute: until(Level::Minute).await?, hour: until(Level::Hour).await? })
+    }
+
+    async fn read_by(
+        &self,
+        marks: Marks,
+        agent: AgentId,
+        wanted: &Wanted,
+        page: &Slice,
+    ) -> Result<Vec<Bucket>, StoreError> {
+        let mut buckets = self.at(marks, agent, page.level, page.from, page.to).await?;
         for bucket in &mut buckets {
             bucket.series.retain(|(series, _)| wanted.has(series.metric, &series.label));
         }
@@ -63,7 +164,7 @@ impl History {
         wanted: &Wanted,
         page: &Slice,
     ) -> Result<Vec<(Series, Trend)>, StoreError> {
-        let mut points: std::collections::BTreeMap<Series, Vec<(Timestamp, f64)>> = Default::default();
+        let mut points = BTreeMap::<Series, Vec<(Timestamp, f64)>>::new();
         for bucket in self.read(agent, wanted, page).await? {
             // A state has no slope.
             let numbers = bucket.series.into_iter().filter(|(series, _)| series.metric.unit().words().is_empty());
@@ -76,19 +177,22 @@ impl History {
 
     fn at(
         &self,
+        marks: Marks,
         agent: AgentId,
         level: Level,
         from: Timestamp,
         to: Timestamp,
     ) -> BoxFuture<'_, Result<Vec<Bucket>, StoreError>> {
         Box::pin(async move {
-            let Some(below) = level.below() else {
-                return self.telemetry.buckets(agent, level, from, to, ROWS_MAX).await;
+            let (below, made) = match level {
+                Level::Raw => return self.telemetry.buckets(agent, level, from, to, ROWS_MAX).await,
+                Level::Minute => (Level::Raw, marks.minute),
+                Level::Hour => (Level::Minute, marks.hour),
             };
-            let made = self.telemetry.rolled_until(level).await?.unwrap_or(from).clamp(from, to.max(from));
+            let made = made.unwrap_or(from).clamp(from, to.max(from));
             let mut buckets = self.telemetry.buckets(agent, level, from, made, ROWS_MAX).await?;
             if made < to {
-                buckets.extend(roll(self.at(agent, below, made, to).await?, level.span()));
+                buckets.extend(roll(self.at(marks, agent, below, made, to).await?, level.span()));
             }
             Ok(buckets)
         })

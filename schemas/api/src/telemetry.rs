@@ -95,14 +95,14 @@ pub struct TelemetrySpread {
     pub max_agent: String,
 }
 
-/// The latest of several machines together.
+/// Several machines together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TelemetryTogether {
     /// What they have in common: a site, or the value of a label; null for those without that label.
     pub key: Option<String>,
     /// How many machines.
     pub agents: u64,
-    /// How many of them have sent telemetry that is not stale.
+    /// How many of them have sent telemetry that is not stale; of the past, in that step.
     pub reporting: u64,
     /// Each series by its name.
     pub series: BTreeMap<String, TelemetrySpread>,
@@ -115,6 +115,30 @@ pub struct TelemetryAcross {
     pub by: String,
     /// One entry for each value.
     pub items: Vec<TelemetryTogether>,
+}
+
+/// One step of many machines' past.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TelemetryMoment {
+    /// When the step begins, RFC 3339.
+    pub at: String,
+    /// One entry for each value under which somebody reported. Each machine counts with its average in the step.
+    pub groups: Vec<TelemetryTogether>,
+}
+
+/// A page of many machines' past, put together by what they have in common now, oldest first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TelemetryAcrossHistory {
+    /// `site`, or `label.KEY`.
+    pub by: String,
+    /// What it was read from: `raw`, `minute` or `hour`.
+    pub level: String,
+    /// Between two points; not less than what is kept.
+    pub step_s: u64,
+    /// The points; steps without a report are left out, so a page may be empty and not be the last.
+    pub items: Vec<TelemetryMoment>,
+    /// Give it as `cursor` for the next page; null on the last, and only there.
+    pub next_cursor: Option<String>,
 }
 
 /// When a percentage will be full, if it goes on as it did.

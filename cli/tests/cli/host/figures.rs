@@ -10,6 +10,7 @@ use super::{Host, id_of};
 pub fn router() -> Router<Host> {
     Router::new()
         .route("/telemetry/across", get(across))
+        .route("/telemetry/across/history", get(across_history))
         .route("/telemetry/trends", get(trends))
         .route("/telemetry/{agent}", get(latest))
         .route("/telemetry/{agent}/history", get(history))
@@ -39,6 +40,19 @@ async fn across() -> Json<Value> {
                         "max_agent": "web-02"});
     Json(json!({"by": "site", "items": [
         {"key": "eu", "agents": 3, "reporting": 2, "series": {"cpu.total": spread}}]}))
+}
+
+/// Two pages: a step with two values of a label, and an empty one.
+async fn across_history(Query(query): Query<Vec<(String, String)>>) -> Json<Value> {
+    let is_first = query.iter().all(|(name, _)| name != "cursor");
+    let group = |key: Option<&str>, avg: f64| {
+        let spread = json!({"count": 1, "sum": avg, "min": avg, "avg": avg, "p95": avg, "max": avg, "max_agent": "web-01"});
+        json!({"key": key, "agents": 2, "reporting": 1, "series": {"cpu.total": spread}})
+    };
+    let moment = json!({"at": "2026-01-01T00:00:00.000000Z", "groups": [group(None, 5.0), group(Some("db"), 40.0)]});
+    let items = if is_first { vec![moment] } else { Vec::new() };
+    Json(json!({"by": "label.tier", "level": "minute", "step_s": 600, "items": items,
+        "next_cursor": is_first.then_some("1")}))
 }
 
 async fn trends() -> Json<Value> {

@@ -1,5 +1,29 @@
 //! Many machines at once: how one series is spread over them.
 
+use std::collections::BTreeMap;
+
+use super::metric::Series;
+use super::rollup::Bucket;
+
+/// What several machines said in one step.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Crowd {
+    /// How many of them said anything that was asked for.
+    pub reporting: u64,
+    /// The average of each that has the series, with its place in the list of all machines.
+    pub series: BTreeMap<Series, Vec<(usize, f64)>>,
+}
+
+impl Crowd {
+    /// Takes in what the machine at `place` said in this step. Answers how many numbers that was: of a state there is
+    /// no average.
+    pub fn add(&mut self, place: usize, bucket: Bucket) -> usize {
+        self.reporting += 1;
+        let numbers = bucket.series.into_iter().filter(|(series, _)| series.metric.unit().words().is_empty());
+        numbers.map(|(series, summary)| self.series.entry(series).or_default().push((place, summary.avg()))).count()
+    }
+}
+
 /// How numbers of several machines are spread.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spread {
@@ -34,6 +58,21 @@ pub fn spread(values: &[f64]) -> Option<Spread> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::metric::Metric;
+    use crate::telemetry::report::Reading;
+    use crate::time::Timestamp;
+
+    #[test]
+    fn a_crowd_has_a_number_of_each_machine_and_none_of_states() {
+        let said = |cpu: f64| {
+            let state = Reading::labelled(Metric::ServiceState, "nginx.service", 1.0);
+            Bucket::of(Timestamp(0), vec![Reading::new(Metric::CpuTotal, cpu), state])
+        };
+        let mut crowd = Crowd::default();
+        assert_eq!((crowd.add(4, said(10.0)), crowd.add(7, said(30.0))), (1, 1));
+        let series: Vec<_> = crowd.series.iter().map(|(series, all)| (series.to_string(), all.clone())).collect();
+        assert_eq!((crowd.reporting, series), (2, vec![("cpu.total".to_owned(), vec![(4, 10.0), (7, 30.0)])]));
+    }
 
     #[test]
     fn a_spread_names_the_one_with_the_most() {

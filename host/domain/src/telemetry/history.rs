@@ -7,6 +7,8 @@ use crate::time::Timestamp;
 
 /// Most points of one series in one answer.
 pub const MAX_POINTS: u32 = 2_000;
+/// Most rows read for one answer about many machines.
+pub const ROWS_OF_MANY: u64 = 200_000;
 /// Steps there are.
 pub const STEP: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(31 * 86_400);
 
@@ -52,6 +54,22 @@ impl Retention {
         let kept = |level: &Level| *level == Level::Hour || now.since(from) <= self.of(*level);
         Level::ALL.into_iter().filter(|level| *level >= by_step).find(kept).unwrap_or(Level::Hour)
     }
+}
+
+/// Of how many rows of one agent a step is made, of an agent that reports once an `interval`.
+pub fn rows_of_step(level: Level, step: Duration, interval: Duration) -> u64 {
+    let between = match level {
+        Level::Raw => interval.max(*STEP.start()),
+        Level::Minute | Level::Hour => level.span(),
+    };
+    u64::try_from(step.as_micros().div_ceil(between.as_micros())).unwrap_or(u64::MAX).max(1)
+}
+
+/// Most steps of so many machines in one answer, when one step of one of them is made of `rows`; 0 when a step of all
+/// of them is too much alone.
+pub fn steps_of_many(rows: u64, machines: usize) -> u32 {
+    let all = rows.saturating_mul(machines as u64).max(1);
+    u32::try_from(ROWS_OF_MANY / all).unwrap_or(u32::MAX)
 }
 
 /// One page of a question.
@@ -115,6 +133,25 @@ mod tests {
         ] {
             let from = now - secs(age);
             assert_eq!(Retention::default().level(from, secs(step), now), level, "{age} s ago, every {step} s");
+        }
+    }
+
+    #[test]
+    fn a_step_is_made_of_as_many_rows_as_lie_in_it() {
+        for (level, step, interval, rows) in [
+            (Level::Raw, 1, 30, 1),
+            (Level::Raw, 59, 30, 2),
+            (Level::Raw, 10, 0, 10),
+            (Level::Minute, 60, 30, 1),
+            (Level::Minute, 90, 30, 2),
+            (Level::Hour, 31 * DAY, 30, 744),
+        ] {
+            assert_eq!(rows_of_step(level, secs(step), secs(interval)), rows, "{level:?} {step} {interval}");
+        }
+        for (rows, machines, steps) in
+            [(5, 10_000, 4), (1, 1, 200_000), (744, 268, 1), (744, 269, 0), (u64::MAX, 2, 0), (7, 0, 200_000)]
+        {
+            assert_eq!(steps_of_many(rows, machines), steps, "{rows} {machines}");
         }
     }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use api::page::Page;
 use api::telemetry::{
-    HealthReport, LatestTelemetry, TelemetryAcross, TelemetryHistory, TelemetryTogether, TelemetryTrend,
+    HealthReport, LatestTelemetry, TelemetryAcross, TelemetryAcrossHistory, TelemetryHistory, TelemetryMoment,
+    TelemetryTogether, TelemetryTrend,
 };
 use axum::Json;
 use axum::extract::State;
@@ -129,24 +130,55 @@ pub async fn across(
     query: Query,
 ) -> Result<Json<TelemetryAcross>, Problem> {
     let wanted = wanted(&query, &[Metric::CpuTotal, Metric::MemUsedPct, Metric::DiskUsedPct])?;
-    let known = |text: &str| {
-        let is_label = text.strip_prefix("label.").is_some_and(is_label_text);
-        (text == "site" || is_label).then(|| text.to_owned())
-    };
-    let by = query.parsed("by", "`site` or `label.KEY`", known)?.unwrap_or_else(|| "site".to_owned());
+    let by = by(&query)?;
     let mut groups: BTreeMap<Option<String>, Vec<Member>> = BTreeMap::new();
     let members = in_sight(&app, &who.caller, &query)?;
     learn(&app, &members).await;
     for found in members {
-        let key = match by.strip_prefix("label.") {
-            None => Some(found.agent.site.clone()),
-            Some(label) => found.agent.effective_labels().remove(label),
-        };
+        let key = key_of(&by, &found);
         let latest = app.directory.latest(found.agent.id).filter(|latest| !is_stale(&app, latest));
         groups.entry(key).or_default().push((found, latest));
     }
     let items = groups.into_iter().map(|(key, members)| together(key, &members, &wanted)).collect();
     Ok(Json(TelemetryAcross { by, items }))
+}
+
+/// `GET /telemetry/across/history`
+pub async fn across_history(
+    who: Authorized<ReadAgents>,
+    State(app): State<App>,
+    query: Query,
+) -> Result<Json<TelemetryAcrossHistory>, Problem> {
+    let wanted = wanted(&query, &[Metric::CpuTotal, Metric::MemUsedPct, Metric::DiskUsedPct])?;
+    let by = by(&query)?;
+    let span = span(&app, &query)?;
+    let asked = Asked::read(&query, "telemetry-across-history")?;
+    let after = asked.after::<i64>()?.map(Timestamp);
+    let points = if query.one("limit")?.is_some() { asked.limit } else { MAX_POINTS };
+    let mut groups: BTreeMap<Option<String>, Vec<Candidate>> = BTreeMap::new();
+    for found in in_sight(&app, &who.caller, &query)? {
+        groups.entry(key_of(&by, &found)).or_default().push(found);
+    }
+    let groups: Vec<(Option<String>, Vec<Candidate>)> = groups.into_iter().collect();
+    let all = || groups.iter().enumerate().flat_map(|(n, (_, found))| found.iter().map(move |one| (n, &one.agent)));
+    let members: Vec<_> = all().map(|(group, agent)| (agent.id, group)).collect();
+    let names: Vec<&str> = all().map(|(_, agent)| agent.name.as_str()).collect();
+    let many = (members.len(), app.telemetry_interval);
+    let page = app.history.slice_of_many(span, after, step(&query, span)?, points, many)?;
+    let mut moments: BTreeMap<Timestamp, Vec<TelemetryTogether>> = BTreeMap::new();
+    for ((at, group), crowd) in app.history.across(&members, &wanted, &page).await? {
+        let (key, found) = &groups[group];
+        let shown = views::crowd(key.clone(), found.len() as u64, &crowd, |place| names[place]);
+        moments.entry(at).or_default().push(shown);
+    }
+    let items = moments.into_iter().map(|(at, groups)| TelemetryMoment { at: instant::text(at), groups }).collect();
+    Ok(Json(TelemetryAcrossHistory {
+        by,
+        level: page.level.as_str().to_owned(),
+        step_s: page.step.as_secs(),
+        items,
+        next_cursor: page.next.map(|next| asked.cursor(&next.0.to_string())),
+    }))
 }
 
 /// `GET /health-report`
@@ -180,6 +212,23 @@ pub async fn health_report(
         items: page.items,
         next_cursor: page.next_cursor,
     }))
+}
+
+/// What many are put together by.
+fn by(query: &Query) -> Result<String, Problem> {
+    let known = |text: &str| {
+        let is_label = text.strip_prefix("label.").is_some_and(is_label_text);
+        (text == "site" || is_label).then(|| text.to_owned())
+    };
+    Ok(query.parsed("by", "`site` or `label.KEY`", known)?.unwrap_or_else(|| "site".to_owned()))
+}
+
+/// What an agent has in common with others; none without that label.
+fn key_of(by: &str, found: &Candidate) -> Option<String> {
+    match by.strip_prefix("label.") {
+        None => Some(found.agent.site.clone()),
+        Some(label) => found.agent.effective_labels().remove(label),
+    }
 }
 
 /// What they said last to other hosts, too.

@@ -14,7 +14,9 @@ use api::group::{Group, GroupPatch, NewGroup};
 use api::plugin::{Plugin, PluginPassage};
 use api::statistics::Statistics;
 use api::system::{AuditEntry, Health, Version};
-use api::telemetry::{HealthReport, LatestTelemetry, TelemetryAcross, TelemetryHistory, TelemetryTrend};
+use api::telemetry::{
+    HealthReport, LatestTelemetry, TelemetryAcross, TelemetryAcrossHistory, TelemetryHistory, TelemetryTrend,
+};
 use api::verb::{PlanPreview, PlanRequest, Verb};
 
 use super::shape::{Shape, op};
@@ -57,6 +59,9 @@ pub fn of(method: &str, path: &str) -> Option<Shape> {
         ("GET", "/telemetry") => op("list_telemetry").gives_page::<LatestTelemetry>(),
         ("GET", "/telemetry/trends") => op("list_trends").gives_page::<TelemetryTrend>(),
         ("GET", "/telemetry/across") => op("get_telemetry_across").gives::<TelemetryAcross>(200),
+        ("GET", "/telemetry/across/history") => {
+            op("get_telemetry_across_history").gives::<TelemetryAcrossHistory>(200)
+        }
         ("GET", "/telemetry/{agent}") => op("get_telemetry").gives::<LatestTelemetry>(200),
         ("GET", "/telemetry/{agent}/history") => op("get_telemetry_history").gives::<TelemetryHistory>(200),
         ("GET", "/health-report") => op("get_health_report").gives::<HealthReport>(200),

@@ -16,6 +16,7 @@ use services::channels::ChannelError;
 use services::enrol::EnrolError;
 use services::follow_up::FollowUpError;
 use services::groups::{DrawError, GroupError};
+use services::history::AcrossError;
 use services::plugins::PluginOrderError;
 use services::release::ReleaseError;
 use services::replays::ReplayError;
@@ -50,6 +51,18 @@ impl From<Forbidden> for Problem {
             Forbidden::Effect { .. } => Code::EffectNotGranted,
         };
         Problem::new(code, error.to_string())
+    }
+}
+
+impl From<AcrossError> for Problem {
+    fn from(error: AcrossError) -> Problem {
+        let said = error.to_string();
+        let (pointer, less) = match error {
+            AcrossError::TooWide { .. } => ("?step", "take a shorter one, or name `site` or `label`"),
+            AcrossError::TooMany => ("?metrics", "name fewer series, a smaller `limit`, or `site` or `label`"),
+            AcrossError::Store(error) => return error.into(),
+        };
+        Problem::at(Code::InvalidParameter, pointer, format!("{said}: {less}"))
     }
 }
 

@@ -56,6 +56,7 @@ const EXPECTED: &[(&str, &str, Who)] = &[
     ("GET", "/api/v1/telemetry", From(Viewer)),
     ("GET", "/api/v1/telemetry/trends", From(Viewer)),
     ("GET", "/api/v1/telemetry/across", From(Viewer)),
+    ("GET", "/api/v1/telemetry/across/history", From(Viewer)),
     ("GET", "/api/v1/telemetry/{agent}", From(Viewer)),
     ("GET", "/api/v1/telemetry/{agent}/history", From(Viewer)),
     ("GET", "/api/v1/health-report", From(Viewer)),

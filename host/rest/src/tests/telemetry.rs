@@ -108,6 +108,66 @@ async fn the_past_comes_in_steps_and_pages_whether_or_not_it_is_rolled_up() {
 }
 
 #[tokio::test]
+async fn the_past_of_many_is_put_together_by_site_or_label_in_pages() {
+    let world = World::new().await;
+    let (root, eu) = (world.login("root").await, world.login("eu").await);
+    let begin = world.clock.now() - Duration::from_secs(7_200);
+    let said = |agent: AgentId, cpu: f64| {
+        move |n: u32| {
+            let at = begin + Duration::from_secs(60) * n;
+            Report { agent, at, received_at: at, readings: readings(cpu, 40.0) }
+        }
+    };
+    // One of them was there for half of the time only.
+    let reports: Vec<Report> = (0..120).map(said(world.web, 20.0)).chain((0..60).map(said(world.db, 60.0))).collect();
+    assert_eq!(world.store.store_reports(&reports).await, Ok(180));
+    let all = async |who: &str, query: &str| {
+        let (mut moments, mut pages, mut cursor) = (Vec::new(), 0, String::new());
+        loop {
+            let path = format!("/api/v1/telemetry/across/history?step=600&limit=5&{query}{cursor}");
+            let page = world.get(who, &path).await.expect(200).json();
+            assert_eq!((&page["level"], &page["step_s"]), (&json!("minute"), &json!(600)));
+            let items = page["items"].as_array().expect("items").clone();
+            assert!(items.len() <= 5, "{page}");
+            moments.extend(items);
+            pages += 1;
+            let Some(next) = page["next_cursor"].as_str() else { return (moments, pages) };
+            cursor = format!("&cursor={next}");
+        }
+    };
+
+    let (sites, pages) = all(&root, "by=site&metrics=cpu.total,container.health").await;
+    assert!(pages > 20 && (12..=13).contains(&sites.len()), "a day in steps of ten minutes: {pages}, {}", sites.len());
+    let keys: Vec<&Value> = sites[1]["groups"].as_array().expect("groups").iter().map(|group| &group["key"]).collect();
+    assert_eq!(keys.len(), 2, "{:#}", sites[1]);
+    let of = |moment: &Value, key: &Value| {
+        moment["groups"].as_array().expect("groups").iter().find(|group| group["key"] == *key).cloned()
+    };
+    let web = of(&sites[1], &json!("eu")).expect("it was there");
+    assert_eq!((&web["agents"], &web["reporting"]), (&json!(1), &json!(1)));
+    let spread = json!({ "count": 1, "sum": 20.0, "min": 20.0, "avg": 20.0, "p95": 20.0, "max": 20.0, "max_agent": "web-1" });
+    assert_eq!(web["series"], json!({ "cpu.total": spread }), "of a state there is no average");
+    let last = sites.last().expect("some");
+    assert_eq!(last["groups"].as_array().map(Vec::len), Some(1), "who was not there is not counted: {last:#}");
+
+    let (labels, _) = all(&root, "by=label.tier&metrics=cpu.total").await;
+    let both = of(&labels[1], &Value::Null).expect("neither has the label");
+    assert_eq!((&both["agents"], &both["reporting"]), (&json!(2), &json!(2)));
+    let cpu = &both["series"]["cpu.total"];
+    assert_eq!((&cpu["avg"], &cpu["sum"], &cpu["max_agent"]), (&json!(40.0), &json!(80.0), &json!("db-1")));
+    let one = of(labels.last().expect("some"), &Value::Null).expect("one is left");
+    assert_eq!((&one["agents"], &one["reporting"], &one["series"]["cpu.total"]["avg"]), (&json!(2), &json!(1), &json!(20.0)));
+
+    let (seen, _) = all(&eu, "by=site&metrics=cpu.total").await;
+    assert!(seen.iter().all(|moment| of(moment, &json!("eu")).is_some() && moment["groups"][1].is_null()), "{seen:#?}");
+    for (bad, pointer) in [("by=owner", "?by"), ("step=0", "?step"), ("label==x", "?label"), ("metrics=nope", "?metrics")] {
+        let path = format!("/api/v1/telemetry/across/history?{bad}");
+        let refused = world.get(&root, &path).await.refused(400, "invalid_parameter").json();
+        assert_eq!(refused["errors"][0]["pointer"], pointer, "{refused}");
+    }
+}
+
+#[tokio::test]
 async fn a_span_that_ends_before_it_begins_is_refused_wherever_the_past_is_asked_for() {
     let world = World::new().await;
     let root = world.login("root").await;
@@ -115,6 +175,7 @@ async fn a_span_that_ends_before_it_begins_is_refused_wherever_the_past_is_asked
     for (path, from, to) in [
         ("telemetry/web-1/history", "from", "to"),
         ("telemetry/trends", "from", "to"),
+        ("telemetry/across/history", "from", "to"),
         ("commands", "since", "until"),
         ("audit", "since", "until"),
     ] {

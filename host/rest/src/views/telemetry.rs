@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use api::telemetry::{
     AgentHealth, Deduction as DeductionBody, GroupHealth, IngestTally, LatestTelemetry, TelemetryFull, TelemetryPoint,
-    TelemetrySpread, TelemetrySummary, TelemetryTrend,
+    TelemetrySpread, TelemetrySummary, TelemetryTogether, TelemetryTrend,
 };
 use domain::agent::Agent;
 use domain::target::Candidate;
-use domain::telemetry::across::Spread;
+use domain::telemetry::across::{Crowd, Spread};
 use domain::telemetry::health::{Deduction, Health, Many};
 use domain::telemetry::metric::{Metric, Series, Unit, Wanted};
 use domain::telemetry::rollup::{Bucket, Summary};
@@ -68,6 +68,16 @@ pub fn spread(spread: Spread, names: &[&str]) -> TelemetrySpread {
     let Spread { count, sum, min, avg, p95, max, at_max } = spread;
     let max_agent = names.get(at_max).copied().unwrap_or_default().to_owned();
     TelemetrySpread { count: count as u64, sum, min, avg, p95, max, max_agent }
+}
+
+/// A group of so many machines in one step; `name` is that of the machine at a place.
+pub fn crowd<'n>(key: Option<String>, agents: u64, crowd: &Crowd, name: impl Fn(usize) -> &'n str) -> TelemetryTogether {
+    let series = crowd.series.iter().filter_map(|(series, numbers)| {
+        let (places, values): (Vec<usize>, Vec<f64>) = numbers.iter().copied().unzip();
+        let names: Vec<&str> = places.into_iter().map(&name).collect();
+        Some((series.to_string(), spread(domain::telemetry::across::spread(&values)?, &names)))
+    });
+    TelemetryTogether { key, agents, reporting: crowd.reporting, series: series.collect() }
 }
 
 /// Where a series is going.
