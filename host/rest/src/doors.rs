@@ -18,6 +18,7 @@ pub mod live;
 pub mod metrics;
 mod once;
 pub mod plugins;
+pub mod samples;
 pub mod silences;
 pub mod sockets;
 pub mod statistics;

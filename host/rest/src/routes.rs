@@ -159,8 +159,8 @@ routes! {
     POST "/api/v1/plugins/{name}/retry" ManagePlugins plugins::retry, [] "Try again what was quarantined, rolled back or refused";
     POST "/api/v1/plugins/{name}/approve" ManagePlugins plugins::approve, [] "Consent to what the waiting version asks for";
 
-    GET "/api/v1/events" ReadCommands events::sse, ["cursor"] "What happens in your sight, as server-sent events";
-    GET "/ws/events" Everyone sockets::events, ["cursor"] "The same over a WebSocket, whose first frame may bring the token";
+    GET "/api/v1/events" ReadCommands events::sse, ["cursor", "telemetry", "site", "label"] "What happens in your sight, as server-sent events";
+    GET "/ws/events" Everyone sockets::events, ["cursor", "telemetry", "site", "label"] "The same over a WebSocket, whose first frame may bring the token";
 
     GET "/api/v1/statistics" ReadStatistics statistics::show, [] "What is in your sight, and how fast it goes";
 

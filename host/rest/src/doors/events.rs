@@ -26,6 +26,7 @@ use tokio::time::Interval;
 use crate::app::App;
 use crate::authorize::{Authorized, ReadCommands, payer};
 use crate::doors::every;
+use crate::doors::samples::{self, Samples};
 use crate::instant;
 use crate::problem::{Code, Problem};
 use crate::query::Query;
@@ -43,7 +44,7 @@ pub async fn sse(
     query: Query,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<SseEvent, Infallible>>>, Problem> {
-    let reader = Reader::open(app, who, cursor(&query, &headers)?).await?;
+    let reader = Reader::open(app, who, cursor(&query, &headers)?, Samples::read(&query)?).await?;
     Ok(Sse::new(stream::unfold(reader, async |mut reader| {
         let event = match reader.next().await? {
             Told::Event { id, name, data } => {
@@ -71,7 +72,7 @@ pub enum Told {
     Event {
         /// Its cursor; none for what is no part of the log.
         id: Option<u64>,
-        /// `state`, `status`, `agent`, `alert` or `plugins`.
+        /// `state`, `status`, `agent`, `alert`, `plugins` or `telemetry`.
         name: &'static str,
         /// JSON.
         data: String,
@@ -95,6 +96,8 @@ pub struct Reader {
     over: bool,
     commands: HashMap<CommandId, bool>,
     invocations: HashMap<(CommandId, AgentId), bool>,
+    /// What is told of telemetry, if anything is.
+    samples: Option<Samples>,
     recheck: Interval,
     heartbeat: Interval,
 }
@@ -104,7 +107,15 @@ impl Reader {
     ///
     /// # Errors
     /// 400 for a cursor that nobody was given yet, 429 for one stream too many; the store's.
-    pub async fn open(app: App, who: Authorized<ReadCommands>, cursor: Option<u64>) -> Result<Reader, Problem> {
+    pub async fn open(
+        app: App,
+        who: Authorized<ReadCommands>,
+        cursor: Option<u64>,
+        samples: Option<Samples>,
+    ) -> Result<Reader, Problem> {
+        if samples.is_some() {
+            who.caller.may(Permission::ReadAgents)?;
+        }
         let place = app.streams.enter(payer(&who.caller))?;
         // Listened to before anything is read, so that nothing falls between the two.
         let live = app.browse.subscribe_all();
@@ -128,6 +139,7 @@ impl Reader {
             over,
             commands,
             invocations,
+            samples,
             recheck,
             heartbeat,
         };
@@ -188,8 +200,21 @@ impl Reader {
             },
             _ = self.recheck.tick() => self.over = !self.still_may().await?,
             _ = self.heartbeat.tick() => self.ready.push_back(Told::Nothing),
+            // One at a time, so that what happens comes between: whoever is behind is told of the latest when it is told.
+            () = std::future::ready(()), if self.samples.as_ref().is_some_and(Samples::has_more) => self.sample()?,
+            () = samples::tick(&mut self.samples) => {
+                if let Some(samples) = &mut self.samples {
+                    samples.look(&self.app, &self.who.caller).await;
+                }
+            }
         }
         Ok(())
+    }
+
+    fn sample(&mut self) -> Result<(), Problem> {
+        let may = self.may(Permission::ReadAgents);
+        let said = self.samples.as_mut().and_then(|samples| samples.next(&self.app, &self.who.caller));
+        said.filter(|_| may).map_or(Ok(()), |said| self.tell(None, "telemetry", &said))
     }
 
     /// Whether the token is still good. What they may see is as it is now.

@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::app::App;
 use crate::authorize::{Anyone, Authorized, ReadCommands};
 use crate::doors::events::{Reader, Told, cursor};
+use crate::doors::samples::Samples;
 use crate::pace::Standing;
 use crate::problem::{Code, Problem};
 use crate::query::Query;
@@ -49,6 +50,7 @@ pub async fn events(
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Problem> {
     let from = cursor(&query, &headers)?;
+    let samples = Samples::read(&query)?;
     // A token that is sent and not good is refused before there is a socket.
     let who = match headers.get(header::AUTHORIZATION) {
         Some(_) => Some(proven(&app, &origin, &headers).await?),
@@ -56,7 +58,7 @@ pub async fn events(
     };
     let upgrade = upgrade.max_message_size(FRAME_MAX).max_frame_size(FRAME_MAX);
     Ok(upgrade.on_upgrade(async move |mut socket| {
-        if let Err(problem) = converse(&mut socket, app, &origin, who, from).await {
+        if let Err(problem) = converse(&mut socket, app, &origin, who, (from, samples)).await {
             refuse(&mut socket, &problem, &origin).await;
         }
         // Until here it is one of the listener's connections.
@@ -79,7 +81,7 @@ async fn converse(
     app: App,
     origin: &Origin,
     who: Option<Authorized<ReadCommands>>,
-    from: Option<u64>,
+    (from, samples): (Option<u64>, Option<Samples>),
 ) -> Result<(), Problem> {
     let who = match who {
         Some(who) => who,
@@ -88,7 +90,7 @@ async fn converse(
             proven(&app, origin, &headers).await?
         }
     };
-    let mut reader = Reader::open(app, who, from).await?;
+    let mut reader = Reader::open(app, who, from, samples).await?;
     if !say(socket, &json!({ "type": "READY", "cursor": reader.cursor() })).await {
         return Ok(());
     }

@@ -13,7 +13,7 @@ use api::telemetry::{
 use axum::Json;
 use axum::extract::State;
 use domain::access::Caller;
-use domain::agent::is_label_text;
+use domain::agent::{Agent, is_label_text};
 use domain::target::Candidate;
 use domain::telemetry::across::spread;
 use domain::telemetry::health::{Health, Known, Many, health};
@@ -40,6 +40,8 @@ const POINTS: u64 = 288;
 const AT_ONCE: usize = 4;
 /// Machines of one page of trends, at most: each is a read of its past.
 const TRENDS_MAX: u32 = 100;
+/// What names series, for who named something else.
+pub const SERIES: &str = "a metric such as cpu.total, or a series such as disk.used_pct{/}";
 /// A report older than so many intervals is stale.
 const STALE: u32 = 3;
 
@@ -232,7 +234,7 @@ fn key_of(by: &str, found: &Candidate) -> Option<String> {
 }
 
 /// What they said last to other hosts, too.
-async fn learn(app: &App, members: &[Candidate]) {
+pub async fn learn(app: &App, members: &[Candidate]) {
     app.directory.learn_latest(members.iter().map(|found| found.agent.id)).await;
 }
 
@@ -270,7 +272,8 @@ fn judge(app: &App, found: &Candidate) -> Health {
     })
 }
 
-fn shown(app: &App, found: &Candidate, wanted: &Wanted) -> LatestTelemetry {
+/// What an agent said last, as far as it is wanted.
+pub fn shown(app: &App, found: &Candidate, wanted: &Wanted) -> LatestTelemetry {
     let latest = app.directory.latest(found.agent.id);
     let stale = latest.as_ref().is_some_and(|latest| is_stale(app, latest));
     views::latest(found, latest.as_deref(), stale, wanted)
@@ -280,28 +283,58 @@ fn is_stale(app: &App, latest: &Latest) -> bool {
     app.clock.now().since(latest.received_at) > app.telemetry_interval * STALE
 }
 
-/// Agents in the caller's sight that are not revoked, as far as `site` and `label` let them through.
-fn in_sight(app: &App, caller: &Caller, query: &Query) -> Result<Vec<Candidate>, Problem> {
-    let sites = query.several("site", "a site", |text| (!text.is_empty()).then(|| text.to_owned()))?;
-    let pair = |text: &str| {
-        let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
-        pair.map(|(key, value)| (key.to_owned(), value.to_owned()))
-    };
-    let labels = query.several("label", "KEY=VALUE", pair)?;
-    let mut found = app.directory.all();
-    found.retain(|Candidate { agent, status: _ }| {
+/// Which agents `site` and `label` let through.
+#[derive(Debug)]
+pub struct Whose {
+    sites: Vec<String>,
+    labels: Vec<(String, String)>,
+}
+
+impl Whose {
+    /// Reads both.
+    ///
+    /// # Errors
+    /// 400 when one of them cannot be.
+    pub fn read(query: &Query) -> Result<Whose, Problem> {
+        let pair = |text: &str| {
+            let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
+            pair.map(|(key, value)| (key.to_owned(), value.to_owned()))
+        };
+        Ok(Whose {
+            sites: query.several("site", "a site", |text| (!text.is_empty()).then(|| text.to_owned()))?,
+            labels: query.several("label", "KEY=VALUE", pair)?,
+        })
+    }
+
+    /// The first of the two that is there at all.
+    pub fn first(&self) -> Option<&'static str> {
+        let there = [("site", !self.sites.is_empty()), ("label", !self.labels.is_empty())];
+        there.into_iter().find_map(|(name, is_there)| is_there.then_some(name))
+    }
+
+    /// Whether this one is meant, in the caller's sight and not revoked.
+    pub fn fits(&self, caller: &Caller, agent: &Agent) -> bool {
         let has = |(key, value): &(String, String)| agent.effective_labels().get(key) == Some(value);
         caller.sees_site(&agent.site)
             && agent.revoked_at.is_none()
-            && (sites.is_empty() || sites.contains(&agent.site))
-            && labels.iter().all(has)
-    });
-    Ok(found)
+            && (self.sites.is_empty() || self.sites.contains(&agent.site))
+            && self.labels.iter().all(has)
+    }
+
+    /// All that are meant, by name.
+    pub fn in_sight(&self, app: &App, caller: &Caller) -> Vec<Candidate> {
+        let mut found = app.directory.all();
+        found.retain(|Candidate { agent, status: _ }| self.fits(caller, agent));
+        found
+    }
+}
+
+fn in_sight(app: &App, caller: &Caller, query: &Query) -> Result<Vec<Candidate>, Problem> {
+    Ok(Whose::read(query)?.in_sight(app, caller))
 }
 
 fn wanted(query: &Query, otherwise: &[Metric]) -> Result<Wanted, Problem> {
-    let expected = "a metric such as cpu.total, or a series such as disk.used_pct{/}";
-    let picked = query.several("metrics", expected, Pick::parse)?;
+    let picked = query.several("metrics", SERIES, Pick::parse)?;
     let otherwise = || otherwise.iter().copied().map(Pick::Metric).collect();
     Ok(Wanted(if picked.is_empty() { otherwise() } else { picked }))
 }

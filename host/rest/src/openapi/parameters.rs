@@ -73,6 +73,10 @@ fn in_query(path: &str, name: &str) -> Value {
             several(json!({ "type": "string", "pattern": series() })),
             "Only these: metrics such as `cpu.total`, or series such as `disk.used_pct{/}`.",
         ),
+        "telemetry" => (
+            several(json!({ "type": "string", "pattern": format!("^all$|{}", series()) })),
+            "Telemetry, too, as events named `telemetry`: of these metrics or series, or of `all`.",
+        ),
         "label" => {
             (several(json!({ "type": "string", "pattern": "^[^,=]+=[^,]*$" })), "Only with these labels, `KEY=VALUE`.")
         }
