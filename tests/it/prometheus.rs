@@ -16,6 +16,18 @@ fn text(name: &str) -> String {
     std::fs::read_to_string(deploy(name)).expect("a file")
 }
 
+/// The dashboards there are, by the names of their files.
+fn dashboards() -> BTreeMap<String, Value> {
+    let files = std::fs::read_dir(deploy("grafana")).expect("a folder").map(|entry| entry.expect("an entry").path());
+    files
+        .map(|file| {
+            let name = file.file_stem().and_then(|stem| stem.to_str()).expect("a name").to_owned();
+            let text = std::fs::read_to_string(&file).expect("a file");
+            (name, serde_json::from_str(&text).expect("JSON"))
+        })
+        .collect()
+}
+
 /// Every `expr` in a document of JSON.
 fn queries(document: &Value, found: &mut Vec<String>) {
     match document {
@@ -72,9 +84,13 @@ async fn every_query_asks_for_what_the_host_tells() {
     let admin = host.admin().await;
     let metrics = String::from_utf8(admin.get("/metrics").await.bytes).expect("text");
     let told = told(&metrics, &text("../docs/metrics.md"));
+    let boards = dashboards();
     let mut all = Vec::new();
-    queries(&serde_json::from_str(&text("grafana/viworks.json")).expect("JSON"), &mut all);
+    boards.values().for_each(|board| queries(board, &mut all));
     assert!(all.len() > 30, "{}", all.len());
+    let shown: BTreeSet<String> = all.iter().flat_map(|query| asked(query)).map(|(name, _)| name).collect();
+    let hidden: Vec<&String> = told.keys().filter(|name| !shown.contains(*name)).collect();
+    assert!(hidden.is_empty(), "on no dashboard: {hidden:?}");
     // A rule's file is asked as a whole: what stands around its queries names no metric.
     for query in all.iter().chain([&text("prometheus/viworks.rules.yml")]) {
         for (name, braces) in asked(query) {
@@ -94,6 +110,29 @@ async fn every_query_asks_for_what_the_host_tells() {
     let file = folder.path().join("queries.yml");
     std::fs::write(&file, rules).expect("written");
     promtool(&["check", "rules"], &file);
+}
+
+#[test]
+fn dashboards_can_be_imported_side_by_side_and_lead_to_each_other() {
+    let boards = dashboards();
+    let named: Vec<&str> = boards.keys().map(String::as_str).collect();
+    assert_eq!(named, ["delivery", "fleet", "ingest-and-queue", "plugins"]);
+    for (name, board) in &boards {
+        assert_eq!(board["uid"], format!("viworks-{name}"));
+        let tag = &board["tags"][0];
+        assert_eq!((&board["links"][0]["tags"][0], tag.as_str()), (tag, Some("viworks")), "{name}");
+        let panels = board["panels"].as_array().expect("panels");
+        let ids: BTreeSet<u64> = panels.iter().filter_map(|panel| panel["id"].as_u64()).collect();
+        assert_eq!(ids.len(), panels.len(), "{name}: each panel has an id of its own");
+        let mut cells = BTreeSet::new();
+        for panel in panels {
+            let at = |key: &str| panel["gridPos"][key].as_u64().expect("a number");
+            assert!(at("x") + at("w") <= 24, "{name}: {}", panel["title"]);
+            for (x, y) in (at("x")..at("x") + at("w")).flat_map(|x| (at("y")..at("y") + at("h")).map(move |y| (x, y))) {
+                assert!(cells.insert((x, y)), "{name}: {} lies on another", panel["title"]);
+            }
+        }
+    }
 }
 
 #[test]
