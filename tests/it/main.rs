@@ -23,6 +23,7 @@ mod crash;
 mod reload;
 mod telemetry;
 mod telemetry_kept;
+mod services;
 mod alerts;
 mod windows;
 mod judges;

@@ -127,14 +127,20 @@ impl TestAgent {
         self.log_level = Some(level);
     }
 
+    /// What runs it, for whoever starts it another way.
+    pub fn command(&self) -> Command {
+        let mut run = Command::new(program("viworks-agent"));
+        run.args(["run", "--data"]).arg(self.data()).arg("--policy").arg(self.policy());
+        run
+    }
+
     /// Starts its process.
     ///
     /// # Panics
     /// When it runs already.
     pub fn run(&mut self) {
         assert!(self.process.is_none(), "the agent runs already");
-        let mut run = Command::new(program("viworks-agent"));
-        run.args(["run", "--data"]).arg(self.data()).arg("--policy").arg(self.policy());
+        let mut run = self.command();
         run.envs(self.log_level.map(|level| ("VIWORKS_LOG", level)));
         self.process = Some(Process::start(&mut run, &self.dir.path().join("agent.log")));
     }

@@ -21,6 +21,7 @@ const TEST_PACKAGES: &[(&str, &str)] = &[
     ("busybox-static", "busybox"),
     ("postgresql", "postgres"),
     ("redis-server", "redis-server"),
+    ("systemd", "systemctl"),
     ("strace", "strace"),
     ("iproute2", "ip"),
     ("minisign", "minisign"),

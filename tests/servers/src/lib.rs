@@ -10,3 +10,4 @@ pub mod shared;
 mod supervised;
 pub mod docker;
 pub mod registry;
+pub mod manager;
