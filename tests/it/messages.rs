@@ -24,7 +24,6 @@ use services::digest::sha256_hex;
 use services::notify::{Notifier, Tries};
 use services::origin::Origin;
 use services::telling::{About, Quiet};
-use storage::{postgres, sqlite};
 use tests::receiver::{Message, Receiver};
 use tests::store::Store;
 use tokio::task::JoinSet;
@@ -58,19 +57,21 @@ impl Ground {
         let (stop, live, mut tasks) = (CancellationToken::new(), Arc::new(Local::default()), JoinSet::new());
         let (alerts, channels, journal): (Arc<dyn Alerts>, Arc<dyn Channels>, Arc<dyn Journal>) = match store {
             Store::Sqlite => {
-                let options = sqlite::Options::new(folder.path().join("viworks.db"));
-                let (store, writer) = sqlite::open(options, live).await.expect("opens");
+                let options = storage::sqlite::Options::new(folder.path().join("viworks.db"));
+                let (store, writer) = storage::sqlite::open(options, live).await.expect("opens");
                 tasks.spawn(writer.run(stop));
                 (Arc::new(store.clone()), Arc::new(store.clone()), Arc::new(store))
             }
             Store::Postgres(url) => {
-                let (store, writer) = postgres::open(postgres::Options::new(url), live).await.expect("opens");
+                let (store, writer) =
+                    storage::postgres::open(storage::postgres::Options::new(url), live).await.expect("opens");
                 tasks.spawn(writer.run(stop));
                 (Arc::new(store.clone()), Arc::new(store.clone()), Arc::new(store))
             }
         };
         let clock = Arc::new(Hand::default());
         let courier = Arc::new(HttpCourier { private: true });
+        std::fs::create_dir(folder.path().join("keys")).expect("a folder");
         let vault = Arc::new(SecretKey::in_data(folder.path(), sha256_hex).expect("a key"));
         let notifier = Arc::new(Notifier {
             channels: channels.clone(),

@@ -174,6 +174,8 @@ async fn what_many_said_is_put_together_by_site_and_by_label(store: Store) {
     let host = TestHost::start_on(store).await;
     let admin = host.admin().await;
     let begin = now_ms() - 60_000;
+    // A socket that is gone takes along what was not heard yet.
+    let mut open = Vec::new();
     for (name, site, tier, cpu) in [("a", "eu", "web", 10.0), ("b", "eu", "db", 30.0), ("c", "us", "web", 80.0)] {
         let wanted = json!({ "site": site, "labels": { "tier": tier } });
         let played = Played::join_as(&host, &admin, name, &wanted).await;
@@ -182,6 +184,7 @@ async fn what_many_said_is_put_together_by_site_and_by_label(store: Store) {
             let sample = Sample { at_ms: begin + n * 10_000, cpu_percent: Some(cpu), ..Sample::default() };
             socket.say(&telemetry(sample)).await;
         }
+        open.push(socket);
     }
     settled(&admin, |ingest| ingest["stored"] == 18).await;
     let together = async |query: &str| {

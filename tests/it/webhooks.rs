@@ -36,7 +36,8 @@ async fn a_message_is_signed_tried_again_and_believed(store: Store) {
     let admin = host.admin().await;
     let receiver = Receiver::start().await;
     receiver.answer(&[503], 204);
-    let wanted = json!({ "name": "ops", "url": receiver.url, "template": "{{ alerts[0].rule }} on {{ alerts[0].agent_name }}" });
+    let wanted =
+        json!({ "name": "ops", "url": receiver.url, "template": "{{ alerts[0].rule }} on {{ alerts[0].agent_name }}" });
     let made = admin.post("/api/v1/notification-channels", &wanted).await.expect(201);
     let secret = made["secret"].as_str().expect("a secret").to_owned();
     assert!(made["url"].as_str().is_some_and(|url| !url.contains("s3cret")), "{made:#}");

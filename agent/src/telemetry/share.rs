@@ -24,7 +24,10 @@ pub fn look(process: &Path) -> Share {
     let (groups, mounts) = (read("cgroup"), read("mountinfo"));
     let memory = levels(&groups, &mounts, "memory");
     let cpu = levels(&groups, &mounts, "cpu");
-    Share { memory: tightest(memory.iter().filter_map(Level::memory)), cores: least(cpu.iter().filter_map(Level::cores)) }
+    Share {
+        memory: tightest(memory.iter().filter_map(Level::memory)),
+        cores: least(cpu.iter().filter_map(Level::cores)),
+    }
 }
 
 /// Limit and use of the tightest of several groups, each inside of the next.
@@ -54,9 +57,7 @@ impl Level {
         let (folder, limits, used, idle): (_, &[&str], _, _) = match self {
             // A group over `high` is not given more, but slowed down: for whoever is in it that is the end of it.
             Level::Two(folder) => (folder, &["memory.max", "memory.high"], "memory.current", "inactive_file"),
-            Level::One(folder) => {
-                (folder, &["memory.limit_in_bytes"], "memory.usage_in_bytes", "total_inactive_file")
-            }
+            Level::One(folder) => (folder, &["memory.limit_in_bytes"], "memory.usage_in_bytes", "total_inactive_file"),
         };
         let total_bytes = limits.iter().filter_map(|name| number(&folder.join(name))).min()?;
         let statistics = std::fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
@@ -262,10 +263,7 @@ mod tests {
         made.write("memory/docker/memory.usage_in_bytes", &bytes(800));
         made.write("memory/docker/1/memory.limit_in_bytes", &bytes(64));
         made.write("memory/docker/1/memory.usage_in_bytes", &bytes(48));
-        made.write(
-            "memory/docker/1/memory.stat",
-            &format!("inactive_file 1\ntotal_inactive_file {}\n", 16 * MIB),
-        );
+        made.write("memory/docker/1/memory.stat", &format!("inactive_file 1\ntotal_inactive_file {}\n", 16 * MIB));
         made.write("cpu/cpu.cfs_quota_us", "-1\n");
         made.write("cpu/cpu.cfs_period_us", "100000\n");
         made.write("cpu/quota/cpu.cfs_quota_us", "150000\n");

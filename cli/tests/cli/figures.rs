@@ -80,7 +80,7 @@ async fn the_past_is_shown_and_where_it_leads() {
     past.ends_with(0);
     insta::assert_snapshot!(past.out, @r"
     AT                    LABEL.TIER  REPORTING  SERIES     AVG    P95    MAX    OF
-    2026-01-01T00:00:00Z              1/2        cpu.total  5.0%   5.0%   5.0%   web-01
+    2026-01-01T00:00:00Z  -           1/2        cpu.total  5.0%   5.0%   5.0%   web-01
     2026-01-01T00:00:00Z  db          1/2        cpu.total  40.0%  40.0%  40.0%  web-01
     ");
     let asked = host.state().requests.last().unwrap().clone();

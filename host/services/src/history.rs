@@ -63,13 +63,7 @@ pub struct History {
 
 impl History {
     /// The page of a span that begins at `after`, or at its beginning.
-    pub fn slice(
-        &self,
-        span: (Timestamp, Timestamp),
-        after: Option<Timestamp>,
-        step: Duration,
-        points: u32,
-    ) -> Slice {
+    pub fn slice(&self, span: (Timestamp, Timestamp), after: Option<Timestamp>, step: Duration, points: u32) -> Slice {
         slice(span, after, step, points, &self.retention, self.clock.now())
     }
 

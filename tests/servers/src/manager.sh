@@ -13,7 +13,7 @@ if read -r _; then
       mkdir "$tree/$name" || exit 1
       # A set of processors is empty until it is filled.
       for file in cpuset.cpus cpuset.mems; do
-        if [ -s "$tree/$file" ] && [ -e "$tree/tasks" ]; then cat "$tree/$file" >"$tree/$name/$file"; fi
+        if [ -e "$tree/$file" ] && [ -e "$tree/tasks" ]; then cat "$tree/$file" >"$tree/$name/$file"; fi
       done
       echo "$BASHPID" >"$tree/$name/cgroup.procs" || exit 1
     done
@@ -46,7 +46,7 @@ if read -r _; then
   ) </dev/null &
   while read -r _; do :; done
   kill -KILL $!
-  wait
+  wait 2>/dev/null
 fi
 # Control groups stay until somebody removes them, and they can be as soon as all processes are gone.
 for tree in $trees; do

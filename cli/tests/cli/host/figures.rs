@@ -46,7 +46,8 @@ async fn across() -> Json<Value> {
 async fn across_history(Query(query): Query<Vec<(String, String)>>) -> Json<Value> {
     let is_first = query.iter().all(|(name, _)| name != "cursor");
     let group = |key: Option<&str>, avg: f64| {
-        let spread = json!({"count": 1, "sum": avg, "min": avg, "avg": avg, "p95": avg, "max": avg, "max_agent": "web-01"});
+        let spread =
+            json!({"count": 1, "sum": avg, "min": avg, "avg": avg, "p95": avg, "max": avg, "max_agent": "web-01"});
         json!({"key": key, "agents": 2, "reporting": 1, "series": {"cpu.total": spread}})
     };
     let moment = json!({"at": "2026-01-01T00:00:00.000000Z", "groups": [group(None, 5.0), group(Some("db"), 40.0)]});

@@ -38,7 +38,8 @@ async fn next(frames: &mut BodyDataStream, wanted: &str) -> (Value, Vec<String>)
         loop {
             let frame = frames.next().await.expect("it goes on").expect("bytes");
             let text = String::from_utf8(frame.to_vec()).expect("text");
-            let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(|rest| rest.trim().to_owned());
+            let field =
+                |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(|rest| rest.trim().to_owned());
             match field("event:") {
                 Some(name) if name == wanted => {
                     assert_eq!(field("id:").is_none(), name == "telemetry", "what is in no log has no place in it");
@@ -99,7 +100,8 @@ async fn what_cannot_be_asked_for_is_refused() {
         ("?site=eu", "?site"),
         ("?label=a=b", "?label"),
     ] {
-        let refused = world.get(&root, &format!("/api/v1/events{query}")).await.refused(400, "invalid_parameter").json();
+        let refused =
+            world.get(&root, &format!("/api/v1/events{query}")).await.refused(400, "invalid_parameter").json();
         assert_eq!(refused["errors"][0]["pointer"], pointer, "{query}");
     }
 }

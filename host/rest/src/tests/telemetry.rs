@@ -145,7 +145,8 @@ async fn the_past_of_many_is_put_together_by_site_or_label_in_pages() {
     };
     let web = of(&sites[1], &json!("eu")).expect("it was there");
     assert_eq!((&web["agents"], &web["reporting"]), (&json!(1), &json!(1)));
-    let spread = json!({ "count": 1, "sum": 20.0, "min": 20.0, "avg": 20.0, "p95": 20.0, "max": 20.0, "max_agent": "web-1" });
+    let spread =
+        json!({ "count": 1, "sum": 20.0, "min": 20.0, "avg": 20.0, "p95": 20.0, "max": 20.0, "max_agent": "web-1" });
     assert_eq!(web["series"], json!({ "cpu.total": spread }), "of a state there is no average");
     let last = sites.last().expect("some");
     assert_eq!(last["groups"].as_array().map(Vec::len), Some(1), "who was not there is not counted: {last:#}");
@@ -156,11 +157,16 @@ async fn the_past_of_many_is_put_together_by_site_or_label_in_pages() {
     let cpu = &both["series"]["cpu.total"];
     assert_eq!((&cpu["avg"], &cpu["sum"], &cpu["max_agent"]), (&json!(40.0), &json!(80.0), &json!("db-1")));
     let one = of(labels.last().expect("some"), &Value::Null).expect("one is left");
-    assert_eq!((&one["agents"], &one["reporting"], &one["series"]["cpu.total"]["avg"]), (&json!(2), &json!(1), &json!(20.0)));
+    assert_eq!(
+        (&one["agents"], &one["reporting"], &one["series"]["cpu.total"]["avg"]),
+        (&json!(2), &json!(1), &json!(20.0))
+    );
 
     let (seen, _) = all(&eu, "by=site&metrics=cpu.total").await;
     assert!(seen.iter().all(|moment| of(moment, &json!("eu")).is_some() && moment["groups"][1].is_null()), "{seen:#?}");
-    for (bad, pointer) in [("by=owner", "?by"), ("step=0", "?step"), ("label==x", "?label"), ("metrics=nope", "?metrics")] {
+    for (bad, pointer) in
+        [("by=owner", "?by"), ("step=0", "?step"), ("label==x", "?label"), ("metrics=nope", "?metrics")]
+    {
         let path = format!("/api/v1/telemetry/across/history?{bad}");
         let refused = world.get(&root, &path).await.refused(400, "invalid_parameter").json();
         assert_eq!(refused["errors"][0]["pointer"], pointer, "{refused}");

@@ -71,7 +71,12 @@ pub fn spread(spread: Spread, names: &[&str]) -> TelemetrySpread {
 }
 
 /// A group of so many machines in one step; `name` is that of the machine at a place.
-pub fn crowd<'n>(key: Option<String>, agents: u64, crowd: &Crowd, name: impl Fn(usize) -> &'n str) -> TelemetryTogether {
+pub fn crowd<'n>(
+    key: Option<String>,
+    agents: u64,
+    crowd: &Crowd,
+    name: impl Fn(usize) -> &'n str,
+) -> TelemetryTogether {
     let series = crowd.series.iter().filter_map(|(series, numbers)| {
         let (places, values): (Vec<usize>, Vec<f64>) = numbers.iter().copied().unzip();
         let names: Vec<&str> = places.into_iter().map(&name).collect();

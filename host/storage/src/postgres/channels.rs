@@ -159,7 +159,8 @@ impl Channels for PostgresStore {
     }
 
     async fn news(&self, after: u64, before: Timestamp, limit: u32) -> Result<Vec<(u64, String)>, StoreError> {
-        let statement = Statement::new("select id, at, subject::text from alert_news where id > $1 order by id limit $2");
+        let statement =
+            Statement::new("select id, at, subject::text from alert_news where id > $1 order by id limit $2");
         let statement = statement.bind(number(after)).bind(i64::from(limit));
         let read = |row: &PgRow| {
             let mut cells = Cells::new(row, "alert_news");
