@@ -80,10 +80,10 @@ begin
 end $$;
 create trigger audit_logs_stay before update or delete on audit_logs for each row execute function audit_logs_stay();
 
--- Drops a partition whose last entry is still the one with this number; false, and nothing is done, when it is another, the
+-- Detaches a partition whose last entry is still the one with this number; false, and nothing is done, when it is another, the
 -- partition is gone, or its lock is not to be had at once. The caller seals checkpoints over what was in it, in the same
 -- transaction. Whoever writes entries holds event_counter before the log, and so does this, or both could wait for each other.
-create function audit_logs_drop(part text, last bigint, wait text) returns boolean language plpgsql as $$
+create function audit_logs_detach(part text, last bigint, wait text) returns boolean language plpgsql as $$
 declare
     usual text := current_setting('lock_timeout');
     found bigint;
@@ -96,7 +96,7 @@ begin
         execute format('lock table %I in access exclusive mode', part);
         execute format('select max(id) from %I', part) into found;
         if found is not distinct from last then
-            execute format('drop table %I', part);
+            execute format('alter table audit_logs detach partition %I', part);
             done := true;
         end if;
     exception when lock_not_available or undefined_table then

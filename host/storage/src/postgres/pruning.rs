@@ -1,8 +1,8 @@
 //! The audit log by days: room for what comes, and forgetting, which is dropping a partition.
 //!
 //! On one chain days never go back, so whatever lies in the oldest partition is the beginning of its chain. Where
-//! each chain is cut is sealed in the transaction that drops, over what was read before: entries that came since
-//! keep it from being dropped. The day is not hashed, the time of an entry is: a partition that holds anything
+//! each chain is cut is sealed in the transaction that takes it off the log, over what was read before: entries that came
+//! since keep it there. The day is not hashed, the time of an entry is: a partition that holds anything
 //! younger than its last day was meddled with, and stays.
 
 use std::sync::Arc;
@@ -48,6 +48,11 @@ const OLDEST: &str = "select c.relname::text, substring(c.relname from '[0-9]+$'
      join pg_class c on c.oid = i.inhrelid where i.inhparent = 'audit_logs'::regclass \
      and c.relname ~ '^audit_logs_[0-9]+_[0-9]+$' order by until limit 1";
 
+/// Partitions that are none any more: their entries are not of the log, and their files are still there.
+const DETACHED: &str = "select c.relname::text from pg_class c where c.relkind = 'r' and not c.relispartition \
+     and c.relnamespace = (select a.relnamespace from pg_class a where a.oid = 'audit_logs'::regclass) \
+     and c.relname ~ '^audit_logs_[0-9]+_[0-9]+$'";
+
 /// The statement that makes room for what comes.
 pub(super) fn room(keep_days: Option<u32>) -> String {
     // A thirtieth of the time entries are kept is how much longer the first of a partition may stay, and there are
@@ -70,13 +75,16 @@ impl PostgresStore {
     /// Takes one step at forgetting audit entries; answers how many are gone, 0 when there is nothing to drop.
     pub(super) async fn prune_log(&self, cut: &Cut) -> Result<u64, StoreError> {
         let trail = Arc::new(Trail::new(ChainId(self.shared.node), Cause::Start, self.shared.notary.clone()));
+        // Of a host that ended in between.
+        self.drop_detached().await?;
         // What has no partition comes first: were it older than one, it would be left in the middle.
         let gone = self.prune_rows(cut, &trail).await?;
         if gone > 0 {
             return Ok(gone);
         }
         while let Some(part) = self.oldest(cut.before).await? {
-            let gone = self.drop_part(Arc::new(part), cut, &trail).await?;
+            let gone = self.detach(Arc::new(part), cut, &trail).await?;
+            self.drop_detached().await?;
             if gone > 0 {
                 return Ok(gone);
             }
@@ -134,31 +142,40 @@ impl PostgresStore {
         Ok(Some(Part { name, last, entries, ends }))
     }
 
-    async fn drop_part(&self, part: Arc<Part>, cut: &Cut, trail: &Arc<Trail>) -> Result<u64, StoreError> {
+    async fn detach(&self, part: Arc<Part>, cut: &Cut, trail: &Arc<Trail>) -> Result<u64, StoreError> {
         let (cut, trail) = (cut.clone(), Arc::clone(trail));
         self.cold(move |connection, staged| {
             let (part, cut, trail) = (Arc::clone(&part), cut.clone(), Arc::clone(&trail));
-            Box::pin(async move { drop_sealed(connection, staged, &part, cut, &trail).await })
+            Box::pin(async move { detach_sealed(connection, staged, &part, cut, &trail).await })
         })
         .await
     }
+
+    /// Beside whoever writes: removing the files of a large partition takes its time.
+    async fn drop_detached(&self) -> Result<(), StoreError> {
+        for row in self.rows(Statement::new(DETACHED)).await? {
+            let name: String = Cells::new(&row, "pg_class").take()?;
+            self.aside(Statement::new(format!("drop table if exists {name}"))).await?;
+        }
+        Ok(())
+    }
 }
 
-/// Drops a partition and seals where each chain is cut by that; answers how many entries are gone.
-async fn drop_sealed(
+/// Takes a partition off the log and seals where each chain is cut by that; answers how many entries are gone.
+async fn detach_sealed(
     connection: &mut PgConnection,
     staged: &mut Staged,
     part: &Part,
     cut: Cut,
     trail: &Trail,
 ) -> Result<u64, Failure> {
-    let dropped: bool = sqlx::query_scalar("select audit_logs_drop($1, $2, $3)")
+    let detached: bool = sqlx::query_scalar("select audit_logs_detach($1, $2, $3)")
         .bind(&part.name)
         .bind(part.last)
         .bind(LOCK_WITHIN)
         .fetch_one(&mut *connection)
         .await?;
-    if !dropped {
+    if !detached {
         let why = "a part of the audit log is in use; it is dropped another time";
         return Err(StoreError::Unavailable(why.to_owned()).into());
     }
