@@ -177,10 +177,11 @@ async fn across_history(query: Vec<(&'static str, String)>, client: &Client, sin
     let mut all: TelemetryAcrossHistory = client.telemetry_across_history(query.clone()).await?;
     while let Some(cursor) = all.next_cursor.take() {
         let mut pairs = query.clone();
-        pairs.push(("cursor", cursor));
+        pairs.push(("cursor", cursor.clone()));
         let page = client.telemetry_across_history(pairs).await?;
         all.items.extend(page.items);
-        all.next_cursor = page.next_cursor;
+        // One that leads to itself would be asked for again without end.
+        all.next_cursor = page.next_cursor.filter(|next| *next != cursor);
     }
     let of = |moment: &TelemetryMoment| {
         let at = to_the_second(&moment.at);

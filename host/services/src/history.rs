@@ -22,6 +22,8 @@ use ports::telemetry::Telemetry;
 const ROWS_MAX: u32 = 100_000;
 /// Most numbers put together in one answer: some 30 MB.
 const NUMBERS_MAX: usize = 2_000_000;
+/// Most series of groups, one for each step, that they are put together to: some 50 MB, and as much again as JSON.
+const SPREADS_MAX: usize = 100_000;
 /// Machines whose past is read at once.
 const AT_ONCE: usize = 4;
 
@@ -37,7 +39,7 @@ pub enum AcrossError {
         rows: u64,
     },
     /// They have too many series.
-    #[error("that is more than {NUMBERS_MAX} numbers")]
+    #[error("that is more than {NUMBERS_MAX} numbers, or more than {SPREADS_MAX} series of groups and steps")]
     TooMany,
     /// The store.
     #[error(transparent)]
@@ -64,7 +66,12 @@ pub struct History {
 impl History {
     /// The page of a span that begins at `after`, or at its beginning.
     pub fn slice(&self, span: (Timestamp, Timestamp), after: Option<Timestamp>, step: Duration, points: u32) -> Slice {
-        slice(span, after, step, points, &self.retention, self.clock.now())
+        let now = self.clock.now();
+        let page = slice(span, after, step, points, &self.retention, now);
+        // Nobody reports more often than once a second. A page ends where reading does, or its end would be missing.
+        let rows = rows_of_step(page.level, page.step, Duration::from_secs(1));
+        let most = u32::try_from(u64::from(ROWS_MAX) / rows).unwrap_or(u32::MAX);
+        slice(span, after, step, points.min(most), &self.retention, now)
     }
 
     /// The same about many machines, each of which reports once an `interval`: as many steps as may be read for one
@@ -103,13 +110,14 @@ impl History {
             Ok::<_, StoreError>((place, group, self.read_by(marks, agent, wanted, page).await?))
         };
         let mut machines = stream::iter(members.iter().copied().enumerate()).map(read).buffered(AT_ONCE);
-        let (mut steps, mut numbers) = (BTreeMap::<(Timestamp, usize), Crowd>::new(), 0);
+        let (mut steps, mut numbers) = (BTreeMap::<(Timestamp, usize), Crowd>::new(), (0, 0));
         while let Some(machine) = machines.next().await {
             let (place, group, buckets) = machine?;
             for bucket in buckets {
-                numbers += steps.entry((bucket.start, group)).or_default().add(place, bucket);
+                let (more, spread) = steps.entry((bucket.start, group)).or_default().add(place, bucket);
+                numbers = (numbers.0 + more, numbers.1 + spread);
             }
-            if numbers > NUMBERS_MAX {
+            if numbers.0 > NUMBERS_MAX || numbers.1 > SPREADS_MAX {
                 return Err(AcrossError::TooMany);
             }
         }

@@ -15,12 +15,15 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Takes in what the machine at `place` said in this step. Answers how many numbers that was: of a state there is
-    /// no average.
-    pub fn add(&mut self, place: usize, bucket: Bucket) -> usize {
+    /// Takes in what the machine at `place` said in this step. Answers how many numbers that was, and how many series
+    /// nobody else had: of a state there is no average.
+    pub fn add(&mut self, place: usize, bucket: Bucket) -> (usize, usize) {
         self.reporting += 1;
+        let before = self.series.len();
         let numbers = bucket.series.into_iter().filter(|(series, _)| series.metric.unit().words().is_empty());
-        numbers.map(|(series, summary)| self.series.entry(series).or_default().push((place, summary.avg()))).count()
+        let added =
+            numbers.map(|(series, summary)| self.series.entry(series).or_default().push((place, summary.avg())));
+        (added.count(), self.series.len() - before)
     }
 }
 
@@ -69,7 +72,7 @@ mod tests {
             Bucket::of(Timestamp(0), vec![Reading::new(Metric::CpuTotal, cpu), state])
         };
         let mut crowd = Crowd::default();
-        assert_eq!((crowd.add(4, said(10.0)), crowd.add(7, said(30.0))), (1, 1));
+        assert_eq!((crowd.add(4, said(10.0)), crowd.add(7, said(30.0))), ((1, 1), (1, 0)));
         let series: Vec<_> = crowd.series.iter().map(|(series, all)| (series.to_string(), all.clone())).collect();
         assert_eq!((crowd.reporting, series), (2, vec![("cpu.total".to_owned(), vec![(4, 10.0), (7, 30.0)])]));
     }

@@ -155,6 +155,9 @@ impl Reader {
 
     /// What to tell next; `None` ends the stream. Nothing is fetched before it is asked for, so a reader
     /// that is slow holds up only itself.
+    ///
+    /// # Cancel safety
+    /// None: what is dropped half way has passed over what it was looking at.
     pub async fn next(&mut self) -> Option<Told> {
         loop {
             if let Some(told) = self.ready.pop_front() {

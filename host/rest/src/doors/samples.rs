@@ -75,8 +75,11 @@ impl Samples {
         learn(app, &members).await;
         let said = |id: AgentId| app.directory.latest(id).map(|latest| (id, latest.received_at));
         let latest: HashMap<AgentId, Timestamp> = members.iter().filter_map(|found| said(found.agent.id)).collect();
-        let fresh = members.iter().map(|found| found.agent.id);
-        self.due = fresh.filter(|id| latest.get(id) != self.told.get(id)).collect();
+        let fresh = members.iter().map(|found| found.agent.id).filter(|id| latest.get(id) != self.told.get(id));
+        let mut due: Vec<AgentId> = fresh.collect();
+        // Whoever was never told of first, then of whom it is longest ago: a slow reader hears of all of them in turn.
+        due.sort_by_key(|id| self.told.get(id));
+        self.due = due.into();
         // Only of those in sight is anything remembered.
         self.told.retain(|id, _| latest.contains_key(id));
     }

@@ -95,24 +95,42 @@ async fn converse(
         return Ok(());
     }
     loop {
+        match next(socket, &mut reader).await {
+            Next::Told(Some(Told::Event { id, name, data })) => {
+                let data = RawValue::from_string(data).map_err(|error| Problem::internal(error.to_string()))?;
+                let data = serde_json::to_value(data).map_err(|error| Problem::internal(error.to_string()))?;
+                if !say(socket, &json!({ "type": "EVENT", "id": id, "event": name, "data": data })).await {
+                    return Ok(());
+                }
+            }
+            Next::Told(Some(Told::Nothing)) => {
+                if socket.send(Message::Ping(Default::default())).await.is_err() {
+                    return Ok(());
+                }
+            }
+            Next::Told(None) => {
+                return Err(Problem::new(Code::TokenExpired, "the stream is over; come back with its cursor"));
+            }
+            Next::Gone => return Ok(()),
+        }
+    }
+}
+
+enum Next {
+    Told(Option<Told>),
+    /// The other side closed.
+    Gone,
+}
+
+/// What to tell next, while the socket is listened to.
+async fn next(socket: &mut WebSocket, reader: &mut Reader) -> Next {
+    // One future to its end: dropped half way through an event's look-ups, it would have passed that event over.
+    let mut told = std::pin::pin!(reader.next());
+    loop {
         tokio::select! {
-            told = reader.next() => match told {
-                Some(Told::Event { id, name, data }) => {
-                    let data = RawValue::from_string(data).map_err(|error| Problem::internal(error.to_string()))?;
-                    let data = serde_json::to_value(data).map_err(|error| Problem::internal(error.to_string()))?;
-                    if !say(socket, &json!({ "type": "EVENT", "id": id, "event": name, "data": data })).await {
-                        return Ok(());
-                    }
-                }
-                Some(Told::Nothing) => {
-                    if socket.send(Message::Ping(Default::default())).await.is_err() {
-                        return Ok(());
-                    }
-                }
-                None => return Err(Problem::new(Code::TokenExpired, "the stream is over; come back with its cursor")),
-            },
+            told = &mut told => return Next::Told(told),
             heard = socket.recv() => match heard {
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return Ok(()),
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return Next::Gone,
                 // Pongs, and what nobody asked for.
                 Some(Ok(_)) => {}
             },
