@@ -128,9 +128,9 @@ pub(crate) fn settings(text: &str) -> Result<Settings, String> {
 /// News that are dated so far ahead are those of a host whose clock is wrong.
 const AHEAD: Duration = Duration::from_secs(60);
 
-/// Of news by their numbers those that may be told: all up to the first that was not there before `before`. Whoever
-/// reads on begins behind the last number told, so what is older and has a higher one waits with it. A host whose clock
-/// is far ahead holds nobody up.
+/// Of news by their numbers, which come in the order of commits, those that may be told: all up to the first that was
+/// not there before `before`. Whoever reads on begins behind the last number told, so what is older and has a higher one
+/// waits with it. A host whose clock is far ahead holds nobody up for longer than [`AHEAD`].
 pub(crate) fn settled(news: Vec<(u64, Timestamp, String)>, before: Timestamp) -> Vec<(u64, String)> {
     let is_settled = |at: Timestamp| at < before || at > before + AHEAD;
     let settled = news.into_iter().take_while(|(_, at, _)| is_settled(*at));

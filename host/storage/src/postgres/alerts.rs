@@ -27,6 +27,10 @@ use crate::staged::Staged;
 /// Alerts dropped by one write, so that no other waits long for it.
 const FORGOTTEN_AT_ONCE: i64 = 200;
 
+/// Keeps other writers of news out until the commit, so that their numbers come in the order of commits: whoever reads
+/// on from a number has seen all below it.
+const IN_ORDER: &str = "lock table alert_news in share row exclusive mode";
+
 const COLUMNS: &str = "id, rule, agent_id, agent_name, site, key, state, severity, since, began, message, value, \
      owner::text, known, fired::text, flapping, muted, revision";
 
@@ -134,6 +138,9 @@ async fn tell(tx: &mut PgConnection, change: &Change, staged: &mut Staged) -> Re
         .await?;
         let (agent, state) = (alert.agent, alert.alert.state);
         staged.event(*at, What::Alert { alert: alert.id, agent, state, line: *line });
+    }
+    if !news.is_empty() {
+        sqlx::query(IN_ORDER).execute(&mut *tx).await?;
     }
     for subject in news {
         let at = moments.last().map_or(alert.alert.since, |moment| moment.at);
