@@ -116,6 +116,7 @@ async fn hosts_speak_tls_to_redis_as_a_user_who_may_do_little_and_count_requests
     assert!(metric(&here, "viworks_redis_requests_total").await > 0);
     redis.restart().expect("it starts again");
     says(&host, "ok").await;
+    says(&other, "ok").await;
     assert_eq!(metric(&there, "viworks_redis_away").await, 0);
 
     // Another password: the host works, and says that Redis is of no use to it.
