@@ -48,7 +48,9 @@ impl PostgresStore {
     pub(super) async fn forget_days(&self, before: Timestamp) -> Result<bool, StoreError> {
         self.aside(Statement::new(room(day(before)))).await?;
         // Here, for this is done again and again, also where no audit entry is ever to be forgotten.
-        self.aside(Statement::new(pruning::room(self.shared.audit_days))).await?;
+        if let Err(failure) = self.aside(Statement::new(pruning::room(self.shared.audit_days))).await {
+            tracing::warn!(error = %StoreError::from(failure), "no room was made for later days of the audit log; another time");
+        }
         let found = self.rows(Statement::new(DAYS)).await?;
         let days =
             found.iter().map(|row| Cells::new(row, "pg_inherits").take::<i64>()).collect::<Result<Vec<_>, _>>()?;

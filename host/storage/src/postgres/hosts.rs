@@ -34,7 +34,7 @@ const BURY: &str = "with dead as materialized (select n.id from nodes n where n.
 /// How many agents are here.
 const HERE: &str = "(select count(*) from agents a where a.session_open and a.node_id = $1)";
 /// The first of what waits for each agent, a step of the index for each, until more agents were passed than are here;
-/// and whether the agent is here.
+/// whether the agent is here, and how many are.
 const WAITING: &str = "with recursive first as ( \
          (select i.agent_id, i.command_id, i.attempt from invocations i \
              where i.state = 'queued' and i.cancel_requested_at is null \
@@ -44,8 +44,7 @@ const WAITING: &str = "with recursive first as ( \
              where i.state = 'queued' and i.cancel_requested_at is null and i.agent_id > f.agent_id \
              order by i.agent_id, i.turn, i.command_id limit 1) n) \
      select f.agent_id, f.command_id, f.attempt, \
-         exists (select 1 from agents a where a.id = f.agent_id and a.session_open and a.node_id = $1) \
-     from first f limit 1 +";
+         exists (select 1 from agents a where a.id = f.agent_id and a.session_open and a.node_id = $1),";
 /// The same of the agents that are here, a search in the index for each.
 const WAITING_HERE: &str = "select a.id, f.command_id, f.attempt from agents a cross join lateral ( \
          select i.command_id, i.attempt from invocations i \
@@ -168,18 +167,18 @@ impl Hosts for PostgresStore {
     async fn waiting(&self) -> Result<Vec<(AgentId, AttemptKey)>, StoreError> {
         let node = self.shared.node;
         // Whichever are fewer: the agents that are here, or those that something waits for.
-        let steps = self.rows(Statement::new(format!("{WAITING} {HERE}")).bind(node)).await?;
-        let mut here = Vec::new();
+        let text = format!("{WAITING} {HERE} from first f limit 1 + {HERE}");
+        let steps = self.rows(Statement::new(text).bind(node)).await?;
+        let (mut here, mut agents) = (Vec::new(), 0);
         for row in &steps {
             let mut cells = Cells::new(row, "invocations");
             let first = first(&mut cells)?;
             if cells.take()? {
                 here.push(first);
             }
+            agents = cells.number()?;
         }
-        let count = self.row(Statement::new(format!("select {HERE}")).bind(node)).await?;
-        let count: i64 = count.map_or(Ok(0), |row| Cells::new(&row, "agents").take())?;
-        if steps.len() as u64 <= count.unsigned_abs() {
+        if steps.len() as u64 <= agents {
             return Ok(here);
         }
         let all = self.rows(Statement::new(WAITING_HERE).bind(node)).await?;

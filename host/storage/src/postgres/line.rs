@@ -58,12 +58,18 @@ impl Line {
     /// Closes the connection in order.
     ///
     /// # Errors
-    /// What the server answered.
-    pub async fn close(&mut self) -> Result<(), sqlx::Error> {
+    /// What the server answered, or that it did not.
+    pub async fn close(&mut self) -> Result<(), Failure> {
         let Some(mut connection) = self.connection.take() else { return Ok(()) };
-        // A server frees a session's locks some time after the session is over, and whoever starts next asks at once.
-        sqlx::query("select pg_advisory_unlock_all()").execute(&mut connection).await?;
-        connection.close().await
+        let parting = async {
+            // A server frees a session's locks some time after the session is over, and whoever starts next asks at once.
+            sqlx::query("select pg_advisory_unlock_all()").execute(&mut connection).await?;
+            connection.close().await
+        };
+        match tokio::time::timeout(CONNECT_WITHIN, parting).await {
+            Ok(closed) => Ok(closed?),
+            Err(_) => Err(Failure::Silence(CONNECT_WITHIN)),
+        }
     }
 
     async fn connect(&self) -> Result<PgConnection, Failure> {

@@ -86,8 +86,8 @@ impl Writer {
             }
         }
         self.trail.close();
-        if let Err(error) = self.line.close().await {
-            tracing::warn!(%error, "the writer's connection did not close cleanly");
+        if let Err(failure) = self.line.close().await {
+            tracing::warn!(error = %StoreError::from(failure), "the writer's connection did not close cleanly");
         }
     }
 
