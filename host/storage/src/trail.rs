@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use domain::audit::Entry;
 use domain::audit::chain::{Cause, Genesis, Hash, Head, Link, hash, seal_bytes};
 use plan::id::ChainId;
+use ports::error::StoreError;
 use ports::seal::Notary;
 use serde::{Deserialize, Serialize};
 
@@ -160,6 +161,13 @@ pub(crate) fn parse_links(text: &str) -> Result<Vec<Link>, String> {
         Ok(Link { chain, position, hash })
     };
     written.into_iter().map(read).collect()
+}
+
+/// Why nothing of a chain is forgotten: what is to be its beginning is not what was written.
+pub(crate) fn meddled(chain: ChainId) -> StoreError {
+    let what =
+        "an entry is not the one that was written there, so nothing is forgotten; verify the audit log".to_owned();
+    StoreError::Corrupt { table: "audit_logs", key: chain.to_string(), what }
 }
 
 #[cfg(test)]

@@ -176,6 +176,23 @@ impl Chain {
     pub fn reaches_before(&self, before: Timestamp) -> bool {
         self.genesis.begun_at < before && self.cut() < self.head.position
     }
+
+    /// Whether the last of these entries, of which each follows the one before, is what was written at its place of this
+    /// chain: only over such a one may a checkpoint be sealed, or it would vouch for what somebody put there.
+    pub fn ends_whole(&self, entries: &[Linked]) -> bool {
+        let Some((last, before)) = entries.split_last() else { return false };
+        let Some(link) = last.link else { return false };
+        let cut = self.checkpoint.as_ref().map_or_else(|| self.genesis.hash(), |cut| cut.head.hash);
+        let previous = match before.last().and_then(|entry| entry.link) {
+            Some(previous) if previous.position + 1 == link.position => previous.hash,
+            Some(_) | None if self.cut() + 1 == link.position => cut,
+            Some(_) | None => return false,
+        };
+        let is_head = link.position == self.head.position;
+        link.chain == self.genesis.chain
+            && hash(previous, last.id, link.position, &last.entry) == link.hash
+            && if is_head { link.hash == self.head.hash } else { link.position < self.head.position }
+    }
 }
 
 /// What a new chain comes after: the ends that no other chain names.

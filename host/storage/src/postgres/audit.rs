@@ -7,8 +7,8 @@ use domain::time::Timestamp;
 use plan::id::ChainId;
 use ports::error::StoreError;
 use ports::journal::{AuditFilter, Cut};
-use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
 use super::PostgresStore;
@@ -172,6 +172,15 @@ fn entry(row: &PgRow) -> Result<Linked, StoreError> {
         Some(chain) => Some(Link { chain: ChainId(chain), position: cells.number()?, hash: hash(&mut cells)? }),
     };
     Ok(Linked { id, entry, link })
+}
+
+/// The entry at a place of a chain, behind the one before it if that is there.
+pub(super) async fn ending_at(tx: &mut PgConnection, chain: Uuid, position: u64) -> Result<Vec<Linked>, Failure> {
+    let text = format!(
+        "select {ENTRY} from audit_logs a where a.chain = $1 and a.position between $2 - 1 and $2 order by a.position"
+    );
+    let found = sqlx::query(AssertSqlSafe(text)).bind(chain).bind(number(position)).fetch_all(tx).await?;
+    Ok(found.iter().map(entry).collect::<Result<_, StoreError>>()?)
 }
 
 /// A page of the log, newest first. The bounds in time are made bounds in number: both grow together, but

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use domain::audit::chain::{Cause, Chain, Hash, Head, checkpoint_bytes};
+use domain::audit::chain::{Cause, Chain, Head, checkpoint_bytes};
 use domain::time::Timestamp;
 use plan::id::ChainId;
 use ports::error::StoreError;
@@ -16,7 +16,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::PostgresStore;
-use super::audit::{chains_in, hash, number};
+use super::audit::{chains_in, ending_at, number};
 use super::days::DAY;
 use super::failure::Failure;
 use super::micros::{Micros, micros};
@@ -24,7 +24,7 @@ use super::read::Statement;
 use super::rows::Cells;
 use super::telemetry::{LOCK_WITHIN, alone};
 use crate::staged::Staged;
-use crate::trail::Trail;
+use crate::trail::{self, Trail};
 
 /// Most days of a partition.
 const WIDEST: u32 = 30;
@@ -67,8 +67,8 @@ struct Part {
     /// The number of its last entry.
     last: Option<i64>,
     entries: u64,
-    /// The last place of each chain in it, and the hash there.
-    ends: Vec<(Uuid, u64, Hash)>,
+    /// The last place of each chain in it.
+    ends: Vec<(Uuid, u64)>,
 }
 
 impl PostgresStore {
@@ -120,26 +120,28 @@ impl PostgresStore {
         if until.saturating_mul(DAY) > before.0 {
             return Ok(None);
         }
-        let text = format!("select max(id), count(*), max(timestamp) from {name}");
-        let (mut last, mut entries) = (None, 0);
+        // A step of an index each, however many there are.
+        let text = format!("select (select max(id) from {name}), (select max(timestamp) from {name})");
+        let mut last = None;
         if let Some(row) = self.row(Statement::new(text)).await? {
             let mut cells = Cells::new(&row, "audit_logs");
-            (last, entries) = (cells.take()?, cells.number()?);
+            last = cells.take()?;
             if cells.take::<Option<Micros>>()?.is_some_and(|Micros(latest)| latest >= before) {
                 return Err(meddled(&name));
             }
         }
         let text = format!(
-            "select distinct on (chain) chain, position, hash from {name} where chain is not null \
-             order by chain, position desc"
+            "select c.id, first.position, last.position from audit_chains c \
+             cross join lateral (select position from {name} where chain = c.id order by position limit 1) first \
+             cross join lateral (select position from {name} where chain = c.id order by position desc limit 1) last"
         );
-        let found = self.rows(Statement::new(text)).await?;
-        let end = |row| -> Result<(Uuid, u64, Hash), StoreError> {
-            let mut cells = Cells::new(row, "audit_logs");
-            Ok((cells.id()?, cells.number()?, hash(&mut cells)?))
-        };
-        let ends = found.iter().map(end).collect::<Result<_, _>>()?;
-        Ok(Some(Part { name, last, entries, ends }))
+        let mut ends = Vec::new();
+        for row in self.rows(Statement::new(text)).await? {
+            let mut cells = Cells::new(&row, "audit_logs");
+            ends.push((cells.id()?, cells.number()?, cells.number()?));
+        }
+        let entries = ends.iter().map(|(_, first, last)| last - first + 1).sum();
+        Ok(Some(Part { name, last, entries, ends: ends.into_iter().map(|(id, _, last)| (id, last)).collect() }))
     }
 
     async fn detach(&self, part: Arc<Part>, cut: &Cut, trail: &Arc<Trail>) -> Result<u64, StoreError> {
@@ -169,6 +171,12 @@ async fn detach_sealed(
     cut: Cut,
     trail: &Trail,
 ) -> Result<u64, Failure> {
+    let chains = chains_in(connection).await?;
+    let mut heads = Vec::with_capacity(part.ends.len());
+    for (id, position) in &part.ends {
+        let Some(chain) = chains.iter().find(|chain| chain.genesis.chain.0 == *id) else { continue };
+        heads.push((chain, whole_end(connection, chain, *position, cut.at).await?));
+    }
     let detached: bool = sqlx::query_scalar("select audit_logs_detach($1, $2, $3)")
         .bind(&part.name)
         .bind(part.last)
@@ -179,18 +187,18 @@ async fn detach_sealed(
         let why = "a part of the audit log is in use; it is dropped another time";
         return Err(StoreError::Unavailable(why.to_owned()).into());
     }
-    let chains = chains_in(connection).await?;
     let mut gone = part.entries;
-    for (id, position, hash) in &part.ends {
-        let Some(chain) = chains.iter().find(|chain| chain.genesis.chain.0 == *id) else { continue };
-        let head = Head { position: *position, hash: *hash, at: cut.at };
+    for (chain, head) in heads {
         if !seal(connection, chain, &head, trail).await? {
             continue;
         }
         // Before it on its chain, and in no older partition: of a day that has none, as a rule none at all.
         let text = "delete from audit_logs where chain = $1 and position <= $2 returning timestamp";
-        let before: Vec<Micros> =
-            sqlx::query_scalar(text).bind(id).bind(number(*position)).fetch_all(&mut *connection).await?;
+        let before: Vec<Micros> = sqlx::query_scalar(text)
+            .bind(chain.genesis.chain.0)
+            .bind(number(head.position))
+            .fetch_all(&mut *connection)
+            .await?;
         if before.iter().any(|Micros(at)| *at >= cut.before) {
             return Err(meddled(&part.name).into());
         }
@@ -200,6 +208,17 @@ async fn detach_sealed(
         cut.audit.into_iter().for_each(|audit| staged.audit(audit));
     }
     Ok(gone)
+}
+
+/// Where a chain is to be cut, if the entry there is what was written.
+async fn whole_end(tx: &mut PgConnection, chain: &Chain, position: u64, at: Timestamp) -> Result<Head, Failure> {
+    let ending = ending_at(tx, chain.genesis.chain.0, position).await?;
+    match ending.last().and_then(|last| last.link) {
+        Some(link) if chain.ends_whole(&ending) => Ok(Head { position, hash: link.hash, at }),
+        // Cut by another host since it was looked at: `seal` sees to that.
+        None if position <= chain.cut() => Ok(Head { position, hash: chain.head.hash, at }),
+        Some(_) | None => Err(trail::meddled(chain.genesis.chain).into()),
+    }
 }
 
 fn meddled(name: &str) -> StoreError {
@@ -230,14 +249,13 @@ async fn seal(connection: &mut PgConnection, chain: &Chain, head: &Head, trail: 
 /// Cuts one chain, up to the last of its old entries that has no partition; answers how many entries are gone.
 async fn shorten(connection: &mut PgConnection, chain: &Chain, cut: &Cut, trail: &Trail) -> Result<u64, Failure> {
     let last = sqlx::query(
-        "select position, hash from audit_logs_default where chain = $1 and position <= $2 and timestamp < $3 \
+        "select position from audit_logs_default where chain = $1 and position <= $2 and timestamp < $3 \
          order by position desc limit 1",
     );
     let (id, most) = (chain.genesis.chain, chain.cut() + u64::from(cut.most));
     let found = last.bind(id.0).bind(number(most)).bind(micros(cut.before)).fetch_optional(&mut *connection).await?;
     let Some(last) = found else { return Ok(0) };
-    let mut cells = Cells::new(&last, "audit_logs");
-    let head = Head { position: cells.number()?, hash: hash(&mut cells)?, at: cut.at };
+    let head = whole_end(connection, chain, Cells::new(&last, "audit_logs").number()?, cut.at).await?;
     if !seal(connection, chain, &head, trail).await? {
         return Ok(0);
     }

@@ -7,8 +7,8 @@ use domain::time::Timestamp;
 use plan::id::ChainId;
 use ports::error::StoreError;
 use ports::journal::{AuditFilter, Cut};
-use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::SqliteStore;
 use super::bulk::{Bulk, Script, Values};
@@ -255,14 +255,21 @@ impl ports::journal::Trail for SqliteStore {
 /// Cuts one chain; answers how many entries are gone.
 async fn shorten(connection: &mut SqliteConnection, chain: &Chain, cut: &Cut, trail: &Trail) -> Result<u64, Failure> {
     let last = sqlx::query(
-        "select position, hash from audit_logs where chain = ? and position <= ? and timestamp < ? \
-         order by position desc limit 1",
+        "select position from audit_logs where chain = ? and position <= ? and timestamp < ? order by position desc limit 1",
     );
     let (id, most) = (chain.genesis.chain, chain.cut() + u64::from(cut.most));
     let found = last.bind(id.0).bind(number(most)).bind(cut.before.0).fetch_optional(&mut *connection).await?;
     let Some(last) = found else { return Ok(0) };
-    let mut cells = Cells::new(&last, "audit_logs");
-    let head = Head { position: cells.number()?, hash: hash(&mut cells)?, at: cut.at };
+    let position = Cells::new(&last, "audit_logs").number()?;
+    let text = format!(
+        "select {ENTRY} from audit_logs a where a.chain = ? and a.position between ? - 1 and ? order by a.position"
+    );
+    let ending = sqlx::query(AssertSqlSafe(text)).bind(id.0).bind(number(position)).bind(number(position));
+    let ending = ending.fetch_all(&mut *connection).await?.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+    let Some(link) = ending.last().and_then(|last| last.link).filter(|_| chain.ends_whole(&ending)) else {
+        return Err(trail::meddled(id).into());
+    };
+    let head = Head { position, hash: link.hash, at: cut.at };
     let seal = trail.sign(&checkpoint_bytes(id, chain.genesis.hash(), &head));
     // Another host may have cut it further meanwhile: a checkpoint never goes back.
     let moved = sqlx::query(

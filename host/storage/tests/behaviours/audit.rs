@@ -8,6 +8,7 @@ use domain::audit::chain::{Cause, Chain, Link};
 use domain::audit::check::{Check, Fault, Report};
 use domain::time::Timestamp;
 use ed25519_dalek::SigningKey;
+use ports::error::StoreError;
 use ports::journal::{AuditFilter, Cut, Installation as _, Journal as _, Trail};
 use ports::restore::Adopt;
 use ports::seal::Notary;
@@ -239,6 +240,36 @@ pub async fn a_change_of_what_pruning_left_is_found<P: Place>() {
         place.many("delete from audit_logs; insert into audit_logs select * from kept_logs").await;
     }
     assert_eq!(check(&store, &[]).await.faults, [], "put back");
+}
+
+/// Whoever removes young entries and dates one behind them back has the host itself vouch for it, if it looks at nothing
+/// but dates.
+pub async fn no_checkpoint_is_sealed_over_what_was_put_there<P: Place>() {
+    let Some(place) = P::fresh() else { return };
+    let (Ground { store, .. }, running) = place::open(&place).await;
+    for n in 0..10 {
+        store.audit(Entry { at: at(n), ..entry("users.create") }).await.expect("stored");
+    }
+    place.many(P::UNGUARD).await;
+    place.many("create table kept_logs as select * from audit_logs").await;
+    let back = "set timestamp = (select timestamp from kept_logs where position = 1)";
+    for changes in [
+        format!("delete from audit_logs where position between 4 and 7; update audit_logs {back} where position = 8"),
+        format!("update audit_logs {back} where position = 8"),
+        format!("delete from audit_logs where position between 4 and 9; update audit_logs {back} where position = 10"),
+        "update audit_logs set actor = 'eve' where position = 5".to_owned(),
+        "delete from audit_logs where position = 4".to_owned(),
+    ] {
+        place.many(&changes).await;
+        let refused = store.prune(Cut { before: at(5), most: 100, at: at(30), audit: None }).await;
+        assert!(matches!(&refused, Err(StoreError::Corrupt { table: "audit_logs", .. })), "{changes}: {refused:?}");
+        assert!(check(&store, &[]).await.faults_in_all > 0, "{changes}");
+        assert_eq!(check(&store, &[]).await.pruned, 0, "{changes}");
+        place.many("delete from audit_logs; insert into audit_logs select * from kept_logs").await;
+    }
+    assert_eq!(store.prune(Cut { before: at(5), most: 100, at: at(30), audit: None }).await, Ok(5));
+    assert_eq!(check(&store, &[]).await.faults, [], "put back");
+    running.finish().await;
 }
 
 pub async fn a_restore_begins_a_chain_that_says_so<P: Place>() {

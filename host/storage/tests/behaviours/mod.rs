@@ -251,6 +251,7 @@ macro_rules! behaviours {
             audit::the_log_only_grows,
             audit::pruning_leaves_a_checkpoint_that_holds,
             audit::a_change_of_what_pruning_left_is_found,
+            audit::no_checkpoint_is_sealed_over_what_was_put_there,
             audit::a_restore_begins_a_chain_that_says_so,
             audit::every_change_behind_the_stores_back_is_found,
         }

@@ -160,6 +160,26 @@ async fn a_day_that_somebody_reads_or_has_meddled_with_is_not_dropped() {
 }
 
 #[tokio::test]
+async fn no_day_is_dropped_whose_last_entry_was_put_there() {
+    let Some(database) = Database::fresh() else { return };
+    let mut connection = PgConnection::connect(&database.url).await.expect("connects");
+    let (Ground { store, .. }, _running) = place::open(&database).await;
+    make_parts(&mut connection, 0..5).await;
+    write(&store, &[0, 1, 4, 4, 4]).await;
+    assert_eq!(prune(&store, 1).await.expect("dropped"), [1]);
+    database.many(Database::UNGUARD).await;
+    database.many("delete from audit_logs where position in (4, 5)").await;
+    let refile =
+        format!("set timestamp = (select timestamp from audit_logs where position = 2), day = {}", first() + 1);
+    database.many(&format!("update audit_logs {refile} where position = 6")).await;
+    let cut = Cut { before: Timestamp((first() + 2) * DAY), most: 2, at: on(9), audit: None };
+    let refused = store.prune(cut).await;
+    assert!(matches!(&refused, Err(StoreError::Corrupt { table: "audit_logs", .. })), "{refused:?}");
+    let report = check(&store, &[]).await;
+    assert!(report.faults_in_all > 0 && report.pruned == 1, "{report:?}");
+}
+
+#[tokio::test]
 async fn what_is_written_while_its_day_is_looked_at_keeps_it() {
     let Some(database) = Database::fresh() else { return };
     let (Ground { store, .. }, _running) = place::open(&database).await;
@@ -167,7 +187,8 @@ async fn what_is_written_while_its_day_is_looked_at_keeps_it() {
     make_parts(&mut connection, 0..5).await;
     write(&store, &[0, 0]).await;
     let name = format!("audit_logs_{}_{}", first(), first() + 1);
-    let detach = |last: Option<i64>| sqlx::query_scalar("select audit_logs_detach($1, $2, '50ms')").bind(&name).bind(last);
+    let detach =
+        |last: Option<i64>| sqlx::query_scalar("select audit_logs_detach($1, $2, '50ms')").bind(&name).bind(last);
     for last in [None, Some(1)] {
         let detached: bool = detach(last).fetch_one(&mut connection).await.expect("an answer");
         assert!(!detached, "{last:?} is not its last entry");
