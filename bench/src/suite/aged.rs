@@ -1,7 +1,12 @@
-//! What is old, written by SQL in the form of the product: output, telemetry and audit entries of some days, the last of
-//! them yesterday, in partitions of their days where there are such.
+//! What is old: output and telemetry, written by SQL in the form of the product, and audit entries, written by the store,
+//! for it forgets none that does not hang on its chain; of some days, the last of them yesterday, in partitions of their
+//! days where there are such.
 
 use anyhow::{Context as _, Result};
+use domain::audit::{Entry, Level};
+use domain::time::Timestamp;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use ports::journal::Journal;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 
 use super::retention::now;
@@ -16,8 +21,8 @@ const DAYS: i64 = 10;
 const OUTPUT_BYTES: u64 = 200;
 /// Bytes of each report: those of a machine of the usual size.
 const REPORT_BYTES: u64 = 440;
-/// The chain that old entries hang on.
-const CHAIN: &str = "018bcfe568007000800000000000a9ed";
+/// Audit entries under way at once.
+const AT_ONCE: usize = 512;
 
 /// When the first of it came, and the time between two, in microseconds.
 fn spread(asked: &Retention) -> (i64, i64) {
@@ -49,14 +54,7 @@ pub(super) async fn fill_sqlite(asked: &Retention, path: &str) -> Result<()> {
              select ({at}) / 60000000, a.id, {at}, {at}, zeroblob({REPORT_BYTES}) \
              from n cross join (select id from agents limit 1) a"
         ),
-        Kept::Audit => format!(
-            "insert into audit_chains (id, begun_at, cause, unchained, after, position, hash, sealed_at, seal) \
-                 values (x'{CHAIN}', {first}, 'start', 0, '[]', {rows}, zeroblob(32), {first}, ''); \
-             {numbers} insert into audit_logs (id, timestamp, level, category, action, actor, resource_type, resource_id, \
-                 details, chain, position, hash) \
-             select n.n - 1000000000, {at}, a.level, a.category, a.action, a.actor, a.resource_type, a.resource_id, \
-                 a.details, x'{CHAIN}', n.n, zeroblob(32) from n cross join (select * from audit_logs limit 1) a"
-        ),
+        Kept::Audit => return Ok(()),
     };
     sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut store).await?;
     Ok(store.close().await?)
@@ -89,8 +87,7 @@ pub(super) async fn fill_postgres(asked: &Retention, url: &str) -> Result<()> {
         sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut store).await?;
     }
     let numbers = format!("generate_series(1::bigint, {rows}) as n (n)");
-    let micros = format!("({first} + n.n * {apart})");
-    let at = format!("to_timestamp({micros} / 1e6)");
+    let at = format!("to_timestamp(({first} + n.n * {apart}) / 1e6)");
     let text = match asked.of {
         Kept::Output => format!(
             "insert into outputs (seq, command_id, agent_id, attempt, stream, byte_offset, at, data) \
@@ -103,18 +100,32 @@ pub(super) async fn fill_postgres(asked: &Retention, url: &str) -> Result<()> {
              select a.id, {at}, {at}, convert_to(repeat('.', {REPORT_BYTES}), 'UTF8') \
              from {numbers} cross join (select id from agents limit 1) a"
         ),
-        Kept::Audit => format!(
-            "insert into audit_chains (id, begun_at, cause, unchained, after, position, hash, sealed_at, seal, day) \
-                 values ('{CHAIN}', to_timestamp({first} / 1e6), 'start', 0, '[]', {rows}, decode(repeat('00', 32), 'hex'), \
-                 to_timestamp({first} / 1e6), '', {first} / {DAY}); \
-             insert into audit_logs (id, timestamp, level, category, action, actor, resource_type, resource_id, details, \
-                 chain, position, hash, day) \
-             select n.n - 1000000000, {at}, a.level, a.category, a.action, a.actor, a.resource_type, a.resource_id, \
-                 a.details, '{CHAIN}', n.n, decode(repeat('00', 32), 'hex'), {micros} / {DAY} \
-             from {numbers} cross join (select * from audit_logs limit 1) a"
-        ),
+        Kept::Audit => return Ok(()),
     };
     sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut store).await?;
     sqlx::raw_sql("checkpoint").execute(&mut store).await?;
     Ok(store.close().await?)
+}
+
+/// Writes old audit entries, in the order of their times.
+///
+/// # Errors
+/// The store's.
+pub(super) async fn entries(asked: &Retention, store: &impl Journal) -> Result<()> {
+    let (first, apart) = spread(asked);
+    let written = (0..i64::try_from(asked.rows).unwrap_or(i64::MAX)).map(|number| {
+        store.audit(Entry {
+            at: Timestamp(first + number * apart),
+            level: Level::Info,
+            category: "users",
+            action: "users.create",
+            actor: Some("bench".to_owned()),
+            resource: None,
+            details: "{}".to_owned(),
+            ip_address: None,
+            user_agent: None,
+            correlation_id: None,
+        })
+    });
+    Ok(stream::iter(written).buffered(AT_ONCE).try_collect::<()>().await?)
 }

@@ -56,14 +56,28 @@ pub async fn run(asked: &Retention, json: Option<&Path>) -> Result<bool> {
     let mut found = if let Some(path) = url.strip_prefix("sqlite:") {
         let (opened, writer) = sqlite::open(sqlite::Options::new(path), live).await?;
         running.spawn(writer.run(CancellationToken::new()));
+        if asked.of == Kept::Audit {
+            aged::fill_sqlite(asked, path).await?;
+            // Before anything of today: on one chain days never go back.
+            aged::entries(asked, &opened).await?;
+        }
         let machine = first(&opened).await?;
-        aged::fill_sqlite(asked, path).await?;
+        if asked.of != Kept::Audit {
+            aged::fill_sqlite(asked, path).await?;
+        }
         measure(asked, opened, &machine).await?
     } else {
         let (opened, writer) = postgres::open(postgres::Options::new(&url), live).await?;
         running.spawn(writer.run(CancellationToken::new()));
+        if asked.of == Kept::Audit {
+            aged::fill_postgres(asked, &url).await?;
+            // Before anything of today: on one chain days never go back.
+            aged::entries(asked, &opened).await?;
+        }
         let machine = first(&opened).await?;
-        aged::fill_postgres(asked, &url).await?;
+        if asked.of != Kept::Audit {
+            aged::fill_postgres(asked, &url).await?;
+        }
         measure(asked, opened, &machine).await?
     };
     found.cost = meter.stop();
