@@ -1,5 +1,6 @@
 //! The last hour in small steps, and how long things took in steps that grow.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use domain::time::Timestamp;
@@ -102,18 +103,36 @@ impl Hour {
         self.long_step(at.0.div_euclid(LONG_STEP_US)).run[size(span)] += 1;
     }
 
-    /// What another counted, too.
+    /// What another counted, too. Both keep a step at the same place, where the newer one stands for the place.
     pub(super) fn add(&mut self, other: &Hour) {
-        for step in &other.steps {
-            let into = self.step_numbered(step.number);
-            into.submitted += step.rates.submitted;
-            into.succeeded += step.rates.succeeded;
-            into.unsuccessful += step.rates.unsuccessful;
+        if self.steps.is_empty() {
+            self.steps.clone_from(&other.steps);
+        } else {
+            for (into, step) in self.steps.iter_mut().zip(&other.steps) {
+                match step.number.cmp(&into.number) {
+                    Ordering::Greater => *into = *step,
+                    Ordering::Equal => {
+                        into.rates.submitted += step.rates.submitted;
+                        into.rates.succeeded += step.rates.succeeded;
+                        into.rates.unsuccessful += step.rates.unsuccessful;
+                    }
+                    Ordering::Less => {}
+                }
+            }
         }
-        for step in &other.long {
-            let into = self.long_step(step.number);
-            into.wait.iter_mut().zip(step.wait).for_each(|(into, n)| *into += n);
-            into.run.iter_mut().zip(step.run).for_each(|(into, n)| *into += n);
+        if self.long.is_empty() {
+            self.long.clone_from(&other.long);
+        } else {
+            for (into, step) in self.long.iter_mut().zip(&other.long) {
+                match step.number.cmp(&into.number) {
+                    Ordering::Greater => *into = *step,
+                    Ordering::Equal => {
+                        into.wait.iter_mut().zip(step.wait).for_each(|(into, n)| *into += n);
+                        into.run.iter_mut().zip(step.run).for_each(|(into, n)| *into += n);
+                    }
+                    Ordering::Less => {}
+                }
+            }
         }
     }
 
@@ -158,10 +177,7 @@ impl Hour {
     }
 
     fn step(&mut self, at: Timestamp) -> &mut Rates {
-        self.step_numbered(at.0.div_euclid(STEP_US))
-    }
-
-    fn step_numbered(&mut self, number: i64) -> &mut Rates {
+        let number = at.0.div_euclid(STEP_US);
         if self.steps.is_empty() {
             self.steps = vec![Step::default(); STEPS];
         }
@@ -218,6 +234,32 @@ mod tests {
         assert_eq!(rates(119 + 3_600, 3_600).submitted, 0);
         assert_eq!(hour.run(at(119)).count, 120);
         assert_eq!(hour.run(at(119 + 3_600)), Spread::default());
+    }
+
+    #[test]
+    fn two_sites_together_are_the_sum_of_both_at_whichever_minute_it_is() {
+        let second = |hour: &mut Hour, at: Timestamp| {
+            hour.submitted(at);
+            hour.ended(at, true);
+            hour.waited(at, Duration::from_millis(5));
+            hour.ran(at, Duration::from_millis(10));
+        };
+        for first in (0..2 * 3_600).step_by(5) {
+            // One site has an hour behind it, the other nothing; and the other way round.
+            let (mut old, mut new, now) = (Hour::default(), Hour::default(), at(first + 3_600));
+            second(&mut old, at(first));
+            second(&mut new, now);
+            second(&mut new, now);
+            for order in [[&old, &new], [&new, &old]] {
+                let mut sum = Hour::default();
+                order.iter().for_each(|one| sum.add(one));
+                let rates = sum.rates(now, Duration::from_secs(3_600));
+                assert_eq!((rates.submitted, rates.succeeded), (2, 2), "{first}");
+                assert_eq!((sum.wait(now).count, sum.run(now).count), (2, 2), "{first}");
+                sum.add(&new);
+                assert_eq!(sum.wait(now).count, 4, "{first}");
+            }
+        }
     }
 
     #[test]
