@@ -25,6 +25,8 @@ const REPORTS: &str = "insert into telemetry (agent_id, timestamp, created_at, r
      select * from unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::bytea[]) on conflict do nothing";
 /// Longest wait for the lock on a table whose partitions change: nobody who writes waits longer behind us.
 pub(super) const LOCK_WITHIN: &str = "50ms";
+/// Times that room is made for the same rows: somebody else may be at it, and hold the lock meanwhile.
+const ROOM_TRIES: usize = 20;
 /// Partitions made ahead.
 const AHEAD: i64 = 2;
 const DAY: i64 = 86_400_000_000;
@@ -49,13 +51,15 @@ fn row(row: &PgRow, level: Level) -> Result<Row, StoreError> {
     Ok(Row { agent, at, report: cells.take()? })
 }
 
-/// Makes one partition. Its bounds are whole days, spelled out: they take no parameters.
+/// Makes one partition. Its bounds are whole days, spelled out: they take no parameters. `if not exists` alone looks
+/// before it waits for its turn: whoever makes the same one at the same moment is told that it is there after all.
 fn making(level: Level, number: i64) -> String {
     let day = |number: i64| format!("{} days", number * (part_span(level) / DAY));
     let table = table(level);
     alone(&format!(
-        "execute format('create table if not exists {table}_{number} partition of {table} for values from (%L) to (%L)', \
-         'epoch'::timestamptz + interval '{}', 'epoch'::timestamptz + interval '{}');",
+        "begin execute format('create table if not exists {table}_{number} partition of {table} \
+         for values from (%L) to (%L)', 'epoch'::timestamptz + interval '{}', 'epoch'::timestamptz + interval '{}'); \
+         exception when duplicate_table or unique_violation then null; end;",
         day(number),
         day(number + 1)
     ))
@@ -66,9 +70,19 @@ pub(super) fn alone(work: &str) -> String {
     format!("do $$ begin perform set_config('lock_timeout', '{LOCK_WITHIN}', true); {work} end $$")
 }
 
+/// Whether the database says this of a statement, by its code.
+fn says(failure: &Failure, code: &str) -> bool {
+    matches!(failure, Failure::Database(sqlx::Error::Database(error)) if error.code().as_deref() == Some(code))
+}
+
 /// Whether a row found no partition.
 fn is_homeless(failure: &Failure) -> bool {
-    matches!(failure, Failure::Database(sqlx::Error::Database(error)) if error.code().as_deref() == Some("23514"))
+    says(failure, "23514")
+}
+
+/// Whether others held the lock for too long.
+fn is_held_up(failure: &Failure) -> bool {
+    says(failure, "55P03")
 }
 
 impl PostgresStore {
@@ -133,13 +147,17 @@ impl Telemetry for PostgresStore {
     async fn store_reports(&self, reports: &[Report]) -> Result<u64, StoreError> {
         let at = || reports.iter().map(|report| report.at);
         let (Some(first), Some(last)) = (at().min(), at().max()) else { return Ok(0) };
-        match self.insert_reports(reports).await {
-            Err(failure) if is_homeless(&failure) => {
-                self.make_room(Level::Raw, first, last).await?;
-                Ok(self.insert_reports(reports).await?)
+        for _ in 0..ROOM_TRIES {
+            match self.insert_reports(reports).await {
+                Err(failure) if is_homeless(&failure) => {}
+                done => return Ok(done?),
             }
-            done => Ok(done?),
+            match self.make_room(Level::Raw, first, last).await {
+                Err(failure) if is_held_up(&failure) => {}
+                done => done?,
+            }
         }
+        Ok(self.insert_reports(reports).await?)
     }
 
     async fn buckets(

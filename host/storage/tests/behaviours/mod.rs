@@ -211,6 +211,7 @@ macro_rules! behaviours {
             plugins::the_history_of_a_plugin_is_its_own_and_newest_first,
             plugins::what_waits_for_a_plugin_is_what_is_not_over,
             telemetry::a_report_reads_back_and_is_kept_once,
+            telemetry::whoever_comes_first_on_a_new_day_is_taken_with_all_who_come_beside_it,
             telemetry::to_roll_up_again_changes_nothing,
             telemetry::many_agents_are_rolled_up_each_by_itself,
             telemetry::what_is_old_is_forgotten_and_the_rest_stays,

@@ -6,6 +6,7 @@ use domain::telemetry::metric::{Metric, Series};
 use domain::telemetry::report::{Reading, Report};
 use domain::telemetry::rollup::{Bucket, Level, Summary, roll, start};
 use domain::time::Timestamp;
+use futures_util::future::join_all;
 use plan::id::AgentId;
 
 use super::fixtures::*;
@@ -56,6 +57,17 @@ pub async fn a_report_reads_back_and_is_kept_once<S: Store>(Ground { store, .. }
     assert_eq!(store.buckets(db, Level::Raw, at(-DAY), at(DAY), 10).await, Ok(as_buckets(&said[2..])));
     assert_eq!(store.buckets(db, Level::Raw, at(5), at(5), 10).await, Ok(vec![]));
     assert_eq!(store.store_reports(&[]).await, Ok(0));
+}
+
+pub async fn whoever_comes_first_on_a_new_day_is_taken_with_all_who_come_beside_it<S: Store>(
+    Ground { store, .. }: Ground<S>,
+) {
+    let machines: Vec<AgentId> = (0..8).map(|_| AgentId(uuid())).collect();
+    for day in 1..=20 {
+        let said: Vec<_> = machines.iter().map(|machine| [report(*machine, day * DAY, 1.0)]).collect();
+        let taken = join_all(said.iter().map(|one| store.store_reports(one))).await;
+        assert_eq!(taken, vec![Ok(1); machines.len()], "day {day}");
+    }
 }
 
 pub async fn to_roll_up_again_changes_nothing<S: Store>(Ground { store, .. }: Ground<S>) {
