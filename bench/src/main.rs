@@ -25,6 +25,7 @@ mod baseline;
 mod behaviour;
 mod child;
 mod conditions;
+mod disk;
 mod fleet;
 mod frames;
 mod http;

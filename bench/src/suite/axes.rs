@@ -181,8 +181,8 @@ async fn a_day(ground: &Ground<'_>) -> Result<Vec<Row>> {
     Ok(vec![Row::new("H", &what, "µs", Goal::AtMost(1.0), ours, history::GOAL_MS * 1e3)])
 }
 
-/// The longest wait of whoever writes while each thing is forgotten, by the run of that name. What it may add is a
-/// time, and holds for the run as a whole: one that exceeds it is a row that says so.
+/// The longest wait of whoever writes while each thing is forgotten, without what the bare disk took of it, by the run
+/// of that name. Its bound is a time, and holds for the run as a whole: one that exceeds it is a row that says so.
 async fn forgetting(ground: &Ground<'_>) -> Result<Vec<Row>> {
     let Axes { quick, work, .. } = ground.asked;
     let rows = if *quick { 20_000 } else { 200_000 };
@@ -193,7 +193,7 @@ async fn forgetting(ground: &Ground<'_>) -> Result<Vec<Row>> {
         let good = retention::run(&asked, Some(ground.json)).await?;
         let lines = ground.added(before)?;
         let line = lines.iter().find(|line| line["scenario"] == "retention").context("`retention` left no line")?;
-        let pair = &line["notes"]["wait_longest_ms"];
+        let pair = &line["notes"]["own_longest_ms"];
         let [alone, beside] = [0, 1].map(|n| pair.get(n).and_then(Value::as_f64).unwrap_or(f64::NAN) * 1e3);
         let what = format!("longest wait of writers: {rows} rows of {} forgotten beside them ÷ alone", of.name());
         found.push(match good {

@@ -2,8 +2,12 @@
 //! whoever writes wait for tens of milliseconds, again and again.
 //!
 //! Beside the writer the log's end is never reached while more is written, and only a log that was copied to its end
-//! begins anew: the last few pages are left to the writer, between two commits.
+//! begins anew: the last few pages are left to the writer, between two commits. SQLite syncs the database where the end
+//! is reached, and so it would be the writer who waits for all that was copied: it is synced here before.
 
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use sqlx::{AssertSqlSafe, Row as _, SqliteExecutor, SqlitePool};
@@ -19,14 +23,25 @@ const ROUNDS: usize = 4;
 const COMMITS: u32 = 16;
 
 /// What the writer and its copier tell each other.
-#[derive(Default)]
 pub(super) struct Copier {
+    /// Closed when nobody uses the store any more and not before: whoever closes any handle of a file gives back all
+    /// locks that this process has on it, SQLite's as well.
+    database: Arc<File>,
     commits: AtomicU32,
     look: Notify,
     nearly: AtomicBool,
 }
 
 impl Copier {
+    /// Of the database at `path`.
+    ///
+    /// # Errors
+    /// When it does not open.
+    pub fn of(path: &Path) -> std::io::Result<Copier> {
+        let database = Arc::new(File::open(path)?);
+        Ok(Copier { database, commits: AtomicU32::new(0), look: Notify::new(), nearly: AtomicBool::new(false) })
+    }
+
     /// To be told of each commit; `true` when the writer is to copy what is left.
     pub fn committed(&self) -> bool {
         if self.commits.fetch_add(1, Ordering::Relaxed) + 1 >= COMMITS {
@@ -55,6 +70,9 @@ impl Copier {
                 break;
             }
         }
+        let database = Arc::clone(&self.database);
+        let synced = tokio::task::spawn_blocking(move || database.sync_data()).await;
+        synced.map_err(std::io::Error::other).flatten()?;
         self.nearly.store(true, Ordering::Release);
         Ok(())
     }
@@ -102,7 +120,7 @@ mod tests {
         let readers = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.expect("opens");
         sqlx::query("create table t (b blob)").execute(&mut writer).await.expect("made");
 
-        let copier = Copier::default();
+        let copier = Copier::of(&dir.path().join("log.db")).expect("opens");
         for _ in 1..COMMITS {
             write(&mut writer, 1).await;
             assert!(!copier.committed());

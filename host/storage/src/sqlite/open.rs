@@ -133,7 +133,7 @@ pub async fn open(options: Options, live: Arc<dyn Live>) -> Result<(SqliteStore,
     let notary = options.notary;
     let trail = Trail::new(chain, Cause::Start, notary.clone());
     let last_seq = AtomicU64::new(last);
-    let copier = Copier::default();
+    let copier = Copier::of(&path).map_err(|source| OpenError::File { path: path.clone(), source })?;
     let shared = Arc::new(Shared { intake, tally: Tally::default(), copier, last_seq, notary, _lock: lock });
     let store = SqliteStore { shared: Arc::clone(&shared), readers: readers.clone() };
     Ok((store, Writer::new(shared, live, (connection, readers), writing, last, trail)))
