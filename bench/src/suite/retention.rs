@@ -132,7 +132,7 @@ async fn life<S: Commands + Sync>(store: &S, machine: &Machine, waits: &mut Vec<
 async fn tell<S: Rows>(store: &S, machine: &Machine, waits: &mut Vec<Stretch>) -> Result<()> {
     let (at, readings) = (now(), vec![Reading::new(Metric::CpuTotal, 12.5)]);
     let from = now_ns();
-    store.store_reports(&[Report { agent: machine.id, at, received_at: at, readings }]).await?;
+    store.store_reports(&[Report { agent: machine.id, at, received_at: at, readings: readings.into() }]).await?;
     waits.push(Stretch { from, to: now_ns() });
     Ok(())
 }

@@ -54,7 +54,7 @@ struct Put {
     at: i64,
     received_at: i64,
     skew_ms: i64,
-    sample: Arc<str>,
+    sample: String,
     readings: Vec<(String, f64)>,
 }
 
@@ -62,7 +62,7 @@ impl Put {
     fn of(latest: &Latest) -> Put {
         let Latest { sample, at, received_at, skew_ms, readings } = latest;
         let readings = readings.iter().map(|Reading { series, value }| (series.to_string(), *value)).collect();
-        Put { at: at.0, received_at: received_at.0, skew_ms: *skew_ms, sample: sample.clone(), readings }
+        Put { at: at.0, received_at: received_at.0, skew_ms: *skew_ms, sample: (**sample).to_owned(), readings }
     }
 
     /// Read back. A later program may know metrics that this one does not: those are left out.
@@ -70,7 +70,7 @@ impl Put {
         let Put { at, received_at, skew_ms, sample, readings } = self;
         let reading = |(series, value): (String, f64)| Some(Reading { series: Series::parse(&series)?, value });
         let readings = readings.into_iter().filter_map(reading).collect();
-        Latest { sample, at: Timestamp(at), received_at: Timestamp(received_at), skew_ms, readings }
+        Latest { sample: sample.into(), at: Timestamp(at), received_at: Timestamp(received_at), skew_ms, readings }
     }
 }
 
@@ -114,7 +114,7 @@ mod tests {
         let readings =
             vec![Reading::new(Metric::CpuTotal, 12.5), Reading::labelled(Metric::DiskUsedPct, "/a{b}", 40.0)];
         let (at, received_at) = (Timestamp(at), Timestamp(at + 1));
-        Arc::new(Latest { sample: r#"{"at_ms":7}"#.into(), at, received_at, skew_ms: -3, readings })
+        Arc::new(Latest { sample: r#"{"at_ms":7}"#.into(), at, received_at, skew_ms: -3, readings: readings.into() })
     }
 
     #[test]
@@ -127,7 +127,7 @@ mod tests {
     fn what_no_host_can_have_put_up_is_not_read() {
         const NOW: i64 = 1_700_000_000_000_000;
         let said = |change: fn(&mut Latest)| {
-            let mut said = Latest::clone(&latest(NOW));
+            let mut said = Arc::into_inner(latest(NOW)).expect("nobody else has it");
             change(&mut said);
             serde_json::to_string(&Put::of(&said)).expect("encodes")
         };
@@ -146,8 +146,8 @@ mod tests {
             |said| said.sample = "[]".into(),
             |said| said.sample = r#"{"at_ms":"#.into(),
             |said| said.sample = format!("{{\"deep\":{}1{}}}", "[".repeat(200), "]".repeat(200)).into(),
-            |said| said.readings.push(Reading::new(Metric::CpuTotal, 13.0)),
-            |said| said.readings = vec![Reading::new(Metric::CpuTotal, -1.0)],
+            |said| said.readings = [12.5, 13.0].map(|cpu| Reading::new(Metric::CpuTotal, cpu)).into(),
+            |said| said.readings = [Reading::new(Metric::CpuTotal, -1.0)].into(),
         ];
         for (number, change) in changes.into_iter().enumerate() {
             assert!(!is_read(&said(change)), "change {number}");

@@ -286,7 +286,7 @@ impl Pump {
                 }
                 Output::NewKey(key) => self.work.push(self.take_key(key)),
                 Output::Sample(sample) => {
-                    self.reported.take(&self.gateway, self.agent, &sample);
+                    self.reported.take(&self.gateway, self.agent, sample);
                 }
                 Output::Missed => {
                     self.gateway.directory.missed(self.agent);

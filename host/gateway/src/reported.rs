@@ -1,7 +1,10 @@
 //! What one session has reported: judged here, handed on, and never waited for.
 
-use domain::telemetry::report::{Refusal, Report, Watch};
+use std::sync::Arc;
+
+use domain::telemetry::report::{Reading, Refusal, Report, Watch};
 use plan::id::AgentId;
+use ports::latest::Text;
 use services::directory::Latest;
 use wire::sample::Sample;
 
@@ -21,15 +24,17 @@ pub struct Reported {
 impl Reported {
     /// Judges a sample. One that is believed becomes the latest and goes on its way to the store; of another the
     /// agent is named, and nothing else happens.
-    pub fn take(&mut self, gateway: &Gateway, agent: AgentId, sample: &Sample) {
+    pub fn take(&mut self, gateway: &Gateway, agent: AgentId, sample: Sample) {
         let now = gateway.clock.now();
-        let judged = readings(sample).and_then(|readings| Ok((readings, self.watch.settle(sample.at_ms, now)?)));
+        let judged = readings(&sample).and_then(|readings| Ok((readings, self.watch.settle(sample.at_ms, now)?)));
         let (readings, (at, skew_ms)) = match judged {
             Ok(believed) => believed,
             Err(why) => return self.refuse(gateway, agent, why, "the whole sample is left out"),
         };
-        let text = serde_json::to_string(sample).expect("a sample holds nothing that JSON cannot");
-        let latest = Latest { sample: text.into(), at, received_at: now, skew_ms, readings: readings.clone() };
+        let readings: Arc<[Reading]> = readings.into();
+        let text =
+            Text::later(move || serde_json::to_string(&sample).expect("a sample holds nothing that JSON cannot"));
+        let latest = Latest { sample: text, at, received_at: now, skew_ms, readings: readings.clone() };
         gateway.directory.set_latest(agent, latest);
         gateway.ingest.take(Report { agent, at, received_at: now, readings });
     }

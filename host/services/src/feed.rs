@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use domain::telemetry::report::{Reading, Report};
 use domain::time::Timestamp;
@@ -29,7 +29,7 @@ pub struct Taken {
     /// When it was taken.
     pub at: Timestamp,
     /// Its numbers.
-    pub readings: Vec<Reading>,
+    pub readings: Arc<[Reading]>,
 }
 
 impl Feed {
@@ -90,7 +90,7 @@ mod tests {
             agent: agent(n),
             at: Timestamp(at),
             received_at: Timestamp(at),
-            readings: Vec::new(),
+            readings: Arc::default(),
         };
         feed.give((0..20).map(|at| report(1, at)).chain([report(2, 5)]).collect());
         let taken = feed.take();

@@ -56,12 +56,27 @@ pub struct Usage {
 
 /// One mounted disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "FlatDisk")]
 pub struct Disk {
     /// Where it is mounted.
     pub mount: String,
     /// How full it is.
     #[serde(flatten)]
     pub usage: Usage,
+}
+
+/// A disk as it is read: what is flattened otherwise goes by way of a map.
+#[derive(Deserialize)]
+struct FlatDisk {
+    mount: String,
+    used_bytes: u64,
+    total_bytes: u64,
+}
+
+impl From<FlatDisk> for Disk {
+    fn from(FlatDisk { mount, used_bytes, total_bytes }: FlatDisk) -> Disk {
+        Disk { mount, usage: Usage { used_bytes, total_bytes } }
+    }
 }
 
 /// One network interface, bytes per second over the last interval.

@@ -4,6 +4,7 @@
 //! half of it would be a lie with good manners. A wrong clock is no lie; the host's own takes its place.
 
 use std::fmt;
+use std::sync::Arc;
 
 use plan::id::AgentId;
 
@@ -45,8 +46,8 @@ pub struct Report {
     pub at: Timestamp,
     /// When it came.
     pub received_at: Timestamp,
-    /// Its numbers.
-    pub readings: Vec<Reading>,
+    /// Its numbers, shared: the latest word of an agent, what is stored and what is judged are the same ones.
+    pub readings: Arc<[Reading]>,
 }
 
 /// Why a report is not believed.

@@ -241,7 +241,7 @@ pub async fn learn(app: &App, members: &[Candidate]) {
 fn together(key: Option<String>, members: &[Member], wanted: &Wanted) -> TelemetryTogether {
     let mut values: BTreeMap<String, (Vec<f64>, Vec<&str>)> = BTreeMap::new();
     for (found, latest) in members {
-        let readings = latest.iter().flat_map(|latest| &latest.readings);
+        let readings = latest.iter().flat_map(|latest| latest.readings.iter());
         for reading in readings.filter(|reading| wanted.has(reading.series.metric, &reading.series.label)) {
             // Of a state there is no average.
             if reading.series.metric.unit().words().is_empty() {
@@ -266,7 +266,7 @@ fn judge(app: &App, found: &Candidate) -> Health {
     let latest = app.directory.latest(found.agent.id);
     health(&Known {
         status: found.status,
-        readings: latest.as_ref().map(|latest| latest.readings.as_slice()),
+        readings: latest.as_ref().map(|latest| &*latest.readings),
         is_stale: latest.as_ref().is_some_and(|latest| is_stale(app, latest)),
         skew_ms: latest.as_ref().map_or(0, |latest| latest.skew_ms),
     })

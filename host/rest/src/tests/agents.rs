@@ -71,7 +71,7 @@ async fn an_agent_is_changed_revoked_and_its_sample_shown() {
     assert_eq!(world.get(&root, &telemetry).await.expect(200).json()["sample"], Value::Null);
     let sample = r#"{"at_ms":5,"cpu_percent":1.5}"#.into();
     let (at, received_at) = (world.clock.now(), world.clock.now());
-    world.directory.set_latest(world.web, Latest { sample, at, received_at, skew_ms: 0, readings: vec![] });
+    world.directory.set_latest(world.web, Latest { sample, at, received_at, skew_ms: 0, readings: [].into() });
     assert_eq!(world.get(&root, &telemetry).await.expect(200).json()["sample"]["cpu_percent"], 1.5);
 
     let revoked = world.call(&root, "POST", &format!("{path}/revoke"), json!({})).await.expect(200).json();

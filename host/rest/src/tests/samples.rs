@@ -21,7 +21,9 @@ const CEILING: Duration = Duration::from_secs(30);
 fn say(world: &World, agent: AgentId, n: u32) {
     let at = world.clock.now() + Duration::from_millis(n.into());
     let readings = vec![Reading::new(Metric::CpuTotal, n.into()), Reading::new(Metric::Load1, 0.5)];
-    world.directory.set_latest(agent, Latest { sample: "{}".into(), at, received_at: at, skew_ms: 0, readings });
+    world
+        .directory
+        .set_latest(agent, Latest { sample: "{}".into(), at, received_at: at, skew_ms: 0, readings: readings.into() });
 }
 
 async fn stream(world: &World, token: &str, query: &str) -> BodyDataStream {

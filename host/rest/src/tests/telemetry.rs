@@ -22,7 +22,9 @@ fn readings(cpu: f64, disk: f64) -> Vec<Reading> {
 fn say(world: &World, agent: AgentId, cpu: f64, skew_ms: i64) {
     let (at, received_at) = (world.clock.now(), world.clock.now());
     let sample = r#"{"at_ms":5,"missing":["services: there is no systemctl here"]}"#.into();
-    world.directory.set_latest(agent, Latest { sample, at, received_at, skew_ms, readings: readings(cpu, 40.0) });
+    world
+        .directory
+        .set_latest(agent, Latest { sample, at, received_at, skew_ms, readings: readings(cpu, 40.0).into() });
 }
 
 #[tokio::test]
@@ -63,7 +65,7 @@ async fn the_past_comes_in_steps_and_pages_whether_or_not_it_is_rolled_up() {
     let report = |n: u32| {
         let at = begin + Duration::from_secs(20) * n;
         let readings = readings(f64::from(n % 10), 40.0 + f64::from(n) / 36.0);
-        Report { agent: world.web, at, received_at: at, readings }
+        Report { agent: world.web, at, received_at: at, readings: readings.into() }
     };
     let reports: Vec<Report> = (0..360).map(report).collect();
     assert_eq!(world.store.store_reports(&reports).await, Ok(360));
@@ -115,7 +117,7 @@ async fn the_past_of_many_is_put_together_by_site_or_label_in_pages() {
     let said = |agent: AgentId, cpu: f64| {
         move |n: u32| {
             let at = begin + Duration::from_secs(60) * n;
-            Report { agent, at, received_at: at, readings: readings(cpu, 40.0) }
+            Report { agent, at, received_at: at, readings: readings(cpu, 40.0).into() }
         }
     };
     // One of them was there for half of the time only.

@@ -30,7 +30,7 @@ struct Lacking {
 /// What a machine said last.
 pub fn latest(candidate: &Candidate, latest: Option<&Latest>, is_stale: bool, wanted: &Wanted) -> LatestTelemetry {
     let Candidate { agent, status } = candidate;
-    let readings = latest.map(|latest| latest.readings.as_slice()).unwrap_or_default();
+    let readings = latest.map(|latest| &*latest.readings).unwrap_or_default();
     let of = |metric: Metric, value: f64| metric.word(value).map_or_else(|| json!(value), Value::from);
     let series = readings
         .iter()

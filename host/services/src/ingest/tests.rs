@@ -65,7 +65,12 @@ impl Telemetry for Slow {
 }
 
 fn report(agent: u128, at: i64) -> Report {
-    Report { agent: AgentId(Uuid::from_u128(agent)), at: Timestamp(at), received_at: Timestamp(at), readings: vec![] }
+    Report {
+        agent: AgentId(Uuid::from_u128(agent)),
+        at: Timestamp(at),
+        received_at: Timestamp(at),
+        readings: Arc::default(),
+    }
 }
 
 fn balance(tally: &Tally) -> u64 {

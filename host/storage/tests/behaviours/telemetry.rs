@@ -21,7 +21,7 @@ fn report(agent: AgentId, seconds: i64, cpu: f64) -> Report {
         Reading::labelled(Metric::DiskUsed, "/", 1_000_000_000_123.0 + cpu),
         Reading::labelled(Metric::ContainerState, "web", 2.0),
     ];
-    Report { agent, at: at(seconds), received_at: at(seconds + 1), readings }
+    Report { agent, at: at(seconds), received_at: at(seconds + 1), readings: readings.into() }
 }
 
 /// Reports every 20 s for `seconds` from `NOON`'s hour on.
@@ -31,7 +31,7 @@ fn reports(agent: AgentId, seconds: i64) -> Vec<Report> {
 }
 
 fn as_buckets(reports: &[Report]) -> Vec<Bucket> {
-    reports.iter().map(|report| Bucket::of(report.at, report.readings.clone())).collect()
+    reports.iter().map(|report| Bucket::of(report.at, report.readings.iter().cloned())).collect()
 }
 
 async fn keep<S: Store>(store: &S, reports: &[Report]) -> u64 {
