@@ -1,4 +1,4 @@
-//! The guard: one small process between the supervisor and each process it runs. Everything that process
+//! The guard: one small process between the supervisor and a process it runs. Everything that process
 //! starts, however often it forks and whatever session it opens, is and stays below the guard, because
 //! orphans go to the nearest reaper above them, and that is the guard.
 //!
@@ -9,14 +9,19 @@
 //!   SIGUSR1: TERM to everything below      SIGTERM: KILL to everything below until nothing is left
 //! ```
 //!
-//! It ends when nothing is left below it, so its end is the proof that a step is over. When the
-//! supervisor dies, the kernel sends it SIGTERM: nothing runs on without somebody who answers for it.
+//! When nothing is left below it, it says so, or has ended: either is the proof that a step is over. Then it is as
+//! good as a new one, and waits for another order or for the end of the way those come. When the supervisor dies, the
+//! kernel sends it SIGTERM: nothing runs on without somebody who answers for it.
 //!
-//! Invariant: one thread, no runtime, no file of the agent's is opened.
+//! Invariant: one thread, no runtime, no file of the agent's is opened; at most one order at a time.
+
+pub mod order;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
@@ -25,11 +30,14 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, close, dup2_stderr, dup2_stdin, dup2_stdout, getpid, getppid};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, getpid, getppid};
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
+use crate::guard::order::Streams;
 
+/// First argument of a process that is to be a guard. The second is the process id of its supervisor.
+pub const NAME: &str = "guard";
 /// Sends TERM to everything below the guard.
 pub const ASK: Signal = Signal::SIGUSR1;
 /// Kills everything below the guard.
@@ -84,58 +92,70 @@ pub enum Word {
     },
     /// Everything below is sent TERM. What is told of an end before this word was not caused by it.
     Asking,
+    /// Nothing is left below. Another order may come.
+    Clear,
 }
 
-/// Where a guard finds what it needs: numbers of descriptors it inherited, and its parent.
-#[derive(Clone, Copy, Debug)]
-pub struct Inherited {
-    /// Holds a [`Start`] as JSON.
-    pub start: i32,
-    /// Takes [`Word`]s.
-    pub report: i32,
-    /// The supervisor's process id.
-    pub parent: i32,
+/// The supervisor of the guard that a process with these arguments is to be; `None` when it is to be something else.
+pub fn asked_for(mut arguments: impl Iterator<Item = OsString>) -> Option<Pid> {
+    let name = arguments.nth(1)?;
+    let parent = arguments.next()?;
+    (name == NAME).then(|| parent.to_str()?.parse().ok().map(Pid::from_raw)).flatten()
 }
 
-/// Runs to the end of everything it started.
+/// Starts what it is ordered to, one after the other, each to the end of everything that it started. Orders come by
+/// standard input, [`Word`]s go to standard output.
 ///
 /// # Errors
 /// What the system answered before anything was started.
-pub fn guard(inherited: Inherited) -> io::Result<()> {
+pub fn guard(parent: Pid) -> io::Result<()> {
     prctl::set_child_subreaper(true)?;
-    let mut report = take_over(inherited.report, File::options().write(true))?;
-    let start = take_over(inherited.start, File::options().read(true))?;
-    let start: Start = serde_json::from_reader(io::BufReader::new(start)).map_err(io::Error::other)?;
-    if getppid() != Pid::from_raw(inherited.parent) {
-        return Ok(());
-    }
-    if start.start_by_mono_ms.is_some_and(|instant_ms| clock::now().mono_ms > instant_ms) {
-        tell(&mut report, Word::Late);
-        return Ok(());
-    }
-    let leader = match launch(&start) {
-        Ok(pid) => pid,
-        Err(error) => {
-            tell(&mut report, Word::Refused { errno: error.raw_os_error().unwrap_or(Errno::EINVAL as i32) });
-            return Ok(());
-        }
-    };
-    // Only now, because a child inherits what is blocked. What ended before is seen by the first look, and
-    // a supervisor that died before is no longer our parent.
+    let orders = io::stdin().as_fd().try_clone_to_owned()?;
+    let pipe = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let mut report = Report { pipe, untold: Vec::new() };
+    let_go_of_streams()?;
     let mut signals = SigSet::empty();
     for signal in [ASK, FORCE, Signal::SIGCHLD] {
         signals.add(signal);
     }
+    while let Some((start, streams)) = order::take(&orders)? {
+        // Until what it starts is watched, the supervisor's death must not be the guard's: that would leave somebody
+        // alone. It is looked at below.
+        prctl::set_pdeathsig(None::<Signal>)?;
+        if getppid() != parent || !run(&start, streams, parent, &signals, &mut report)? {
+            return Ok(());
+        }
+        // Nothing is below, so whatever signal comes now may end the guard.
+        signals.thread_unblock()?;
+    }
+    Ok(())
+}
+
+/// Starts one process and watches it; whether the guard is as good as new.
+fn run(start: &Start, streams: Streams, parent: Pid, signals: &SigSet, report: &mut Report) -> io::Result<bool> {
+    if start.start_by_mono_ms.is_some_and(|instant_ms| clock::now().mono_ms > instant_ms) {
+        report.tell(Word::Late);
+        return Ok(false);
+    }
+    let leader = match launch(start, streams) {
+        Ok(pid) => pid,
+        Err(error) => {
+            report.tell(Word::Refused { errno: error.raw_os_error().unwrap_or(Errno::EINVAL as i32) });
+            return Ok(false);
+        }
+    };
+    // Only now, because a child inherits what is blocked. What ended before is seen by the first look, and
+    // a supervisor that died before is no longer our parent.
     signals.thread_block()?;
     prctl::set_pdeathsig(FORCE)?;
     let pid = leader.as_raw().unsigned_abs();
-    tell(&mut report, Word::Started { pid, start_ticks: start_ticks(pid).unwrap_or(0) });
-    let_go_of_streams()?;
+    report.tell(Word::Started { pid, start_ticks: start_ticks(pid).unwrap_or(0) });
     let mut leader = Leader { pid: leader, in_doubt: false };
-    if getppid() != Pid::from_raw(inherited.parent) {
-        return force(&mut leader, &mut report);
+    if getppid() != parent {
+        force(&mut leader, report);
+        return Ok(false);
     }
-    watch(&mut leader, &signals, &mut report)
+    watch(&mut leader, signals, report)
 }
 
 /// The process that was started.
@@ -146,48 +166,77 @@ struct Leader {
     in_doubt: bool,
 }
 
-/// Opens an inherited descriptor anew, closed on exec, and gives up the inherited one.
-fn take_over(number: i32, options: &std::fs::OpenOptions) -> io::Result<File> {
-    let file = options.open(format!("/proc/self/fd/{number}"))?;
-    close(number)?;
-    Ok(file)
+/// Tells the supervisor.
+struct Report {
+    pipe: File,
+    untold: Vec<u8>,
 }
 
-fn launch(start: &Start) -> io::Result<Pid> {
+impl Report {
+    /// Tells this with what was noted before.
+    fn tell(&mut self, word: Word) {
+        self.note(word);
+        self.tell_noted();
+    }
+
+    /// Has this told together with what comes next.
+    fn note(&mut self, word: Word) {
+        self.untold.extend(serde_json::to_vec(&word).expect("a word holds nothing that JSON cannot"));
+        self.untold.push(b'\n');
+    }
+
+    fn tell_noted(&mut self) {
+        // Nobody listens only when the supervisor is dead, and then the kernel says so too.
+        let _ = self.pipe.write_all(&self.untold);
+        self.untold.clear();
+    }
+}
+
+fn launch(start: &Start, streams: Streams) -> io::Result<Pid> {
     let mut command = Command::new(&start.program);
     command.arg0(&start.name).args(&start.args).env_clear().envs(&start.env).current_dir(&start.cwd);
-    let child = command.process_group(0).spawn()?;
+    // Without one of its own it gets the guard's, which is nothing.
+    if let Some(stdin) = streams.stdin {
+        command.stdin(stdin);
+    }
+    let child = command.stdout(streams.stdout).stderr(streams.stderr).process_group(0).spawn()?;
+    // The streams are the child's alone from here on: whoever reads them waits for the last holder to go.
     Ok(Pid::from_raw(i32::try_from(child.id()).expect("process ids are below 2^22")))
 }
 
-/// The streams are the child's; whoever reads them waits for the last holder to go.
+/// What comes in and goes out by the guard's own streams is held elsewhere, where no child finds it.
 fn let_go_of_streams() -> io::Result<()> {
-    let nothing = File::options().read(true).write(true).open("/dev/null")?;
-    dup2_stdin(&nothing)?;
+    dup2_stdin(&File::options().read(true).open("/dev/null")?)?;
+    let nothing = File::options().write(true).open("/dev/null")?;
     dup2_stdout(&nothing)?;
     Ok(dup2_stderr(&nothing)?)
 }
 
-fn watch(leader: &mut Leader, signals: &SigSet, report: &mut File) -> io::Result<()> {
+/// Watches to the end; whether the guard is as good as new then.
+fn watch(leader: &mut Leader, signals: &SigSet, report: &mut Report) -> io::Result<bool> {
     while reap(leader, report) {
         match signals.wait()? {
             // What ended by itself before it was asked to is told first.
-            ASK if reap(leader, report) => ask(leader, report),
-            FORCE => return force(leader, report),
+            ASK if !reap(leader, report) => break,
+            ASK => ask(leader, report),
+            FORCE => {
+                force(leader, report);
+                return Ok(false);
+            }
             _ => {}
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Sends TERM to everything, the leader before those below it.
-fn ask(leader: &mut Leader, report: &mut File) {
+fn ask(leader: &mut Leader, report: &mut Report) {
     let before = dies_of_term(leader.pid);
     signal_tree(Signal::SIGTERM, 1);
     // Looked at on both sides, for it may have begun to catch TERM in between.
     leader.in_doubt = before && dies_of_term(leader.pid);
     if !leader.in_doubt {
-        tell(report, Word::Asking);
+        report.tell(Word::Asking);
     }
 }
 
@@ -204,51 +253,49 @@ fn dies_of_term(pid: Pid) -> bool {
 }
 
 /// Kills and reaps until nothing is left.
-fn force(leader: &mut Leader, report: &mut File) -> io::Result<()> {
+fn force(leader: &mut Leader, report: &mut Report) {
     loop {
         signal_tree(Signal::SIGKILL, PASSES);
         // Blocks for one end at most; what was forked meanwhile is killed in the next round.
         match waitpid(None, None) {
-            Ok(status) => told(status, leader, report),
+            Ok(status) => note_end(status, leader, report),
             Err(Errno::EINTR) => {}
-            Err(_) => return Ok(()),
+            Err(_) => return,
         }
         if !reap(leader, report) {
-            return Ok(());
+            return;
         }
     }
 }
 
-/// Reaps what has ended; `false` when nothing is left.
-fn reap(leader: &mut Leader, report: &mut File) -> bool {
-    loop {
+/// Reaps what has ended and tells it; `false` when nothing is left, which is told with it.
+fn reap(leader: &mut Leader, report: &mut Report) -> bool {
+    let is_left = loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => return true,
-            Ok(status) => told(status, leader, report),
-            Err(_) => return false,
+            Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => break true,
+            Ok(status) => note_end(status, leader, report),
+            Err(_) => break false,
         }
+    };
+    if !is_left {
+        report.note(Word::Clear);
     }
+    report.tell_noted();
+    is_left
 }
 
-fn told(status: WaitStatus, leader: &mut Leader, report: &mut File) {
+fn note_end(status: WaitStatus, leader: &mut Leader, report: &mut Report) {
     match status {
         // Had TERM come first, a process that does not catch it would have ended of it.
-        WaitStatus::Exited(pid, code) if pid == leader.pid => tell(report, Word::Exited { code }),
+        WaitStatus::Exited(pid, code) if pid == leader.pid => report.note(Word::Exited { code }),
         WaitStatus::Signaled(pid, signal, _) if pid == leader.pid => {
             if leader.in_doubt && matches!(signal, Signal::SIGTERM | Signal::SIGKILL) {
-                tell(report, Word::Asking);
+                report.note(Word::Asking);
             }
-            tell(report, Word::Killed { signal: signal as i32 });
+            report.note(Word::Killed { signal: signal as i32 });
         }
         _ => {}
     }
-}
-
-fn tell(report: &mut File, word: Word) {
-    let mut line = serde_json::to_vec(&word).expect("a word holds nothing that JSON cannot");
-    line.push(b'\n');
-    // Nobody listens only when the supervisor is dead, and then the kernel says so too.
-    let _ = report.write_all(&line);
 }
 
 /// Signals everything below this process, looking again while that finds somebody new.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use agent::doctor::{DoctorOptions, examine};
-use agent::guard::{Inherited, guard};
+use agent::guard::{self, guard};
 use agent::join::{JoinOptions, join};
 use agent::policy::Policy;
 use agent::supervisor::failure::SuperviseError;
@@ -93,16 +93,6 @@ enum Command {
         #[arg(long, default_value_t = LINGER.as_millis() as u64)]
         linger_ms: u64,
     },
-    /// Run one process and answer for everything it starts. Started by the supervisor.
-    #[command(hide = true)]
-    Guard {
-        /// Descriptor of what to start.
-        start: i32,
-        /// Descriptor to report to.
-        report: i32,
-        /// The supervisor.
-        parent: i32,
-    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -124,17 +114,27 @@ fn label(text: &str) -> Result<(String, String), String> {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    // Everything this process makes is its user's alone, and no child can gain rights it does not have.
-    umask(Mode::from_bits_truncate(0o077));
-    let hardened = nix::sys::prctl::set_no_new_privs().context("cannot give up gaining privileges");
-    match hardened.and_then(|()| perform(arguments.command)) {
+    // A guard is started for a step, and all that it does not need is what that step waits for.
+    let done = match guard::asked_for(std::env::args_os()) {
+        Some(supervisor) => harden().and_then(|()| guard(supervisor).context("cannot guard a process")),
+        None => {
+            let arguments = Arguments::parse();
+            harden().and_then(|()| perform(arguments.command))
+        }
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("viworks-agent: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Everything this process makes is its user's alone, and no child can gain rights it does not have.
+fn harden() -> anyhow::Result<()> {
+    umask(Mode::from_bits_truncate(0o077));
+    nix::sys::prctl::set_no_new_privs().context("cannot give up gaining privileges")
 }
 
 fn perform(command: Command) -> anyhow::Result<()> {
@@ -189,9 +189,6 @@ fn perform(command: Command) -> anyhow::Result<()> {
                 Err(SuperviseError::Taken(_)) => Ok(()),
                 other => Ok(other?),
             }
-        }
-        Command::Guard { start, report, parent } => {
-            guard(Inherited { start, report, parent }).context("cannot guard a process")
         }
     }
 }

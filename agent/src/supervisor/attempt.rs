@@ -165,12 +165,12 @@ impl Attempt {
             cwd: step.cwd.as_deref().map_or_else(|| self.work.clone(), PathBuf::from),
             start_by_mono_ms: first.then_some(self.launch.start_by_mono_ms),
         };
-        let mut guarded = self.reaper.spawn(&start, step.stdin.is_some()).map_err(NotStarted::Refused)?;
-        match guarded.words.next().await {
+        let mut guarded = self.reaper.start(&start, step.stdin.is_some()).map_err(NotStarted::Refused)?;
+        match guarded.guard.words.next().await {
             Some(Word::Started { pid, start_ticks }) => Ok(Some((guarded, pid, start_ticks))),
             Some(Word::Refused { errno }) => Err(NotStarted::Refused(io::Error::from_raw_os_error(errno))),
             Some(Word::Late) => Err(NotStarted::Late),
-            Some(Word::Exited { .. } | Word::Killed { .. } | Word::Asking) | None => {
+            Some(Word::Exited { .. } | Word::Killed { .. } | Word::Asking | Word::Clear) | None => {
                 self.reaper.reap();
                 self.reaper.kill_orphans();
                 Ok(None)

@@ -13,4 +13,5 @@ pub mod process;
 pub mod protocol;
 pub mod server;
 pub mod sink;
+pub mod spare;
 pub mod step;

@@ -1,28 +1,30 @@
-//! Guards and what they run: spawning them, hearing them, signalling and reaping them.
+//! Guards and what they run: spawning them, ordering them, hearing them, signalling and reaping them.
 //!
-//! The supervisor's only children are guards, and each guard's exit is the end of everything below it. A
-//! guard that somebody kills leaves its children to the supervisor, which is the next reaper above; they
-//! are then ended one by one.
+//! The supervisor's only children are guards. A guard's word that nothing is left below it, or its exit, is the end of
+//! everything that it started. One that was never signalled and gave that word is kept for another step. A guard that
+//! somebody kills leaves its children to the supervisor, which is the next reaper above; they are then ended one by one.
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, pipe2};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
+use crate::guard::order::{self, Streams};
 use crate::guard::{self, Start, Word};
+use crate::supervisor::spare::Spares;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,21 +35,29 @@ pub enum Exit {
     Signal(i32),
 }
 
-/// A running guard and the ends of what connects its process to us.
+/// A running guard.
+#[derive(Debug)]
+pub struct Guard {
+    /// Its process id.
+    pub pid: Pid,
+    orders: OwnedFd,
+    /// What it tells.
+    pub words: Words,
+    /// Resolves when it was reaped: nothing is left below it, or it was killed itself.
+    pub gone: oneshot::Receiver<()>,
+}
+
+/// A guard that was given an order, and the ends of what connects its process to us.
 #[derive(Debug)]
 pub struct Guarded {
-    /// The guard's process id.
-    pub guard: Pid,
+    /// The guard.
+    pub guard: Guard,
     /// Write end of the process's standard input, if it has one.
     pub stdin: Option<OwnedFd>,
     /// Read end of its standard output.
     pub stdout: OwnedFd,
     /// Read end of its standard error.
     pub stderr: OwnedFd,
-    /// What the guard tells.
-    pub words: Words,
-    /// Resolves when the guard was reaped: nothing is left below it, or it was killed itself.
-    pub gone: oneshot::Receiver<()>,
 }
 
 /// What a guard tells, line by line.
@@ -61,51 +71,72 @@ pub struct Words {
 #[derive(Clone, Debug, Default)]
 pub struct Reaper {
     guards: Arc<Mutex<HashMap<i32, oneshot::Sender<()>>>>,
+    spares: Arc<Mutex<Spares<Guard>>>,
 }
 
 impl Reaper {
-    /// Spawns a guard that is to start `start`. What became of that is told in its first word.
+    /// Has a guard start `start`. What became of that is told in its first word.
     ///
     /// # Errors
     /// What the system answered to the wish for a guard: no more processes, descriptors or memory.
-    pub fn spawn(&self, start: &Start, with_stdin: bool) -> io::Result<Guarded> {
-        let mut order = File::from(memfd_create(c"viworks-start", MFdFlags::MFD_CLOEXEC)?);
-        order.write_all(&serde_json::to_vec(start).expect("a start holds nothing that JSON cannot"))?;
+    pub fn start(&self, start: &Start, with_stdin: bool) -> io::Result<Guarded> {
+        let pipe = || pipe2(OFlag::O_CLOEXEC);
+        let ((stdout, its_stdout), (stderr, its_stderr)) = (pipe()?, pipe()?);
+        let (its_stdin, stdin) = with_stdin.then(pipe).transpose()?.unzip();
+        let streams =
+            Streams { stdin: its_stdin.map(File::from), stdout: its_stdout.into(), stderr: its_stderr.into() };
+        let guard = loop {
+            let spare = lock(&self.spares).take();
+            let is_spare = spare.is_some();
+            let guard = spare.map_or_else(|| self.spawn(), Ok)?;
+            match order::give(&guard.orders, start, &streams) {
+                Ok(()) => break guard,
+                // It was killed since it was put aside, and has heard nothing.
+                Err(error) if is_spare => tracing::warn!(guard = guard.pid.as_raw(), %error, "a spare guard is gone"),
+                Err(error) => return Err(error),
+            }
+        };
+        Ok(Guarded { guard, stdin, stdout, stderr })
+    }
+
+    /// Spawns a guard that waits for its first order.
+    fn spawn(&self) -> io::Result<Guard> {
         let (words, report) = pipe2(OFlag::O_CLOEXEC)?;
         let words = Words { pipe: pipe::Receiver::from_owned_fd(words)?, unread: Vec::new() };
-        let own = getpid();
+        let (orders, its_orders) = order::way()?;
         let mut command = Command::new("/proc/self/exe");
-        command.arg0("viworks-agent").arg("guard");
-        for number in [order.as_raw_fd(), report.as_raw_fd(), own.as_raw()] {
-            command.arg(number.to_string());
-        }
+        command.arg0("viworks-agent").arg(guard::NAME).arg(getpid().to_string());
         // The process gets its environment from its guard, and the guard needs none.
         command.env_clear().process_group(0);
-        command.stdin(if with_stdin { Stdio::piped() } else { Stdio::null() });
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        // One thread spawns and nothing else is spawned in between, so no other process inherits these.
-        for fd in [order.as_fd(), report.as_fd()] {
-            fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
-        }
+        command.stdin(its_orders).stdout(report).stderr(Stdio::null());
         // Spawning and entering into the table happen without a pause between them, and the one thread
         // that spawns is the one that reaps, so no end can slip through.
-        let mut child = command.spawn()?;
+        let child = command.spawn()?;
         let pid = i32::try_from(child.id()).expect("process ids are below 2^22");
         let (sender, gone) = oneshot::channel();
-        self.lock().insert(pid, sender);
-        Ok(Guarded {
-            guard: Pid::from_raw(pid),
-            stdin: child.stdin.take().map(OwnedFd::from),
-            stdout: child.stdout.take().expect("standard output was piped").into(),
-            stderr: child.stderr.take().expect("standard error was piped").into(),
-            words,
-            gone,
-        })
+        lock(&self.guards).insert(pid, sender);
+        Ok(Guard { pid: Pid::from_raw(pid), orders, words, gone })
+    }
+
+    /// Keeps a guard for another step: one that has said that nothing is left below it, and that was never signalled.
+    /// A guard that is dropped instead ends by itself.
+    pub fn keep(&self, guard: Guard) {
+        lock(&self.spares).put(guard, Instant::now());
+    }
+
+    /// When a guard has been kept for long enough.
+    pub fn spare_until(&self) -> Option<Instant> {
+        lock(&self.spares).until()
+    }
+
+    /// Lets guards go that were kept for long enough.
+    pub fn let_go(&self) {
+        lock(&self.spares).let_go(Instant::now());
     }
 
     /// Signals a guard that was not reaped yet. One that was is no error: there is nothing left to signal.
     pub fn signal(&self, guard: Pid, signal: Signal) {
-        if self.lock().contains_key(&guard.as_raw())
+        if lock(&self.guards).contains_key(&guard.as_raw())
             && let Err(error) = kill(guard, signal)
         {
             tracing::warn!(guard = guard.as_raw(), %signal, %error, "cannot signal a guard");
@@ -120,7 +151,7 @@ impl Reaper {
                 Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
                 Ok(_) | Err(_) => continue,
             };
-            if let Some(sender) = self.lock().remove(&pid.as_raw()) {
+            if let Some(sender) = lock(&self.guards).remove(&pid.as_raw()) {
                 // Nobody listens any longer only when the attempt was given up.
                 let _ = sender.send(());
             }
@@ -130,7 +161,7 @@ impl Reaper {
     /// Kills everything whose guard was killed: it is a child of ours now, and no guard. Answers whether
     /// there was anything.
     pub fn kill_orphans(&self) -> bool {
-        let known = self.lock();
+        let known = lock(&self.guards);
         let orphans: Vec<Pid> =
             guard::children(getpid()).into_iter().filter(|pid| !known.contains_key(&pid.as_raw())).collect();
         for orphan in &orphans {
@@ -141,10 +172,10 @@ impl Reaper {
         }
         !orphans.is_empty()
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<i32, oneshot::Sender<()>>> {
-        self.guards.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Words {
@@ -176,7 +207,8 @@ impl Words {
         self.take()
     }
 
-    fn take(&mut self) -> Option<Word> {
+    /// The next word that was read already.
+    pub fn take(&mut self) -> Option<Word> {
         let end = self.unread.iter().position(|byte| *byte == b'\n')?;
         let word = serde_json::from_slice(&self.unread[..end]);
         self.unread.drain(..=end);

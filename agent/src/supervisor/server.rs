@@ -122,6 +122,7 @@ pub async fn supervise(options: SuperviseOptions) -> Result<(), SuperviseError> 
         }
         let peer_gone = server.peer.is_none();
         let (abandon_at, look_again) = (server.abandon_at(), server.look_again);
+        let spare_until = server.reaper.spare_until();
         tokio::select! {
             Some((attempt, told)) = told.recv() => server.on_told(attempt, told)?,
             Some(ended) = server.running.join_next() => match ended {
@@ -148,6 +149,7 @@ pub async fn supervise(options: SuperviseOptions) -> Result<(), SuperviseError> 
             },
             () = server.changed.notified() => {}
             () = at(look_again) => {}
+            () = at(spare_until) => server.reaper.let_go(),
             () = leash.at(abandon_at) => server.abandon(),
             _ = child_ended.recv() => server.reaper.reap(),
             _ = terminate.recv() => server.stop(),

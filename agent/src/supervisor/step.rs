@@ -1,12 +1,12 @@
 //! One process from spawn to the last of what it started: output, input, timeout, cancel.
 //!
 //! ```text
-//!   running ──exit──▶ leftovers? ──none──▶ guard gone ──▶ drained? ──▶ over
+//!   running ──exit──▶ leftovers? ──none──▶ guard clear ─▶ drained? ──▶ over
 //!      │                 │TERM, grace, KILL                  └1.2 s: the pipes are given up
 //!      └─timeout, kill──▶┘
 //! ```
 //!
-//! The guard's end proves that nothing is left, so a step is over only after it.
+//! The guard's word, or its end, proves that nothing is left, so a step is over only after it.
 
 use std::future::pending;
 use std::io;
@@ -25,7 +25,7 @@ use crate::supervisor::sink::Sink;
 
 /// Longest time leftovers get to follow their leader by themselves.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(2);
-/// From the guard's end to giving up pipes that somebody outside holds.
+/// From the guard's word or end to giving up pipes that somebody outside holds.
 const GIVE_UP_AFTER: Duration = Duration::from_millis(1_200);
 /// From KILL to admitting that something cannot be killed.
 const UNKILLABLE_AFTER: Duration = Duration::from_secs(5);
@@ -86,6 +86,36 @@ enum Ending {
     Forced { over: StepOver, since: Instant },
 }
 
+/// What a guard has told of its process.
+#[derive(Default)]
+struct Heard {
+    exit: Option<Exit>,
+    /// Whether that may come from what the guard was asked for.
+    asking: bool,
+    /// Nothing is left.
+    clear: bool,
+}
+
+impl Heard {
+    fn take(&mut self, word: Word) {
+        match word {
+            // What had ended before has its own end.
+            Word::Asking => self.asking |= self.exit.is_none(),
+            Word::Clear => self.clear = true,
+            word => self.exit = self.exit.or_else(|| ended(word)),
+        }
+    }
+
+    /// Takes everything that was said by now.
+    fn take_all(&mut self, words: &mut Words) {
+        let mut next = words.said();
+        while let Some(word) = next {
+            self.take(word);
+            next = words.take();
+        }
+    }
+}
+
 /// Follows a started process to the end of everything it started.
 pub async fn follow(
     guarded: Guarded,
@@ -94,22 +124,22 @@ pub async fn follow(
     sinks: &mut [Sink; 2],
     reaper: &Reaper,
 ) -> (Option<Exit>, StepOver) {
-    let Guarded { guard, stdin: input, stdout, stderr, mut words, mut gone } = guarded;
+    let Guarded { mut guard, stdin: input, stdout, stderr } = guarded;
+    let pid = guard.pid;
     let mut pipes = [receiver(stdout), receiver(stderr)];
     let mut buffers = [vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]];
     let feeding = feed(input, stdin.unwrap_or_default());
     tokio::pin!(feeding);
     let mut alarm = Alarm::default();
-    let (mut fed, mut exit, mut ending) = (false, None, Ending::No);
-    // Whether what the guard says of an end from now on may come from what it was asked for.
-    let mut asking = false;
-    let mut gone_since: Option<Instant> = None;
+    let (mut fed, mut heard, mut ending) = (false, Heard::default(), Ending::No);
+    let mut is_mute = false;
+    let mut empty_since: Option<Instant> = None;
     loop {
         let [out, err] = &mut pipes;
         let [out_buffer, err_buffer] = &mut buffers;
-        let limit = Some(bounds.limit_ms).filter(|_| matches!(ending, Ending::No) && exit.is_none());
+        let limit = Some(bounds.limit_ms).filter(|_| matches!(ending, Ending::No) && heard.exit.is_none());
         // When to do something by ourselves: kill, admit, give up.
-        let next = match (gone_since, ending) {
+        let next = match (empty_since, ending) {
             (Some(since), _) => Some(since + GIVE_UP_AFTER),
             (None, Ending::Asked { kill_at, .. }) => Some(kill_at),
             (None, Ending::Forced { since, .. }) => Some(since + UNKILLABLE_AFTER),
@@ -119,54 +149,65 @@ pub async fn follow(
             count = read(out, out_buffer) => take(count, &mut pipes[0], &buffers[0], &mut sinks[0]),
             count = read(err, err_buffer) => take(count, &mut pipes[1], &buffers[1], &mut sinks[1]),
             () = &mut feeding, if !fed => fed = true,
-            word = words.next(), if exit.is_none() && gone_since.is_none() => match word {
-                Some(Word::Asking) => asking = true,
-                Some(word) => exit = ended(word),
+            word = guard.words.next(), if empty_since.is_none() && !is_mute => match word {
+                Some(word) => {
+                    heard.take(word);
+                    // An end and that nothing is left come in one piece, and nobody has to be asked to go then.
+                    while let Some(word) = guard.words.take() {
+                        heard.take(word);
+                    }
+                }
                 // The guard is about to be reaped; `gone` tells.
-                None => reaper.reap(),
+                None => {
+                    is_mute = true;
+                    reaper.reap();
+                }
             },
-            _ = &mut gone, if gone_since.is_none() => gone_since = Some(Instant::now()),
+            _ = &mut guard.gone, if empty_since.is_none() => empty_since = Some(Instant::now()),
             () = alarm.at(limit) => {
                 // What had ended by itself before this moment keeps its own end.
-                exit = said(&mut words, &mut asking);
-                if exit.is_none() {
-                    reaper.signal(guard, ASK);
+                heard.take_all(&mut guard.words);
+                if heard.exit.is_none() {
+                    reaper.signal(pid, ASK);
                     ending = Ending::Asked { over: StepOver::TimedOut, kill_at: Instant::now() + bounds.grace };
                 }
             }
             kill = wanted(&mut bounds.kill) => {
-                exit = exit.or_else(|| said(&mut words, &mut asking));
+                heard.take_all(&mut guard.words);
                 let sooner = Instant::now() + kill.grace;
                 ending = match ending {
-                    Ending::No if exit.is_none() => {
-                        reaper.signal(guard, ASK);
+                    Ending::No if heard.exit.is_none() => {
+                        reaper.signal(pid, ASK);
                         Ending::Asked { over: StepOver::Killed(kill.why), kill_at: sooner }
                     }
                     Ending::Asked { over, kill_at } => Ending::Asked { over, kill_at: kill_at.min(sooner) },
                     Ending::No | Ending::Forced { .. } => ending,
                 };
             }
-            () = at(next) => match (gone_since, ending) {
+            () = at(next) => match (empty_since, ending) {
                 (Some(_), _) => {
-                    tracing::warn!(guard = guard.as_raw(), "output pipes stay open though nothing of the attempt is left; given up");
-                    return (exit, over(ending, exit, asking));
+                    tracing::warn!(guard = pid.as_raw(), "output pipes stay open though nothing of the attempt is left; given up");
+                    return (heard.exit, over(ending, &heard));
                 }
                 (None, Ending::Asked { over, .. }) => {
-                    reaper.signal(guard, FORCE);
+                    reaper.signal(pid, FORCE);
                     ending = Ending::Forced { over, since: Instant::now() };
                 }
                 (None, Ending::Forced { .. }) => {
-                    tracing::error!(guard = guard.as_raw(), "something of an attempt did not die of KILL");
-                    return (exit, if exit.is_some() { over(ending, exit, asking) } else { StepOver::Unkillable });
+                    tracing::error!(guard = pid.as_raw(), "something of an attempt did not die of KILL");
+                    return (heard.exit, if heard.exit.is_some() { over(ending, &heard) } else { StepOver::Unkillable });
                 }
                 (None, Ending::No) => {}
             }
         }
-        if gone_since.is_some() {
-            if exit.is_none() {
-                exit = said(&mut words, &mut asking);
+        if heard.clear {
+            empty_since.get_or_insert_with(Instant::now);
+        }
+        if empty_since.is_some() {
+            if heard.exit.is_none() {
+                heard.take_all(&mut guard.words);
             }
-            if exit.is_none() {
+            if heard.exit.is_none() {
                 let until = Instant::now() + UNKILLABLE_AFTER;
                 while reaper.kill_orphans() && Instant::now() < until {
                     tokio::time::sleep(LOOK_EVERY).await;
@@ -174,44 +215,36 @@ pub async fn follow(
                 }
             }
             if pipes.iter().all(Option::is_none) {
-                return (exit, over(ending, exit, asking));
+                // One that was signalled may have the signal before it still.
+                if heard.clear && matches!(ending, Ending::No) {
+                    reaper.keep(guard);
+                }
+                return (heard.exit, over(ending, &heard));
             }
-        } else if exit.is_some() && matches!(ending, Ending::No) {
-            // Leftovers, if there are any; a guard without children takes no notice.
-            reaper.signal(guard, ASK);
+        } else if heard.exit.is_some() && matches!(ending, Ending::No) {
+            // Leftovers; a guard that has none left meanwhile takes no notice.
+            reaper.signal(pid, ASK);
             let kill_at = Instant::now() + bounds.grace.min(LEFTOVER_GRACE);
             ending = Ending::Asked { over: StepOver::Exited, kill_at };
         }
     }
 }
 
-/// How the process ended, if its guard has said so already; `asking`: whether that may come from what it was
-/// asked for.
-fn said(words: &mut Words, asking: &mut bool) -> Option<Exit> {
-    while let Some(word) = words.said() {
-        match word {
-            Word::Asking => *asking = true,
-            word => return ended(word),
-        }
-    }
-    None
-}
-
 fn ended(word: Word) -> Option<Exit> {
     match word {
         Word::Exited { code } => Some(Exit::Code(code)),
         Word::Killed { signal } => Some(Exit::Signal(signal)),
-        Word::Started { .. } | Word::Refused { .. } | Word::Late | Word::Asking => None,
+        Word::Started { .. } | Word::Refused { .. } | Word::Late | Word::Asking | Word::Clear => None,
     }
 }
 
-/// Why it is over; `asking`: whether how it ended may come from what its guard was asked for.
-fn over(ending: Ending, exit: Option<Exit>, asking: bool) -> StepOver {
+/// Why it is over.
+fn over(ending: Ending, heard: &Heard) -> StepOver {
     match ending {
-        Ending::No if exit.is_none() => StepOver::Unguarded,
+        Ending::No if heard.exit.is_none() => StepOver::Unguarded,
         Ending::No => StepOver::Exited,
         // Its own end stands.
-        Ending::Asked { .. } | Ending::Forced { .. } if exit.is_some() && !asking => StepOver::Exited,
+        Ending::Asked { .. } | Ending::Forced { .. } if heard.exit.is_some() && !heard.asking => StepOver::Exited,
         Ending::Asked { over, .. } | Ending::Forced { over, .. } => over,
     }
 }
@@ -257,5 +290,33 @@ async fn at(instant: Option<Instant>) {
     match instant {
         Some(instant) => sleep_until(instant).await,
         None => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_of_what_was_asked_only_if_the_guard_asked_before_it() {
+        let heard = |words: &[Word]| {
+            let mut heard = Heard::default();
+            words.iter().for_each(|word| heard.take(*word));
+            heard
+        };
+        let asked = Ending::Asked { over: StepOver::TimedOut, kill_at: Instant::now() };
+        let (exited, killed) = (Word::Exited { code: 3 }, Word::Killed { signal: 15 });
+        for (words, exit, end) in [
+            (&[exited, Word::Clear][..], Some(Exit::Code(3)), StepOver::Exited),
+            (&[exited, Word::Asking, Word::Clear], Some(Exit::Code(3)), StepOver::Exited),
+            (&[Word::Asking, exited, Word::Clear], Some(Exit::Code(3)), StepOver::TimedOut),
+            (&[Word::Asking, killed], Some(Exit::Signal(15)), StepOver::TimedOut),
+            (&[], None, StepOver::TimedOut),
+        ] {
+            let heard = heard(words);
+            assert_eq!((heard.exit, over(asked, &heard)), (exit, end), "{words:?}");
+            assert_eq!(heard.clear, words.last() == Some(&Word::Clear), "{words:?}");
+        }
+        assert_eq!(over(Ending::No, &heard(&[])), StepOver::Unguarded);
     }
 }

@@ -14,6 +14,7 @@ mod rotation;
 mod samples;
 mod new_key;
 mod session;
+mod spare;
 mod supervisor;
 mod secrets;
 mod support;
