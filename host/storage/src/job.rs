@@ -51,6 +51,11 @@ pub(crate) trait Cold<C>: Send {
 
     /// Answers with what came of it, or with the error that kept the transaction from the disk.
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
+
+    /// Whether it has to have a transaction of its own.
+    fn is_lone(&self) -> bool {
+        false
+    }
 }
 
 /// A rare write made of a closure.
@@ -113,14 +118,7 @@ pub(crate) struct Batch<C> {
 impl<C> Batch<C> {
     /// Sorts entries by kind. Permits are given back here: what is under way is bounded by the batch.
     pub fn sort(entries: Vec<Entry<Job<C>>>) -> Batch<C> {
-        let mut batch = Batch {
-            accepts: Vec::new(),
-            advances: Vec::new(),
-            chunks: Vec::new(),
-            seen: HashMap::new(),
-            cold: Vec::new(),
-            flushes: Vec::new(),
-        };
+        let mut batch = Batch::of(Vec::new());
         for entry in entries {
             let (job, rest) = entry.split();
             match job {
@@ -138,6 +136,26 @@ impl<C> Batch<C> {
             }
         }
         batch
+    }
+
+    fn of(cold: Vec<Box<dyn Cold<C>>>) -> Batch<C> {
+        Batch {
+            accepts: Vec::new(),
+            advances: Vec::new(),
+            chunks: Vec::new(),
+            seen: HashMap::new(),
+            cold,
+            flushes: Vec::new(),
+        }
+    }
+
+    /// Takes out what has to have a transaction of its own: a batch each. To be written before the rest, for there may
+    /// be somebody in it who waits for all that came before.
+    pub fn take_lone(&mut self) -> Vec<Batch<C>> {
+        let cold = std::mem::take(&mut self.cold).into_iter();
+        let (lone, rest): (Vec<_>, Vec<_>) = cold.partition(|cold| cold.is_lone());
+        self.cold = rest;
+        lone.into_iter().map(|cold| Batch::of(vec![cold])).collect()
     }
 
     /// Whether there is nothing to write.

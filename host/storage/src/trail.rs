@@ -9,7 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::audit::Entry;
-use domain::audit::chain::{Cause, Genesis, Hash, Head, Link, hash, seal_bytes};
+use domain::audit::chain::{
+    Cause, Chain, Checkpoint, Genesis, Hash, Head, Link, Linked, checkpoint_bytes, hash, seal_bytes,
+};
+use domain::time::Timestamp;
 use plan::id::ChainId;
 use ports::error::StoreError;
 use ports::seal::Notary;
@@ -91,6 +94,19 @@ impl Trail {
         self.notary.as_ref().map(|notary| notary.sign(bytes)).unwrap_or_default()
     }
 
+    /// Where `chain` is to be cut: behind the last of `ending`, entries of which each follows the one before.
+    ///
+    /// # Errors
+    /// That one is not what was written there.
+    pub fn checkpoint(&self, chain: &Chain, ending: &[Linked], at: Timestamp) -> Result<Checkpoint, StoreError> {
+        let id = chain.genesis.chain;
+        let Some(link) = ending.last().and_then(|last| last.link).filter(|_| chain.ends_whole(ending)) else {
+            return Err(meddled(id));
+        };
+        let head = Head { position: link.position, hash: link.hash, at };
+        Ok(Checkpoint { head, seal: self.sign(&checkpoint_bytes(id, chain.genesis.hash(), &head)) })
+    }
+
     /// The transaction has committed, with this as the chain's end; `None` when it added nothing.
     pub fn committed(&mut self, end: Option<End>) {
         let Some(end) = end else { return };
@@ -164,7 +180,7 @@ pub(crate) fn parse_links(text: &str) -> Result<Vec<Link>, String> {
 }
 
 /// Why nothing of a chain is forgotten: what is to be its beginning is not what was written.
-pub(crate) fn meddled(chain: ChainId) -> StoreError {
+fn meddled(chain: ChainId) -> StoreError {
     let what =
         "an entry is not the one that was written there, so nothing is forgotten; verify the audit log".to_owned();
     StoreError::Corrupt { table: "audit_logs", key: chain.to_string(), what }
@@ -174,7 +190,6 @@ pub(crate) fn meddled(chain: ChainId) -> StoreError {
 mod tests {
     use super::*;
     use domain::audit::Level;
-    use domain::time::Timestamp;
 
     #[test]
     fn what_a_database_would_change_is_changed_before() {

@@ -29,7 +29,7 @@ const FORGOTTEN_AT_ONCE: i64 = 200;
 
 /// Keeps other writers of news out until the commit, so that their numbers come in the order of commits: whoever reads
 /// on from a number has seen all below it.
-const IN_ORDER: &str = "lock table alert_news in share row exclusive mode";
+pub(super) const IN_ORDER: &str = "lock table alert_news in share row exclusive mode";
 
 const COLUMNS: &str = "id, rule, agent_id, agent_name, site, key, state, severity, since, began, message, value, \
      owner::text, known, fired::text, flapping, muted, revision";

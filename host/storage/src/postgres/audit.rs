@@ -7,8 +7,8 @@ use domain::time::Timestamp;
 use plan::id::ChainId;
 use ports::error::StoreError;
 use ports::journal::{AuditFilter, Cut};
+use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
 use super::PostgresStore;
@@ -105,7 +105,7 @@ async fn begin(tx: &mut PgConnection, trail: &Trail, at: Timestamp) -> Result<En
     Ok(End { position: 0, hash: genesis.hash(), genesis, last: 0 })
 }
 
-pub(super) async fn chains_in(tx: &mut PgConnection) -> Result<Vec<Chain>, Failure> {
+async fn chains_in(tx: &mut PgConnection) -> Result<Vec<Chain>, Failure> {
     let found = sqlx::query(CHAINS).fetch_all(tx).await?;
     Ok(found.iter().map(chain).collect::<Result<_, StoreError>>()?)
 }
@@ -174,15 +174,6 @@ fn entry(row: &PgRow) -> Result<Linked, StoreError> {
     Ok(Linked { id, entry, link })
 }
 
-/// The entry at a place of a chain, behind the one before it if that is there.
-pub(super) async fn ending_at(tx: &mut PgConnection, chain: Uuid, position: u64) -> Result<Vec<Linked>, Failure> {
-    let text = format!(
-        "select {ENTRY} from audit_logs a where a.chain = $1 and a.position between $2 - 1 and $2 order by a.position"
-    );
-    let found = sqlx::query(AssertSqlSafe(text)).bind(chain).bind(number(position)).fetch_all(tx).await?;
-    Ok(found.iter().map(entry).collect::<Result<_, StoreError>>()?)
-}
-
 /// A page of the log, newest first. The bounds in time are made bounds in number: both grow together, but
 /// for entries that overtook each other. Of time itself no index is used: what it finds would have to be sorted.
 pub(super) fn page(filter: &AuditFilter, before: Option<u64>, limit: u32) -> Statement {
@@ -212,6 +203,15 @@ pub(super) fn page(filter: &AuditFilter, before: Option<u64>, limit: u32) -> Sta
 }
 
 impl PostgresStore {
+    /// The entry at a place of a chain, behind the one before it if that is there.
+    pub(super) async fn ending_at(&self, chain: ChainId, position: u64) -> Result<Vec<Linked>, StoreError> {
+        let text = format!(
+            "select {ENTRY} from audit_logs a where a.chain = $1 and a.position between $2 - 1 and $2 order by a.position"
+        );
+        let statement = Statement::new(text).bind(chain.0).bind(number(position));
+        self.rows(statement).await?.iter().map(entry).collect()
+    }
+
     pub(super) async fn audit_page(
         &self,
         filter: &AuditFilter,

@@ -177,7 +177,16 @@ impl PostgresStore {
         T: Send + 'static,
         F: for<'a> Fn(&'a mut PgConnection, &'a mut Staged) -> BoxFuture<'a, Result<T, Failure>> + Send + 'static,
     {
-        self.write(4, |reply| Job::Cold(Box::new(Repeated { work, outcome: None, reply }))).await
+        self.write(4, |reply| Job::Cold(Box::new(Repeated { work, outcome: None, reply, is_lone: false }))).await
+    }
+
+    /// The same in a transaction of its own, for what takes locks in another order than the rest of a batch does.
+    async fn lone<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'a> Fn(&'a mut PgConnection, &'a mut Staged) -> BoxFuture<'a, Result<T, Failure>> + Send + 'static,
+    {
+        self.write(4, |reply| Job::Cold(Box::new(Repeated { work, outcome: None, reply, is_lone: true }))).await
     }
 }
 
@@ -186,6 +195,7 @@ struct Repeated<F, T> {
     work: F,
     outcome: Option<Result<T, StoreError>>,
     reply: Reply<T>,
+    is_lone: bool,
 }
 
 impl<F, T> Cold<PgConnection> for Repeated<F, T>
@@ -222,6 +232,10 @@ where
             (Err(error), _) => Err(error),
         };
         let _ = self.reply.send(answer);
+    }
+
+    fn is_lone(&self) -> bool {
+        self.is_lone
     }
 }
 

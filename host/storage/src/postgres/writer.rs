@@ -11,6 +11,10 @@
 //! out in one order, and transactions commit in another. The price is that commits of several hosts
 //! follow each other; each carries a whole batch.
 //!
+//! So everybody locks in one order, and no two can wait for each other: the rows that are moved and `alert_news`, then
+//! `event_counter`, then the audit log, then the rows of its chains. What begins with the counter, as dropping audit
+//! entries does, has a transaction of its own: beside it, in one batch, others would go on to lock rows.
+//!
 //! A deadlock, or a row changed by another host in between, makes the transaction start over. A broken
 //! connection does too, as long as the server may be back in a moment; if it broke during the commit,
 //! [`Line::was_committed`] says first what became of it.
@@ -80,7 +84,11 @@ impl Writer {
             tracing::warn!(error = %StoreError::from(failure), "the writer has no connection yet");
         }
         while let Some(entries) = self.shared.intake.take(&stop).await {
-            self.write(Batch::sort(entries)).await;
+            let mut batch = Batch::sort(entries);
+            for lone in batch.take_lone() {
+                self.write(lone).await;
+            }
+            self.write(batch).await;
             if self.away_since.is_some() {
                 self.shared.intake.pause(Instant::now() + AWAY_PAUSE, &stop).await;
             }

@@ -1,7 +1,7 @@
 //! The audit log and the chains it hangs on.
 
 use async_trait::async_trait;
-use domain::audit::chain::{Cause, Chain, Checkpoint, Genesis, Hash, Head, Link, Linked, checkpoint_bytes, open_ends};
+use domain::audit::chain::{Cause, Chain, Checkpoint, Genesis, Hash, Head, Link, Linked, open_ends};
 use domain::audit::{Entry, Level};
 use domain::time::Timestamp;
 use plan::id::ChainId;
@@ -266,11 +266,7 @@ async fn shorten(connection: &mut SqliteConnection, chain: &Chain, cut: &Cut, tr
     );
     let ending = sqlx::query(AssertSqlSafe(text)).bind(id.0).bind(number(position)).bind(number(position));
     let ending = ending.fetch_all(&mut *connection).await?.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
-    let Some(link) = ending.last().and_then(|last| last.link).filter(|_| chain.ends_whole(&ending)) else {
-        return Err(trail::meddled(id).into());
-    };
-    let head = Head { position, hash: link.hash, at: cut.at };
-    let seal = trail.sign(&checkpoint_bytes(id, chain.genesis.hash(), &head));
+    let Checkpoint { head, seal } = trail.checkpoint(chain, &ending, cut.at)?;
     // Another host may have cut it further meanwhile: a checkpoint never goes back.
     let moved = sqlx::query(
         "update audit_chains set cut_position = ?, cut_hash = ?, cut_at = ?, cut_seal = ? \

@@ -5,6 +5,7 @@ mod behaviours;
 mod days;
 mod hosts;
 mod lab;
+mod order;
 mod restoring;
 mod opening;
 mod pruning;

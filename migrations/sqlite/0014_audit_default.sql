@@ -1,0 +1,1 @@
+-- The tables stay as they are: the audit log has no partitions here.
