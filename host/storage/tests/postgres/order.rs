@@ -3,12 +3,16 @@
 use std::future::Future;
 use std::pin::pin;
 
+use domain::alert::Severity;
 use domain::audit::Entry;
+use ports::alerts::Alerts as _;
+use ports::channels::Channels as _;
 use ports::commands::Commands as _;
 use ports::journal::{Cut, Journal as _, Trail as _};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::behaviours::Ground;
+use crate::behaviours::alerts::began;
 use crate::behaviours::audit::check;
 use crate::behaviours::fixtures::*;
 use crate::behaviours::place::{self, CEILING, Place as _};
@@ -43,6 +47,27 @@ async fn until_held_up<T>(database: &Database, work: impl Future<Output = T>) ->
         }
     };
     tokio::time::timeout(CEILING, either).await.expect("it waits or is done")
+}
+
+#[tokio::test]
+async fn news_of_alerts_are_seen_in_the_order_of_their_numbers() {
+    let Some(database) = Database::fresh() else { return };
+    let (Ground { store, .. }, _running) = place::open(&database).await;
+    let theirs = r#"insert into alert_news (at, subject) values (to_timestamp(0), '{"rule":"memory"}')"#;
+    let mut other = other(&database, theirs).await;
+    let mut ours = pin!(store.keep_alerts(vec![began(1, None, "/srv", Severity::Critical)], Vec::new(), None));
+    let done = until_held_up(&database, ours.as_mut()).await;
+    let all = async || store.news(0, at(1000), 9).await.expect("read");
+    // Whoever read on behind ours by now would never see theirs.
+    assert!(all().await.is_empty(), "theirs has a lower number");
+    run(&mut other, "commit").await;
+    let stale = match done {
+        Some(stale) => stale,
+        None => ours.await,
+    };
+    assert!(stale.expect("kept").is_empty());
+    let subjects: Vec<String> = all().await.into_iter().map(|(_, subject)| subject).collect();
+    assert_eq!(subjects, [r#"{"rule":"memory"}"#, r#"{"rule":"disk"}"#]);
 }
 
 #[tokio::test]
