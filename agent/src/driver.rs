@@ -157,6 +157,11 @@ impl Driver {
                         link.send(&request);
                     }
                 }
+                // After the worst only, and no more than was kept: the loop may wait for the disk.
+                Output::Salvage { attempt, output_bytes } => {
+                    let streams = self.spool.remains(attempt, output_bytes);
+                    self.machine.handle(Input::Salvaged(attempt, streams), clock::now());
+                }
                 Output::Sample => match std::mem::replace(&mut self.sampling, Sampling::Idle(None)) {
                     Sampling::Idle(Some(mut sampler)) => {
                         let runtime = tokio::runtime::Handle::current();

@@ -101,6 +101,16 @@ impl Spool {
         if count == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }
     }
 
+    /// What can be said of both streams of an attempt whose keeper died, standard output first.
+    pub fn remains(&self, attempt: AttemptKey, limit: u64) -> [StreamEnd; 2] {
+        [Stream::Stdout, Stream::Stderr].map(|stream| {
+            self.salvage(attempt, stream, limit).unwrap_or_else(|error| {
+                tracing::error!(%attempt, %error, "cannot read what was kept of an interrupted attempt's output");
+                StreamEnd::default()
+            })
+        })
+    }
+
     /// What can be said of a stream whose keeper died: everything, if it had not outgrown its limit;
     /// else only its head, because nobody knows where the ring begins.
     ///

@@ -166,6 +166,7 @@ impl Played {
                         inputs.push(Input::Text(encode(&HostFrame::ResultAck { attempt })));
                     }
                     Output::Recall(attempt) => inputs.push(Input::Recalled(attempt, None)),
+                    Output::Salvage { attempt, .. } => inputs.push(Input::Salvaged(attempt, Default::default())),
                     Output::Close { .. } => inputs.push(Input::Closed),
                     Output::Supervise(_) | Output::Frame(_) | Output::Ping | Output::Sample | Output::Discard(_) => {}
                     Output::MakeKey | Output::KeepCertificate(_) | Output::AdoptKey => {}

@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use plan::id::{AgentId, AttemptKey, ClusterId};
 use plan::keyring::Keyring;
-use plan::outcome::Outcome;
+use plan::outcome::{Outcome, StreamEnd};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use wire::facts::Facts;
@@ -92,6 +92,8 @@ pub enum Input {
     Purged(Vec<AttemptKey>),
     /// Answer to [`Output::Recall`].
     Recalled(AttemptKey, Option<Outcome>),
+    /// Answer to [`Output::Salvage`]: what is on disk of standard output and of standard error.
+    Salvaged(AttemptKey, [StreamEnd; 2]),
     /// The supervisor said something. Its greeting begins a connection.
     Supervisor(Event),
     /// The connection to the supervisor is gone.
@@ -124,6 +126,13 @@ pub enum Output {
     Recall(AttemptKey),
     /// Ask the supervisor.
     Supervise(Request),
+    /// Look for this attempt's output on disk: nobody knows how it ended.
+    Salvage {
+        /// Which attempt.
+        attempt: AttemptKey,
+        /// Bytes kept of each stream; 0 when that is not known, so that none of it can be read.
+        output_bytes: u64,
+    },
     /// Make a key, beside the one there is, on disk.
     MakeKey,
     /// Keep this certificate, on disk, if it is of one of this agent's keys; PEM.
@@ -219,6 +228,7 @@ impl Machine {
                 }
             }
             Input::Recalled(attempt, outcome) => self.on_recalled(attempt, outcome),
+            Input::Salvaged(attempt, streams) => self.on_salvaged(attempt, streams, now),
             Input::Supervisor(event) => self.on_supervisor(event, now),
             Input::SupervisorGone => self.supervisor = None,
             Input::Sampled(sample) => self.on_sampled(*sample),

@@ -6,8 +6,8 @@
 //!   accepted        –                                 waits for a WELCOME, then as if it had just come
 //!   starting, S     S: never heard                    proven not spawned: as accepted
 //!   starting, S     S: heard | running | ended        goes on
-//!   starting, S     another: never heard              interrupted
-//!   started         running | ended | neither         goes on | goes on | interrupted
+//!   starting, S     another: never heard              interrupted, with what is on disk of its output
+//!   started         running | ended | neither         goes on | goes on | interrupted, likewise
 //! ```
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use plan::id::AttemptKey;
-use plan::outcome::{End, Outcome};
+use plan::outcome::{End, Outcome, StreamEnd};
 use wire::frame::AgentFrame;
 
 use crate::clock::Now;
@@ -23,7 +23,7 @@ use crate::journal::{Record, Recovered, Unfinished};
 use crate::machine::cancel::MAX_VALIDITY_MS;
 use crate::machine::entry::{About, Active, Kept, Phase, StartBy, Task};
 use crate::machine::output::Output as Sent;
-use crate::machine::{After, Machine};
+use crate::machine::{After, Machine, Output};
 use crate::supervisor::protocol::{Event, Known, Report, Request};
 
 impl Machine {
@@ -145,11 +145,7 @@ impl Machine {
                 }
                 (Some(Known::Ended { outcome }), _) => self.on_ended(attempt, outcome, now),
                 (None, Some(supervisor)) if supervisor == instance => self.never_heard(attempt, now),
-                (None, _) => {
-                    let message = "the agent's supervisor died, and what became of it is not known".to_owned();
-                    let outcome = Outcome { end: End::Interrupted { message }, ..Outcome::not_started(End::Exited) };
-                    self.settle(attempt, outcome, now);
-                }
+                (None, _) => self.salvage(attempt),
             }
         }
         for (attempt, state) in reports {
@@ -179,6 +175,25 @@ impl Machine {
             Known::Ended { outcome } => self.on_ended(attempt, outcome, now),
             Known::Heard | Known::Running { .. } => self.kill(attempt),
         }
+    }
+
+    /// No supervisor knows what became of it: its log is lost, as by a power failure. What it had printed may be on the
+    /// disk all the same.
+    fn salvage(&mut self, attempt: AttemptKey) {
+        let task = self.active.get(&attempt).and_then(|active| active.task.as_ref());
+        let output_bytes = task.map_or(0, |task| task.limits.output_bytes);
+        self.out.push_back(Output::Salvage { attempt, output_bytes });
+    }
+
+    pub(super) fn on_salvaged(&mut self, attempt: AttemptKey, [stdout, stderr]: [StreamEnd; 2], now: Now) {
+        match self.active.get(&attempt).map(|active| &active.phase) {
+            Some(Phase::Launched { .. } | Phase::Running { .. }) => {}
+            Some(Phase::Waiting | Phase::Starting { .. } | Phase::Settling(_)) | None => return,
+        }
+        let message = "the agent's supervisor died and left no word of it, so what became of it is not known; \
+                       its output is what was on the disk";
+        let end = End::Interrupted { message: message.to_owned() };
+        self.settle(attempt, Outcome { stdout, stderr, ..Outcome::not_started(end) }, now);
     }
 
     /// The supervisor that was to be asked lives and was never asked: nothing was spawned.

@@ -2,14 +2,15 @@
 //! spawned, how they ended. The next supervisor reads it and tells the truth about the rest.
 //!
 //! Written and not fsynced: it is there for a supervisor that was killed. When the power fails, everything that ran is
-//! over and unknown, which the agent's journal says by itself: it asked a supervisor that no longer is.
+//! over and unknown, which the agent's journal says by itself: it asked a supervisor that no longer is. The agent then looks
+//! for what is on the disk of its output.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use nix::unistd::Pid;
 use plan::id::AttemptKey;
-use plan::outcome::{End, Outcome, Stream, StreamEnd};
+use plan::outcome::{End, Outcome};
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
@@ -171,12 +172,6 @@ fn interrupted(attempt: AttemptKey, output_bytes: u64, leader: Option<(u32, u64,
             process::kill_group(Pid::from_raw(pid));
         }
     }
-    let salvage = |stream| {
-        spool.salvage(attempt, stream, output_bytes).unwrap_or_else(|error| {
-            tracing::error!(%attempt, %error, "cannot read what was kept of an interrupted attempt's output");
-            StreamEnd::default()
-        })
-    };
-    let (stdout, stderr) = (salvage(Stream::Stdout), salvage(Stream::Stderr));
+    let [stdout, stderr] = spool.remains(attempt, output_bytes);
     Outcome { end: End::Interrupted { message }, steps: Vec::new(), stdout, stderr, duration_ms: 0 }
 }

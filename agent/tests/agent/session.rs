@@ -1,10 +1,12 @@
 //! The real binary against a host that the test plays: enrolment, sessions, deaths at awkward moments.
 
+use std::collections::BTreeMap;
+
 use futures_util::{SinkExt as _, StreamExt as _};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use plan::envelope::{epoch_parts, seal, sign};
-use plan::outcome::{End, RejectCause};
+use plan::outcome::{End, RejectCause, Stream};
 use plan::step::Plan;
 use tokio_tungstenite::tungstenite::Message;
 use wire::codec::encode;
@@ -209,6 +211,45 @@ async fn what_dies_with_agent_and_supervisor_is_interrupted_with_its_output_so_f
     assert!(matches!(outcome.end, End::Interrupted { .. }), "{outcome:?}");
     assert_eq!((outcome.stdout.bytes, session.output(key)), (7, b"so far\n".to_vec()));
     wait_for("the orphan's end", || async { (!is_alive(pid)).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn what_a_power_failure_leaves_on_disk_of_output_is_told_though_no_supervisor_knows_of_it() {
+    let mut bed = Bed::new().await;
+    let (mut session, _) = bed.session().await;
+    let (small, large) = (attempt(1, 1), attempt(2, 1));
+    session.say(HostFrame::Command(shell(small, "echo so far; exec sleep 600"))).await;
+    session.until(|frame| matches!(frame, AgentFrame::Output(_))).await;
+    session.say(HostFrame::Command(shell(large, "head -c 2000000 /dev/zero; echo far >&2; exec sleep 600"))).await;
+    session.until(|frame| matches!(frame, AgentFrame::Output(said) if said.stream == Stream::Stderr)).await;
+    bed.kill_agent();
+    bed.kill_supervisor();
+    // The journal was synced, the output was written by chance, the supervisor's log was not written yet.
+    std::fs::remove_file(bed.data().join("supervisor.log")).expect("it was there");
+    bed.start();
+    let (mut session, hello) = bed.session().await;
+    assert_eq!(hello.unfinished.len() + hello.unacknowledged.len(), 2, "the journal knows of both");
+    let mut outcomes = BTreeMap::new();
+    while outcomes.len() < 2 {
+        let result = session.until(|frame| matches!(frame, AgentFrame::Result { .. })).await;
+        let AgentFrame::Result { attempt, outcome, .. } = result else { panic!("{result:?}") };
+        let End::Interrupted { message } = &outcome.end else { panic!("{outcome:?}") };
+        assert!(message.contains("what was on the disk"), "{message}");
+        outcomes.insert(attempt, outcome);
+    }
+    let stdout = &outcomes[&small].stdout;
+    assert_eq!((stdout.bytes, stdout.truncated(), session.output(small)), (7, false, b"so far\n".to_vec()));
+    // Of what outgrew its limit only the beginning is known for what it is, and that there was more.
+    let (stdout, stderr) = (&outcomes[&large].stdout, &outcomes[&large].stderr);
+    assert!(stdout.truncated() && stdout.tail == 0, "{stdout:?}");
+    assert_eq!((session.output(large).len() as u64, stderr.bytes), (stdout.head, 4));
+    session.say(HostFrame::ResultAck { attempt: small }).await;
+    wait_for("the end of its file", || async {
+        let of_it = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(&small.command.to_string());
+        let mut left = std::fs::read_dir(bed.data().join("spool")).expect("reads").flatten();
+        (!left.any(|entry| of_it(&entry.file_name()))).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

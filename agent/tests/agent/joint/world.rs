@@ -228,13 +228,14 @@ impl World {
         let now = self.now();
         let Some(machine) = &mut self.machine else { return };
         machine.handle(input, now);
-        let mut recalls = Vec::new();
+        let (mut recalls, mut lost) = (Vec::new(), Vec::new());
         while let Some(output) = self.machine.as_mut().and_then(Machine::poll) {
             match output {
                 Output::Frame(frame) => self.send_up(frame),
                 Output::Journal(record) => self.unsynced.push_back(record),
                 Output::Supervise(request) => self.request(request),
                 Output::Recall(attempt) => recalls.push(attempt),
+                Output::Salvage { attempt, .. } => lost.push(attempt),
                 Output::Close { .. } => self.line = None,
                 Output::Ping
                 | Output::Sample
@@ -251,6 +252,7 @@ impl World {
             });
             self.tell(Input::Recalled(attempt, outcome));
         }
+        lost.into_iter().for_each(|attempt| self.tell(Input::Salvaged(attempt, Default::default())));
     }
 
     fn send_up(&mut self, frame: AgentFrame) {

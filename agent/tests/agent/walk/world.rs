@@ -172,7 +172,7 @@ impl World {
     }
 
     fn act(&mut self) {
-        let mut recalls = Vec::new();
+        let (mut recalls, mut lost) = (Vec::new(), Vec::new());
         while let Some(output) = self.machine.as_mut().and_then(Machine::poll) {
             match output {
                 Output::Frame(frame) => self.send_up(frame),
@@ -183,6 +183,7 @@ impl World {
                     }
                 }
                 Output::Recall(attempt) => recalls.push(attempt),
+                Output::Salvage { attempt, .. } => lost.push(attempt),
                 Output::Close { .. } => self.net = None,
                 Output::Ping | Output::Sample | Output::MakeKey | Output::KeepCertificate(_) | Output::AdoptKey => {}
                 Output::Discard(attempt) => {
@@ -199,6 +200,7 @@ impl World {
             });
             self.handle(Input::Recalled(attempt, outcome));
         }
+        lost.into_iter().for_each(|attempt| self.handle(Input::Salvaged(attempt, Default::default())));
     }
 
     fn send_up(&mut self, frame: AgentFrame) {
