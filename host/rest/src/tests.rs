@@ -26,5 +26,6 @@ mod matrix;
 mod permissions;
 mod standing;
 mod refused;
+mod sockets;
 mod statistics;
 mod world;

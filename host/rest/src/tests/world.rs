@@ -88,7 +88,8 @@ pub struct World {
     pub tokens: Arc<Tokens>,
     meter: Arc<Meter>,
     router: Router,
-    again: Box<dyn Fn() -> Router + Send + Sync>,
+    deps: Deps,
+    options: Options,
     /// Owns the store's writer; both go when the world does.
     _writer: JoinSet<()>,
     _folder: TempDir,
@@ -300,8 +301,7 @@ impl World {
         options.address_rate = Rate { per_second: 0, burst: 0 };
         set(&mut options);
         let (standing, keys, tokens) = (deps.standing.clone(), deps.keys.clone(), deps.tokens.clone());
-        let again = Box::new(move || crate::router(deps.clone(), options.clone()));
-        let router = again();
+        let router = crate::router(deps.clone(), options.clone());
         World {
             store,
             clock,
@@ -315,7 +315,8 @@ impl World {
             tokens,
             meter,
             router,
-            again,
+            deps,
+            options,
             _writer: writers,
             _folder: folder,
         }
@@ -323,7 +324,13 @@ impl World {
 
     /// Forgets all that the door has in memory, as a start of the host does.
     pub fn restart(&mut self) {
-        self.router = (self.again)();
+        self.router = crate::router(self.deps.clone(), self.options.clone());
+    }
+
+    /// The door of another host over the same store, which looks commands up there.
+    pub fn door(&self, commands: Arc<dyn Commands>) -> Router {
+        let browse = Browse { commands, journal: Arc::new(self.store.clone()), live: self.bus.clone() };
+        crate::router(Deps { browse: Arc::new(browse), ..self.deps.clone() }, self.options.clone())
     }
 
     /// Sends a request from a peer on loopback, as it is.
