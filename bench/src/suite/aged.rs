@@ -30,11 +30,18 @@ fn spread(asked: &Retention) -> (i64, i64) {
     ((today - DAYS) * DAY, DAYS * DAY / i64::try_from(asked.rows + 1).unwrap_or(i64::MAX))
 }
 
-/// Fills the store in this file.
+/// Fills the store at this address, of either kind, or makes what [`entries`] come into.
 ///
 /// # Errors
-/// SQLite's.
-pub(super) async fn fill_sqlite(asked: &Retention, path: &str) -> Result<()> {
+/// The database's.
+pub(super) async fn fill(asked: &Retention, url: &str) -> Result<()> {
+    match url.strip_prefix("sqlite:") {
+        Some(path) => fill_sqlite(asked, path).await,
+        None => fill_postgres(asked, url).await,
+    }
+}
+
+async fn fill_sqlite(asked: &Retention, path: &str) -> Result<()> {
     let mut store = SqliteConnection::connect(&format!("sqlite:{path}")).await.context("SQLite")?;
     sqlx::raw_sql("pragma busy_timeout = 60000").execute(&mut store).await?;
     let (first, apart) = spread(asked);
@@ -60,11 +67,7 @@ pub(super) async fn fill_sqlite(asked: &Retention, path: &str) -> Result<()> {
     Ok(store.close().await?)
 }
 
-/// Fills the database at this address.
-///
-/// # Errors
-/// PostgreSQL's.
-pub(super) async fn fill_postgres(asked: &Retention, url: &str) -> Result<()> {
+async fn fill_postgres(asked: &Retention, url: &str) -> Result<()> {
     let mut store = PgConnection::connect(url).await.context("PostgreSQL")?;
     let (first, apart) = spread(asked);
     let rows = asked.rows;

@@ -15,7 +15,7 @@ use domain::time::Timestamp;
 use ports::agents::Agents;
 use ports::commands::{Chunk, Commands};
 use ports::error::StoreError;
-use ports::journal::{Cut, Installation, Trail};
+use ports::journal::{Cut, Installation, Journal, Trail};
 use ports::telemetry::Telemetry;
 use serde_json::json;
 use storage::{postgres, sqlite};
@@ -60,28 +60,12 @@ pub async fn run(asked: &Retention, json: Option<&Path>) -> Result<bool> {
     let mut found = if let Some(path) = url.strip_prefix("sqlite:") {
         let (opened, writer) = sqlite::open(sqlite::Options::new(path), live).await?;
         running.spawn(writer.run(CancellationToken::new()));
-        if asked.of == Kept::Audit {
-            aged::fill_sqlite(asked, path).await?;
-            // Before anything of today: on one chain days never go back.
-            aged::entries(asked, &opened).await?;
-        }
-        let machine = first(&opened).await?;
-        if asked.of != Kept::Audit {
-            aged::fill_sqlite(asked, path).await?;
-        }
+        let machine = fill(asked, &opened, &url).await?;
         measure(asked, opened, &machine).await?
     } else {
         let (opened, writer) = postgres::open(postgres::Options::new(&url), live).await?;
         running.spawn(writer.run(CancellationToken::new()));
-        if asked.of == Kept::Audit {
-            aged::fill_postgres(asked, &url).await?;
-            // Before anything of today: on one chain days never go back.
-            aged::entries(asked, &opened).await?;
-        }
-        let machine = first(&opened).await?;
-        if asked.of != Kept::Audit {
-            aged::fill_postgres(asked, &url).await?;
-        }
+        let machine = fill(asked, &opened, &url).await?;
         measure(asked, opened, &machine).await?
     };
     found.cost = meter.stop();
@@ -98,6 +82,23 @@ impl<S: Commands + Telemetry + Trail + Clone + Send + Sync + 'static> Rows for S
 pub(super) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Fills the store at this address with what is old; answers the machine that goes on writing there.
+async fn fill<S>(asked: &Retention, store: &S, url: &str) -> Result<Machine>
+where
+    S: Commands + Agents + Installation + Journal + Sync,
+{
+    if asked.of == Kept::Audit {
+        aged::fill(asked, url).await?;
+        // Before anything of today: on one chain days never go back.
+        aged::entries(asked, store).await?;
+        return first(store).await;
+    }
+    // Everything else that is old is a machine's.
+    let machine = first(store).await?;
+    aged::fill(asked, url).await?;
+    Ok(machine)
 }
 
 /// A machine with one command behind it, whose output is what will be old.
