@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::instant::instant;
 use crate::output::format::Row;
-use crate::output::{Sink, escape, moment, table};
+use crate::output::{Sink, count, escape, moment, table};
 
 /// What to do with alerts.
 #[derive(Clone, Debug, Subcommand)]
@@ -331,11 +331,12 @@ fn silence_card(silence: &Silence) -> String {
 
 fn backtest_card(tried: &Backtest) -> String {
     let seconds = |span: Option<u64>| span.map_or("-".to_owned(), |seconds| format!("{seconds} s"));
+    let (samples, agents) = (count::of(tried.samples, "sample", "samples"), count::of(tried.agents, "agent", "agents"));
     let fields = [
         ("rule", tried.rule.clone()),
         ("config", tried.config.to_string()),
         ("past", format!("{} to {}", tried.from, tried.to)),
-        ("looked at", format!("{} samples of {} agents", tried.samples, tried.agents)),
+        ("looked at", format!("{samples} of {agents}")),
         ("result", tried.summary.clone()),
         ("median", seconds(tried.median_s)),
         ("9 in 10 below", seconds(tried.p90_s)),

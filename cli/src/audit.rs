@@ -18,7 +18,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::instant::instant;
 use crate::output::format::Row;
-use crate::output::{Sink, escape, moment};
+use crate::output::{Sink, count, escape, moment};
 
 /// How often `tail -f` looks for more.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -186,14 +186,12 @@ fn offline(path: &Path, key: Vec<String>, since: &[PathBuf], sink: &Sink) -> Res
 }
 
 fn counted(entries: u64, chains: usize, unchained: u64, pruned: u64) -> String {
-    let plural = |count: u64, one: &str, more: &str| format!("{count} {}", if count == 1 { one } else { more });
-    let chains = plural(chains as u64, "chain", "chains");
-    let mut text = format!("{} on {chains}\n", plural(entries, "entry", "entries"));
+    let mut text = format!("{} on {}\n", count::of(entries, "entry", "entries"), count::of(chains, "chain", "chains"));
     if pruned > 0 {
-        text += &format!("{pruned} more were pruned, up to sealed checkpoints\n");
+        text += &format!("{} pruned, up to sealed checkpoints\n", count::of(pruned, "more was", "more were"));
     }
     if unchained > 0 {
-        text += &format!("{unchained} are on no chain: nothing vouches for them\n");
+        text += &format!("{} on no chain: nothing vouches for them\n", count::of(unchained, "is", "are"));
     }
     text
 }
@@ -203,7 +201,7 @@ fn found(faults: impl Iterator<Item = String>, in_all: u64) -> String {
     text += &if in_all == 0 {
         "whole: everything is as it was written\n".to_owned()
     } else {
-        format!("NOT whole: {in_all} faults\n")
+        format!("NOT whole: {}\n", count::of(in_all, "fault", "faults"))
     };
     text
 }
@@ -221,6 +219,6 @@ async fn export(path: Option<&Path>, client: &Client, sink: &Sink) -> Result<Exi
     }
     out.flush()?;
     let entries = watch.entries().ok_or_else(|| Failure::new(Exit::Error, "the export broke off before its end"))?;
-    sink.say(&format!("{entries} entries exported"))?;
+    sink.say(&format!("{} exported", count::of(entries, "entry", "entries")))?;
     Ok(Exit::Ok)
 }

@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::format::Row;
 use crate::output::moment::age;
-use crate::output::{Format, Sink};
+use crate::output::{Format, Sink, count};
 use crate::watch::Finished;
 use filters::Filters;
 
@@ -131,7 +131,7 @@ pub async fn run(
             sink.one(&answer, &id, || format!("{}\n", answer.status))?;
             let said = match answer.released {
                 0 => format!("nothing of command {id} is held since a restore"),
-                n => format!("released on {n} agents; watch it with `viworks logs {id} -f`"),
+                n => format!("released on {}; watch it with `viworks logs {id} -f`", count::of(n, "agent", "agents")),
             };
             sink.say(&said)?;
         }

@@ -10,7 +10,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::format::Row;
 use crate::output::moment::age;
-use crate::output::{Sink, escape, table};
+use crate::output::{Sink, count, escape, table};
 
 /// What to do with a host's plugin.
 #[derive(Clone, Debug, Subcommand)]
@@ -113,7 +113,7 @@ fn page(plugin: &Plugin) -> String {
     if !plugin.enabled {
         text += " · disabled by an order";
     }
-    text += &format!(" · {} faults · {}\n", plugin.faults, escape::line(&plugin.file));
+    text += &format!(" · {} · {}\n", count::of(plugin.faults, "fault", "faults"), escape::line(&plugin.file));
     if !plugin.verbs.is_empty() {
         text += &format!("verbs: {}\n", escape::line(&plugin.verbs.join(", ")));
     }

@@ -19,7 +19,7 @@ use serde::Serialize;
 use viworks_client::{Client, CommandEvent, Notice, Patience};
 
 use crate::failure::Failure;
-use crate::output::{Format, Sink, escape};
+use crate::output::{Format, Sink, count, escape};
 
 use gathered::Gathered;
 use screen::Screen;
@@ -77,7 +77,8 @@ struct EventLine<'a, T> {
 
 /// Says that some output is not to be had: never silently cut.
 pub fn missing(name: &str, bytes: u64, stream: Stream) -> String {
-    escape::line(&format!("[{name}] {bytes} bytes of {} were not kept", stream.as_str()))
+    let were = if bytes == 1 { "was" } else { "were" };
+    escape::line(&format!("[{name}] {} of {} {were} not kept", count::of(bytes, "byte", "bytes"), stream.as_str()))
 }
 
 impl Watch {
@@ -245,7 +246,9 @@ impl Watch {
                 let stream = stream.as_str();
                 let text = match piece.late {
                     true => format!("[{name}] {stream} from byte {}, which was left out before:", piece.bytes.start),
-                    false => format!("[{name}] {} bytes of {stream} left out here", piece.skipped),
+                    false => {
+                        format!("[{name}] {} of {stream} left out here", count::of(piece.skipped, "byte", "bytes"))
+                    }
                 };
                 self.screen.say(&text)?;
             }

@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::output::count;
 
 /// The form of exports that this program reads.
 const FORMAT: u32 = 1;
@@ -157,7 +158,8 @@ impl<'p> Reader<'p> {
         if kind == "end" {
             let end: ExportEnd = self.read(&line)?;
             if end.entries != self.entries || self.line()?.is_some() {
-                return Err(self.refuse(format!("{} entries were exported and {} are here", end.entries, self.entries)));
+                let exported = count::of(end.entries, "entry was", "entries were");
+                return Err(self.refuse(format!("{exported} exported, and here are {}", self.entries)));
             }
             return Ok(None);
         }

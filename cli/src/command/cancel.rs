@@ -14,7 +14,7 @@ use crate::beginning;
 use crate::context::{DEFAULT_CONFIRM_ABOVE, Store};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{Sink, table};
+use crate::output::{Sink, count, table};
 use crate::prompt;
 use crate::watch::is_over;
 
@@ -79,8 +79,10 @@ async fn one(command: &str, client: &Client, sink: &Sink) -> Result<Exit, Failur
     sink.one(&answer, &id, || format!("{}\n", answer.status))?;
     let said = match answer.requested {
         0 => format!("command {id} was over already: nothing to cancel"),
-        1 => format!("asked 1 agent to end command {id}; watch it with `viworks logs {id} -f`"),
-        n => format!("asked {n} agents to end command {id}; watch it with `viworks logs {id} -f`"),
+        n => {
+            let agents = count::of(n, "agent", "agents");
+            format!("asked {agents} to end command {id}; watch it with `viworks logs {id} -f`")
+        }
     };
     sink.say(&said)?;
     Ok(Exit::Ok)
@@ -146,8 +148,8 @@ fn confirm(meant: &[Command], above: u64) -> Result<(), Failure> {
     if commands.max(runs) <= above {
         return Ok(());
     }
-    let of = if commands == 1 { "1 command".to_owned() } else { format!("{commands} commands") };
-    let question = format!("{of} would end, {runs} runs on agents\ntype {commands} to go on: ");
+    let (of, runs) = (count::of(commands, "command", "commands"), count::of(runs, "run on an agent", "runs on agents"));
+    let question = format!("{of} would end, {runs}\ntype {commands} to go on: ");
     let declined = |why: String| Failure::new(Exit::NotDone, format!("declined: {why}; --yes does not ask"));
     let answer = prompt::ask(&question).map_err(|error| declined(format!("{of} would end, and {error}")))?;
     if answer == commands.to_string() { Ok(()) } else { Err(declined("nothing was asked to end".to_owned())) }
@@ -172,8 +174,10 @@ fn said(answer: &CancelledMany) -> String {
     let CancelledMany { commands, requested, items: _, more } = answer;
     let said = match commands {
         0 => return "no command that is not over is meant: nothing to cancel".to_owned(),
-        1 => format!("asked {requested} runs of 1 command to end"),
-        commands => format!("asked {requested} runs of {commands} commands to end"),
+        commands => {
+            let (runs, of) = (count::of(*requested, "run", "runs"), count::of(*commands, "command", "commands"));
+            format!("asked {runs} of {of} to end")
+        }
     };
     if *more { format!("{said}; there are more: say it again when these are over") } else { said }
 }

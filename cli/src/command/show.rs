@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use api::command::{Invocation, KeptOutput};
+use api::command::{Invocation, KeptOutput, KeptStream};
 use api::delivery::{AttemptBody, PortionBody, RetryBody, RolloutBody};
 use viworks_client::Client;
 
 use crate::failure::Failure;
-use crate::output::{moment, table};
+use crate::output::{count, moment, table};
 use crate::watch::{Finished, label};
 
 /// Invocations whose earlier attempts are shown; the others are counted.
@@ -74,8 +74,11 @@ fn said(invocation: &Invocation) -> &str {
 fn not_kept(invocation: &Invocation) -> String {
     let Some(KeptOutput { stdout, stderr }) = &invocation.output else { return String::new() };
     let streams = [("stdout", stdout), ("stderr", stderr)].into_iter().filter(|(_, kept)| kept.missing_bytes > 0);
-    let parts: Vec<String> = streams.map(|(name, kept)| format!("{} bytes of {name}", kept.missing_bytes)).collect();
-    if parts.is_empty() { String::new() } else { format!(" [{} were not kept]", parts.join(" and ")) }
+    let part =
+        |(name, kept): (&str, &KeptStream)| format!("{} of {name}", count::of(kept.missing_bytes, "byte", "bytes"));
+    let parts: Vec<String> = streams.map(part).collect();
+    let were = if stdout.missing_bytes + stderr.missing_bytes == 1 { "was" } else { "were" };
+    if parts.is_empty() { String::new() } else { format!(" [{} {were} not kept]", parts.join(" and ")) }
 }
 
 /// Earlier attempts of invocations that had more than one; nothing when none had.
@@ -95,7 +98,7 @@ pub(super) async fn tried(client: &Client, finished: &Finished) -> Result<String
     let mut text =
         format!("\nearlier attempts\n{}", table::grid(&["agent", "attempt", "state", "exit", "ended", "what"], rows));
     if again.len() > TRIED_SHOWN {
-        let _ = writeln!(text, "and of {} more agents", again.len() - TRIED_SHOWN);
+        let _ = writeln!(text, "and of {}", count::of(again.len() - TRIED_SHOWN, "more agent", "more agents"));
     }
     Ok(text)
 }

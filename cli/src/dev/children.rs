@@ -9,6 +9,7 @@ use tokio::process::{Child, Command};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::output::count;
 use crate::signals::Signals;
 
 /// Between looks at something that is not ready yet.
@@ -156,5 +157,5 @@ fn tail(log: &Path) -> String {
     let text = std::fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     let last = &lines[lines.len().saturating_sub(LOG_TAIL)..];
-    format!("last {} lines of {}:\n{}", last.len(), log.display(), last.join("\n"))
+    format!("last {} of {}:\n{}", count::of(last.len(), "line", "lines"), log.display(), last.join("\n"))
 }

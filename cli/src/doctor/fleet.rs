@@ -5,6 +5,7 @@ use api::plugin::Plugin;
 use viworks_client::Client;
 
 use super::Report;
+use crate::output::count;
 
 /// Names in a line; the others are counted.
 const NAMED: usize = 5;
@@ -43,8 +44,7 @@ fn judge_plugins(plugins: &[Plugin], report: &mut Report) {
 fn offer(plugin: &Plugin) -> String {
     match (plugin.kind.as_deref(), plugin.verbs.len()) {
         (Some("rule"), _) => "a rule of alerts".to_owned(),
-        (_, 1) => "1 verb".to_owned(),
-        (_, verbs) => format!("{verbs} verbs"),
+        (_, verbs) => count::of(verbs, "verb", "verbs"),
     }
 }
 

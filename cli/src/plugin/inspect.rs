@@ -14,7 +14,7 @@ use super::component::{digest, stamped};
 use super::verify;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{Sink, escape, table};
+use crate::output::{Sink, count, escape, table};
 use crate::schema::properties;
 
 /// Which file.
@@ -96,7 +96,8 @@ fn page(manifest: &Manifest, digest: &str, size: usize, imports: &[String], sign
     match rule {
         Some(RuleManifest { reads, state_version, examples }) => {
             let reads = if reads.is_empty() { "the agent's status alone".to_owned() } else { reads.join(", ") };
-            let line = format!("reads {reads}; {} examples; state of form {state_version}", examples.len());
+            let examples = count::of(examples.len(), "example", "examples");
+            let line = format!("reads {reads}; {examples}; state of form {state_version}");
             page.push_str(&format!("\nRULE\n  {}\n", escape::line(&line)));
         }
         None => page.push_str("\nVERBS\n"),

@@ -12,7 +12,7 @@ use viworks_client::{Client, ClientError};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{Sink, escape, table};
+use crate::output::{Sink, count, escape, table};
 use crate::prompt;
 use crate::schema::quote;
 
@@ -58,7 +58,7 @@ pub(super) async fn confirm(
         return Ok(());
     }
     let said = |failure: Failure| Declined::Said(failure);
-    let what = format!("`{}` (effect {}) on {count} agents", verb.name, plan.effect);
+    let what = format!("`{}` (effect {}) on {}", verb.name, plan.effect, agents(count));
     if !std::io::stdin().is_terminal() {
         let message = format!("{what} needs a yes, and there is no terminal to ask at: add --yes");
         return Err(said(Failure::new(Exit::NotDone, message)));
@@ -112,10 +112,7 @@ fn refusal(plan: &PlanPreview) -> Option<Failure> {
 }
 
 fn agents(count: usize) -> String {
-    match count {
-        1 => "1 agent".to_owned(),
-        many => format!("{many} agents"),
-    }
+    count::of(count, "agent", "agents")
 }
 
 /// Says who was meant but is out.
@@ -171,7 +168,7 @@ fn shown(step: &Step) -> String {
     let mut line = escape::line(&words.join(" "));
     let mut notes = Vec::new();
     notes.extend(cwd.as_ref().map(|cwd| format!("in {}", escape::line(cwd))));
-    notes.extend(stdin.as_ref().map(|stdin| format!("{} bytes of standard input", stdin.len())));
+    notes.extend(stdin.as_ref().map(|stdin| format!("{} of standard input", count::of(stdin.len(), "byte", "bytes"))));
     notes.extend(timeout_ms.map(|ms| format!("at most {ms} ms")));
     if !notes.is_empty() {
         let _ = write!(line, "   ({})", notes.join(", "));

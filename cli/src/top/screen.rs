@@ -7,7 +7,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 
 use super::{Load, Sort};
 use crate::output::format::Row;
-use crate::output::{colour, escape, table};
+use crate::output::{colour, count, escape, table};
 use crate::prompt::Quiet;
 
 /// The other screen, without a cursor, and back.
@@ -122,8 +122,8 @@ fn page(rows: &[Load], sort: Sort, trouble: Option<&str>, room: usize) -> String
         Sort::Running => "running",
         Sort::Name => "name",
     };
-    let mut text =
-        format!("{online} of {} agents online, {running} running, by {by}   (q quits; c m d r n sort)\n", rows.len());
+    let agents = count::of(rows.len(), "agent", "agents");
+    let mut text = format!("{online} of {agents} online, {running} running, by {by}   (q quits; c m d r n sort)\n");
     text += &trouble.map_or_else(|| "\n".to_owned(), |why| format!("{}\n", escape::line(why)));
     text += &table::grid(Load::COLUMNS, rows.iter().take(room).map(|row| row.cells(now)));
     if rows.len() > room {

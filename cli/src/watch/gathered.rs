@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use plan::outcome::Stream;
 
 use crate::output::lines::Look;
-use crate::output::{colour, escape};
+use crate::output::{colour, count, escape};
 
 /// Bytes of one stream that are held; what is beyond is not compared and not shown.
 const MAX_HELD_BYTES: usize = 256 * 1024;
@@ -85,12 +85,12 @@ fn whole(pieces: Option<&Pieces>) -> (Vec<u8>, bool) {
 }
 
 fn show(said: &Said, names: &[&str], look: Look, text: &mut String) {
-    let count = if names.len() == 1 { "1 agent".to_owned() } else { format!("{} agents", names.len()) };
+    let agents = count::of(names.len(), "agent", "agents");
     let mut listed = names.iter().take(NAMED).map(|name| escape::line(name)).collect::<Vec<_>>().join(", ");
     if names.len() > NAMED {
         let _ = write!(listed, " and {} more", names.len() - NAMED);
     }
-    let heading = format!("── {count}, {}: {listed}", escape::line(&said.how));
+    let heading = format!("── {agents}, {}: {listed}", escape::line(&said.how));
     let _ = writeln!(text, "{}", if look.colour { colour::paint(colour::BOLD, &heading) } else { heading });
     for (bytes, mark) in [(&said.stdout, ""), (&said.stderr, "! ")] {
         let lines = bytes.strip_suffix(b"\n").unwrap_or(bytes);

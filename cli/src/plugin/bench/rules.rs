@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::budget::{Budget, CourseAllowance, FleetAllowance};
 use super::{micros, quantile};
-use crate::output::escape;
+use crate::output::{count, escape};
 
 /// What was measured of a rule.
 pub(super) struct Measured {
@@ -109,7 +109,7 @@ impl Measured {
             row.tell(&mut page, &format!("example {example}: a turn"), *evaluate);
         }
         if let Some((FleetAllowance { agents, evaluate }, row)) = &self.fleet {
-            row.tell(&mut page, &format!("{agents} agents in a call"), *evaluate);
+            row.tell(&mut page, &format!("{} in a call", count::of(*agents, "agent", "agents")), *evaluate);
         }
         page
     }

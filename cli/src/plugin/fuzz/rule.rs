@@ -12,7 +12,7 @@ use super::arguments::{Chance, arguments};
 use super::samples::{Look, Maker};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::escape;
+use crate::output::{count, escape};
 
 /// Most looks of one case.
 const LOOKS: usize = 6;
@@ -112,6 +112,7 @@ impl Tally {
     /// As a person reads it.
     pub(super) fn line(&self) -> String {
         let Tally { judged, silent, refused, found } = self;
-        format!("{judged} judged, {silent} without a sample, {refused} refused; {found} findings")
+        let found = count::of(*found, "finding", "findings");
+        format!("{judged} judged, {silent} without a sample, {refused} refused; {found}")
     }
 }
