@@ -166,7 +166,7 @@ async fn the_fleet_is_drawn_again_and_again_and_the_terminal_is_itself_afterward
         let mut terminal = Terminal::of(&mut command);
         let code = terminal
             .ended(command, |terminal| {
-                terminal.wait_for("1 of 1 agents online, 0 running, by cpu");
+                terminal.wait_for("1 of 1 agent online, 0 running, by cpu");
                 assert!(!terminal.is_itself());
                 host.fleet(&["web-01", name]);
                 terminal.wait_for(name);
