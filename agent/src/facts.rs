@@ -13,11 +13,11 @@ use crate::config::Config;
 use crate::policy::Policy;
 
 /// Longest time a container tool gets to say its version.
-const PROBE_WITHIN: Duration = Duration::from_secs(5);
+const PROBE_WITHIN: Duration = Duration::from_secs(10);
 /// Longest version that is believed.
 const MAX_VERSION: usize = 64;
 
-/// Looks at the machine. Takes ten seconds at most, when container tools do not answer: a machine that is
+/// Looks at the machine. Takes twenty seconds at most, when container tools do not answer: a machine that is
 /// busy when it starts is no machine without an engine.
 pub async fn gather(policy: &Policy, config: &Config, joined_labels: &BTreeMap<String, String>) -> Facts {
     let system = nix::sys::utsname::uname().ok();

@@ -85,7 +85,7 @@ async fn an_engine_that_hangs_is_unreachable_and_holds_nobody_up() {
     let begun = std::time::Instant::now();
     let facts = facts(&[("docker", "exec sleep 600")]).await;
     assert_eq!(facts.container_engine.as_deref(), Some("docker unreachable"));
-    assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
+    assert!(begun.elapsed().as_secs() < 120, "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

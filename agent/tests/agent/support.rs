@@ -17,7 +17,7 @@ use uuid::Uuid;
 use wire::frame::Challenge;
 use wire::limits::NONCE_BYTES;
 
-pub const CEILING: Duration = Duration::from_secs(30);
+pub const CEILING: Duration = Duration::from_secs(120);
 
 pub fn cluster_key() -> SigningKey {
     SigningKey::from_bytes(&[7; 32])
