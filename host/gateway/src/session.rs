@@ -90,7 +90,8 @@ pub struct Session {
     max_concurrency: usize,
     heartbeat: Duration,
     last_heard: Timestamp,
-    missed: bool,
+    /// When it was noticed that nothing is heard any more.
+    missed: Option<Timestamp>,
     waiting: Waiting,
     in_flight: HashMap<AttemptKey, InFlight>,
     /// What the agent was asked to end: a wish is heard again and again until it is fulfilled.
@@ -128,7 +129,7 @@ impl Session {
             max_concurrency: max_concurrency as usize,
             heartbeat,
             last_heard: now,
-            missed: false,
+            missed: None,
             waiting: Waiting::in_store(),
             in_flight,
             asked: HashSet::new(),
@@ -146,7 +147,7 @@ impl Session {
         match input {
             Input::Frame(frame) => {
                 self.last_heard = now;
-                self.missed = false;
+                self.missed = None;
                 self.frame(frame, now);
             }
             Input::Offer(due) if self.in_flight.contains_key(&due.key()) => {}
@@ -183,9 +184,11 @@ impl Session {
 
     /// When [`tick`](Self::tick) is wanted.
     pub fn deadline(&self) -> Timestamp {
-        let missed = if self.missed { MISSED_HEARTBEATS } else { 1 };
         // Half an interval of grace: a heartbeat sent on time may arrive late.
-        self.last_heard + self.heartbeat * missed + self.heartbeat / 2
+        let silent_for = |missed: u32| self.last_heard + self.heartbeat * missed + self.heartbeat / 2;
+        let Some(noticed) = self.missed else { return silent_for(1) };
+        // A host that stood still, or whose clock was set ahead, has not read yet what came meanwhile.
+        silent_for(MISSED_HEARTBEATS).max(noticed + self.heartbeat * (MISSED_HEARTBEATS - 1))
     }
 
     /// Time passed.
@@ -193,10 +196,10 @@ impl Session {
         if now < self.deadline() {
             return;
         }
-        if self.missed {
+        if self.missed.is_some() {
             self.close("heartbeats_missed", format!("nothing heard for {} s", now.since(self.last_heard).as_secs()));
         } else {
-            self.missed = true;
+            self.missed = Some(now);
             self.out.push_back(Output::Missed);
         }
     }

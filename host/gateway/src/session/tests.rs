@@ -332,6 +332,17 @@ fn silence_degrades_and_then_ends_the_session() {
 }
 
 #[test]
+fn what_came_while_the_host_stood_still_is_read_before_its_agent_is_called_silent() {
+    let mut session = ready(1);
+    let later = now() + Duration::from_secs(3_600);
+    session.tick(later);
+    session.tick(later);
+    assert!(matches!(drain(&mut session)[..], [Output::Missed]));
+    session.handle(Input::Frame(AgentFrame::Heartbeat { attempts: 0 }), later);
+    assert!(session.deadline() > later);
+}
+
+#[test]
 fn output_that_breaks_the_rules_ends_the_session() {
     let output = |offset: u64, data: &str| {
         let data = data.to_owned();
