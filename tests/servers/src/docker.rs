@@ -125,6 +125,9 @@ impl Engine {
         let context = tempfile::Builder::new().prefix("context").tempdir_in(self.dir())?;
         let bin = context.path().join("bin");
         std::fs::create_dir(&bin)?;
+        // Users in containers look into it, whatever is usual for files here.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&bin, open)?;
         std::fs::copy(&self.busybox, bin.join("busybox"))?;
         let list = Command::new(&self.busybox).arg("--list").output().context("busybox does not start")?;
         for applet in String::from_utf8_lossy(&list.stdout).lines().filter(|applet| *applet != "busybox") {

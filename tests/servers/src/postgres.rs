@@ -13,7 +13,6 @@ mod files;
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -27,7 +26,7 @@ use nix::unistd::{Pid, User, chown, geteuid};
 use tempfile::TempDir;
 
 /// Longest a start or an end may take. Far above what is normal.
-const CEILING: Duration = Duration::from_secs(60);
+const CEILING: Duration = Duration::from_secs(120);
 /// Lines of the log that are kept for error messages.
 const KEPT: usize = 60;
 /// The role everything is owned by.
@@ -125,7 +124,7 @@ impl Postgres {
     /// # Errors
     /// When there is no PostgreSQL, or it does not start; the log is in the text.
     pub fn temporary(settings: &[(&str, &str)]) -> anyhow::Result<Postgres> {
-        let folder = tempfile::Builder::new().prefix("viworks-postgres-").tempdir()?;
+        let folder = tempfile::Builder::new().prefix("viworks-postgres-").tempdir_in(crate::place::temporary())?;
         let path = folder.path().to_owned();
         Postgres::open(path, settings, Some(folder))
     }
@@ -180,7 +179,7 @@ impl Postgres {
         let begun = Instant::now();
         loop {
             let fresh = self.port == 0;
-            let port = if fresh { free_port()? } else { self.port };
+            let port = if fresh { crate::port::free()? } else { self.port };
             match self.try_start(port)? {
                 Ok(server) => {
                     self.port = port;
@@ -189,7 +188,8 @@ impl Postgres {
                 }
                 // The last of a killed server's children let go of its memory only when they notice.
                 Err(log) if log.contains("shared memory block") && begun.elapsed() < CEILING => {}
-                Err(log) if fresh && log.contains("could not bind") && begun.elapsed() < CEILING => {}
+                // Somebody else has taken it since it was looked at, or is about to give it back.
+                Err(log) if log.contains("could not bind") && begun.elapsed() < CEILING => {}
                 Err(log) => bail!("PostgreSQL in `{}` does not start:\n{log}", self.folder.display()),
             }
         }
@@ -324,10 +324,6 @@ fn guard(pid: u32, folder: Option<&Path>) -> anyhow::Result<Child> {
     command.spawn().context("/bin/sh does not start")
 }
 
-fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
-}
-
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
@@ -426,7 +422,7 @@ mod tests {
         if !can_run() {
             return;
         }
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir_in(crate::place::temporary()).expect("a folder");
         // The server's user has to get through to its own folder.
         std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
         let inside = folder.path().join("cluster");

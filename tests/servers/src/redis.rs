@@ -4,7 +4,7 @@
 mod line;
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,12 +13,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 pub use self::line::{Line, Reply};
-use crate::need;
 use crate::supervised::{Supervised, wait};
+use crate::{need, port};
 
 const SCRIPT: &str = include_str!("redis.sh");
 /// The Debian package, and its server.
 pub const PACKAGE: (&str, &str) = ("redis-server", "redis-server");
+
+/// Looks for an answer between two orders to start.
+const LOOKS: u32 = 100;
 
 /// One server. Dropped, or when this program ends in any way, it is ended.
 pub struct Redis {
@@ -43,7 +46,7 @@ impl Redis {
     /// The program is missing, or does not answer in time.
     pub fn start_as(tls: Option<(&Path, &Path)>, more: &[&str]) -> anyhow::Result<Redis> {
         let program = need::find(PACKAGE.1, PACKAGE.0).map_err(anyhow::Error::msg)?;
-        let free = || TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).context("no free port");
+        let free = || port::free().map(|port| SocketAddr::from(([127, 0, 0, 1], port))).context("no free port");
         let address = free()?;
         let mut words = vec![program.display().to_string(), address.port().to_string()];
         let tls_address = tls.map(|_| free()).transpose()?;
@@ -79,8 +82,16 @@ impl Redis {
     /// # Errors
     /// It does not; its log is in the text.
     pub fn restart(&self) -> anyhow::Result<()> {
-        self.supervised.order_start()?;
-        if wait(|| self.ask("PING").ok().filter(|answer| answer.starts_with("+PONG"))).is_none() {
+        let mut looks = 0_u32;
+        let answers = wait(|| {
+            // Again now and then, if it has ended: its port may have been taken for a moment.
+            if looks.is_multiple_of(LOOKS) {
+                self.supervised.order_start().ok()?;
+            }
+            looks += 1;
+            self.ask("PING").ok().filter(|answer| answer.starts_with("+PONG"))
+        });
+        if answers.is_none() {
             bail!("Redis does not answer: {}", self.supervised.log("redis.log"));
         }
         Ok(())

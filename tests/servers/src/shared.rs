@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::need;
 use crate::postgres::{self, Postgres};
+use crate::{need, place};
 
 /// The server all tests share.
 struct Shared {
@@ -54,7 +54,8 @@ fn is_there() -> bool {
 impl Shared {
     fn start() -> Shared {
         // Kept, because nothing is dropped at the end of a test program: the cleaner removes it.
-        let folder = tempfile::Builder::new().prefix("viworks-tests-").tempdir().expect("a folder").keep();
+        let folder =
+            tempfile::Builder::new().prefix("viworks-tests-").tempdir_in(place::temporary()).expect("a folder").keep();
         let cleaner = cleaner(&folder);
         let server = Mutex::new(Postgres::at(&folder, &[]).expect("PostgreSQL starts"));
         Shared { server, _cleaner: cleaner }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 /// Longest a server may take to begin or to be gone.
-pub const CEILING: Duration = Duration::from_secs(60);
+pub const CEILING: Duration = Duration::from_secs(120);
 
 /// The supervisor of one server.
 pub(crate) struct Supervised {

@@ -19,7 +19,7 @@ fn assert_nothing_left(dir: &Path) {
         if left.is_empty() {
             return;
         }
-        assert!(begun.elapsed() < Duration::from_secs(30), "left of the engine:\n{}", left.join("\n"));
+        assert!(begun.elapsed() < Duration::from_secs(120), "left of the engine:\n{}", left.join("\n"));
         std::thread::park_timeout(Duration::from_millis(20));
     }
 }
