@@ -1,11 +1,13 @@
 //! Building plugins with the tool their authors use, `viworks plugin build`.
 
+mod origin;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::SystemTime;
 
 use anyhow::Context as _;
 
+use self::origin::Origin;
 use crate::program::{self, cargo, root, say, target_dir};
 use crate::toolchain::{self, Wasm};
 
@@ -49,18 +51,19 @@ fn oversized(sizes: &[(String, u64)]) -> Vec<String> {
     over.map(|(name, size)| format!("{name}.wasm has {size} bytes; at most {MOST_BYTES}")).collect()
 }
 
-/// Builds every folder in `plugins/` into `out`; answers with one line for each.
+/// Builds every folder in `plugins/` into `out`, but for what was built from these very sources by this very tool;
+/// answers with one line for each.
 ///
 /// # Errors
 /// The first that cannot be built.
 pub fn build_all(tool: &Path, out: &Path, wasm: &Wasm) -> anyhow::Result<Vec<String>> {
     std::fs::create_dir_all(out).with_context(|| format!("{} cannot be made", out.display()))?;
     let mut lines = Vec::new();
+    let maker = format!("{}, by {}", wasm.describe(), origin::digest(tool)?);
     for (name, dir) in sources()? {
         let file = out.join(format!("{name}.wasm"));
-        let newest = newest_source(&dir, tool)?;
-        let built = modified(&file);
-        if built.is_some_and(|built| built > newest) {
+        let sources = made_of(&dir)?;
+        if Origin::of(&file)?.is_some_and(|known| known.sources == sources && known.maker == maker) {
             lines.push(format!("{name}.wasm is up to date"));
             continue;
         }
@@ -72,9 +75,11 @@ pub fn build_all(tool: &Path, out: &Path, wasm: &Wasm) -> anyhow::Result<Vec<Str
         build.args(["plugin", "build"]).arg(&dir).arg("--out").arg(&beside).current_dir(root());
         wasm.prepare(&mut build);
         program::run(&mut build).with_context(|| format!("plugin `{name}` cannot be built"))?;
+        let component = origin::digest(&beside)?;
         std::fs::rename(&beside, &file).with_context(|| format!("{} cannot be put in place", file.display()))?;
         // Empty again; if not, somebody else's build is in it.
         let _ = std::fs::remove_dir(&hidden);
+        Origin { sources, maker: maker.clone(), component }.keep(&file)?;
         let size = std::fs::metadata(&file).map_or(0, |found| found.len());
         lines.push(format!("{name}.wasm built, {} KiB", size.div_ceil(1024)));
     }
@@ -84,13 +89,13 @@ pub fn build_all(tool: &Path, out: &Path, wasm: &Wasm) -> anyhow::Result<Vec<Str
 /// Puts every plugin that was built into `from` into the watched folder `out`, too.
 ///
 /// # Errors
-/// When one is missing, or cannot be copied.
+/// When one is missing, was not built from the sources as they are, or cannot be copied.
 pub fn copy_all(from: &Path, out: &Path) -> anyhow::Result<()> {
-    for (name, _) in sources()? {
+    for (name, dir) in sources()? {
         let file = format!("{name}.wasm");
         let built = from.join(&file);
-        let bytes = std::fs::read(&built)
-            .with_context(|| format!("{} cannot be read: `cargo xtask plugins` makes it", built.display()))?;
+        origin::hold(&built, &made_of(&dir)?)?;
+        let bytes = std::fs::read(&built).with_context(|| format!("{} cannot be read", built.display()))?;
         // A watched folder never sees half a file.
         let beside = out.join(format!(".{file}"));
         std::fs::write(&beside, bytes)
@@ -118,28 +123,12 @@ pub fn sources() -> anyhow::Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
-/// When anything last changed that goes into a plugin.
-fn newest_source(plugin: &Path, tool: &Path) -> anyhow::Result<SystemTime> {
+/// Digest of all that goes into a plugin.
+fn made_of(plugin: &Path) -> anyhow::Result<String> {
     let root = root();
-    let parts =
-        [plugin.to_owned(), root.join("sdk"), root.join("schemas/plan"), root.join("Cargo.lock"), tool.to_owned()];
-    let newest = parts.iter().filter_map(|part| newest_in(part)).max();
-    newest.with_context(|| format!("{} holds no file", plugin.display()))
-}
-
-fn newest_in(path: &Path) -> Option<SystemTime> {
-    if !path.is_dir() {
-        return modified(path);
-    }
-    let inside = std::fs::read_dir(path).ok()?.filter_map(Result::ok).map(|entry| entry.path());
-    inside
-        .filter(|path| path.file_name().is_some_and(|name| name != "target"))
-        .filter_map(|path| newest_in(&path))
-        .max()
-}
-
-fn modified(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|found| found.modified()).ok()
+    let shared = ["sdk", "schemas/plan", "Cargo.toml", "Cargo.lock"].map(|part| root.join(part));
+    let parts: Vec<PathBuf> = std::iter::once(plugin.to_owned()).chain(shared).collect();
+    origin::sources(&root, &parts)
 }
 
 #[cfg(test)]
