@@ -3,6 +3,7 @@
 
 mod arrows;
 mod circles;
+mod deny;
 mod files;
 mod graph;
 mod limits;
@@ -46,8 +47,8 @@ const CHECKS: [(&str, Check); 13] = [
     ("schemas", tools::schemas),
     ("clippy", tools::clippy),
     ("docs", tools::docs),
-    ("bans, licences, sources", tools::deny),
-    ("advisories", tools::advisories),
+    ("bans, licences, sources", deny::rules),
+    ("advisories", deny::advisories),
     ("lock file", tools::lock_file),
 ];
 

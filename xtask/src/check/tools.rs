@@ -1,10 +1,7 @@
 //! Checks that other tools make.
 
 use super::Verdict;
-use crate::program::{cargo, find, root};
-
-/// Names the folder of an advisory database, which is never fetched.
-const ADVISORY_DB: &str = "VIWORKS_ADVISORY_DB";
+use crate::program::{cargo, root};
 
 /// Every file is formatted.
 pub fn format() -> anyhow::Result<Verdict> {
@@ -28,31 +25,13 @@ pub fn schemas() -> anyhow::Result<Verdict> {
     said(cargo(&["run", "--quiet", "--package", "xtask", "--", "schemas", "--check"]))
 }
 
-/// `deny.toml` holds, if its tool is here.
-pub fn deny() -> anyhow::Result<Verdict> {
-    if find("cargo-deny").is_none() && !in_cargo_home("cargo-deny") {
-        return Ok(Verdict::Skipped("cargo-deny is not installed".to_owned()));
-    }
-    said(cargo(&["deny", "--offline", "check", "bans", "licenses", "sources"]))
-}
-
-/// No dependency has a known hole, as far as a local database knows.
-pub fn advisories() -> anyhow::Result<Verdict> {
-    if find("cargo-audit").is_none() && !in_cargo_home("cargo-audit") {
-        return Ok(Verdict::Skipped("cargo-audit is not installed".to_owned()));
-    }
-    match std::env::var(ADVISORY_DB) {
-        Ok(db) if !db.is_empty() => said(cargo(&["audit", "--db", &db, "--no-fetch", "--stale"])),
-        _ => Ok(Verdict::Skipped(format!("{ADVISORY_DB} names no advisory database"))),
-    }
-}
-
 /// `Cargo.lock` says what the manifests need.
 pub fn lock_file() -> anyhow::Result<Verdict> {
     said(cargo(&["tree", "--locked", "--workspace", "--depth", "0", "--quiet"]))
 }
 
-fn said(mut tool: std::process::Command) -> anyhow::Result<Verdict> {
+/// What a tool found: nothing when it ends with 0.
+pub(super) fn said(mut tool: std::process::Command) -> anyhow::Result<Verdict> {
     let line = crate::program::shown(&tool);
     let output = tool.stdin(std::process::Stdio::null()).output()?;
     if output.status.success() {
@@ -61,10 +40,4 @@ fn said(mut tool: std::process::Command) -> anyhow::Result<Verdict> {
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text).trim().replace(&format!("{}/", root().display()), "");
     Ok(Verdict::Broken(vec![format!("`{line}` ended with {}\n{text}", output.status)]))
-}
-
-fn in_cargo_home(tool: &str) -> bool {
-    let home = std::env::var_os("CARGO_HOME").map(std::path::PathBuf::from);
-    let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
-    home.is_some_and(|home| home.join("bin").join(tool).is_file())
 }
