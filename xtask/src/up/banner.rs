@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn the_last_line_says_ready_and_commands_name_the_contexts_they_need() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let place = Place::open(Some(&dir.path().join("with space"))).expect("taken");
+        let place = Place::open(&dir.path().join("with space")).expect("taken");
         let identity = Identity { id: "i".into(), name: "local-2".into() };
         let login = Login { contexts: Some(place.contexts()) };
         let bin = crate::program::root().join("target/debug");

@@ -101,9 +101,9 @@ impl Database {
 /// PostgreSQL does not run as root, so its user has to get to the data directory: our own folders let
 /// others through (and list nothing); a folder that is not ours is left as it is.
 fn let_through(place: &Place) -> anyhow::Result<()> {
-    for ours in [place.repository_folder(), place.dir().to_owned()] {
-        let mode = std::fs::metadata(&ours)?.permissions().mode();
-        let changed = std::fs::set_permissions(&ours, std::fs::Permissions::from_mode(mode | 0o011));
+    for ours in [place.state(), place.dir()] {
+        let mode = std::fs::metadata(ours)?.permissions().mode();
+        let changed = std::fs::set_permissions(ours, std::fs::Permissions::from_mode(mode | 0o011));
         changed.with_context(|| format!("{} cannot be opened to PostgreSQL's user", ours.display()))?;
     }
     let closed = |folder: &&Path| std::fs::metadata(folder).is_ok_and(|found| found.mode() & 0o001 == 0);
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn a_directory_keeps_the_store_it_began_with() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let place = Place::open(Some(dir.path())).expect("taken");
+        let place = Place::open(dir.path()).expect("taken");
         let embedded = Database::sqlite(&place).expect("a new directory");
         assert_eq!((embedded.name(), embedded.url(&place).starts_with("sqlite:/")), ("sqlite", true));
         assert_eq!(embedded.stop(), None);

@@ -28,9 +28,9 @@ use crate::up::place::{Place, Ports, Servers};
 use crate::{plugins, toolchain};
 
 /// From starting the host to its readiness; a first start compiles plugins.
-const READY_WITHIN: Duration = Duration::from_secs(120);
+const READY_WITHIN: Duration = Duration::from_secs(300);
 /// From starting the agent to its session.
-const ONLINE_WITHIN: Duration = Duration::from_secs(60);
+const ONLINE_WITHIN: Duration = Duration::from_secs(120);
 
 /// How to start.
 #[derive(clap::Args)]
@@ -44,6 +44,9 @@ pub struct Options {
     /// Keep everything here instead of in .viworks/local (with --postgres: .viworks/local-postgres)
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Say here where everything is, instead of in .viworks; without --data, everything is kept here, too
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
     /// Keep rows in a PostgreSQL that is started in the data directory, instead of in SQLite
     #[arg(long)]
     postgres: bool,
@@ -70,7 +73,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if options.hosts > 1 && !options.postgres {
         bail!("an SQLite file serves one host alone: give --postgres, too");
     }
-    let place = Place::open_or(options.data.as_deref(), if options.postgres { "local-postgres" } else { "local" })?;
+    let usual = if options.postgres { "local-postgres" } else { "local" };
+    let place = Place::open_or(options.data.as_deref(), options.state.as_deref(), usual)?;
 
     let bin_dir = if options.built { take_built(&place)? } else { build(options, &place)? };
 

@@ -14,6 +14,8 @@ use crate::program::{root, say, write_whole};
 /// One data directory, held by this process alone.
 pub struct Place {
     root: PathBuf,
+    /// What says where everything is, in the repository if nobody named another.
+    state: PathBuf,
     dir: PathBuf,
     own: bool,
     /// Released when this process ends, however it ends.
@@ -21,39 +23,41 @@ pub struct Place {
 }
 
 impl Place {
-    /// Takes `data`, or `.viworks/local` in the repository, for this process.
+    /// Takes `data` for this process, which tells nobody outside of it.
     ///
     /// # Errors
     /// When another process has it, or it cannot be made.
     #[cfg(test)]
-    pub fn open(data: Option<&Path>) -> anyhow::Result<Place> {
-        Place::open_or(data, "local")
+    pub fn open(data: &Path) -> anyhow::Result<Place> {
+        Place::open_or(Some(data), Some(&data.join("state")), "local")
     }
 
-    /// Takes `data`, or the folder `usual` of `.viworks` in the repository, for this process.
+    /// Takes `data`, or the folder `usual` of `state`, for this process. Where everything is stands in `state`, which
+    /// is `.viworks` in the repository if it is not named.
     ///
     /// # Errors
     /// When another process has it, or it cannot be made.
-    pub fn open_or(data: Option<&Path>, usual: &str) -> anyhow::Result<Place> {
+    pub fn open_or(data: Option<&Path>, state: Option<&Path>, usual: &str) -> anyhow::Result<Place> {
         let root = root();
-        let dir = match data {
-            None => root.join(".viworks").join(usual),
-            Some(data) => std::path::absolute(data).context("the current directory is gone")?,
-        };
+        let absolute = |path: &Path| std::path::absolute(path).context("the current directory is gone");
+        let state_is_named = state.is_some();
+        let state = state.map_or_else(|| Ok(root.join(".viworks")), absolute)?;
+        let dir = data.map_or_else(|| Ok(state.join(usual)), absolute)?;
         let make = |dir: &Path| {
             let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
             made.with_context(|| format!("{} cannot be made", dir.display()))
         };
-        make(&root.join(".viworks"))?;
+        make(&state)?;
         for part in [dir.clone(), dir.join("plugins"), dir.join("agent"), dir.join("logs")] {
             make(&part)?;
         }
+        let own = data.is_some() || state_is_named;
         let lock = File::create(dir.join("up.lock")).with_context(|| format!("{} cannot be locked", dir.display()))?;
         if lock.try_lock().is_err() {
-            let known = dir.join("up.json");
+            let known = if own { dir.join("up.json") } else { state.join("up.json") };
             bail!("another `cargo xtask up` uses {}; {} says where it is", dir.display(), known.display());
         }
-        Ok(Place { root, dir, own: data.is_some(), _lock: lock })
+        Ok(Place { root, state, dir, own, _lock: lock })
     }
 
     /// The directory itself.
@@ -61,7 +65,7 @@ impl Place {
         &self.dir
     }
 
-    /// Whether it was named with `--data`.
+    /// Whether it was named with `--data`, or is of a state that was named.
     pub fn is_named(&self) -> bool {
         self.own
     }
@@ -96,9 +100,9 @@ impl Place {
         self.dir.join("postgres")
     }
 
-    /// The folder in the repository that says where everything is.
-    pub fn repository_folder(&self) -> PathBuf {
-        self.root.join(".viworks")
+    /// The folder that says where everything is.
+    pub fn state(&self) -> &Path {
+        &self.state
     }
 
     /// What the host wrote at its first start.
@@ -234,7 +238,7 @@ impl Place {
     }
 
     fn announcements(&self) -> Vec<PathBuf> {
-        let everywhere = self.root.join(".viworks/up.json");
+        let everywhere = self.state.join("up.json");
         if self.own { vec![self.dir.join("up.json"), everywhere] } else { vec![everywhere] }
     }
 }
@@ -310,21 +314,27 @@ mod tests {
     #[test]
     fn a_directory_serves_one_process_and_what_it_told_is_taken_back() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let place = Place::open(Some(dir.path())).expect("taken");
-        let error = Place::open(Some(dir.path())).err().map(|error| error.to_string()).unwrap_or_default();
+        let place = Place::open(dir.path()).expect("taken");
+        let error = Place::open(dir.path()).err().map(|error| error.to_string()).unwrap_or_default();
         assert!(error.contains("another `cargo xtask up` uses"), "{error}");
         let told = dir.path().join("up.json");
         std::fs::write(&told, serde_json::json!({ "data_dir": dir.path() }).to_string()).expect("written");
         place.withdraw();
         assert!(!told.exists());
         drop(place);
-        assert!(Place::open(Some(dir.path())).is_ok());
+        assert!(Place::open(dir.path()).is_ok());
+        // With a state alone, all is kept in it, and the repository's folder is told nothing.
+        let place = Place::open_or(None, Some(dir.path()), "usual").expect("taken");
+        assert_eq!((place.dir(), place.is_named()), (&*dir.path().join("usual"), true));
+        assert_eq!(place.announcements(), [dir.path().join("usual/up.json"), dir.path().join("up.json")]);
+        let place = Place::open_or(Some(&dir.path().join("data")), Some(dir.path()), "usual").expect("taken");
+        assert_eq!(place.announcements(), [dir.path().join("data/up.json"), dir.path().join("up.json")]);
     }
 
     #[test]
     fn the_host_is_told_everything_in_toml() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let place = Place::open(Some(dir.path())).expect("taken");
+        let place = Place::open(dir.path()).expect("taken");
         std::fs::write(dir.path().join("listening.json"), "{\"api\":\"127.0.0.1:1\",\"agents\":\"127.0.0.1:2\"}")
             .expect("written");
         assert_eq!(place.listening(1), Some(Ports { api: 1, agents: 2 }));
