@@ -15,7 +15,7 @@ use tests::programs::program;
 use tests::wait::{until, until_within};
 
 /// Longest until it is ready: a fresh database, and two hosts that compile every plugin for the first time.
-const READY_WITHIN: Duration = Duration::from_secs(240);
+const READY_WITHIN: Duration = Duration::from_secs(600);
 
 /// One process.
 struct Running {
@@ -60,6 +60,11 @@ fn of(root: i32, folder: &Path) -> BTreeMap<i32, Running> {
     all.into_iter().filter(|(pid, one)| ours.contains(pid) || one.words.contains(&folder)).collect()
 }
 
+/// The repository, whose own `.viworks` is nobody's to touch here.
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace")
+}
+
 /// The command line tool with these contexts, to its end; what it printed.
 fn viworks(contexts: &Path, words: &[&str]) -> String {
     let mut command = Command::new(program("viworks"));
@@ -81,13 +86,15 @@ async fn a_cluster_on_one_machine_is_started_used_through_each_host_and_ended_by
     if let Err(why) = need::find("redis-server", "redis-server") {
         return need::skipped(&why);
     }
-    let folder = tempfile::tempdir().expect("a folder");
-    let (data, elsewhere) = (folder.path().join("data"), folder.path().join("elsewhere.toml"));
+    let folder = tempfile::tempdir_in(servers::place::temporary()).expect("a folder");
+    let (data, state) = (folder.path().join("data"), folder.path().join("state"));
+    let elsewhere = folder.path().join("elsewhere.toml");
     // PostgreSQL does not run as root, and its user has to get there.
     std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o711)).expect("others may pass");
     let mut command = Command::new(program("xtask"));
     command.args(["up", "--postgres", "--redis", "--hosts", "2", "--api-port", "0", "--agent-port", "0", "--built"]);
-    command.arg("--data").arg(&data);
+    // What is said of the one that somebody may have started in this very repository stays as it is.
+    command.arg("--data").arg(&data).arg("--state").arg(&state);
     let mut up = Process::start(&mut command, &folder.path().join("up.log"));
     until_within(READY_WITHIN, "it says that it is ready", async || {
         up.assert_alive();
@@ -96,6 +103,10 @@ async fn a_cluster_on_one_machine_is_started_used_through_each_host_and_ended_by
     .await;
 
     let text = std::fs::read_to_string(data.join("up.json")).expect("what it tells scripts");
+    assert_eq!(std::fs::read_to_string(state.join("up.json")).expect("told there, too"), text);
+    // Somebody else may be told of another one there, at any time.
+    let told = std::fs::read_to_string(repository().join(".viworks/up.json")).unwrap_or_default();
+    assert!(!told.contains(&*data.to_string_lossy()), "and nowhere else: {told}");
     let told: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(told["store"], "postgres", "{told:#}");
     let agent = told["agent"]["name"].as_str().expect("a name");
@@ -124,5 +135,6 @@ async fn a_cluster_on_one_machine_is_started_used_through_each_host_and_ended_by
         (!left && of(up.pid(), &data).is_empty()).then_some(())
     })
     .await;
-    assert!(!data.join("up.json").exists(), "and nobody is told any more that it is there");
+    let told = [data.join("up.json"), state.join("up.json")];
+    assert!(told.iter().all(|told| !told.exists()), "and nobody is told any more that it is there");
 }
