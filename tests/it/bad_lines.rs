@@ -50,9 +50,10 @@ async fn a_bad_line_to_a_host_on_postgresql_loses_nothing_and_starts_nothing_twi
     on_a_bad_line(store, times("VIWORKS_FAULTS", 100)).await;
 }
 
-/// Time to start, and how long everything stands still: well past it.
+/// Time to start, and how long everything stands still: so far past it that whatever was started in time has written its
+/// first line, on a busy machine, too.
 const START_WITHIN: Duration = Duration::from_millis(1_000);
-const STANDSTILL: Duration = Duration::from_millis(2_500);
+const STANDSTILL: Duration = Duration::from_millis(5_000);
 
 #[tokio::test]
 async fn what_stands_still_over_a_deadline_starts_nothing_afterwards() {

@@ -66,7 +66,8 @@ async fn a_command_over_its_run_timeout_is_killed_and_called_timed_out(store: St
 
     let gated = Gated::new();
     let mut body = exec_body("web-1", &gated.args());
-    body["run_timeout_ms"] = json!(1000);
+    // It has to come to its first line in this time.
+    body["run_timeout_ms"] = json!(5000);
     let id = admin.submit(&body).await;
     let pid = gated.started().await;
     let invocation = admin.ended(&id, "web-1").await;

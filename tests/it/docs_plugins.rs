@@ -6,8 +6,8 @@ use tests::host::TestHost;
 use tests::machine::TestAgent;
 use tests::page::{Page, root};
 
-/// A page about fifteen minutes may not take longer.
-const WITHIN: Duration = Duration::from_secs(15 * 60);
+/// A page about fifteen minutes, on a machine that takes three times as long for everything.
+const WITHIN: Duration = Duration::from_secs(45 * 60);
 
 #[tokio::test]
 async fn the_page_leads_from_nothing_to_a_running_verb() {

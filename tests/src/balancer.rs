@@ -14,8 +14,9 @@ use tokio::task::JoinSet;
 use crate::client::Api;
 use crate::wait::{breathe, until};
 
-/// Longest a host may take to say that it is ready.
-const PROBE_WITHIN: Duration = Duration::from_millis(500);
+/// Longest a host may take to say that it is ready. One that stands still is noticed that late, and one that has much to
+/// do beside this is left out when it takes longer.
+const PROBE_WITHIN: Duration = Duration::from_secs(2);
 
 /// One host behind it.
 #[derive(Clone, Copy, Debug)]

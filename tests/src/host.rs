@@ -15,8 +15,8 @@ use crate::programs::{exec_plugin, plugin, program};
 use crate::store::Store;
 use crate::wait::{until, until_within};
 
-/// Longest a host may take to be ready.
-const READY_WITHIN: Duration = Duration::from_secs(30);
+/// Longest a host may take to be ready, or to take a plugin over: it compiles them, beside all else that the machine does.
+const READY_WITHIN: Duration = Duration::from_secs(180);
 
 /// One host. Dropped, it is killed.
 pub struct TestHost {

@@ -203,5 +203,5 @@ pub async fn a_note_is_stored_though_nobody_waits<S: Store>(Ground { store, .. }
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), stored).await.expect("stored by itself");
+    tokio::time::timeout(Duration::from_secs(60), stored).await.expect("stored by itself");
 }
