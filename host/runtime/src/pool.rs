@@ -213,7 +213,7 @@ mod tests {
 
     use super::*;
 
-    const CEILING: Duration = Duration::from_secs(20);
+    const CEILING: Duration = Duration::from_secs(120);
 
     fn name(text: &str) -> Arc<str> {
         Arc::from(text)

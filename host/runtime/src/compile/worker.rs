@@ -26,7 +26,7 @@ const MAX_COMPLAINT: u64 = 4096;
 
 /// Compiles `wasm` in a child.
 pub(super) fn run(program: &Path, args: &[String], wasm: &[u8], tier: Tier) -> Result<Artefact, CompileFault> {
-    run_within(program, args, wasm, tier, tier.compile_time())
+    run_within(program, args, wasm, tier, tier.compile_wall())
 }
 
 fn run_within(

@@ -117,7 +117,7 @@ async fn an_endless_plan_is_ended_by_the_processor_time_it_used() {
         match verb.plan(&profile(), &odd()).await {
             Err(PlanError::Failed { plugin, message }) => {
                 assert_eq!(plugin, "demo");
-                assert!(message.contains("10 ms of processor time") || message.contains("250 ms"), "{message}");
+                assert!(message.contains("10 ms of processor time"), "{message}");
             }
             other => panic!("expected a fault, got {other:?}"),
         }

@@ -14,7 +14,7 @@ use crate::calls::{House, profile};
 use crate::guest::Guest;
 
 const WORKER: &str = env!("CARGO_BIN_EXE_compile-worker");
-const CEILING: Duration = Duration::from_secs(30);
+const CEILING: Duration = Duration::from_secs(120);
 
 /// A worker that is killed `after` so many seconds.
 fn killed(after: &str) -> Compile {

