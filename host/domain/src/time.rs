@@ -27,6 +27,12 @@ impl Timestamp {
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
+
+    /// Whether less than `span` has passed since `earlier`. When that lies ahead it does not: a clock that was set back
+    /// cannot tell for how long whatever was noted before is good.
+    pub fn is_soon_after(self, earlier: Timestamp, span: Duration) -> bool {
+        self >= earlier && self.since(earlier) < span
+    }
 }
 
 impl Add<Duration> for Timestamp {
@@ -55,5 +61,13 @@ mod tests {
         assert_eq!(Timestamp(i64::MAX) + Duration::from_secs(1), Timestamp(i64::MAX));
         assert_eq!(Timestamp(5).since(Timestamp(9)), Duration::ZERO);
         assert_eq!(Timestamp::from_millis(-1).as_millis(), -1);
+    }
+
+    #[test]
+    fn nothing_is_soon_after_what_lies_ahead() {
+        let span = Duration::from_micros(10);
+        for (now, is_soon) in [(0, false), (89, false), (99, false), (100, true), (109, true), (110, false)] {
+            assert_eq!(Timestamp(now).is_soon_after(Timestamp(100), span), is_soon, "{now}");
+        }
     }
 }

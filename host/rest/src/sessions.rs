@@ -106,7 +106,7 @@ impl Sessions {
             Proof::Login(claims) => Session::Login(claims.user, claims.login.clone()),
             Proof::Key(sha256) => Session::Key(sha256.clone()),
         };
-        let fresh = |(read, _): &&(Timestamp, Arc<Known>)| *read <= now && now.since(*read) < BELIEVED;
+        let fresh = |(read, _): &&(Timestamp, Arc<Known>)| now.is_soon_after(*read, BELIEVED);
         let remembered = self.lock().get(&session).filter(fresh).map(|(_, known)| known.clone());
         let known = match remembered {
             Some(known) => known,

@@ -116,7 +116,7 @@ impl Alerts {
     pub async fn counts(&self, now: Timestamp) -> Result<Arc<Vec<AlertShare>>, StoreError> {
         let mut counted = self.counted.lock().await;
         if let Some((at, shares)) = counted.as_ref()
-            && now.since(*at) < FRESH
+            && now.is_soon_after(*at, FRESH)
         {
             return Ok(shares.clone());
         }

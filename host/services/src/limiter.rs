@@ -37,8 +37,8 @@ impl<K: Clone + Eq + Hash> Limiter<K> {
     /// There is none; how long until there is one.
     pub fn take(&self, key: &K, now: Timestamp) -> Result<(), Duration> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let full_at = buckets.get(key).map_or(now, |bucket| bucket.full_at.max(now)) + self.refill;
         let room = self.refill * self.burst;
+        let full_at = self.full_at(buckets.get(key), now) + self.refill;
         let debt = full_at.since(now);
         if debt > room {
             return Err(debt - room);
@@ -59,10 +59,16 @@ impl<K: Clone + Eq + Hash> Limiter<K> {
     /// How many tokens `key` has, and how long until it has all.
     pub fn state(&self, key: &K, now: Timestamp) -> (u32, Duration) {
         let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let full_at = buckets.get(key).map_or(now, |bucket| bucket.full_at.max(now));
-        let debt = full_at.since(now);
+        let debt = self.full_at(buckets.get(key), now).since(now);
         let owed = debt.as_nanos().div_ceil(self.refill.as_nanos().max(1));
         (self.burst.saturating_sub(u32::try_from(owed).unwrap_or(u32::MAX)), debt)
+    }
+
+    /// When a bucket is full again. None is more than empty: what one that seems to be held before the clock was set back
+    /// nobody knows, and it counts as full.
+    fn full_at(&self, bucket: Option<&Bucket>, now: Timestamp) -> Timestamp {
+        let can_be = bucket.filter(|bucket| bucket.full_at <= now + self.refill * self.burst);
+        can_be.map_or(now, |bucket| bucket.full_at.max(now))
     }
 
     /// How many buckets are kept.
@@ -98,6 +104,17 @@ mod tests {
         assert!(limiter.take(&"a", now + MINUTE).is_err());
         assert!((0..3).all(|_| limiter.take(&"a", now + MINUTE * 60).is_ok()), "never more than full, never less");
         assert!(limiter.take(&"a", now + MINUTE * 60).is_err());
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_keeps_nobody_out() {
+        let limiter = Limiter::new(3, MINUTE, 10);
+        let before = Timestamp(1_700_000_000_000_000);
+        assert!(limiter.take(&"a", before).is_ok());
+        let now = before - MINUTE * 60;
+        assert_eq!(limiter.state(&"a", now), (3, Duration::ZERO));
+        assert!((0..3).all(|_| limiter.take(&"a", now).is_ok()));
+        assert_eq!(limiter.take(&"a", now), Err(MINUTE));
     }
 
     #[test]

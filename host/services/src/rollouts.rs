@@ -96,7 +96,7 @@ impl Rollouts {
                 }
             }
             let now = self.clock.now();
-            if searched.is_none_or(|at| now.since(at) >= AT_LEAST_EVERY) {
+            if searched.is_none_or(|at| !now.is_soon_after(at, AT_LEAST_EVERY)) {
                 match self.search().await {
                     Ok(found) => {
                         heard.extend(found.iter().filter(|command| !watched.contains_key(command)));
@@ -105,7 +105,7 @@ impl Rollouts {
                     Err(error) => tracing::debug!(%error, "rollouts could not be looked for; trying again"),
                 }
             }
-            heard.extend(watched.iter().filter(|(_, next)| **next <= now).map(|(command, _)| *command));
+            heard.extend(watched.iter().filter(|(_, next)| is_due(**next, now)).map(|(command, _)| *command));
             for command in heard {
                 self.look(command, now, &mut watched).await;
             }
@@ -157,6 +157,12 @@ impl Rollouts {
     }
 }
 
+/// Whether a rollout is to be looked at that was to be at `next`. Nothing is put off for longer than so long: what lies
+/// further ahead was noted before the clock was set back.
+fn is_due(next: Timestamp, now: Timestamp) -> bool {
+    next <= now || next > now + AT_LEAST_EVERY
+}
+
 /// The command one of whose attempts this event ends.
 fn ended(event: &Event) -> impl Iterator<Item = CommandId> {
     let ended = match &event.what {
@@ -169,4 +175,17 @@ fn ended(event: &Event) -> impl Iterator<Item = CommandId> {
         | What::Plugins { .. } => None,
     };
     ended.into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_back_puts_no_rollout_off() {
+        let now = Timestamp(1_700_000_000_000_000);
+        let noted = now + AT_LEAST_EVERY;
+        assert!(!is_due(noted, now) && !is_due(noted, noted - EVERY) && is_due(noted, noted));
+        assert!(is_due(noted, now - Duration::from_secs(3_600)));
+    }
 }

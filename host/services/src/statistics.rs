@@ -132,7 +132,7 @@ impl Statistics {
     pub async fn open(&self, now: Timestamp) -> Result<Arc<Vec<OpenShare>>, StoreError> {
         let mut kept = self.kept.lock().await;
         if let Some((at, open)) = kept.as_ref()
-            && now.since(*at) < FRESH
+            && now.is_soon_after(*at, FRESH)
         {
             return Ok(open.clone());
         }

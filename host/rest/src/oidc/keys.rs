@@ -61,8 +61,7 @@ impl Keys {
     /// The key called `kid`.
     pub async fn key(&self, kid: &str, now: Timestamp) -> Option<Arc<Key>> {
         let (read, found) = self.find(kid);
-        let age = read.map(|read| now.since(read));
-        if found.is_some() && age.is_some_and(|age| age < FRESH) {
+        if found.is_some() && read.is_some_and(|read| now.is_soon_after(read, FRESH)) {
             return found;
         }
         match (self.asked.try_lock(), &found) {
@@ -76,7 +75,7 @@ impl Keys {
     }
 
     async fn look(&self, mut asked: tokio::sync::MutexGuard<'_, Option<Timestamp>>, now: Timestamp) {
-        if asked.is_some_and(|last| now.since(last) < BETWEEN) {
+        if asked.is_some_and(|last| now.is_soon_after(last, BETWEEN)) {
             return;
         }
         *asked = Some(now);

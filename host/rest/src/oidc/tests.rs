@@ -121,6 +121,20 @@ async fn claims_become_a_guest_with_a_role_and_sites() {
 }
 
 #[tokio::test]
+async fn keys_are_asked_for_again_after_the_clock_was_set_back() {
+    let issuer = Issuer::start().await;
+    let oidc = oidc(Source::Url(issuer.url.clone()));
+    assert!(oidc.read(&token(1, &header(1), &claims()), NOW).await.is_ok());
+    // Its keys are others by now, and nobody could tell for how long we have had ours.
+    issuer.key.store(2, Ordering::SeqCst);
+    let mut earlier = claims();
+    (earlier["iat"], earlier["exp"]) = (json!(SECOND - 3_600), json!(SECOND - 3_300));
+    let now = NOW - Duration::from_secs(3_600);
+    assert!(oidc.read(&token(2, &header(2), &earlier), now).await.is_ok());
+    assert_eq!(issuer.fetches(), 2);
+}
+
+#[tokio::test]
 async fn what_the_issuer_did_not_say_to_us_is_refused() {
     let issuer = Issuer::start().await;
     let oidc = oidc(Source::Url(issuer.url.clone()));

@@ -73,7 +73,7 @@ async fn a_live_stream_is_not_held_back_to_be_packed() {
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let mut frames = response.into_body().into_data_stream();
         // It is far from its end: the command is not over, and `/events` has none.
-        let first = timeout(Duration::from_secs(30), frames.next()).await.expect("told at once");
+        let first = timeout(Duration::from_secs(120), frames.next()).await.expect("told at once");
         let first = first.expect("a frame").expect("bytes");
         assert!(first.windows(6).any(|six| six == b"event:" || six == b"data: "), "{path}: {first:?}");
     }

@@ -28,7 +28,7 @@ async fn one_after(world: &World, token: &str, cursor: u64) -> (u64, String) {
             }
         }
     };
-    timeout(Duration::from_secs(30), found).await.expect("an event in time")
+    timeout(Duration::from_secs(120), found).await.expect("an event in time")
 }
 
 #[tokio::test]
@@ -115,6 +115,6 @@ async fn who_is_logged_out_is_told_nothing_of_the_log_that_was_not_read_before()
     let body = json!({ "refresh_token": "vwr_another" });
     world.call(&op, "POST", "/api/v1/auth/logout", body).await.expect(204);
     let rest = frames.map(|frame| text(&frame.expect("bytes"))).collect::<Vec<_>>();
-    let rest = timeout(Duration::from_secs(30), rest).await.expect("the stream ends");
+    let rest = timeout(Duration::from_secs(120), rest).await.expect("the stream ends");
     assert_eq!(rest, Vec::<String>::new());
 }

@@ -46,7 +46,7 @@ async fn only_comments_to_the_end(mut frames: BodyDataStream) {
             assert!(frame.expect("bytes").starts_with(b":"));
         }
     };
-    timeout(Duration::from_secs(30), all).await.expect("it ends");
+    timeout(Duration::from_secs(120), all).await.expect("it ends");
 }
 
 fn path(command: CommandId) -> String {
@@ -112,7 +112,7 @@ async fn a_reader_that_stays_hears_what_happens_until_the_end() {
         world.finish(command, world.web, b"hi\n").await;
         world.advance(command, world.db, vec![Event::CancelUnsent], None).await;
     };
-    let (seen, ()) = timeout(Duration::from_secs(30), async { tokio::join!(read, work) }).await.expect("it ends");
+    let (seen, ()) = timeout(Duration::from_secs(120), async { tokio::join!(read, work) }).await.expect("it ends");
     assert_eq!(seen.last().expect("an end").data["status"], "partial");
     assert_eq!(seen, replay(&world, &op, command, None).await);
 }

@@ -50,6 +50,10 @@ impl Hand {
     pub fn forward(&self, span: Duration) {
         self.0.fetch_add(i64::try_from(span.as_micros()).expect("a test's span"), Ordering::SeqCst);
     }
+
+    pub fn back(&self, span: Duration) {
+        self.0.fetch_sub(i64::try_from(span.as_micros()).expect("a test's span"), Ordering::SeqCst);
+    }
 }
 
 impl Clock for Hand {

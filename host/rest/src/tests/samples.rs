@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::world::{World, with};
 
 /// Far above what is normal.
-const CEILING: Duration = Duration::from_secs(30);
+const CEILING: Duration = Duration::from_secs(120);
 
 /// An agent says its `n`th sample.
 fn say(world: &World, agent: AgentId, n: u32) {

@@ -42,6 +42,20 @@ async fn an_operator_is_told_who_is_there_what_waits_and_how_fast_it_goes() {
     assert_eq!(seen["plugins"]["verbs"].as_u64(), Some(world_verbs(&world, &op).await));
 }
 
+#[tokio::test]
+async fn what_was_counted_before_the_clock_was_set_back_is_counted_again() {
+    let world = World::new().await;
+    let op = world.login("op").await;
+    let queued = async |token: &str| ask(&world, token).await["open_invocations"]["queued"].clone();
+    assert_eq!(queued(&op).await, 0);
+    world.submit(&op).await;
+    assert_eq!(queued(&op).await, 0, "once a second at most");
+    world.clock.back(std::time::Duration::from_secs(3_600));
+    // Who was logged in by the clock of before is not any more.
+    let op = world.login("op").await;
+    assert_eq!(queued(&op).await, 2);
+}
+
 async fn world_verbs(world: &World, token: &str) -> u64 {
     world.get(token, "/api/v1/verbs").await.expect(200).json()["items"].as_array().map_or(0, |items| items.len() as u64)
 }
