@@ -164,14 +164,12 @@ async fn a_child_gets_what_the_launch_names_and_nothing_else() {
 async fn a_timeout_kills_the_whole_group_and_a_grandchild_that_ignores_term() {
     let bed = Bed::new();
     let (mut link, _, _) = bed.link().await;
-    // Both have to be there before the time is up, however busy the machine is.
     for (number, ms) in [(1, 500), (2, 5_000), (3, 25_000)] {
         let key = attempt(number, 1);
         let mut launch = shell(key, "sh -c 'trap \"\" TERM; echo $$; while :; do sleep 60; done' & echo $$; wait");
         launch.run_timeout_ms = ms;
         let (outcome, _) = run(&mut link, launch).await;
-        assert_eq!(outcome.end, End::TimedOut);
-        assert!(outcome.duration_ms >= ms, "{}", outcome.duration_ms);
+        assert!(outcome.end == End::TimedOut && outcome.duration_ms >= ms, "{outcome:?}");
         let text = String::from_utf8(read_all(&bed.spool(), key, &outcome)).expect("text");
         let pids: Vec<u32> = text.lines().map(|line| line.parse().expect("a pid")).collect();
         assert!(!pids.iter().copied().any(is_alive), "{text}");
@@ -180,7 +178,7 @@ async fn a_timeout_kills_the_whole_group_and_a_grandchild_that_ignores_term() {
             return;
         }
     }
-    panic!("two processes do not start within seconds");
+    panic!("two processes do not start in time");
 }
 
 #[tokio::test]
