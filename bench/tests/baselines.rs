@@ -15,8 +15,19 @@ fn run(arguments: &[&str], json: &Path) -> Output {
 fn findings(arguments: &[&str]) -> Vec<Value> {
     let dir = tempfile::tempdir().expect("temp dir");
     let json = dir.path().join("results.jsonl");
-    let output = run(arguments, &json);
-    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let told = |output: &Output| {
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    };
+    let mut output = run(arguments, &json);
+    // A machine that has more to do than this may not keep a rate, and that is told.
+    for _ in 0..10 {
+        if output.status.success() || !told(&output).contains("of the offered rate") {
+            break;
+        }
+        let _ = std::fs::remove_file(&json);
+        output = run(arguments, &json);
+    }
+    let told = told(&output);
     assert!(output.status.success(), "{told}");
     let text = std::fs::read_to_string(&json).expect("results were written");
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();

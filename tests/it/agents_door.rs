@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use domain::attempt::State;
 use ed25519_dalek::SigningKey;
+use futures_util::future::join_all;
 use plan::outcome::{End, Outcome, StreamEnd};
 use serde_json::json;
 use tests::client::{Api, state_of};
@@ -128,12 +129,16 @@ async fn of_many_agents_that_come_at_once_exactly_as_many_get_a_session_as_there
     host.set_sections(&format!("[agent_management]\nmax_agents = {MOST}\n"));
     host.launch().await;
     let admin = host.admin().await;
-    let mut comers = Vec::new();
+    let mut all = Vec::new();
     for number in 0..4 * MOST {
-        let played = Played::join(&host, &admin, &format!("web-{number}")).await;
-        let (socket, again) = (played.dial().await, played.dial().await);
-        comers.push((played, socket, again));
+        all.push(Played::join(&host, &admin, &format!("web-{number}")).await);
     }
+    // Joined before, for whoever has dialled has to say who it is in time.
+    let dialling = all.into_iter().map(|played| async move {
+        let (socket, again) = tokio::join!(played.dial(), played.dial());
+        (played, socket, again)
+    });
+    let comers = join_all(dialling).await;
     // All have been let through the door before any of them has said who it is.
     let mut greeting = JoinSet::new();
     for (played, (mut socket, challenge), again) in comers {

@@ -116,7 +116,7 @@ async fn a_host_cut_off_from_the_database_says_so_sends_its_agents_away_and_reco
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hosts_restarted_one_after_the_other_under_load_fail_no_request_and_lose_nothing() {
     // Longer than the balancer takes to notice.
-    let Some(mut cluster) = Cluster::start_with("", "drain_ms = 1500\n").await else { return };
+    let Some(mut cluster) = Cluster::start_with("", "drain_ms = 5000\n").await else { return };
     let (load, rounds) = (cluster.load(), times("VIWORKS_CLUSTER_KILLS", 20).div_ceil(10));
     for number in (0..2).cycle().take(2 * rounds) {
         load.more_started(rand::random_range(1..8)).await;
@@ -336,10 +336,13 @@ async fn commands_that_keep_coming_cost_less_than_three_requests_to_redis_each()
     let before = line.counters().requests.load(Ordering::Relaxed);
     let agent = AgentId(uuid::Uuid::from_u128(1));
     let paces = bus::paces::SharedPaces::of(&line);
+    let mut late = 0;
     for number in 0..COMMANDS {
         let command = CommandId(uuid::Uuid::from_u128(u128::from(number)));
         let taken = paces.take("principal:ada", 1_000, Duration::from_millis(1)).await;
-        assert!(taken.is_some_and(|taken| taken.granted), "{taken:?}");
+        // Nobody is held up by a Redis that does not answer at once: that host counts by itself then.
+        assert!(taken.is_none_or(|taken| taken.granted), "{taken:?}");
+        late += u64::from(taken.is_none());
         // As many commits as a command can cause by itself.
         for state in [State::Queued, State::Sent, State::Accepted, State::Running, State::Succeeded] {
             let what = What::State { command, agent, attempt: 1, state, reason: None };
@@ -349,7 +352,7 @@ async fn commands_that_keep_coming_cost_less_than_three_requests_to_redis_each()
     }
     let requests = line.counters().requests.load(Ordering::Relaxed) - before;
     tell(&format!("{COMMANDS} commands one after the other: {requests} requests to Redis"));
-    assert!(requests <= 3 * COMMANDS, "{requests}");
+    assert!(requests <= 3 * COMMANDS && late < COMMANDS / 2, "{requests}, {late} answered late");
     let heard_itself = futures_util::FutureExt::now_or_never(own.notified());
     assert!(heard_itself.is_none(), "a host is not called by itself");
     stop.cancel();

@@ -212,11 +212,17 @@ async fn elsewhere_and_wrong(dock: &Dock, engine: &Engine, project: &str) {
     let args = json!({ "project": project, "file": file });
     dock.result("compose.up", &args).await;
     let mut follow = body("compose.logs", &json!({ "project": project, "services": ["a"], "follow": true }));
-    follow["run_timeout_ms"] = 5000.into();
-    let id = dock.admin.submit(&follow).await;
-    let ended = dock.admin.ended(&id, MACHINE).await;
-    assert_eq!(state_of(&ended), State::TimedOut, "{ended:#}");
-    assert!(ended["stdout"].as_str().is_some_and(|text| text.contains("first")), "{ended:#}");
+    for ms in [5_000, 20_000, 80_000] {
+        follow["run_timeout_ms"] = ms.into();
+        let id = dock.admin.submit(&follow).await;
+        let ended = dock.admin.ended(&id, MACHINE).await;
+        assert_eq!(state_of(&ended), State::TimedOut, "{ended:#}");
+        // A busy machine may need longer to begin.
+        if ended["stdout"].as_str().is_some_and(|text| text.contains("first")) {
+            break;
+        }
+        assert!(ms < 80_000, "{ended:#}");
+    }
     dock.result("compose.down", &args).await;
 }
 

@@ -125,9 +125,7 @@ async fn dial(address: SocketAddr, path: &str) -> Option<tokio_tungstenite::WebS
 #[tokio::test]
 async fn the_agents_socket_speaks_the_protocol_as_the_standard_has_it() {
     let Some(kosoku) = python_tool("kosoku") else { return };
-    let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let address = free.local_addr().expect("an address");
-    drop(free);
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, servers::port::free().expect("a port")));
     let folder = tempfile::tempdir().expect("a folder");
     let mut suite = tokio::process::Command::new(kosoku);
     cases(suite.as_std_mut()).args(["-m", "fuzzingserver", "-o"]).arg(folder.path()).arg(address.to_string());

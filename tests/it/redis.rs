@@ -16,6 +16,8 @@ use tests::wait::until;
 const MAY: &str = "on >wire ~viworks:* &viworks:* -@all +ping +publish +subscribe +eval +get +set +time";
 /// Requests of one principal at once, at all hosts.
 const BURST: usize = 60;
+/// How often a slow machine may try: whenever Redis does not answer at once, a host counts by itself.
+const ROUNDS: usize = 5;
 
 /// A Redis with TLS, and the authority that its certificate is believed by.
 fn secured(folder: &std::path::Path) -> Option<(Redis, PathBuf)> {
@@ -87,24 +89,46 @@ async fn hosts_speak_tls_to_redis_as_a_user_who_may_do_little_and_count_requests
     says(&host, "ok").await;
     says(&other, "ok").await;
 
-    // One principal, whose requests are counted wherever they go. Starting both cost some.
+    // One principal, whose requests are counted wherever they go.
     let [here, there] = [host.admin().await, other.admin().await];
-    let well = let_through(&here, BURST).await;
-    let more = let_through(&there, BURST).await;
-    assert!(well > 0 && more < BURST / 2, "{well} here, and {more} at the other host, in a burst of {BURST}");
+    let (mut counts, mut together) = (Vec::new(), false);
+    for round in 0..ROUNDS {
+        let name = format!("viewer-{round}");
+        let credential = serde_json::json!({ "name": name, "password": TestHost::password(&name) });
+        let asked_here = host.user(&here, &name, "viewer").await;
+        let asked_there = other.nobody().login(&credential).await;
+        let (well, more) = (let_through(&asked_here, BURST).await, let_through(&asked_there, BURST).await);
+        counts.push((well, more));
+        together = well > 0 && more < BURST / 2;
+        if together {
+            break;
+        }
+    }
+    assert!(together, "here, and then at the other host, in a burst of {BURST}: {counts:?}");
     assert!(redis.ask("EXISTS viworks:pace:none").expect("an answer").starts_with(":0"), "it answers others, too");
 
     // So are wrong guesses of a password, and right ones cost nothing.
-    let guess = async |host: &TestHost| {
-        let wrong = serde_json::json!({ "name": "nobody", "password": "is guessed" });
+    let guess = async |host: &TestHost, name: &str| {
+        let wrong = serde_json::json!({ "name": name, "password": "is guessed" });
         host.nobody().post("/api/v1/auth/login", &wrong).await.status
     };
     let mut guesses = Vec::new();
-    for _ in 0..7 {
-        guesses.extend([guess(&host).await, guess(&other).await]);
+    for round in 0..ROUNDS {
+        let name = format!("nobody-{round}");
+        let mut statuses = Vec::new();
+        for _ in 0..7 {
+            statuses.extend([guess(&host, &name).await, guess(&other, &name).await]);
+        }
+        let is_over = statuses.last() == Some(&429);
+        guesses.push(statuses);
+        if is_over {
+            break;
+        }
     }
-    let tried = guesses.iter().filter(|status| **status == 401).count();
-    assert!((10..=13).contains(&tried) && guesses.last() == Some(&429), "{guesses:?}");
+    // Each host by itself would have let all of them be tried.
+    let last = guesses.last().expect("a round");
+    assert!(guesses[0].iter().filter(|status| **status == 401).count() >= 10, "{guesses:?}");
+    assert!(last.last() == Some(&429) && last.iter().all(|status| [401, 429].contains(status)), "{guesses:?}");
     other.admin().await;
 
     // Away: each host counts by itself, and says so; nobody is told.
@@ -158,13 +182,20 @@ async fn what_an_agent_said_at_one_host_is_told_by_the_other_as_long_as_there_is
     agent.seen(&here, "online").await;
 
     let first = says_something_later(&here, None, "the other host tells what the agent said").await;
-    let sample = here.get("/api/v1/agents/web-1/telemetry").await.json;
-    assert!(sample["sample"]["at_ms"].is_i64(), "in its own words, too: {sample}");
+    until("in its own words, too", async || {
+        here.get("/api/v1/agents/web-1/telemetry").await.json["sample"]["at_ms"].is_i64().then_some(())
+    })
+    .await;
     says_something_later(&here, Some(&first), "and what it said after that").await;
-    let across = here.get("/api/v1/telemetry/across").await.json;
-    assert_eq!(across["items"][0]["reporting"], 1, "{across}");
-    let living = redis.ask("EVAL \"return #redis.call('KEYS', 'viworks:host:*')\" 0").expect("an answer");
-    assert!(living.starts_with(":2"), "both hosts give a sign of life: {living}");
+    until("it is counted among those that report", async || {
+        (here.get("/api/v1/telemetry/across").await.json["items"][0]["reporting"] == 1).then_some(())
+    })
+    .await;
+    until("both hosts give a sign of life", async || {
+        let living = redis.ask("EVAL \"return #redis.call('KEYS', 'viworks:host:*')\" 0").expect("an answer");
+        living.starts_with(":2").then_some(())
+    })
+    .await;
 
     // Away: what is known stays, and where the agent is everything goes on.
     redis.kill().expect("it is killed");

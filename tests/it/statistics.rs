@@ -1,5 +1,7 @@
 //! What an operator asks first, held against what truly happened, whichever store keeps it.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 use tests::client::exec_body;
 use tests::host::TestHost;
@@ -19,6 +21,7 @@ async fn what_an_operator_is_told_is_what_happened(store: Store) {
     away.kill9();
     away.seen(&admin, "offline").await;
 
+    let begun = Instant::now();
     for program in ["true", "true", "false"] {
         let id = admin.exec("web-1", &json!({ "program": program })).await;
         admin.ended(&id, "web-1").await;
@@ -44,9 +47,12 @@ async fn what_an_operator_is_told_is_what_happened(store: Store) {
     assert_eq!(named(&seen["open_commands"]), json!({ "pending": 1 }));
     assert_eq!(named(&seen["open_invocations"]), json!({ "queued": 1 }));
     assert_eq!(named(&seen["queue"]), json!({ "high": 1 }));
-    for stretch in ["last_1m", "last_5m", "last_1h"] {
+    for (stretch, seconds) in [("last_1m", 60), ("last_5m", 300), ("last_1h", 3_600)] {
         let rate = &seen["rates"][stretch];
-        assert_eq!((&rate["submitted"], &rate["succeeded"], &rate["unsuccessful"]), (&json!(4), &json!(2), &json!(1)));
+        let counts = ["submitted", "succeeded", "unsuccessful"].map(|name| rate[name].as_u64().expect("a count"));
+        // What a slow machine did before the stretch began is not in it; steps are of five seconds.
+        let is_whole = begun.elapsed().as_secs() + 5 < seconds;
+        assert!(counts == [4, 2, 1] || !is_whole && counts.iter().zip([4, 2, 1]).all(|(n, all)| *n <= all), "{rate}");
         assert!(rate["submitted_per_s"].as_f64() >= rate["ended_per_s"].as_f64(), "{rate}");
     }
     for span in ["queue_wait", "run"] {

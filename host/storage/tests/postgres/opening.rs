@@ -131,7 +131,7 @@ async fn a_server_that_stops_syncing_while_it_runs_is_not_written_until_it_syncs
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_named_without_the_password() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+    let closed = servers::port::free().expect("a port");
     let said = refusal(options(&format!("postgres://ops:hunter2@127.0.0.1:{closed}/viworks"))).await.to_string();
     assert!(said.contains(&format!("postgres://127.0.0.1:{closed}/viworks would not open")), "{said}");
     assert!(said.contains("database.url") && !said.contains("hunter2"), "{said}");
