@@ -9,12 +9,15 @@ use domain::target::Candidate;
 use domain::time::Timestamp;
 use plan::id::AgentId;
 use ports::agents::Agents;
+use ports::clock::Clock;
 use ports::error::StoreError;
 use ports::hosts::{Found, Hosts};
 use ports::latest::Board;
 pub use ports::latest::Latest;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
+
+use crate::looks::Looks;
 
 /// All agents.
 #[derive(Default)]
@@ -23,6 +26,7 @@ pub struct Directory {
     changed: Notify,
     /// Where other hosts read what agents said last here, and tell what agents said there; set when there is one.
     pub board: OnceLock<Arc<dyn Board>>,
+    looks: Looks,
 }
 
 #[derive(Default)]
@@ -166,16 +170,29 @@ impl Directory {
     /// Learns what these agents said last of which this host does not know for certain: those that speak to others,
     /// and those that have said nothing here yet. Whatever cannot be learned in time stays as it is known.
     pub async fn learn_latest(&self, agents: impl Iterator<Item = AgentId>) {
-        let Some(board) = self.board.get() else { return };
-        let doubtful: Vec<AgentId> = {
-            let inner = self.read();
-            let known = |id: &AgentId| inner.by_id.get(id).is_some_and(|known| known.speaks_here());
-            agents.filter(|id| !known(id)).collect()
-        };
-        if doubtful.is_empty() {
-            return;
+        if let Some((board, doubtful)) = self.doubtful(agents) {
+            self.learned(board.of(&doubtful).await);
         }
-        let learned = board.of(&doubtful).await;
+    }
+
+    /// The same for one of those who listen and come again each second: however many they are, others are asked once
+    /// a second for all of them.
+    pub async fn listen_latest(&self, agents: impl Iterator<Item = AgentId>, clock: &dyn Clock) {
+        if let Some((board, doubtful)) = self.doubtful(agents) {
+            self.looks.look(&doubtful, clock, board, |learned| self.learned(learned)).await;
+        }
+    }
+
+    /// Who may have said something elsewhere, and where that is read; `None` when there is nothing to ask.
+    fn doubtful(&self, agents: impl Iterator<Item = AgentId>) -> Option<(&dyn Board, Vec<AgentId>)> {
+        let board = self.board.get()?;
+        let inner = self.read();
+        let known = |id: &AgentId| inner.by_id.get(id).is_some_and(|known| known.speaks_here());
+        let doubtful: Vec<AgentId> = agents.filter(|id| !known(id)).collect();
+        (!doubtful.is_empty()).then_some((board.as_ref(), doubtful))
+    }
+
+    fn learned(&self, learned: Vec<(AgentId, Latest)>) {
         let mut inner = self.write();
         for (id, latest) in learned {
             if let Some(known) = inner.by_id.get_mut(&id)

@@ -10,6 +10,7 @@ pub mod limiter;
 pub mod rhythm;
 pub mod audit;
 pub mod refusals;
+mod looks;
 pub mod directory;
 pub mod ingest;
 pub mod rollups;

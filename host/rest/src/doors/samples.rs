@@ -13,7 +13,7 @@ use tokio::time::Interval;
 
 use crate::app::App;
 use crate::doors::every;
-use crate::doors::telemetry::{SERIES, Whose, learn, shown};
+use crate::doors::telemetry::{SERIES, Whose, shown};
 use crate::problem::{Code, Problem};
 use crate::query::Query;
 
@@ -72,7 +72,7 @@ impl Samples {
     /// Looks who has said something since it was told.
     pub async fn look(&mut self, app: &App, caller: &Caller) {
         let members = self.whose.in_sight(app, caller);
-        learn(app, &members).await;
+        app.directory.listen_latest(members.iter().map(|found| found.agent.id), app.clock.as_ref()).await;
         let said = |id: AgentId| app.directory.latest(id).map(|latest| (id, latest.received_at));
         let latest: HashMap<AgentId, Timestamp> = members.iter().filter_map(|found| said(found.agent.id)).collect();
         let fresh = members.iter().map(|found| found.agent.id).filter(|id| latest.get(id) != self.told.get(id));

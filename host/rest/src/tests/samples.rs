@@ -1,13 +1,17 @@
 //! Telemetry among live events: for whoever asks, of whom they see, the latest of each.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::body::{Body, BodyDataStream};
 use domain::telemetry::metric::Metric;
 use domain::telemetry::report::Reading;
 use futures_util::StreamExt;
 use plan::id::AgentId;
 use ports::clock::Clock;
+use ports::latest::Board;
 use serde_json::{Value, json};
 use services::directory::Latest;
 use tokio::time::timeout;
@@ -89,6 +93,56 @@ async fn who_asks_hears_the_latest_of_whom_they_see_and_who_does_not_hears_none(
         let (_, before) = next(quiet, "agent").await;
         assert!(before.iter().all(|name| name == "plugins"), "{before:?}");
     }
+}
+
+/// What one agent said last to another host, and how often that was asked for.
+struct Elsewhere {
+    agent: AgentId,
+    latest: Mutex<Latest>,
+    asked: AtomicUsize,
+}
+
+#[async_trait]
+impl Board for Elsewhere {
+    fn put(&self, _: AgentId, _: Arc<Latest>) {}
+
+    async fn of(&self, agents: &[AgentId]) -> Vec<(AgentId, Latest)> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let latest = self.latest.lock().expect("no test has panicked").clone();
+        agents.iter().filter(|id| **id == self.agent).map(|id| (*id, latest.clone())).collect()
+    }
+}
+
+#[tokio::test]
+async fn other_hosts_are_asked_once_for_all_readers_and_not_when_there_is_none() {
+    let world = World::new().await;
+    let root = world.login("root").await;
+    let said = |n: u32| {
+        let at = world.clock.now();
+        let readings = vec![Reading::new(Metric::CpuTotal, n.into())];
+        Latest { sample: "{}".into(), at, received_at: at, skew_ms: 0, readings }
+    };
+    let elsewhere = Arc::new(Elsewhere { agent: world.db, latest: Mutex::new(said(0)), asked: AtomicUsize::new(0) });
+    assert!(world.directory.board.set(elsewhere.clone()).is_ok());
+    let mut plain = stream(&world, &root, "").await;
+    let mut readers = Vec::new();
+    for _ in 0..5 {
+        readers.push(stream(&world, &root, "?telemetry=cpu.total").await);
+    }
+    for n in 1..=3_u32 {
+        world.clock.forward(Duration::from_secs(1));
+        *elsewhere.latest.lock().expect("no test has panicked") = said(n);
+        for reader in &mut readers {
+            let (told, _) = next(reader, "telemetry").await;
+            assert_eq!((&told["agent_name"], &told["series"]), (&json!("db-1"), &json!({ "cpu.total": f64::from(n) })));
+        }
+        assert_eq!(elsewhere.asked.load(Ordering::SeqCst), n as usize, "once a second, whoever asks");
+    }
+    drop(readers);
+    world.clock.forward(Duration::from_secs(60));
+    world.call(&root, "PATCH", "/api/v1/agents/web-1", json!({ "maintenance": true })).await.expect(200);
+    next(&mut plain, "agent").await;
+    assert_eq!(elsewhere.asked.load(Ordering::SeqCst), 3, "nobody listens to telemetry");
 }
 
 #[tokio::test]
