@@ -51,6 +51,23 @@ impl<T> std::fmt::Debug for Items<T> {
     }
 }
 
+/// What comes in pages: its items, and where there are more.
+pub(crate) trait Paged: DeserializeOwned {
+    /// What it is a list of.
+    type Item;
+
+    /// Its items, and the cursor of the next page.
+    fn parts(&mut self) -> (&mut Vec<Self::Item>, &mut Option<String>);
+}
+
+impl<T: DeserializeOwned> Paged for Page<T> {
+    type Item = T;
+
+    fn parts(&mut self) -> (&mut Vec<T>, &mut Option<String>) {
+        (&mut self.items, &mut self.next_cursor)
+    }
+}
+
 /// Where walking a list stands.
 struct Walk<T> {
     client: Client,
@@ -116,42 +133,42 @@ impl Client {
         self.pages(route, &query, limit, MAX_LIMIT).await
     }
 
-    /// Walks the pages of a list until `limit` items or its end.
-    pub(crate) async fn pages<T: DeserializeOwned>(
+    /// Walks the pages of a list until `limit` items or its end. What the first page says besides is kept.
+    pub(crate) async fn pages<P: Paged>(
         &self,
         route: &[&str],
         query: &[(&str, String)],
         limit: usize,
         per_page: u32,
-    ) -> Result<Page<T>, ClientError> {
-        let mut all = Page { items: Vec::new(), next_cursor: None };
+    ) -> Result<P, ClientError> {
+        let left = |have: usize| u32::try_from(limit.saturating_sub(have)).unwrap_or(u32::MAX).min(per_page);
+        let mut all: P = self.page(route, query, left(0), None).await?;
         loop {
-            let left = u32::try_from(limit.saturating_sub(all.items.len())).unwrap_or(u32::MAX);
-            let page: Page<T> = self.page(route, query, left.min(per_page), all.next_cursor.take()).await?;
-            all.items.extend(page.items);
-            all.next_cursor = page.next_cursor;
+            let (items, next_cursor) = all.parts();
             // A page may be empty and not be the last: only its cursor says.
-            if all.next_cursor.is_none() || all.items.len() >= limit {
-                return Ok(all);
-            }
+            let Some(cursor) = next_cursor.take_if(|_| items.len() < limit) else { return Ok(all) };
+            let mut page: P = self.page(route, query, left(items.len()), Some(cursor)).await?;
+            let (more, then) = page.parts();
+            items.append(more);
+            *next_cursor = then.take();
         }
     }
 
     /// One page; what comes after `cursor`.
-    async fn page<T: DeserializeOwned>(
+    async fn page<P: Paged>(
         &self,
         route: &[&str],
         query: &[(&str, String)],
         limit: u32,
         cursor: Option<String>,
-    ) -> Result<Page<T>, ClientError> {
+    ) -> Result<P, ClientError> {
         let mut pairs = query.to_vec();
         pairs.push(("limit", limit.to_string()));
         pairs.extend(cursor.clone().map(|cursor| ("cursor", cursor)));
         let url = self.server.route(route, &pairs);
-        let page: Page<T> = self.fetch(&Ask::new(Method::GET, url.clone())).await?;
+        let mut page: P = self.fetch(&Ask::new(Method::GET, url.clone())).await?;
         // It would be asked for again without end.
-        if cursor.is_some() && page.next_cursor == cursor {
+        if cursor.is_some() && *page.parts().1 == cursor {
             let detail = "its `next_cursor` leads to itself".to_owned();
             return Err(ClientError::NotTheApi { url: url.to_string(), status: 200, detail });
         }

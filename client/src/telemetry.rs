@@ -1,15 +1,41 @@
 //! The routes of telemetry and health, and of what an operator asks first.
 
-use api::page::Page;
+use api::page::{MAX_LIMIT, Page};
 use api::statistics::Statistics;
 use api::telemetry::{
-    HealthReport, LatestTelemetry, TelemetryAcross, TelemetryAcrossHistory, TelemetryHistory, TelemetryTrend,
+    AgentHealth, HealthReport, LatestTelemetry, TelemetryAcross, TelemetryAcrossHistory, TelemetryHistory,
+    TelemetryMoment, TelemetryPoint, TelemetryTrend,
 };
 use reqwest::Method;
 
 use crate::Client;
 use crate::error::ClientError;
+use crate::list::Paged;
 use crate::request::Ask;
+
+impl Paged for TelemetryHistory {
+    type Item = TelemetryPoint;
+
+    fn parts(&mut self) -> (&mut Vec<TelemetryPoint>, &mut Option<String>) {
+        (&mut self.items, &mut self.next_cursor)
+    }
+}
+
+impl Paged for TelemetryAcrossHistory {
+    type Item = TelemetryMoment;
+
+    fn parts(&mut self) -> (&mut Vec<TelemetryMoment>, &mut Option<String>) {
+        (&mut self.items, &mut self.next_cursor)
+    }
+}
+
+impl Paged for HealthReport {
+    type Item = AgentHealth;
+
+    fn parts(&mut self) -> (&mut Vec<AgentHealth>, &mut Option<String>) {
+        (&mut self.items, &mut self.next_cursor)
+    }
+}
 
 impl Client {
     /// `GET /telemetry`: the latest of all agents that pass the query.
@@ -28,7 +54,8 @@ impl Client {
         self.get(&["telemetry", agent]).await
     }
 
-    /// `GET /telemetry/{agent}/history`, one page of it, oldest first.
+    /// `GET /telemetry/{agent}/history`, the oldest points of it, at most `limit`. What the query leaves open is as it
+    /// was when its first page was asked for.
     ///
     /// # Errors
     /// 400 when a filter is no filter; 404 when there is no such agent.
@@ -36,8 +63,9 @@ impl Client {
         &self,
         agent: &str,
         query: Vec<(&str, String)>,
+        limit: usize,
     ) -> Result<TelemetryHistory, ClientError> {
-        self.fetch(&Ask::new(Method::GET, self.server.route(&["telemetry", agent, "history"], &query))).await
+        self.pages(&["telemetry", agent, "history"], &query, limit, MAX_LIMIT).await
     }
 
     /// `GET /telemetry/across`: the latest of many agents together.
@@ -48,15 +76,15 @@ impl Client {
         self.fetch(&Ask::new(Method::GET, self.server.route(&["telemetry", "across"], &query))).await
     }
 
-    /// `GET /telemetry/across/history`, one page of it, oldest first: many agents together in the past.
+    /// `GET /telemetry/across/history`, all of it, oldest first: many agents together in the past.
     ///
     /// # Errors
-    /// 400 when a filter is no filter, or when a step of so many agents is too much for one answer.
+    /// 400 when a filter is no filter, or when so many agents are too much for one answer.
     pub async fn telemetry_across_history(
         &self,
         query: Vec<(&str, String)>,
     ) -> Result<TelemetryAcrossHistory, ClientError> {
-        self.fetch(&Ask::new(Method::GET, self.server.route(&["telemetry", "across", "history"], &query))).await
+        self.pages(&["telemetry", "across", "history"], &query, usize::MAX, MAX_LIMIT).await
     }
 
     /// `GET /telemetry/trends` of all agents that pass the query.
@@ -64,19 +92,7 @@ impl Client {
     /// # Errors
     /// 400 when a filter is no filter.
     pub async fn telemetry_trends(&self, query: Vec<(&str, String)>) -> Result<Page<TelemetryTrend>, ClientError> {
-        let mut all = Page { items: Vec::new(), next_cursor: None };
-        loop {
-            let mut pairs = query.clone();
-            pairs.extend(all.next_cursor.take().map(|cursor| ("cursor", cursor)));
-            let ask = Ask::new(Method::GET, self.server.route(&["telemetry", "trends"], &pairs));
-            let page: Page<TelemetryTrend> = self.fetch(&ask).await?;
-            // A page counts agents, and one without a past has no trend: an empty one is not the last.
-            all.items.extend(page.items);
-            all.next_cursor = page.next_cursor;
-            if all.next_cursor.is_none() {
-                return Ok(all);
-            }
-        }
+        self.list(&["telemetry", "trends"], query, usize::MAX).await
     }
 
     /// `GET /health-report`, with every agent that passes the query.
@@ -84,18 +100,7 @@ impl Client {
     /// # Errors
     /// 400 when a filter is no filter.
     pub async fn health_report(&self, query: Vec<(&str, String)>) -> Result<HealthReport, ClientError> {
-        let ask = |cursor: Option<String>| {
-            let mut pairs = query.clone();
-            pairs.extend(cursor.map(|cursor| ("cursor", cursor)));
-            Ask::new(Method::GET, self.server.route(&["health-report"], &pairs))
-        };
-        let mut report: HealthReport = self.fetch(&ask(None)).await?;
-        while let Some(cursor) = report.next_cursor.take() {
-            let more: HealthReport = self.fetch(&ask(Some(cursor))).await?;
-            report.items.extend(more.items);
-            report.next_cursor = more.next_cursor;
-        }
-        Ok(report)
+        self.pages(&["health-report"], &query, usize::MAX, MAX_LIMIT).await
     }
 
     /// `GET /statistics`.

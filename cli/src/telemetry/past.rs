@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use api::telemetry::{
-    TelemetryAcrossHistory, TelemetryHistory, TelemetryMoment, TelemetryPoint, TelemetryTogether, TelemetryTrend,
-};
+use api::telemetry::{TelemetryMoment, TelemetryPoint, TelemetryTogether, TelemetryTrend};
 use chrono::Utc;
 use clap::Args;
 use viworks_client::Client;
@@ -15,9 +13,6 @@ use crate::failure::Failure;
 use crate::instant::{in_order, instant};
 use crate::output::moment::{parse_length, to_the_second};
 use crate::output::{Sink, table};
-
-/// Most points that are asked for at once.
-const PAGE: usize = 500;
 
 /// From when to when.
 #[derive(Clone, Debug, Args)]
@@ -98,7 +93,7 @@ pub(super) async fn history(options: HistoryOptions, client: &Client, sink: &Sin
     let usual = sink.is_for_people().then(|| USUAL.to_owned());
     let metrics = if metrics.is_empty() { usual } else { Some(metrics.join(",")) };
     query.extend(metrics.map(|metrics| ("metrics", metrics)));
-    let history = points(&agent, &query, limit as usize, client).await?;
+    let history = client.telemetry_history(&agent, query, limit as usize).await?;
     let of = |point: &TelemetryPoint| {
         let at = to_the_second(&point.at);
         let row = move |(name, sum): (&String, &api::telemetry::TelemetrySummary)| {
@@ -117,30 +112,6 @@ pub(super) async fn history(options: HistoryOptions, client: &Client, sink: &Sin
         sink.say(&format!("there are more points than {limit}: take a longer --step, or a later --since"))?;
     }
     Ok(())
-}
-
-/// The oldest `limit` points, page by page: steps without a report count for a page and are left out of it.
-async fn points(
-    agent: &str,
-    query: &[(&'static str, String)],
-    limit: usize,
-    client: &Client,
-) -> Result<TelemetryHistory, Failure> {
-    let ask = async |have: usize, cursor: Option<String>| {
-        let mut pairs = query.to_vec();
-        pairs.push(("limit", (limit - have).min(PAGE).to_string()));
-        pairs.extend(cursor.map(|cursor| ("cursor", cursor)));
-        client.telemetry_history(agent, pairs).await
-    };
-    let mut all = ask(0, None).await?;
-    while all.items.len() < limit
-        && let Some(cursor) = all.next_cursor.take()
-    {
-        let page = ask(all.items.len(), Some(cursor)).await?;
-        all.items.extend(page.items);
-        all.next_cursor = page.next_cursor;
-    }
-    Ok(all)
 }
 
 pub(super) async fn across(options: AcrossOptions, client: &Client, sink: &Sink) -> Result<(), Failure> {
@@ -172,17 +143,9 @@ fn rows(one: &TelemetryTogether) -> Vec<Vec<String>> {
     one.series.iter().map(row).collect()
 }
 
-/// The past of many, page by page: the host says how much of it is one answer.
+/// The past of many.
 async fn across_history(query: Vec<(&'static str, String)>, client: &Client, sink: &Sink) -> Result<(), Failure> {
-    let mut all: TelemetryAcrossHistory = client.telemetry_across_history(query.clone()).await?;
-    while let Some(cursor) = all.next_cursor.take() {
-        let mut pairs = query.clone();
-        pairs.push(("cursor", cursor.clone()));
-        let page = client.telemetry_across_history(pairs).await?;
-        all.items.extend(page.items);
-        // One that leads to itself would be asked for again without end.
-        all.next_cursor = page.next_cursor.filter(|next| *next != cursor);
-    }
+    let all = client.telemetry_across_history(query).await?;
     let of = |moment: &TelemetryMoment| {
         let at = to_the_second(&moment.at);
         let line = move |row: Vec<String>| [vec![at.clone()], row].concat();
