@@ -89,15 +89,16 @@ pub async fn run(asked: &Asked, json: Option<&Path>) -> Result<bool> {
             Arc::new(opened)
         }
     };
-    let history = History { telemetry, retention: Retention::default(), clock: Arc::new(Stopped) };
+    let history = History::new(telemetry, Retention::default(), Arc::new(Stopped));
     let meter = Meter::start(None);
     let (latency, mut cold, mut points) = (Recorder::default(), Vec::new(), 0);
     let wanted = Wanted(Vec::new());
+    let window = history.window((END - DAY, END), Duration::from_secs(60));
     for n in 0..asked.questions {
         // Far apart, so that hardly anything is in memory the first time.
         let of = AgentId(agent((n * 7_919) % asked.agents));
-        let page = history.slice((END - DAY, END), None, Duration::from_secs(60), MAX_POINTS);
         let begun = now_ns();
+        let page = history.page(&window, None, MAX_POINTS).await?;
         let found = history.read(of, &wanted, &page).await?;
         let took = now_ns() - begun;
         latency.record(0, took);

@@ -27,6 +27,7 @@ mod tags;
 pub mod telemetry;
 pub mod users;
 pub mod verbs;
+mod window;
 
 use std::time::Duration;
 

@@ -26,10 +26,9 @@ impl Asked {
     /// # Errors
     /// 400 when either is none that there is.
     pub fn read(query: &Query, list: &'static str) -> Result<Asked, Problem> {
-        let refuse = || Problem::at(Code::InvalidCursor, "?cursor", "give `next_cursor` of the page before, as it was");
         let after = match query.one("cursor")? {
             None => None,
-            Some(text) => Some(decode(list, text).ok_or_else(refuse)?),
+            Some(text) => Some(decode(list, text).ok_or_else(no_cursor)?),
         };
         Ok(Asked { list, limit: query.limit()?, after })
     }
@@ -39,9 +38,7 @@ impl Asked {
     /// # Errors
     /// 400 when it is not a key of this list.
     pub fn after<T: std::str::FromStr>(&self) -> Result<Option<T>, Problem> {
-        let refuse =
-            |_| Problem::at(Code::InvalidCursor, "?cursor", "give `next_cursor` of the page before, as it was");
-        self.after.as_deref().map(|text| text.parse().map_err(refuse)).transpose()
+        self.after.as_deref().map(|text| text.parse().map_err(|_| no_cursor())).transpose()
     }
 
     /// How many to ask the store for: one more than wanted tells whether there is a next page.
@@ -81,6 +78,11 @@ impl Asked {
     pub fn shown<T, U>(page: Page<T>, show: impl FnMut(T) -> U) -> Page<U> {
         Page { items: page.items.into_iter().map(show).collect(), next_cursor: page.next_cursor }
     }
+}
+
+/// What is no cursor of the list that is asked for.
+pub fn no_cursor() -> Problem {
+    Problem::at(Code::InvalidCursor, "?cursor", "give `next_cursor` of the page before, as it was")
 }
 
 fn encode(list: &str, key: &str) -> String {

@@ -10,7 +10,7 @@ use domain::target::Candidate;
 use domain::telemetry::metric::{Metric, Pick, Wanted};
 use domain::telemetry::rollup::Bucket;
 use domain::time::Timestamp;
-use futures_util::future::try_join_all;
+use futures_util::TryStreamExt as _;
 use ports::rules::{Batch, Rule, RuleFault, State};
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -155,11 +155,12 @@ impl Backtests {
         let step = if to.since(from) <= FINE_UP_TO { FINE } else { COARSE };
         let give_up = Instant::now() + WITHIN;
         let (mut trial, mut samples, mut states) = (Trial::default(), 0, vec![None; agents.len()]);
+        let window = self.history.window((from, to), step);
         let (mut after, mut seen) = (None, to);
         loop {
-            let page = self.history.slice((from, to), after, step, PAGE);
-            let read = agents.iter().map(|found| self.history.read(found.agent.id, &wanted, &page));
-            let pasts = try_join_all(read).await.map_err(AlertError::from)?;
+            let page = self.history.page(&window, after, PAGE).await.map_err(AlertError::from)?;
+            let read = self.history.read_each(agents.iter().map(|found| found.agent.id), &wanted, &page);
+            let pasts: Vec<Vec<Bucket>> = read.try_collect().await.map_err(AlertError::from)?;
             let mut instants: BTreeMap<Timestamp, Vec<(usize, Bucket)>> = BTreeMap::new();
             for (agent, past) in pasts.into_iter().enumerate() {
                 for bucket in past {
@@ -174,7 +175,7 @@ impl Backtests {
                     break;
                 }
             }
-            after = page.next;
+            after = page.slice.next;
             if after.is_none() || seen < to {
                 break;
             }

@@ -6,32 +6,42 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::telemetry::across::Crowd;
-use domain::telemetry::history::{MAX_POINTS, ROWS_OF_MANY, Retention, Slice, rows_of_step, slice, steps_of_many};
+use domain::telemetry::history::{MACHINES_MAX, Marks, ROWS_OF_MANY, ROWS_OF_MANY_MAX, Retention, Slice, Window};
 use domain::telemetry::metric::{Series, Wanted};
 use domain::telemetry::rollup::{Bucket, Level, roll};
 use domain::telemetry::trend::{Trend, trend};
 use domain::time::Timestamp;
 use futures_util::future::BoxFuture;
-use futures_util::{StreamExt as _, stream};
+use futures_util::stream::Stream;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use plan::id::AgentId;
 use ports::clock::Clock;
 use ports::error::StoreError;
 use ports::telemetry::Telemetry;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Most rows read for one answer: a day of reports every second.
+/// Most rows read of one machine for one answer: a day of reports every second.
 const ROWS_MAX: u32 = 100_000;
+/// Nobody reports more often.
+const SECOND: Duration = Duration::from_secs(1);
 /// Most numbers put together in one answer: some 30 MB.
 const NUMBERS_MAX: usize = 2_000_000;
 /// Most series of groups, one for each step, that they are put together to: some 50 MB, and as much again as JSON.
 const SPREADS_MAX: usize = 100_000;
-/// Machines whose past is read at once.
-const AT_ONCE: usize = 4;
+/// Questions about many machines that are answered at once: so much of the above is in memory.
+pub const QUESTIONS_AT_ONCE: usize = 4;
+/// Machines whose past is read at once for all questions about many together: half of the store's readers, where
+/// there are as many as there are by default on SQLite.
+const READ_AT_ONCE: usize = 2;
 
 /// Why the past of many machines is not told.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum AcrossError {
+pub enum ManyError {
+    /// There are too many of them.
+    #[error("that is {0} machines, and an answer is about at most {MACHINES_MAX}")]
+    TooManyMachines(usize),
     /// One step of them is read from more rows than one answer may be.
-    #[error("one step of {machines} machines is read from {rows} rows, and an answer from at most {ROWS_OF_MANY}")]
+    #[error("one step of {machines} machines is read from {rows} rows, and an answer from at most {ROWS_OF_MANY_MAX}")]
     TooWide {
         /// How many machines.
         machines: usize,
@@ -41,16 +51,37 @@ pub enum AcrossError {
     /// They have too many series.
     #[error("that is more than {NUMBERS_MAX} numbers, or more than {SPREADS_MAX} series of groups and steps")]
     TooMany,
+    /// Others ask about many machines already.
+    #[error("{QUESTIONS_AT_ONCE} questions about the past of many machines are being answered; ask again")]
+    Busy,
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Up to where each level is rolled up.
+/// A page of a question, and from what it is read.
 #[derive(Clone, Copy, Debug)]
-struct Marks {
-    minute: Option<Timestamp>,
-    hour: Option<Timestamp>,
+pub struct Page {
+    /// Which part.
+    pub slice: Slice,
+    /// Up to where it is rolled up: as it was when the page was cut, for all of it.
+    marks: Marks,
+}
+
+/// What has been put together for one answer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Together {
+    numbers: usize,
+    spreads: usize,
+}
+
+impl Together {
+    /// Takes in so many more of both.
+    fn add(&mut self, (numbers, spreads): (usize, usize)) -> Result<(), ManyError> {
+        self.numbers += numbers;
+        self.spreads += spreads;
+        if self.numbers > NUMBERS_MAX || self.spreads > SPREADS_MAX { Err(ManyError::TooMany) } else { Ok(()) }
+    }
 }
 
 /// The use case.
@@ -61,64 +92,88 @@ pub struct History {
     pub retention: Retention,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Held by each question about many machines.
+    questions: Semaphore,
+    /// Held while one of their machines is read, so that others find a reader of the store, too.
+    reads: Semaphore,
 }
 
 impl History {
-    /// The page of a span that begins at `after`, or at its beginning.
-    pub fn slice(&self, span: (Timestamp, Timestamp), after: Option<Timestamp>, step: Duration, points: u32) -> Slice {
-        let now = self.clock.now();
-        let page = slice(span, after, step, points, &self.retention, now);
-        // Nobody reports more often than once a second. A page ends where reading does, or its end would be missing.
-        let rows = rows_of_step(page.level, page.step, Duration::from_secs(1));
-        let most = u32::try_from(u64::from(ROWS_MAX) / rows).unwrap_or(u32::MAX);
-        slice(span, after, step, points.min(most), &self.retention, now)
+    /// Puts it together.
+    pub fn new(telemetry: Arc<dyn Telemetry>, retention: Retention, clock: Arc<dyn Clock>) -> History {
+        let [questions, reads] = [QUESTIONS_AT_ONCE, READ_AT_ONCE].map(Semaphore::new);
+        History { telemetry, retention, clock, questions, reads }
     }
 
-    /// The same about many machines, each of which reports once an `interval`: as many steps as may be read for one
-    /// answer.
+    /// What is asked of a span now: it is the same for each of its pages.
+    pub fn window(&self, span: (Timestamp, Timestamp), step: Duration) -> Window {
+        Window::new(span, step, &self.retention, self.clock.now())
+    }
+
+    /// The page that begins at `after`, or at the beginning: as many steps, `points` at most, as are read in one go.
     ///
     /// # Errors
-    /// [`AcrossError::TooWide`] when that is less than one.
-    pub fn slice_of_many(
+    /// The store's.
+    pub async fn page(&self, window: &Window, after: Option<Timestamp>, points: u32) -> Result<Page, StoreError> {
+        let marks = self.marks(window.level).await?;
+        // A page ends where reading does, or its end would be missing.
+        let rows = |page: &Slice| marks.rows(page.level, (page.from, page.to), SECOND);
+        let (slice, _) = window.page_within(after, points, ROWS_MAX.into(), rows);
+        Ok(Page { slice, marks })
+    }
+
+    /// The same about many machines, each of which reports once an `interval`: as many steps as [`ROWS_OF_MANY`] are
+    /// enough for, and one at least.
+    ///
+    /// # Errors
+    /// [`ManyError::TooManyMachines`]; [`ManyError::TooWide`] when one step is more than an answer may be; the
+    /// store's.
+    pub async fn page_of_many(
         &self,
-        span: (Timestamp, Timestamp),
+        window: &Window,
         after: Option<Timestamp>,
-        step: Duration,
         points: u32,
         (machines, interval): (usize, Duration),
-    ) -> Result<Slice, AcrossError> {
-        let Slice { level, step, .. } = self.slice(span, after, step, MAX_POINTS);
-        let rows = rows_of_step(level, step, interval);
-        match steps_of_many(rows, machines) {
-            0 => Err(AcrossError::TooWide { machines, rows: rows.saturating_mul(machines as u64) }),
-            most => Ok(self.slice(span, after, step, points.min(most))),
+    ) -> Result<Page, ManyError> {
+        if machines > MACHINES_MAX {
+            return Err(ManyError::TooManyMachines(machines));
         }
+        let marks = self.marks(window.level).await?;
+        let each = |page: &Slice| marks.rows(page.level, (page.from, page.to), interval);
+        let (slice, rows) =
+            window.page_within(after, points, ROWS_OF_MANY, |page| each(page).saturating_mul(machines as u64));
+        if rows > ROWS_OF_MANY_MAX {
+            return Err(ManyError::TooWide { machines, rows });
+        }
+        Ok(Page { slice, marks })
+    }
+
+    /// Leave to ask about many machines, until it is dropped.
+    ///
+    /// # Errors
+    /// [`ManyError::Busy`] while [`QUESTIONS_AT_ONCE`] have it.
+    pub fn turn(&self) -> Result<SemaphorePermit<'_>, ManyError> {
+        self.questions.try_acquire().map_err(|_| ManyError::Busy)
     }
 
     /// What machines said in each step of a page, by group: of each machine, `members` says its id and its group.
     ///
     /// # Errors
-    /// [`AcrossError::TooMany`]; the store's.
+    /// [`ManyError::Busy`], [`ManyError::TooMany`]; the store's.
     pub async fn across(
         &self,
         members: &[(AgentId, usize)],
         wanted: &Wanted,
-        page: &Slice,
-    ) -> Result<BTreeMap<(Timestamp, usize), Crowd>, AcrossError> {
-        let marks = self.marks(page.level).await?;
-        let read = |(place, (agent, group)): (usize, (AgentId, usize))| async move {
-            Ok::<_, StoreError>((place, group, self.read_by(marks, agent, wanted, page).await?))
-        };
-        let mut machines = stream::iter(members.iter().copied().enumerate()).map(read).buffered(AT_ONCE);
-        let (mut steps, mut numbers) = (BTreeMap::<(Timestamp, usize), Crowd>::new(), (0, 0));
-        while let Some(machine) = machines.next().await {
-            let (place, group, buckets) = machine?;
-            for bucket in buckets {
-                let (more, spread) = steps.entry((bucket.start, group)).or_default().add(place, bucket);
-                numbers = (numbers.0 + more, numbers.1 + spread);
-            }
-            if numbers.0 > NUMBERS_MAX || numbers.1 > SPREADS_MAX {
-                return Err(AcrossError::TooMany);
+        page: &Page,
+    ) -> Result<BTreeMap<(Timestamp, usize), Crowd>, ManyError> {
+        let _turn = self.turn()?;
+        let ids = members.iter().map(|(agent, _)| *agent);
+        let mut machines =
+            std::pin::pin!(self.read_each(ids, wanted, page).zip(stream::iter(members.iter().enumerate())));
+        let (mut steps, mut together) = (BTreeMap::<(Timestamp, usize), Crowd>::new(), Together::default());
+        while let Some((buckets, (place, (_, group)))) = machines.next().await {
+            for bucket in buckets? {
+                together.add(steps.entry((bucket.start, *group)).or_default().add(place, bucket))?;
             }
         }
         Ok(steps)
@@ -128,8 +183,29 @@ impl History {
     ///
     /// # Errors
     /// The store's.
-    pub async fn read(&self, agent: AgentId, wanted: &Wanted, page: &Slice) -> Result<Vec<Bucket>, StoreError> {
-        self.read_by(self.marks(page.level).await?, agent, wanted, page).await
+    pub async fn read(&self, agent: AgentId, wanted: &Wanted, page: &Page) -> Result<Vec<Bucket>, StoreError> {
+        let Page { slice: Slice { level, from, to, step, .. }, marks } = *page;
+        let mut buckets = self.at(marks, agent, level, from, to).await?;
+        for bucket in &mut buckets {
+            bucket.series.retain(|(series, _)| wanted.has(series.metric, &series.label));
+        }
+        buckets.retain(|bucket| !bucket.series.is_empty());
+        // What is as fine as was asked for is rolled up already.
+        Ok(if step == level.span() { buckets } else { roll(buckets, step) })
+    }
+
+    /// The same of many agents, in their order. However many ask, they leave the store readers for others.
+    pub fn read_each<'a>(
+        &'a self,
+        agents: impl IntoIterator<Item = AgentId, IntoIter: 'a + Send>,
+        wanted: &'a Wanted,
+        page: &'a Page,
+    ) -> impl Stream<Item = Result<Vec<Bucket>, StoreError>> + Send + 'a {
+        let read = move |agent| async move {
+            let _read = self.reads.acquire().await.map_err(|_| StoreError::Unavailable("the host stops".to_owned()))?;
+            self.read(agent, wanted, page).await
+        };
+        stream::iter(agents).map(read).buffered(READ_AT_ONCE)
     }
 
     /// Up to where the levels are rolled up that `level` is read from.
@@ -140,41 +216,19 @@ impl History {
         Ok(Marks { minute: until(Level::Minute).await?, hour: until(Level::Hour).await? })
     }
 
-    async fn read_by(
-        &self,
-        marks: Marks,
-        agent: AgentId,
-        wanted: &Wanted,
-        page: &Slice,
-    ) -> Result<Vec<Bucket>, StoreError> {
-        let mut buckets = self.at(marks, agent, page.level, page.from, page.to).await?;
-        for bucket in &mut buckets {
-            bucket.series.retain(|(series, _)| wanted.has(series.metric, &series.label));
-        }
-        buckets.retain(|bucket| !bucket.series.is_empty());
-        // What is as fine as was asked for is rolled up already.
-        Ok(if page.step == page.level.span() { buckets } else { roll(buckets, page.step) })
-    }
-
-    /// Where one agent's series are going, by their averages in each step of a page.
+    /// Where each agent's series are going, by their averages in each step of a page.
     ///
     /// # Errors
-    /// The store's.
+    /// [`ManyError::Busy`]; the store's.
     pub async fn trends(
         &self,
-        agent: AgentId,
+        agents: &[AgentId],
         wanted: &Wanted,
-        page: &Slice,
-    ) -> Result<Vec<(Series, Trend)>, StoreError> {
-        let mut points = BTreeMap::<Series, Vec<(Timestamp, f64)>>::new();
-        for bucket in self.read(agent, wanted, page).await? {
-            // A state has no slope.
-            let numbers = bucket.series.into_iter().filter(|(series, _)| series.metric.unit().words().is_empty());
-            for (series, summary) in numbers {
-                points.entry(series).or_default().push((bucket.start, summary.avg()));
-            }
-        }
-        Ok(points.into_iter().filter_map(|(series, points)| Some((series, trend(&points)?))).collect())
+        page: &Page,
+    ) -> Result<Vec<Vec<(Series, Trend)>>, ManyError> {
+        let _turn = self.turn()?;
+        let pasts = self.read_each(agents.iter().copied(), wanted, page);
+        Ok(pasts.map_ok(trends).try_collect().await?)
     }
 
     fn at(
@@ -186,17 +240,28 @@ impl History {
         to: Timestamp,
     ) -> BoxFuture<'_, Result<Vec<Bucket>, StoreError>> {
         Box::pin(async move {
-            let (below, made) = match level {
-                Level::Raw => return self.telemetry.buckets(agent, level, from, to, ROWS_MAX).await,
-                Level::Minute => (Level::Raw, marks.minute),
-                Level::Hour => (Level::Minute, marks.hour),
-            };
-            let made = made.unwrap_or(from).clamp(from, to.max(from));
+            let (made, below) = marks.split(level, (from, to));
             let mut buckets = self.telemetry.buckets(agent, level, from, made, ROWS_MAX).await?;
-            if made < to {
+            if let Some(below) = below.filter(|_| made < to) {
                 buckets.extend(roll(self.at(marks, agent, below, made, to).await?, level.span()));
             }
             Ok(buckets)
         })
     }
 }
+
+/// Where the series of one past are going.
+fn trends(past: Vec<Bucket>) -> Vec<(Series, Trend)> {
+    let mut points = BTreeMap::<Series, Vec<(Timestamp, f64)>>::new();
+    for bucket in past {
+        // A state has no slope.
+        let numbers = bucket.series.into_iter().filter(|(series, _)| series.metric.unit().words().is_empty());
+        for (series, summary) in numbers {
+            points.entry(series).or_default().push((bucket.start, summary.avg()));
+        }
+    }
+    points.into_iter().filter_map(|(series, points)| Some((series, trend(&points)?))).collect()
+}
+
+#[cfg(test)]
+mod tests;

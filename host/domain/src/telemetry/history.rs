@@ -7,8 +7,12 @@ use crate::time::Timestamp;
 
 /// Most points of one series in one answer.
 pub const MAX_POINTS: u32 = 2_000;
-/// Most rows read for one answer about many machines.
+/// Rows that a page about many machines is read from, unless its first step alone is more.
 pub const ROWS_OF_MANY: u64 = 200_000;
+/// Most rows read for one answer about many machines: a step that is more is refused.
+pub const ROWS_OF_MANY_MAX: u64 = 1_000_000;
+/// Most machines of one answer: each is a read of its own.
+pub const MACHINES_MAX: usize = 10_000;
 /// Steps there are.
 pub const STEP: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(31 * 86_400);
 
@@ -56,20 +60,40 @@ impl Retention {
     }
 }
 
-/// Of how many rows of one agent a step is made, of an agent that reports once an `interval`.
-pub fn rows_of_step(level: Level, step: Duration, interval: Duration) -> u64 {
-    let between = match level {
-        Level::Raw => interval.max(*STEP.start()),
-        Level::Minute | Level::Hour => level.span(),
-    };
-    u64::try_from(step.as_micros().div_ceil(between.as_micros())).unwrap_or(u64::MAX).max(1)
+/// Up to where rows of each level are made. What comes after is read from the level below.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// Minutes; `None` when there are none yet.
+    pub minute: Option<Timestamp>,
+    /// Hours.
+    pub hour: Option<Timestamp>,
 }
 
-/// Most steps of so many machines in one answer, when one step of one of them is made of `rows`; 0 when a step of all
-/// of them is too much alone.
-pub fn steps_of_many(rows: u64, machines: usize) -> u32 {
-    let all = rows.saturating_mul(machines as u64).max(1);
-    u32::try_from(ROWS_OF_MANY / all).unwrap_or(u32::MAX)
+impl Marks {
+    /// Up to where a span is read at `level` itself, and what the rest of it is made from.
+    pub fn split(&self, level: Level, (from, to): (Timestamp, Timestamp)) -> (Timestamp, Option<Level>) {
+        let made = match level {
+            Level::Raw => return (to, None),
+            Level::Minute => self.minute,
+            Level::Hour => self.hour,
+        };
+        (made.unwrap_or(from).clamp(from, to.max(from)), level.below())
+    }
+
+    /// From how many rows a span of one machine is read that reports once an `interval`.
+    pub fn rows(&self, level: Level, (from, to): (Timestamp, Timestamp), interval: Duration) -> u64 {
+        let between = match level {
+            Level::Raw => interval.max(*STEP.start()),
+            Level::Minute | Level::Hour => level.span(),
+        };
+        let (made, below) = self.split(level, (from, to));
+        let rows = made.since(from).as_micros().div_ceil(between.as_micros());
+        let rows = u64::try_from(rows).unwrap_or(u64::MAX);
+        match below {
+            Some(below) if made < to => rows.saturating_add(self.rows(below, (made, to), interval)),
+            Some(_) | None => rows,
+        }
+    }
 }
 
 /// One page of a question.
@@ -87,23 +111,61 @@ pub struct Slice {
     pub next: Option<Timestamp>,
 }
 
-/// The page of `[from, to)` that begins at `after`, or at the beginning. A step finer than what is kept becomes
-/// as fine as that is.
-pub fn slice(
-    (from, to): (Timestamp, Timestamp),
-    after: Option<Timestamp>,
-    step: Duration,
-    points: u32,
-    retention: &Retention,
-    now: Timestamp,
-) -> Slice {
-    let level = retention.level(from, step, now);
-    let step = step.max(level.span());
-    let begin = start(after.unwrap_or(from).max(from), step);
-    let points = points.clamp(1, MAX_POINTS);
-    let end = begin + step * points;
-    let (to, next) = if end < to { (end, Some(end)) } else { (to, None) };
-    Slice { from: begin, to, step, level, next }
+/// A question with nothing left open: whatever time has passed, it is the same for each of its pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// From then on.
+    pub from: Timestamp,
+    /// Until then.
+    pub to: Timestamp,
+    /// Between two points; no finer than `level`.
+    pub step: Duration,
+    /// What it is read from.
+    pub level: Level,
+}
+
+impl Window {
+    /// What is asked at `now` about `[from, to)`. A step finer than what is kept becomes as fine as that is.
+    pub fn new((from, to): (Timestamp, Timestamp), step: Duration, retention: &Retention, now: Timestamp) -> Window {
+        let level = retention.level(from, step, now);
+        Window { from, to, step: step.max(level.span()), level }
+    }
+
+    /// Whether this is what a wish for `step` has become.
+    pub fn has_step(&self, step: Duration) -> bool {
+        step.max(self.level.span()) == self.step
+    }
+
+    /// The page that begins at `after`, or at the beginning.
+    pub fn page(&self, after: Option<Timestamp>, points: u32) -> Slice {
+        let Window { from, to, step, level } = *self;
+        let begin = start(after.unwrap_or(from).max(from), step);
+        let end = begin + step * points.clamp(1, MAX_POINTS);
+        let (to, next) = if end < to { (end, Some(end)) } else { (to, None) };
+        Slice { from: begin, to, step, level, next }
+    }
+
+    /// The same with as many steps, `points` at most and one at least, as cost no more than `most`; and what they
+    /// cost. More steps must never cost less.
+    pub fn page_within(
+        &self,
+        after: Option<Timestamp>,
+        points: u32,
+        most: u64,
+        cost: impl Fn(&Slice) -> u64,
+    ) -> (Slice, u64) {
+        let (mut fit, mut too_many) = (1, points.clamp(1, MAX_POINTS) + 1);
+        while too_many - fit > 1 {
+            let middle = u32::midpoint(fit, too_many);
+            if cost(&self.page(after, middle)) <= most {
+                fit = middle;
+            } else {
+                too_many = middle;
+            }
+        }
+        let page = self.page(after, fit);
+        (page, cost(&page))
+    }
 }
 
 #[cfg(test)]
@@ -137,21 +199,41 @@ mod tests {
     }
 
     #[test]
-    fn a_step_is_made_of_as_many_rows_as_lie_in_it() {
-        for (level, step, interval, rows) in [
-            (Level::Raw, 1, 30, 1),
-            (Level::Raw, 59, 30, 2),
-            (Level::Raw, 10, 0, 10),
-            (Level::Minute, 60, 30, 1),
-            (Level::Minute, 90, 30, 2),
-            (Level::Hour, 31 * DAY, 30, 744),
+    fn what_is_not_rolled_up_yet_is_read_from_as_many_rows_as_lie_below() {
+        let at = |seconds: u64| Timestamp(2_000_000_000 * 1_000_000) + secs(seconds);
+        let interval = secs(30);
+        let rolled = Marks { minute: Some(at(3 * DAY)), hour: Some(at(3 * DAY)) };
+        let late = Marks { minute: Some(at(DAY - 240)), hour: Some(at(DAY - 2 * HOUR)) };
+        for (marks, level, step, rows) in [
+            (rolled, Level::Raw, 59, 2),
+            (rolled, Level::Minute, 90, 2),
+            (rolled, Level::Hour, DAY, 24),
+            (late, Level::Raw, DAY, 2_880),
+            (late, Level::Minute, DAY, 1_436 + 8),
+            (late, Level::Hour, DAY, 22 + 116 + 8),
+            (Marks::default(), Level::Hour, DAY, 2_880),
         ] {
-            assert_eq!(rows_of_step(level, secs(step), secs(interval)), rows, "{level:?} {step} {interval}");
+            assert_eq!(marks.rows(level, (at(0), at(step)), interval), rows, "{marks:?} {level:?} {step}");
         }
-        for (rows, machines, steps) in
-            [(5, 10_000, 4), (1, 1, 200_000), (744, 268, 1), (744, 269, 0), (u64::MAX, 2, 0), (7, 0, 200_000)]
-        {
-            assert_eq!(steps_of_many(rows, machines), steps, "{rows} {machines}");
+        assert_eq!(rolled.rows(Level::Raw, (at(0), at(10)), Duration::ZERO), 10, "nobody says more than one a second");
+        assert_eq!(rolled.rows(Level::Hour, (at(HOUR), at(0)), interval), 0);
+    }
+
+    #[test]
+    fn a_page_has_as_many_steps_as_it_may_cost_and_one_at_least() {
+        let window =
+            Window { from: Timestamp(0), to: Timestamp(0) + secs(10 * HOUR), step: secs(60), level: Level::Minute };
+        let cost = |each: u64| move |page: &Slice| each * (page.to.since(page.from).as_secs() / 60);
+        for (points, most, each, steps) in [
+            (100, 1_000, 10, 100),
+            (100, 999, 10, 99),
+            (100, 10, 10, 1),
+            (100, 9, 10, 1),
+            (0, 9, 1, 1),
+            (9_999, 9_999, 1, 600),
+        ] {
+            let (page, rows) = window.page_within(None, points, most, cost(each));
+            assert_eq!((page.to.since(page.from), rows), (secs(60 * steps), each * steps), "{points} {most} {each}");
         }
     }
 
@@ -159,9 +241,10 @@ mod tests {
     fn pages_follow_each_other_without_gap_or_overlap() {
         let now = Timestamp(2_000_000_000_000_000);
         let (from, to) = (now - secs(DAY), now);
+        let window = Window::new((from, to), secs(300), &Retention::default(), now);
         let (mut after, mut seen) = (None, Vec::new());
         loop {
-            let page = slice((from, to), after, secs(300), 100, &Retention::default(), now);
+            let page = window.page(after, 100);
             seen.push((page.from, page.to));
             let Some(next) = page.next else { break };
             after = Some(next);
@@ -169,5 +252,14 @@ mod tests {
         assert_eq!(seen.len(), 3);
         assert!(seen.windows(2).all(|pair| pair[0].1 == pair[1].0));
         assert_eq!((seen[0].0, seen[2].1), (start(from, secs(300)), to));
+    }
+
+    #[test]
+    fn a_step_finer_than_what_is_kept_becomes_as_fine_as_that() {
+        let now = Timestamp(2_000_000_000_000_000);
+        let of = |age: u64, step: u64| Window::new((now - secs(age), now), secs(step), &Retention::default(), now);
+        assert_eq!((of(DAY, 10).step, of(8 * DAY, 10).step, of(31 * DAY, 10).step), (secs(10), secs(60), secs(HOUR)));
+        let coarse = of(8 * DAY, 10);
+        assert!(coarse.has_step(secs(10)) && coarse.has_step(secs(60)) && !coarse.has_step(secs(61)));
     }
 }

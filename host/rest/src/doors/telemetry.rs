@@ -3,7 +3,6 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use api::page::Page;
 use api::telemetry::{
@@ -17,27 +16,22 @@ use domain::agent::{Agent, is_label_text};
 use domain::target::Candidate;
 use domain::telemetry::across::spread;
 use domain::telemetry::health::{Health, Known, Many, health};
-use domain::telemetry::history::{MAX_POINTS, STEP};
-use domain::telemetry::metric::{Metric, Pick, Wanted};
+use domain::telemetry::history::{MAX_POINTS, Slice, Window};
+use domain::telemetry::metric::{Metric, Pick, Series, Wanted};
+use domain::telemetry::trend::Trend;
 use domain::time::Timestamp;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use plan::id::AgentId;
 use services::directory::Latest;
 
 use crate::app::App;
 use crate::authorize::{Authorized, ReadAgents};
-use crate::doors::{In, agent_in_sight};
+use crate::doors::{In, agent_in_sight, window};
 use crate::instant;
 use crate::page::Asked;
 use crate::problem::Problem;
-use crate::query::{Query, backwards};
+use crate::query::Query;
 use crate::views::telemetry as views;
 
-/// A span when none is asked for.
-const DAY: Duration = Duration::from_secs(86_400);
-/// Points of a trend, and of a history whose step is not given.
-const POINTS: u64 = 288;
-/// Machines whose past is read at once.
-const AT_ONCE: usize = 4;
 /// Machines of one page of trends, at most: each is a read of its past.
 const TRENDS_MAX: u32 = 100;
 /// What names series, for who named something else.
@@ -81,19 +75,17 @@ pub async fn history(
 ) -> Result<Json<TelemetryHistory>, Problem> {
     let found = agent_in_sight(&app, &who.caller, &agent)?.agent;
     let wanted = wanted(&query, &[])?;
-    let span = span(&app, &query)?;
-    let asked = Asked::read(&query, "telemetry-history")?;
+    let (window, asked) = window::read(&app, &query, Asked::read(&query, "telemetry-history")?)?;
     let after = asked.after::<i64>()?.map(Timestamp);
-    let points = if query.one("limit")?.is_some() { asked.limit } else { MAX_POINTS };
-    let page = app.history.slice(span, after, step(&query, span)?, points);
+    let page = app.history.page(&window, after, points(&query, &asked)?).await?;
     let buckets = app.history.read(found.id, &wanted, &page).await?;
     Ok(Json(TelemetryHistory {
         agent: found.id.to_string(),
         agent_name: found.name.clone(),
-        level: page.level.as_str().to_owned(),
-        step_s: page.step.as_secs(),
+        level: window.level.as_str().to_owned(),
+        step_s: window.step.as_secs(),
         items: buckets.into_iter().map(views::point).collect(),
-        next_cursor: page.next.map(|next| asked.cursor(&next.0.to_string())),
+        next_cursor: next(&asked, &window, &page.slice),
     }))
 }
 
@@ -103,26 +95,23 @@ pub async fn trends(
     State(app): State<App>,
     query: Query,
 ) -> Result<Json<Page<TelemetryTrend>>, Problem> {
-    let mut asked = Asked::read(&query, "telemetry-trends")?;
-    asked.limit = asked.limit.min(TRENDS_MAX);
     let wanted = wanted(&query, &[Metric::CpuTotal, Metric::MemUsedPct, Metric::DiskUsedPct])?;
-    let span = span(&app, &query)?;
-    let page = app.history.slice(span, None, step(&query, span)?, MAX_POINTS);
+    let (window, mut asked) = window::read(&app, &query, Asked::read(&query, "telemetry-trends")?)?;
+    asked.limit = asked.limit.min(TRENDS_MAX);
+    let page = app.history.page(&window, None, MAX_POINTS).await?;
     let found = in_sight(&app, &who.caller, &query)?;
-    let agents = asked.slice(found, Ordering::Less, |found| found.agent.name.clone());
-    let next_cursor = agents.next_cursor;
-    let read = stream::iter(agents.items)
-        .map(|found| {
-            let (app, wanted) = (&app, &wanted);
-            async move {
-                let trends = app.history.trends(found.agent.id, wanted, &page).await?;
-                let shown = trends.iter().map(|(series, trend)| views::trend(&found.agent, series, trend));
-                Ok::<_, Problem>(shown.collect::<Vec<_>>())
-            }
-        })
-        .buffered(AT_ONCE);
-    let items: Vec<Vec<TelemetryTrend>> = read.try_collect().await?;
-    Ok(Json(Page { items: items.concat(), next_cursor }))
+    let Page { items: agents, next_cursor: more } =
+        asked.slice(found, Ordering::Less, |found| found.agent.name.clone());
+    let last = agents.last().filter(|_| more.is_some());
+    let next_cursor = last.map(|last| window::cursor(&asked, &window, &last.agent.name));
+    let ids: Vec<AgentId> = agents.iter().map(|found| found.agent.id).collect();
+    let trends = app.history.trends(&ids, &wanted, &page).await?;
+    let shown = |(found, trends): (&Candidate, Vec<(Series, Trend)>)| {
+        let of = |(series, trend): &(Series, Trend)| views::trend(&found.agent, series, trend);
+        trends.iter().map(of).collect::<Vec<TelemetryTrend>>()
+    };
+    let items = agents.iter().zip(trends).flat_map(shown).collect();
+    Ok(Json(Page { items, next_cursor }))
 }
 
 /// `GET /telemetry/across`
@@ -153,10 +142,8 @@ pub async fn across_history(
 ) -> Result<Json<TelemetryAcrossHistory>, Problem> {
     let wanted = wanted(&query, &[Metric::CpuTotal, Metric::MemUsedPct, Metric::DiskUsedPct])?;
     let by = by(&query)?;
-    let span = span(&app, &query)?;
-    let asked = Asked::read(&query, "telemetry-across-history")?;
+    let (window, asked) = window::read(&app, &query, Asked::read(&query, "telemetry-across-history")?)?;
     let after = asked.after::<i64>()?.map(Timestamp);
-    let points = if query.one("limit")?.is_some() { asked.limit } else { MAX_POINTS };
     let mut groups: BTreeMap<Option<String>, Vec<Candidate>> = BTreeMap::new();
     for found in in_sight(&app, &who.caller, &query)? {
         groups.entry(key_of(&by, &found)).or_default().push(found);
@@ -166,7 +153,7 @@ pub async fn across_history(
     let members: Vec<_> = all().map(|(group, agent)| (agent.id, group)).collect();
     let names: Vec<&str> = all().map(|(_, agent)| agent.name.as_str()).collect();
     let many = (members.len(), app.telemetry_interval);
-    let page = app.history.slice_of_many(span, after, step(&query, span)?, points, many)?;
+    let page = app.history.page_of_many(&window, after, points(&query, &asked)?, many).await?;
     let mut moments: BTreeMap<Timestamp, Vec<TelemetryTogether>> = BTreeMap::new();
     for ((at, group), crowd) in app.history.across(&members, &wanted, &page).await? {
         let (key, found) = &groups[group];
@@ -176,10 +163,10 @@ pub async fn across_history(
     let items = moments.into_iter().map(|(at, groups)| TelemetryMoment { at: instant::text(at), groups }).collect();
     Ok(Json(TelemetryAcrossHistory {
         by,
-        level: page.level.as_str().to_owned(),
-        step_s: page.step.as_secs(),
+        level: window.level.as_str().to_owned(),
+        step_s: window.step.as_secs(),
         items,
-        next_cursor: page.next.map(|next| asked.cursor(&next.0.to_string())),
+        next_cursor: next(&asked, &window, &page.slice),
     }))
 }
 
@@ -234,7 +221,7 @@ fn key_of(by: &str, found: &Candidate) -> Option<String> {
 }
 
 /// What they said last to other hosts, too.
-pub async fn learn(app: &App, members: &[Candidate]) {
+async fn learn(app: &App, members: &[Candidate]) {
     app.directory.learn_latest(members.iter().map(|found| found.agent.id)).await;
 }
 
@@ -339,18 +326,12 @@ fn wanted(query: &Query, otherwise: &[Metric]) -> Result<Wanted, Problem> {
     Ok(Wanted(if picked.is_empty() { otherwise() } else { picked }))
 }
 
-/// `from` and `to`; the last day when absent.
-fn span(app: &App, query: &Query) -> Result<(Timestamp, Timestamp), Problem> {
-    let (from, to) = query.between("from", "to")?;
-    let to = to.unwrap_or_else(|| app.clock.now());
-    let from = from.unwrap_or(to - DAY);
-    if from > to { Err(backwards("from", "to")) } else { Ok((from, to)) }
+/// Most steps of a page of the past.
+fn points(query: &Query, asked: &Asked) -> Result<u32, Problem> {
+    Ok(if query.one("limit")?.is_some() { asked.limit } else { MAX_POINTS })
 }
 
-/// `step`; as many points as a chart is wide when absent.
-fn step(query: &Query, (from, to): (Timestamp, Timestamp)) -> Result<Duration, Problem> {
-    let (least, most) = (STEP.start().as_secs(), STEP.end().as_secs());
-    let seconds = |text: &str| text.parse().ok().map(Duration::from_secs).filter(|step| STEP.contains(step));
-    let asked = query.parsed("step", format!("whole seconds, {least} to {most}"), seconds)?;
-    Ok(asked.unwrap_or_else(|| Duration::from_secs((to.since(from).as_secs() / POINTS).clamp(60, most))))
+/// The cursor of the page after this one.
+fn next(asked: &Asked, window: &Window, page: &Slice) -> Option<String> {
+    page.next.map(|next| window::cursor(asked, window, &next.0.to_string()))
 }

@@ -39,10 +39,18 @@ fn in_path(path: &str, name: &str) -> Value {
 fn in_query(path: &str, name: &str) -> Value {
     let several = |items: Value| json!({ "type": "array", "items": items, "minItems": 1, "maxItems": 100 });
     let (schema, description) = match name {
+        "limit" if is_past(path) => (
+            json!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT }),
+            "Most steps of a page; as many as one answer may have when absent.",
+        ),
         "limit" => {
             let schema = json!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT });
             (schema, "Most items of a page.")
         }
+        "cursor" if is_past(path) || path.ends_with("/trends") => (
+            json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]+$" }),
+            "`next_cursor` of the page before, as it was. It holds `from`, `to` and `step`: another value of one of them is refused.",
+        ),
         "cursor" => {
             (json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]+$" }), "`next_cursor` of the page before, as it was.")
         }
@@ -57,7 +65,11 @@ fn in_query(path: &str, name: &str) -> Value {
         "severity" => (words(Severity::ALL.map(Severity::as_str)), "Only alerts of this severity."),
         "state" => (words(State::ALL.map(State::as_str)), "Only invocations in this state."),
         "priority" => (words(Priority::ALL.map(Priority::as_str)), "Only commands of this priority."),
-        "site" => (several(json!({ "type": "string", "minLength": 1, "pattern": "^[^,]+$" })), "Only at one of these."),
+        "site" if path.ends_with("/across/history") => (
+            several(site()),
+            "Only at one of these. What is more than one answer may be about is refused: name a site or a label then.",
+        ),
+        "site" => (several(site()), "Only at one of these."),
         "verb" => (json!({ "type": "string", "pattern": VERB }), "Only commands of this verb."),
         "rule" => (json!({ "type": "string", "minLength": 1 }), "Only alerts of this rule."),
         "actor" | "action" => (text(1, 256), "Only entries with exactly this."),
@@ -134,6 +146,15 @@ const VERB: &str = "^[a-z][a-z0-9_-]*(\\.[a-z][a-z0-9_-]*)+$";
 const TAG: &str = "^(\\*|\"[0-9a-f]{1,64}\")$";
 
 const BY: &str = "^(site|label\\.[A-Za-z0-9._/-]{1,63})$";
+
+/// Whether a route tells the past of telemetry, in steps.
+fn is_past(path: &str) -> bool {
+    path.contains("/telemetry/") && path.ends_with("/history")
+}
+
+fn site() -> Value {
+    json!({ "type": "string", "minLength": 1, "pattern": "^[^,]+$" })
+}
 
 /// What names a metric, or a series of one that has several.
 fn series() -> String {

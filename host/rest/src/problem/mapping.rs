@@ -16,7 +16,7 @@ use services::channels::ChannelError;
 use services::enrol::EnrolError;
 use services::follow_up::FollowUpError;
 use services::groups::{DrawError, GroupError};
-use services::history::AcrossError;
+use services::history::ManyError;
 use services::plugins::PluginOrderError;
 use services::release::ReleaseError;
 use services::replays::ReplayError;
@@ -54,13 +54,15 @@ impl From<Forbidden> for Problem {
     }
 }
 
-impl From<AcrossError> for Problem {
-    fn from(error: AcrossError) -> Problem {
+impl From<ManyError> for Problem {
+    fn from(error: ManyError) -> Problem {
         let said = error.to_string();
         let (pointer, less) = match error {
-            AcrossError::TooWide { .. } => ("?step", "take a shorter one, or name `site` or `label`"),
-            AcrossError::TooMany => ("?metrics", "name fewer series, a smaller `limit`, or `site` or `label`"),
-            AcrossError::Store(error) => return error.into(),
+            ManyError::TooManyMachines(_) => ("?site", "name `site` or `label`, and ask once for each of them"),
+            ManyError::TooWide { .. } => ("?step", "take a shorter one, or name `site` or `label`"),
+            ManyError::TooMany => ("?metrics", "name fewer series, a smaller `limit`, or `site` or `label`"),
+            ManyError::Busy => return Problem { retry_after: Some(1), ..Problem::new(Code::Busy, said) },
+            ManyError::Store(error) => return error.into(),
         };
         Problem::at(Code::InvalidParameter, pointer, format!("{said}: {less}"))
     }

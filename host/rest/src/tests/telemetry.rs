@@ -1,15 +1,21 @@
 //! Telemetry and health.
 
-use domain::telemetry::metric::Metric;
-use domain::telemetry::report::{Reading, Report};
-use plan::id::AgentId;
-use ports::clock::Clock;
-use ports::telemetry::Telemetry;
-use serde_json::{Value, json};
-use services::directory::Latest;
 use std::time::Duration;
 
+use domain::agent::Agent;
+use domain::telemetry::history::MACHINES_MAX;
+use domain::telemetry::metric::Metric;
+use domain::telemetry::report::{Reading, Report};
+use domain::time::Timestamp;
+use plan::id::AgentId;
+use ports::clock::Clock;
+use ports::telemetry::{MAX_BATCH, Telemetry};
+use serde_json::{Value, json};
+use services::directory::Latest;
+use services::history::QUESTIONS_AT_ONCE;
+
 use super::world::World;
+use crate::instant;
 
 fn readings(cpu: f64, disk: f64) -> Vec<Reading> {
     vec![
@@ -230,4 +236,119 @@ async fn health_shows_its_arithmetic_and_counts_who_is_offline() {
     let across = world.get(&root, "/api/v1/telemetry/across?by=label.tier").await.expect(200).json();
     assert_eq!((&across["items"][0]["key"], &across["items"][0]["reporting"]), (&Value::Null, &json!(2)));
     world.get(&root, "/api/v1/telemetry/across?by=owner").await.refused(400, "invalid_parameter");
+}
+
+/// A report each minute from `begin` on.
+async fn tell(world: &World, agent: AgentId, begin: Timestamp, count: u32) {
+    let report = |n: u32| {
+        let at = begin + Duration::from_secs(60) * n;
+        Report { agent, at, received_at: at, readings: readings(f64::from(n % 100), 40.0) }
+    };
+    for some in (0..count).map(report).collect::<Vec<_>>().chunks(MAX_BATCH) {
+        assert_eq!(world.store.store_reports(some).await, Ok(some.len() as u64));
+    }
+}
+
+/// Every page of `asked`, while both machines go on speaking and time goes on. How many pages that was, and their items.
+async fn walk(world: &World, asked: &str, limit: u32) -> (usize, Vec<Value>) {
+    let (mut pages, mut items, mut cursor) = (0, Vec::new(), String::new());
+    loop {
+        // Tokens are over before the walk is.
+        let root = world.login("root").await;
+        let page = world.get(&root, &format!("{asked}&limit={limit}{cursor}")).await.expect(200).json();
+        items.extend(page["items"].as_array().expect("items").clone());
+        pages += 1;
+        let Some(next) = page["next_cursor"].as_str() else { return (pages, items) };
+        cursor = format!("&cursor={next}");
+        for agent in [world.web, world.db] {
+            tell(world, agent, world.clock.now(), 5).await;
+        }
+        world.clock.forward(Duration::from_secs(300));
+    }
+}
+
+#[tokio::test]
+async fn pages_of_the_past_are_those_of_one_moment_though_time_goes_on_and_more_is_said() {
+    let world = World::new().await;
+    let at_once = async |asked: &str| world.get(&world.login("root").await, asked).await.expect(200).json();
+    let day = Duration::from_secs(86_400);
+    for agent in [world.web, world.db] {
+        tell(&world, agent, world.clock.now() - day * 7, 120).await;
+        tell(&world, agent, world.clock.now() - day, 1_440).await;
+    }
+    for path in ["telemetry/web-1/history", "telemetry/across/history"] {
+        let since = |span: Duration| instant::text(world.clock.now() - span);
+        // The last of what is kept as it came; while pages are read it becomes too old for that.
+        let edge = format!("from={}&to={}&step=5", since(day * 7), since(day * 7 - Duration::from_secs(7_200)));
+        for (open, limit) in [(edge.as_str(), 500), ("step=600", 100), ("", 100)] {
+            let asked = format!("/api/v1/{path}?metrics=cpu.total&{open}");
+            let whole = at_once(&asked).await;
+            assert_eq!(whole["next_cursor"], Value::Null);
+            let (pages, items) = walk(&world, &asked, limit).await;
+            assert!(pages > 1, "{asked}");
+            assert_eq!(json!(items), whole["items"], "{asked}");
+        }
+        let asked = format!("/api/v1/{path}?metrics=cpu.total&from={}", since(day));
+        let whole = at_once(&asked).await;
+        let (pages, items) = walk(&world, &asked, 100).await;
+        assert_eq!((pages, json!(items)), (3, whole["items"].clone()), "the step follows from the end: {asked}");
+    }
+    let asked = "/api/v1/telemetry/trends?metrics=cpu.total";
+    let whole = at_once(asked).await;
+    let (pages, items) = walk(&world, asked, 1).await;
+    assert_eq!((pages, json!(items)), (2, whole["items"].clone()));
+}
+
+#[tokio::test]
+async fn a_cursor_of_the_past_goes_on_with_its_own_span_and_step_and_with_no_other() {
+    let world = World::new().await;
+    let root = world.login("root").await;
+    let now = world.clock.now();
+    let (from, to) = (instant::text(now - Duration::from_secs(7_200)), instant::text(now));
+    let late = instant::text(now + Duration::from_secs(1));
+    for path in ["telemetry/web-1/history", "telemetry/across/history", "telemetry/trends"] {
+        let first = world.get(&root, &format!("/api/v1/{path}?from={from}&to={to}&step=60&limit=1")).await.expect(200);
+        let cursor = first.json()["next_cursor"].as_str().expect("there is more").to_owned();
+        world.clock.forward(Duration::from_secs(10));
+        let asked =
+            async |more: &str| world.get(&root, &format!("/api/v1/{path}?limit=1&cursor={cursor}&{more}")).await;
+        for same in ["", "step=60", &format!("from={from}"), &format!("to={to}&step=60")] {
+            asked(same).await.expect(200);
+        }
+        for (other, pointer) in [
+            (format!("to={late}"), "?to"),
+            (format!("from={from}&to={late}"), "?to"),
+            (format!("from={late}"), "?from"),
+            ("step=61".to_owned(), "?step"),
+        ] {
+            let refused = asked(&other).await.refused(400, "invalid_cursor").json();
+            assert_eq!(refused["errors"][0]["pointer"], pointer, "{path} {other}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_past_of_too_many_or_for_too_many_at_once_is_refused_with_what_to_do() {
+    let world = World::new().await;
+    let root = world.login("root").await;
+    let few = "/api/v1/telemetry/across/history?site=us";
+    let held: Vec<_> = (0..QUESTIONS_AT_ONCE).map(|_| world.history.turn().expect("a turn")).collect();
+    for path in [few, "/api/v1/telemetry/trends"] {
+        let refused = world.get(&root, path).await.refused(503, "busy");
+        assert_eq!(refused.headers["retry-after"], "1", "{path}");
+    }
+    world.get(&root, "/api/v1/telemetry/web-1/history").await.expect(200);
+    drop(held);
+    world.get(&root, few).await.expect(200);
+
+    let one = world.directory.get(world.web).expect("it is there").agent;
+    for n in 0..MACHINES_MAX as u128 - 1 {
+        let (id, name) = (AgentId(uuid::Uuid::from_u128(u128::MAX - n)), format!("many-{n}"));
+        world.directory.put(Agent { id, name, ..Agent::clone(&one) });
+    }
+    let refused = world.get(&root, "/api/v1/telemetry/across/history").await.refused(400, "invalid_parameter").json();
+    assert_eq!(refused["errors"][0]["pointer"], "?site", "{refused}");
+    let detail = refused["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("10001 machines") && detail.contains("name `site` or `label`"), "{detail}");
+    world.get(&root, few).await.expect(200);
 }

@@ -79,6 +79,7 @@ pub struct World {
     pub store: SqliteStore,
     pub clock: Arc<Hand>,
     pub directory: Arc<Directory>,
+    pub history: Arc<History>,
     pub ready: Arc<AtomicBool>,
     pub bus: Arc<Local>,
     pub web: AgentId,
@@ -165,6 +166,7 @@ impl World {
         let standing = Arc::new(Standing::new(at.clone(), at.clone(), at.clone(), clock.clone()));
         _ = meter.directory.set(directory.clone());
         let counting = store.clone();
+        let history = Arc::new(History::new(at.clone(), Retention::default(), clock.clone()));
         let submit = Arc::new(Submit {
             standing: standing.clone(),
             plugins: plugins.clone(),
@@ -219,7 +221,7 @@ impl World {
             }),
             browse,
             ingest: Arc::new(Ingest::new(at.clone(), Arc::default())),
-            history: Arc::new(History { telemetry: at.clone(), retention: Retention::default(), clock: clock.clone() }),
+            history: history.clone(),
             alerts: Arc::new(Alerts {
                 alerts: at.clone(),
                 silences: at.clone(),
@@ -231,11 +233,7 @@ impl World {
             }),
             backtests: Arc::new(Backtests {
                 rules: Arc::new(NoRules),
-                history: Arc::new(History {
-                    telemetry: at.clone(),
-                    retention: Retention::default(),
-                    clock: clock.clone(),
-                }),
+                history: history.clone(),
                 directory: directory.clone(),
                 one: Semaphore::new(1),
             }),
@@ -306,6 +304,7 @@ impl World {
             store,
             clock,
             directory,
+            history,
             ready,
             bus: live,
             web,

@@ -1,0 +1,173 @@
+//! A store that says what a test wants, and counts who reads.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use domain::telemetry::metric::Metric;
+use domain::telemetry::report::Report;
+use domain::telemetry::rollup::{Summary, start};
+use futures_util::future::join_all;
+use uuid::Uuid;
+
+use super::*;
+
+const NOW: Timestamp = Timestamp(1_700_000_400_000_000);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+const INTERVAL: Duration = Duration::from_secs(30);
+
+struct Stopped;
+
+impl Clock for Stopped {
+    fn now(&self) -> Timestamp {
+        NOW
+    }
+}
+
+#[derive(Default)]
+struct Kept {
+    marks: Marks,
+    /// What every machine has said.
+    past: Vec<Bucket>,
+    reading: AtomicUsize,
+    most_reading: AtomicUsize,
+}
+
+#[async_trait]
+impl Telemetry for Kept {
+    async fn store_reports(&self, _: &[Report]) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn buckets(
+        &self,
+        _: AgentId,
+        _: Level,
+        _: Timestamp,
+        _: Timestamp,
+        _: u32,
+    ) -> Result<Vec<Bucket>, StoreError> {
+        let reading = self.reading.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_reading.fetch_max(reading, Ordering::SeqCst);
+        tokio::task::yield_now().await;
+        self.reading.fetch_sub(1, Ordering::SeqCst);
+        Ok(self.past.clone())
+    }
+
+    async fn rolled_until(&self, level: Level) -> Result<Option<Timestamp>, StoreError> {
+        Ok(if level == Level::Minute { self.marks.minute } else { self.marks.hour })
+    }
+
+    async fn roll_up(&self, _: Level, _: Timestamp, _: Timestamp) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn forget(&self, _: Level, _: Timestamp, _: Timestamp) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+}
+
+const ROLLED_UP: Marks = Marks { minute: Some(NOW), hour: Some(NOW) };
+
+fn history(kept: Kept) -> (History, Arc<Kept>) {
+    let kept = Arc::new(kept);
+    (History::new(kept.clone(), Retention::default(), Arc::new(Stopped)), kept)
+}
+
+fn agent(number: usize) -> AgentId {
+    AgentId(Uuid::from_u128(number as u128))
+}
+
+fn everything() -> Wanted {
+    Wanted::default()
+}
+
+/// A minute with so many series.
+fn minute(number: u32, series: usize) -> Bucket {
+    let one = |n: usize| (Series { metric: Metric::DiskUsed, label: n.to_string() }, Summary::of(1.0));
+    Bucket { start: NOW - HOUR + MINUTE * number, series: (0..series).map(one).collect() }
+}
+
+#[tokio::test]
+async fn an_answer_is_about_so_many_machines_and_a_step_of_so_many_rows_and_no_more() {
+    let (history, _) = history(Kept { marks: ROLLED_UP, ..Kept::default() });
+    let window = history.window((NOW - HOUR, NOW), MINUTE);
+    let of = async |window: Window, machines: usize| {
+        history.page_of_many(&window, None, 100, (machines, INTERVAL)).await.map(|page| page.slice)
+    };
+    let page = of(window, MACHINES_MAX).await.expect("as many as may be");
+    assert_eq!(page.to.since(page.from), MINUTE * 20, "so many steps are read from 200,000 rows");
+    assert_eq!(of(window, MACHINES_MAX + 1).await, Err(ManyError::TooManyMachines(MACHINES_MAX + 1)));
+
+    // 31 days are 744 hours; the instant before them begins a step of its own.
+    let month = HOUR * 744;
+    let wide = Window { from: start(NOW - month * 2, month), to: NOW - month, step: month, level: Level::Hour };
+    let (fit, one_more) = (1_344, 1_345);
+    assert_eq!(of(wide, fit).await.map(|page| page.to.since(page.from)), Ok(month), "999,936 rows");
+    assert_eq!(of(wide, one_more).await, Err(ManyError::TooWide { machines: one_more, rows: 1_000_680 }));
+}
+
+#[tokio::test]
+async fn rows_that_are_not_rolled_up_count_as_what_they_are_read_from() {
+    let end = start(NOW, HOUR);
+    let (history, _) = history(Kept { marks: Marks { minute: Some(end), hour: Some(end - HOUR) }, ..Kept::default() });
+    let window = Window { from: end - HOUR * 24, to: end, step: HOUR, level: Level::Hour };
+    let page = async |after: Option<Timestamp>| {
+        history.page_of_many(&window, after, 100, (3_000, INTERVAL)).await.expect("it is not too much").slice
+    };
+    let first = page(None).await;
+    assert_eq!((first.to, first.next), (end - HOUR, Some(end - HOUR)), "the last hour alone is 60 rows a machine");
+    let last = page(first.next).await;
+    assert_eq!((last.from, last.to, last.next), (end - HOUR, end, None));
+
+    // Of one machine, too: nobody has rolled anything up.
+    let (history, _) = self::history(Kept::default());
+    let page = history.page(&window, None, 100).await.expect("read").slice;
+    assert_eq!(page.to.since(page.from), HOUR * 24, "86,400 rows at most");
+    let longer = Window { from: end - HOUR * 48, ..window };
+    let page = history.page(&longer, None, 100).await.expect("read").slice;
+    assert_eq!(page.to.since(page.from), HOUR * 27, "97,200 rows at most");
+}
+
+#[tokio::test]
+async fn so_many_series_of_groups_and_steps_are_put_together_and_no_more() {
+    let across = async |past: Vec<Bucket>| {
+        let (history, _) = history(Kept { marks: ROLLED_UP, past, ..Kept::default() });
+        let window = history.window((NOW - HOUR, NOW), MINUTE);
+        let page = history.page_of_many(&window, None, 100, (1, INTERVAL)).await.expect("one machine");
+        let answer = history.across(&[(agent(1), 0)], &everything(), &page).await;
+        answer.map(|steps| steps.values().map(|crowd| crowd.series.len()).sum::<usize>())
+    };
+    let whole: Vec<Bucket> = (0..50).map(|n| minute(n, SPREADS_MAX / 50)).collect();
+    assert_eq!(across(whole.clone()).await, Ok(SPREADS_MAX));
+    assert_eq!(across([whole, vec![minute(50, 1)]].concat()).await, Err(ManyError::TooMany));
+}
+
+#[test]
+fn so_many_numbers_are_put_together_and_no_more() {
+    let mut together = Together::default();
+    assert_eq!(together.add((NUMBERS_MAX, SPREADS_MAX)), Ok(()));
+    assert_eq!(Together { ..together }.add((1, 0)), Err(ManyError::TooMany));
+    assert_eq!(Together { ..together }.add((0, 1)), Err(ManyError::TooMany));
+}
+
+#[tokio::test]
+async fn so_many_questions_about_many_are_answered_at_once_and_leave_readers_for_others() {
+    let (history, kept) = history(Kept { marks: ROLLED_UP, past: vec![minute(0, 1)], ..Kept::default() });
+    let window = history.window((NOW - HOUR, NOW), MINUTE);
+    let page = history.page_of_many(&window, None, 100, (10, INTERVAL)).await.expect("ten machines");
+    let (members, wanted): (Vec<_>, _) = ((0..10).map(|n| (agent(n), 0)).collect(), everything());
+    let agents: Vec<AgentId> = members.iter().map(|(agent, _)| *agent).collect();
+    let ask = async || history.across(&members, &wanted, &page).await.map(|steps| steps.len());
+    let answers = join_all((0..=QUESTIONS_AT_ONCE).map(|_| ask())).await;
+    let (busy, well): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| *answer == Err(ManyError::Busy));
+    assert_eq!((busy.len(), well), (1, vec![Ok(1); QUESTIONS_AT_ONCE]));
+    assert_eq!(kept.most_reading.load(Ordering::SeqCst), READ_AT_ONCE, "all of them together");
+
+    let held: Vec<_> = (0..QUESTIONS_AT_ONCE).map(|_| history.turn().expect("a turn")).collect();
+    assert_eq!(ask().await, Err(ManyError::Busy));
+    assert_eq!(history.trends(&agents, &wanted, &page).await, Err(ManyError::Busy));
+    drop(held);
+    assert_eq!(ask().await, Ok(1));
+    assert_eq!(history.trends(&agents, &wanted, &page).await.map(|trends| trends.len()), Ok(10));
+}
