@@ -291,7 +291,10 @@ async fn reports_of_agents_cost_no_requests_to_redis_of_their_own() {
     for (number, agent) in agents.iter().enumerate() {
         let at = Timestamp(number as i64);
         let readings = vec![Reading::new(Metric::CpuTotal, 12.5)];
-        near_board.put(*agent, Arc::new(Latest { sample: "{}".into(), at, received_at: at, skew_ms: 0, readings }));
+        near_board.put(
+            *agent,
+            Arc::new(Latest { sample: "{}".into(), at, received_at: at, skew_ms: 0, readings: readings.into() }),
+        );
     }
     let there = until("all of them are up", async || {
         let there = far_board.of(&agents).await;

@@ -73,7 +73,7 @@ impl Judge {
         self.clock.0.store(second, Ordering::SeqCst);
         let at = self.clock.now();
         let readings = vec![Reading::new(Metric::CpuTotal, 1.0)];
-        self.feed.give(vec![Report { agent: self.agent.id, at, received_at: at, readings }]);
+        self.feed.give(vec![Report { agent: self.agent.id, at, received_at: at, readings: readings.into() }]);
         self.alerting.turn(true).await.expect("judged");
     }
 

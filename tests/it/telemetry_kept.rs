@@ -83,7 +83,7 @@ async fn samples_minutes_and_hours_are_dropped_with_their_partitions_each_in_its
     let web = fixtures::enrol(&store, "web-1", "eu").await.id;
     let said: Vec<Report> = (0..MINUTES * 2)
         .map(|n| first() + Duration::from_secs(30) * n)
-        .map(|at| Report { agent: web, at, received_at: at, readings: vec![Reading::new(Metric::CpuTotal, 12.5)] })
+        .map(|at| Report { agent: web, at, received_at: at, readings: [Reading::new(Metric::CpuTotal, 12.5)].into() })
         .collect();
     assert_eq!(store.store_reports(&said).await, Ok(u64::from(MINUTES) * 2));
 

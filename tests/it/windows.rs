@@ -89,7 +89,7 @@ impl Ground {
         self.clock.0.store(second, Ordering::SeqCst);
         let at = self.clock.now();
         let readings = vec![Reading::new(Metric::CpuTotal, cpu)];
-        self.feed.give(vec![Report { agent: self.agent.id, at, received_at: at, readings }]);
+        self.feed.give(vec![Report { agent: self.agent.id, at, received_at: at, readings: readings.into() }]);
         self.alerting.turn(false).await.expect("judged");
         self.store.alerts_of(&[self.agent.id]).await.expect("read").pop()
     }
