@@ -39,6 +39,12 @@ impl From<&str> for Text {
     }
 }
 
+impl Clone for Text {
+    fn clone(&self) -> Text {
+        (**self).into()
+    }
+}
+
 impl PartialEq for Text {
     fn eq(&self, other: &Text) -> bool {
         **self == **other
@@ -52,7 +58,7 @@ impl fmt::Debug for Text {
 }
 
 /// What an agent said last of its machine.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Latest {
     /// As it said it, JSON text.
     pub sample: Text,

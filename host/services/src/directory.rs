@@ -428,7 +428,7 @@ mod tests {
             at: Timestamp(at),
             received_at: Timestamp(at),
             skew_ms: 0,
-            readings: Vec::new(),
+            readings: [].into(),
         };
         let directory = Directory::default();
         directory.put(agent());

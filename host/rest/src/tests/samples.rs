@@ -119,7 +119,7 @@ async fn other_hosts_are_asked_once_for_all_readers_and_not_when_there_is_none()
     let root = world.login("root").await;
     let said = |n: u32| {
         let at = world.clock.now();
-        let readings = vec![Reading::new(Metric::CpuTotal, n.into())];
+        let readings = [Reading::new(Metric::CpuTotal, n.into())].into();
         Latest { sample: "{}".into(), at, received_at: at, skew_ms: 0, readings }
     };
     let elsewhere = Arc::new(Elsewhere { agent: world.db, latest: Mutex::new(said(0)), asked: AtomicUsize::new(0) });

@@ -242,7 +242,7 @@ async fn health_shows_its_arithmetic_and_counts_who_is_offline() {
 async fn tell(world: &World, agent: AgentId, begin: Timestamp, count: u32) {
     let report = |n: u32| {
         let at = begin + Duration::from_secs(60) * n;
-        Report { agent, at, received_at: at, readings: readings(f64::from(n % 100), 40.0) }
+        Report { agent, at, received_at: at, readings: readings(f64::from(n % 100), 40.0).into() }
     };
     for some in (0..count).map(report).collect::<Vec<_>>().chunks(MAX_BATCH) {
         assert_eq!(world.store.store_reports(some).await, Ok(some.len() as u64));
