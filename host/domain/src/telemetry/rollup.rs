@@ -104,7 +104,7 @@ pub struct Bucket {
 
 impl Bucket {
     /// One report as a bucket of its own.
-    pub fn of(at: Timestamp, readings: impl IntoIterator<Item = Reading>) -> Bucket {
+    pub fn of(at: Timestamp, readings: Vec<Reading>) -> Bucket {
         let series = readings.into_iter().map(|reading| (reading.series, Summary::of(reading.value))).collect();
         Bucket { start: at, series }
     }

@@ -31,7 +31,7 @@ fn reports(agent: AgentId, seconds: i64) -> Vec<Report> {
 }
 
 fn as_buckets(reports: &[Report]) -> Vec<Bucket> {
-    reports.iter().map(|report| Bucket::of(report.at, report.readings.iter().cloned())).collect()
+    reports.iter().map(|report| Bucket::of(report.at, report.readings.to_vec())).collect()
 }
 
 async fn keep<S: Store>(store: &S, reports: &[Report]) -> u64 {
