@@ -53,7 +53,7 @@ async fn a_bad_line_to_a_host_on_postgresql_loses_nothing_and_starts_nothing_twi
 /// Time to start, and how long everything stands still: so far past it that whatever was started in time has written its
 /// first line, on a busy machine, too.
 const START_WITHIN: Duration = Duration::from_millis(1_000);
-const STANDSTILL: Duration = Duration::from_millis(5_000);
+const STANDSTILL: Duration = Duration::from_millis(3_500);
 
 #[tokio::test]
 async fn what_stands_still_over_a_deadline_starts_nothing_afterwards() {

@@ -89,6 +89,10 @@ impl Reaper {
             let spare = lock(&self.spares).take();
             let is_spare = spare.is_some();
             let guard = spare.map_or_else(|| self.spawn(), Ok)?;
+            if is_spare {
+                // Somebody may have stopped it: what it is to start would never begin, and nothing would say so.
+                self.signal(guard.pid, Signal::SIGCONT);
+            }
             match order::give(&guard.orders, start, &streams) {
                 Ok(()) => break guard,
                 // It was killed since it was put aside, and has heard nothing.

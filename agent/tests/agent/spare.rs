@@ -109,6 +109,20 @@ async fn a_spare_guard_that_is_killed_is_missed_by_nobody() {
 }
 
 #[tokio::test]
+async fn a_spare_guard_that_somebody_stopped_goes_on_with_the_next_step() {
+    let bed = Bed::new();
+    let (mut link, _, _) = bed.link().await;
+    let (guard, _) = guarded(&bed, &mut link, 1, "exit 0").await;
+    kill(Pid::from_raw(guard as i32), Signal::SIGSTOP).expect("stops");
+    let status = format!("/proc/{guard}/status");
+    wait_for("its standstill", || async {
+        std::fs::read_to_string(&status).expect("it is there").contains("State:\tT").then_some(())
+    })
+    .await;
+    assert_eq!(guarded(&bed, &mut link, 2, "echo on").await, (guard, "on\n".to_owned()));
+}
+
+#[tokio::test]
 async fn spare_guards_end_with_their_supervisor_however_that_ends() {
     let mut bed = Bed::new();
     let (mut link, _, _) = bed.link().await;
