@@ -23,7 +23,7 @@ const ROOM: &str = "declare day bigint; begin \
          continue when day < $least or to_regclass('outputs_' || day) is not null; \
          begin execute format('create table %I partition of outputs for values from (%L) to (%L)', 'outputs_' || day, \
              to_timestamp(day * 86400), to_timestamp((day + 1) * 86400)); \
-         exception when lock_not_available or check_violation or duplicate_table or unique_violation \
+         exception when lock_not_available or check_violation or duplicate_table or duplicate_object or unique_violation \
              or invalid_object_definition then null; end; \
      end loop; end;";
 /// Days that have a partition, the oldest first.

@@ -41,7 +41,8 @@ const ROOM: &str = "declare today bigint := floor(extract(epoch from now()) / 86
          begin execute format('create table %I (like audit_logs including defaults)', part); \
              execute format('alter table audit_logs attach partition %I for values from (%s) to (%s)', \
                  part, first, first + $width); \
-         exception when lock_not_available or duplicate_table or unique_violation or invalid_object_definition then return; end; \
+         exception when lock_not_available or duplicate_table or duplicate_object or unique_violation or \
+                 invalid_object_definition then return; end; \
          first := first + $width; \
      end loop; end;";
 /// The oldest partition: its name, and the day after its last.

@@ -59,7 +59,7 @@ fn making(level: Level, number: i64) -> String {
     alone(&format!(
         "begin execute format('create table if not exists {table}_{number} partition of {table} \
          for values from (%L) to (%L)', 'epoch'::timestamptz + interval '{}', 'epoch'::timestamptz + interval '{}'); \
-         exception when duplicate_table or unique_violation then null; end;",
+         exception when duplicate_table or duplicate_object or unique_violation then null; end;",
         day(number),
         day(number + 1)
     ))
