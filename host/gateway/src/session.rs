@@ -193,6 +193,9 @@ impl Session {
 
     /// Time passed.
     pub fn tick(&mut self, now: Timestamp) {
+        // A clock that was set back does not keep an agent that is gone here until it has caught up.
+        self.last_heard = self.last_heard.min(now);
+        self.missed = self.missed.map(|noticed| noticed.min(now));
         if now < self.deadline() {
             return;
         }

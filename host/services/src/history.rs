@@ -139,9 +139,13 @@ impl History {
             return Err(ManyError::TooManyMachines(machines));
         }
         let marks = self.marks(window.level).await?;
-        let each = |page: &Slice| marks.rows(page.level, (page.from, page.to), interval);
-        let (slice, rows) =
-            window.page_within(after, points, ROWS_OF_MANY, |page| each(page).saturating_mul(machines as u64));
+        let each = |page: &Slice, interval| marks.rows(page.level, (page.from, page.to), interval);
+        let all = |page: &Slice| {
+            let rows = each(page, interval).saturating_mul(machines as u64);
+            // Of one machine no more than is read of it in one go, however often it ever reported.
+            if each(page, SECOND) > ROWS_MAX.into() { rows.max(ROWS_OF_MANY + 1) } else { rows }
+        };
+        let (slice, rows) = window.page_within(after, points, ROWS_OF_MANY, all);
         if rows > ROWS_OF_MANY_MAX {
             return Err(ManyError::TooWide { machines, rows });
         }

@@ -44,7 +44,8 @@ impl<K: Clone + Eq + Hash> Limiter<K> {
             return Err(debt - room);
         }
         if !buckets.contains_key(key) && buckets.len() >= self.capacity {
-            buckets.retain(|_, bucket| bucket.full_at > now);
+            // One that is further from full than empty is of before the clock was set back, and full by now.
+            buckets.retain(|_, bucket| bucket.full_at > now && bucket.full_at.since(now) <= room);
             if buckets.len() >= self.capacity
                 && let Some(nearest) =
                     buckets.iter().min_by_key(|(_, bucket)| bucket.full_at).map(|(key, _)| key.clone())

@@ -343,6 +343,20 @@ fn what_came_while_the_host_stood_still_is_read_before_its_agent_is_called_silen
 }
 
 #[test]
+fn a_clock_that_is_set_back_keeps_no_silent_agent() {
+    let mut session = ready(1);
+    let back = Timestamp(now().0 - 3_600_000_000);
+    session.tick(back);
+    session.tick(session.deadline());
+    assert!(matches!(drain(&mut session)[..], [Output::Missed]));
+    let earlier = Timestamp(back.0 - 3_600_000_000);
+    session.tick(earlier);
+    session.tick(session.deadline());
+    assert!(matches!(drain(&mut session)[..], [Output::Send(HostFrame::Error(_)), Output::Close(_)]));
+    assert!(session.deadline() < now());
+}
+
+#[test]
 fn output_that_breaks_the_rules_ends_the_session() {
     let output = |offset: u64, data: &str| {
         let data = data.to_owned();
