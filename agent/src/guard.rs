@@ -29,8 +29,8 @@ use std::process::Command;
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, getpid, getppid};
+use rustix::process::{WaitOptions, WaitStatus, wait};
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
@@ -110,6 +110,9 @@ pub fn asked_for(mut arguments: impl Iterator<Item = OsString>) -> Option<Pid> {
 /// What the system answered before anything was started.
 pub fn guard(parent: Pid) -> io::Result<()> {
     prctl::set_child_subreaper(true)?;
+    // What is the guard's own, its memory and the way it tells by, is no business of what it starts, which is the same
+    // user's and may be followed by another's.
+    prctl::set_dumpable(false)?;
     let orders = io::stdin().as_fd().try_clone_to_owned()?;
     let pipe = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let mut report = Report { pipe, untold: Vec::new() };
@@ -257,9 +260,9 @@ fn force(leader: &mut Leader, report: &mut Report) {
     loop {
         signal_tree(Signal::SIGKILL, PASSES);
         // Blocks for one end at most; what was forked meanwhile is killed in the next round.
-        match waitpid(None, None) {
-            Ok(status) => note_end(status, leader, report),
-            Err(Errno::EINTR) => {}
+        match wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) => note_end(pid, status, leader, report),
+            Ok(None) | Err(rustix::io::Errno::INTR) => {}
             Err(_) => return,
         }
         if !reap(leader, report) {
@@ -271,9 +274,9 @@ fn force(leader: &mut Leader, report: &mut Report) {
 /// Reaps what has ended and tells it; `false` when nothing is left, which is told with it.
 fn reap(leader: &mut Leader, report: &mut Report) -> bool {
     let is_left = loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => break true,
-            Ok(status) => note_end(status, leader, report),
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) => note_end(pid, status, leader, report),
+            Ok(None) | Err(rustix::io::Errno::INTR) => break true,
             Err(_) => break false,
         }
     };
@@ -284,17 +287,18 @@ fn reap(leader: &mut Leader, report: &mut Report) -> bool {
     is_left
 }
 
-fn note_end(status: WaitStatus, leader: &mut Leader, report: &mut Report) {
-    match status {
-        // Had TERM come first, a process that does not catch it would have ended of it.
-        WaitStatus::Exited(pid, code) if pid == leader.pid => report.note(Word::Exited { code }),
-        WaitStatus::Signaled(pid, signal, _) if pid == leader.pid => {
-            if leader.in_doubt && matches!(signal, Signal::SIGTERM | Signal::SIGKILL) {
-                report.note(Word::Asking);
-            }
-            report.note(Word::Killed { signal: signal as i32 });
+fn note_end(pid: rustix::process::Pid, status: WaitStatus, leader: &mut Leader, report: &mut Report) {
+    if pid.as_raw_nonzero().get() != leader.pid.as_raw() {
+        return;
+    }
+    // Had TERM come first, a process that does not catch it would have ended of it.
+    if let Some(code) = status.exit_status() {
+        report.note(Word::Exited { code });
+    } else if let Some(signal) = status.terminating_signal() {
+        if leader.in_doubt && [Signal::SIGTERM as i32, Signal::SIGKILL as i32].contains(&signal) {
+            report.note(Word::Asking);
         }
-        _ => {}
+        report.note(Word::Killed { signal });
     }
 }
 

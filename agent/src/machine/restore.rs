@@ -193,6 +193,8 @@ impl Machine {
         let message = "the agent's supervisor died and left no word of it, so what became of it is not known; \
                        its output is what was on the disk";
         let end = End::Interrupted { message: message.to_owned() };
+        // What was printed and never written is not known of, so this may not be all of it.
+        let [stdout, stderr] = [stdout, stderr].map(StreamEnd::of_a_part);
         self.settle(attempt, Outcome { stdout, stderr, ..Outcome::not_started(end) }, now);
     }
 

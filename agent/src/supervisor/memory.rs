@@ -10,7 +10,7 @@ use std::path::Path;
 
 use nix::unistd::Pid;
 use plan::id::AttemptKey;
-use plan::outcome::{End, Outcome};
+use plan::outcome::{End, Outcome, StreamEnd};
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
@@ -162,9 +162,11 @@ fn encode(memo: &Memo) -> Vec<u8> {
 
 fn interrupted(attempt: AttemptKey, output_bytes: u64, leader: Option<(u32, u64, String)>, spool: &Spool) -> Outcome {
     let mut message = "the agent's supervisor died while it ran, and it was ended".to_owned();
+    let mut is_whole = true;
     if let Some((pid, start_ticks, boot_id)) = leader {
         if boot_id != clock::boot_id() {
             message = "the machine was restarted while it ran".to_owned();
+            is_whole = false;
         } else if guard::start_ticks(pid) == Some(start_ticks)
             && let Ok(pid) = i32::try_from(pid)
         {
@@ -172,6 +174,11 @@ fn interrupted(attempt: AttemptKey, output_bytes: u64, leader: Option<(u32, u64,
             process::kill_group(Pid::from_raw(pid));
         }
     }
-    let [stdout, stderr] = spool.remains(attempt, output_bytes);
+    // What was printed and had not reached the disk when the machine went is not known of.
+    let mut remains = spool.remains(attempt, output_bytes);
+    if !is_whole {
+        remains = remains.map(StreamEnd::of_a_part);
+    }
+    let [stdout, stderr] = remains;
     Outcome { end: End::Interrupted { message }, steps: Vec::new(), stdout, stderr, duration_ms: 0 }
 }

@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, pipe2};
+use rustix::process::{WaitOptions, wait};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
@@ -150,12 +150,12 @@ impl Reaper {
     /// Reaps everything that has ended. To be called at every SIGCHLD.
     pub fn reap(&self) {
         loop {
-            let pid = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => pid,
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
-                Ok(_) | Err(_) => continue,
+            let pid = match wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, _))) => pid.as_raw_nonzero().get(),
+                Err(rustix::io::Errno::INTR) => continue,
+                Ok(None) | Err(_) => return,
             };
-            if let Some(sender) = lock(&self.guards).remove(&pid.as_raw()) {
+            if let Some(sender) = lock(&self.guards).remove(&pid) {
                 // Nobody listens any longer only when the attempt was given up.
                 let _ = sender.send(());
             }

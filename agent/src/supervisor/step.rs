@@ -216,7 +216,7 @@ pub async fn follow(
             }
             if pipes.iter().all(Option::is_none) {
                 // One that was signalled may have the signal before it still.
-                if heard.clear && matches!(ending, Ending::No) {
+                if heard.clear && heard.exit.is_some() && matches!(ending, Ending::No) {
                     reaper.keep(guard);
                 }
                 return (heard.exit, over(ending, &heard));

@@ -123,6 +123,26 @@ async fn a_spare_guard_that_somebody_stopped_goes_on_with_the_next_step() {
 }
 
 #[tokio::test]
+async fn an_end_by_a_signal_without_a_name_is_an_end_as_any_other() {
+    let bed = Bed::new();
+    let (mut link, _, _) = bed.link().await;
+    // An orphan of the step ends so, and the step goes on.
+    let orphan = bed.dir.path().join("orphan");
+    let script = format!(
+        "( sh -c 'echo > {0}; kill -34 $$' & ); while [ ! -s {0} ]; do sleep 0.01; done; sleep 0.3; echo on",
+        orphan.display()
+    );
+    assert_eq!(guarded(&bed, &mut link, 1, &script).await.1, "on\n");
+    // So does a step, and leaves somebody behind, whom it does not outlive.
+    let script = "setsid sleep 600 >/dev/null 2>&1 & echo $PPID $!; kill -34 $$";
+    let (outcome, _) = run(&mut link, shell(attempt(2, 1), script)).await;
+    assert_eq!((&outcome.end, outcome.steps[0].exit_code), (&End::Exited, None), "{outcome:?}");
+    let said = text(&bed, attempt(2, 1), &outcome);
+    let left: u32 = said.split_whitespace().nth(1).and_then(|pid| pid.parse().ok()).expect("a process id");
+    wait_for("the end of what was left", || async { (!is_alive(left)).then_some(()) }).await;
+}
+
+#[tokio::test]
 async fn spare_guards_end_with_their_supervisor_however_that_ends() {
     let mut bed = Bed::new();
     let (mut link, _, _) = bed.link().await;

@@ -135,7 +135,8 @@ pub struct StreamEnd {
     pub head: u64,
     /// Bytes kept from the end, not counting what `head` already holds.
     pub tail: u64,
-    /// SHA-256 of everything produced, lower-case hex; empty when nothing was produced.
+    /// SHA-256 of everything produced, lower-case hex; empty when nothing was produced, or when more may have been than
+    /// is known of.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sha256: String,
 }
@@ -144,6 +145,12 @@ impl StreamEnd {
     /// Whether some of what was produced is not kept.
     pub fn truncated(&self) -> bool {
         self.head + self.tail < self.bytes
+    }
+
+    /// The same of a stream of which more may have been produced than is known of.
+    #[must_use]
+    pub fn of_a_part(self) -> StreamEnd {
+        StreamEnd { sha256: String::new(), ..self }
     }
 }
 
