@@ -48,7 +48,7 @@ impl Stretch {
 /// The syncs of a file that nothing else uses.
 pub struct Disk {
     over: Arc<AtomicBool>,
-    thread: JoinHandle<std::io::Result<Vec<Stretch>>>,
+    thread: Option<JoinHandle<std::io::Result<Vec<Stretch>>>>,
 }
 
 impl Disk {
@@ -82,17 +82,27 @@ impl Disk {
             std::fs::remove_file(&path)?;
             Ok(syncs)
         })?;
-        Ok(Disk { over, thread })
+        Ok(Disk { over, thread: Some(thread) })
     }
 
     /// All syncs, in order.
     ///
     /// # Errors
     /// When the file could not be written.
-    pub fn end(self) -> Result<Vec<Stretch>> {
+    pub fn end(mut self) -> Result<Vec<Stretch>> {
         self.over.store(true, Ordering::Relaxed);
-        let syncs = self.thread.join().map_err(|_| anyhow!("the bare disk's thread panicked"))?;
+        let thread = self.thread.take().context("it ends once")?;
+        let syncs = thread.join().map_err(|_| anyhow!("the bare disk's thread panicked"))?;
         Ok(syncs?)
+    }
+}
+
+impl Drop for Disk {
+    /// Of a run that failed nothing goes on.
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        // It ends by itself, and removes its file.
+        drop(self.thread.take().map(JoinHandle::join));
     }
 }
 
