@@ -103,37 +103,27 @@ impl Hour {
         self.long_step(at.0.div_euclid(LONG_STEP_US)).run[size(span)] += 1;
     }
 
-    /// What another counted, too. Both keep a step at the same place, where the newer one stands for the place.
+    /// What another counted, too.
     pub(super) fn add(&mut self, other: &Hour) {
-        if self.steps.is_empty() {
-            self.steps.clone_from(&other.steps);
-        } else {
-            for (into, step) in self.steps.iter_mut().zip(&other.steps) {
-                match step.number.cmp(&into.number) {
-                    Ordering::Greater => *into = *step,
-                    Ordering::Equal => {
-                        into.rates.submitted += step.rates.submitted;
-                        into.rates.succeeded += step.rates.succeeded;
-                        into.rates.unsuccessful += step.rates.unsuccessful;
-                    }
-                    Ordering::Less => {}
-                }
-            }
-        }
-        if self.long.is_empty() {
-            self.long.clone_from(&other.long);
-        } else {
-            for (into, step) in self.long.iter_mut().zip(&other.long) {
-                match step.number.cmp(&into.number) {
-                    Ordering::Greater => *into = *step,
-                    Ordering::Equal => {
-                        into.wait.iter_mut().zip(step.wait).for_each(|(into, n)| *into += n);
-                        into.run.iter_mut().zip(step.run).for_each(|(into, n)| *into += n);
-                    }
-                    Ordering::Less => {}
-                }
-            }
-        }
+        merge(
+            &mut self.steps,
+            &other.steps,
+            |step| step.number,
+            |into, step| {
+                into.rates.submitted += step.rates.submitted;
+                into.rates.succeeded += step.rates.succeeded;
+                into.rates.unsuccessful += step.rates.unsuccessful;
+            },
+        );
+        merge(
+            &mut self.long,
+            &other.long,
+            |step| step.number,
+            |into, step| {
+                into.wait.iter_mut().zip(step.wait).for_each(|(into, n)| *into += n);
+                into.run.iter_mut().zip(step.run).for_each(|(into, n)| *into += n);
+            },
+        );
     }
 
     /// What happened in the `span` before now.
@@ -200,6 +190,21 @@ impl Hour {
             *step = fresh;
         }
         step
+    }
+}
+
+/// Adds steps to others. Both keep a step at the same place, where the newer one stands for the place.
+fn merge<S: Copy>(into: &mut Vec<S>, other: &[S], number: fn(&S) -> i64, sum: fn(&mut S, &S)) {
+    if into.is_empty() {
+        into.extend_from_slice(other);
+        return;
+    }
+    for (into, step) in into.iter_mut().zip(other) {
+        match number(step).cmp(&number(into)) {
+            Ordering::Greater => *into = *step,
+            Ordering::Equal => sum(into, step),
+            Ordering::Less => {}
+        }
     }
 }
 
