@@ -1,4 +1,5 @@
-//! Units of a real systemd as an agent tells of them, and that agent as one of them, under a limit of its own.
+//! Units of a real systemd as an agent tells of them, and that agent as one of them, under a limit of its own and one of
+//! the slice that it is in.
 
 use serde_json::{Value, json};
 use servers::manager::Manager;
@@ -29,7 +30,7 @@ fn service(lines: &str) -> String {
 }
 
 #[tokio::test]
-async fn units_of_a_real_systemd_are_told_of_and_the_limit_of_the_agent_s_own_is_seen() {
+async fn units_of_a_real_systemd_are_told_of_and_the_limit_of_their_slice_but_not_the_agent_s_own() {
     let agents = program("viworks-agent");
     let Some(manager) = Manager::own(agents.parent().expect("a folder")) else { return };
     let run = |args: &[&str]| manager.systemctl(args).unwrap_or_else(|error| panic!("{error:#}"));
@@ -50,7 +51,9 @@ async fn units_of_a_real_systemd_are_told_of_and_the_limit_of_the_agent_s_own_is
     let command = agent.command();
     let words = [command.get_program()].into_iter().chain(command.get_args());
     let line: Vec<String> = words.map(|word| format!("{:?}", word.to_str().expect("UTF-8"))).collect();
-    let limited = service(&format!("ExecStart={}\nMemoryMax={LIMIT}", line.join(" ")));
+    let slice = format!("[Unit]\nDefaultDependencies=no\n\n[Slice]\nMemoryMax={LIMIT}\n");
+    manager.add("fleet.slice", &slice).expect("added");
+    let limited = service(&format!("ExecStart={}\nSlice=fleet.slice\nMemoryMax={}", line.join(" "), LIMIT / 2));
     manager.add("viworks-agent.service", &limited).expect("added");
     run(&["start", "viworks-agent.service"]);
     agent.seen(&admin, "online").await;
@@ -66,10 +69,10 @@ async fn units_of_a_real_systemd_are_told_of_and_the_limit_of_the_agent_s_own_is
     // What changes is told of from the next sample on.
     run(&["stop", "well.service"]);
     run(&["reset-failed", "ill.service"]);
-    run(&["set-property", "--runtime", "viworks-agent.service", &format!("MemoryMax={}", LIMIT / 2)]);
+    run(&["set-property", "--runtime", "fleet.slice", &format!("MemoryMax={}", LIMIT / 4 * 3)]);
     state(&admin, "well.service", "inactive").await;
     state(&admin, "ill.service", "inactive").await;
-    told(&admin, "mem.total", is(LIMIT / 2)).await;
+    told(&admin, "mem.total", is(LIMIT / 4 * 3)).await;
     run(&["stop", "viworks-agent.service"]);
     agent.seen(&admin, "offline").await;
 }

@@ -1,8 +1,11 @@
 //! The share of the machine that this agent's control group may have: the group itself and all those above it, as far
 //! as they can be seen. Both versions of control groups are read; a controller is in one of them.
 //!
+//! A service of systemd has a group of its own. What an operator allows that one is a limit of the agent and of nothing
+//! else on the machine, so it is no share of the machine and is left out.
+//!
 //! Source: Linux, `Documentation/admin-guide/cgroup-v2.rst`, `cgroup-v1/memory.rst`, `scheduler/sched-bwc.rst`;
-//! proc_pid_mountinfo(5).
+//! proc_pid_mountinfo(5); systemd.resource-control(5).
 
 use std::path::{Path, PathBuf};
 
@@ -111,11 +114,14 @@ fn levels(groups: &str, mounts: &str, controller: &str) -> Vec<Level> {
     found.unwrap_or_default()
 }
 
-/// From the innermost folder up to where the tree is mounted.
+/// From the innermost folder up to where the tree is mounted, without those of the agent's own service. Where the tree
+/// is mounted at is no service's, whatever its name: in a container that is the container's own group.
 fn folders(innermost: PathBuf, mounted: &Path) -> impl Iterator<Item = PathBuf> {
     let mut levels: Vec<PathBuf> = innermost.ancestors().map(Path::to_path_buf).collect();
     levels.retain(|level| level.starts_with(mounted));
-    levels.into_iter()
+    let is_own = |level: &PathBuf| level != mounted && level.extension().is_some_and(|end| end == "service");
+    let own = levels.iter().take_while(|level| is_own(level)).count();
+    levels.into_iter().skip(own)
 }
 
 /// One line of `mountinfo`.
@@ -221,14 +227,47 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_s_own_limit_is_seen_and_not_only_the_root_s() {
+    fn a_service_s_own_limit_is_the_agent_s_and_what_is_above_it_is_the_machine_s_share() {
         let made = Made::two("/system.slice/viworks-agent.service", "/");
         // The root of all has no such files.
         made.memory("/system.slice", "max", "max", 900 * MIB, 0);
-        made.memory("/system.slice/viworks-agent.service", &bytes(256), "max", 100 * MIB, 36 * MIB);
-        assert_eq!(made.look(), Share { memory: usage(64, 256), cores: None });
         made.memory("/system.slice/viworks-agent.service", &bytes(256), &bytes(128), 100 * MIB, 36 * MIB);
-        assert_eq!(made.look().memory, usage(64, 128), "what is slowed down beyond is the limit");
+        made.write("tree/system.slice/viworks-agent.service/cpu.max", "20000 100000\n");
+        assert_eq!(made.look(), Share::default(), "others on the machine have all of it");
+        made.memory("/system.slice", &bytes(1_024), "max", 900 * MIB, 100 * MIB);
+        made.write("tree/system.slice/cpu.max", "200000 100000\n");
+        assert_eq!(made.look(), Share { memory: usage(800, 1_024), cores: Some(2.0) });
+        made.memory("/system.slice", &bytes(1_024), &bytes(960), 900 * MIB, 100 * MIB);
+        assert_eq!(made.look().memory, usage(800, 960), "what is slowed down beyond is the limit");
+    }
+
+    #[test]
+    fn only_the_innermost_services_are_the_agent_s_own() {
+        for (group, limited, is_seen) in [
+            // One of a user's own services: the limit of that user is not one of the agent.
+            ("/user.slice/user@7.service/app.slice/a.service", "/user.slice/user@7.service", true),
+            ("/user.slice/user@7.service/app.slice/a.service", "/user.slice/user@7.service/app.slice/a.service", false),
+            ("/system.slice/a.service/b.service", "/system.slice/a.service", false),
+            ("/machine.slice/libpod-1.scope", "/machine.slice/libpod-1.scope", true),
+            ("/docker/1", "/docker/1", true),
+            ("/system.slice/pod.service/libpod-payload-1", "/system.slice/pod.service/libpod-payload-1", true),
+            // In a namespace of its own, with a systemd of its own or without.
+            ("/", "", true),
+            ("/system.slice/a.service", "", true),
+        ] {
+            let made = Made::two(group, "/");
+            made.memory(limited, &bytes(64), "max", 8 * MIB, 0);
+            made.write(&format!("tree{limited}/cpu.max"), "50000 100000\n");
+            let seen = Share { memory: usage(8, 64), cores: Some(0.5) };
+            assert_eq!(made.look(), if is_seen { seen } else { Share::default() }, "{group} {limited}");
+        }
+        // Version 1, too.
+        let made = Made::one("/system.slice/a.service", "/system.slice/a.service");
+        made.write("memory/system.slice/a.service/memory.limit_in_bytes", &bytes(64));
+        made.write("memory/system.slice/a.service/memory.usage_in_bytes", &bytes(8));
+        made.write("cpu/system.slice/a.service/cpu.cfs_quota_us", "50000\n");
+        made.write("cpu/system.slice/a.service/cpu.cfs_period_us", "100000\n");
+        assert_eq!(made.look(), Share::default());
     }
 
     #[test]
