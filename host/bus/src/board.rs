@@ -11,13 +11,16 @@ use plan::id::AgentId;
 use ports::clock::Clock;
 use ports::latest::{Board, Latest};
 use redis::RedisError;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::redis::{Line, Shared};
 use crate::reports::{MOST_BYTES, name, read};
 
 /// Longest that whoever asks is held up for each [`ASKED_AT_ONCE`] agents.
 const WITHIN: Duration = Duration::from_millis(250);
+/// Longest that whoever asks is held up for all of them. Of those that there was no time for, what is known here is
+/// shown.
+const ALL_WITHIN: Duration = Duration::from_secs(1);
 /// Agents asked after in one request.
 const ASKED_AT_ONCE: usize = 500;
 /// Bytes that are taken in at once: three times what so many machines with some dozens of series say.
@@ -68,7 +71,7 @@ impl Board for SharedBoard {
 
     async fn of(&self, agents: &[AgentId]) -> Vec<(AgentId, Latest)> {
         let (mut found, now) = (Vec::new(), self.clock.now());
-        for some in agents.chunks(ASKED_AT_ONCE) {
+        for some in pieces(agents) {
             let texts = match self.ask(some).await {
                 Some(Ok(texts)) => texts,
                 Some(Err(error)) => {
@@ -87,5 +90,34 @@ impl Board for SharedBoard {
             }
         }
         found
+    }
+}
+
+/// Pieces of these that are asked after one by one, while there is time for a whole [`WITHIN`]: a Redis that is well is
+/// not hung up on because others before took their time.
+fn pieces(agents: &[AgentId]) -> impl Iterator<Item = &[AgentId]> {
+    let begun = Instant::now();
+    agents.chunks(ASKED_AT_ONCE).take_while(move |_| begun.elapsed() + WITHIN <= ALL_WITHIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn however_many_are_asked_after_it_takes_so_long_at_most() {
+        let fleet: Vec<AgentId> = (0..10_000).map(|n| AgentId(Uuid::from_u128(n))).collect();
+        assert_eq!(pieces(&fleet).flatten().count(), 10_000, "where the answers come at once");
+        for answer in [WITHIN, Duration::from_millis(70)] {
+            let (begun, mut asked) = (Instant::now(), 0);
+            for some in pieces(&fleet) {
+                asked += some.len();
+                tokio::time::advance(answer).await;
+            }
+            assert!((2_000..10_000).contains(&asked), "{asked}");
+            assert!(begun.elapsed() <= ALL_WITHIN, "{:?}", begun.elapsed());
+        }
     }
 }
