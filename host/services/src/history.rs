@@ -212,12 +212,19 @@ impl History {
         stream::iter(agents).map(read).buffered(READ_AT_ONCE)
     }
 
-    /// Up to where the levels are rolled up that `level` is read from.
+    /// Up to where the levels are rolled up that `level` is read from, and what is kept below them.
     async fn marks(&self, level: Level) -> Result<Marks, StoreError> {
         let until = async |made: Level| {
             if made <= level { self.telemetry.rolled_until(made).await } else { Ok(None) }
         };
-        Ok(Marks { minute: until(Level::Minute).await?, hour: until(Level::Hour).await? })
+        let now = self.clock.now();
+        let since = |level| now - self.retention.of(level);
+        Ok(Marks {
+            minute: until(Level::Minute).await?,
+            hour: until(Level::Hour).await?,
+            raw_since: since(Level::Raw),
+            minute_since: since(Level::Minute),
+        })
     }
 
     /// Where each agent's series are going, by their averages in each step of a page.

@@ -67,17 +67,25 @@ pub struct Marks {
     pub minute: Option<Timestamp>,
     /// Hours.
     pub hour: Option<Timestamp>,
+    /// From when on reports are all still there.
+    pub raw_since: Timestamp,
+    /// From when on minutes are.
+    pub minute_since: Timestamp,
 }
 
 impl Marks {
-    /// Up to where a span is read at `level` itself, and what the rest of it is made from.
+    /// Up to where a span is read at `level` itself, and what the rest of it is made from. A span that ends inside of a
+    /// bucket has less of it than the bucket, so that part is made from the level below as long as that is kept: it is
+    /// the same before and after the bucket itself is made.
     pub fn split(&self, level: Level, (from, to): (Timestamp, Timestamp)) -> (Timestamp, Option<Level>) {
-        let made = match level {
+        let (made, below_since) = match level {
             Level::Raw => return (to, None),
-            Level::Minute => self.minute,
-            Level::Hour => self.hour,
+            Level::Minute => (self.minute, self.raw_since),
+            Level::Hour => (self.hour, self.minute_since),
         };
-        (made.unwrap_or(from).clamp(from, to.max(from)), level.below())
+        let last = start(to, level.span());
+        let end = if last >= below_since { last } else { to };
+        (made.unwrap_or(from).min(end).clamp(from, to.max(from)), level.below())
     }
 
     /// From how many rows a span of one machine is read that reports once an `interval`.
@@ -96,10 +104,11 @@ impl Marks {
     }
 }
 
-/// One page of a question.
+/// One page of a question. Only the end of the last one lies inside of a bucket of the level: each bucket is of the step
+/// that it begins in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slice {
-    /// Where its first point begins.
+    /// From where on it is read: where its first point begins, or the first bucket in that.
     pub from: Timestamp,
     /// Where it ends; what begins here is on the next page.
     pub to: Timestamp,
@@ -141,8 +150,9 @@ impl Window {
         let Window { from, to, step, level } = *self;
         let begin = start(after.unwrap_or(from).max(from), step);
         let end = begin + step * points.clamp(1, MAX_POINTS);
-        let (to, next) = if end < to { (end, Some(end)) } else { (to, None) };
-        Slice { from: begin, to, step, level, next }
+        let next = Some(end).filter(|end| *end < to);
+        let to = next.map_or(to, |next| first(next, level.span()).min(to));
+        Slice { from: first(begin, level.span()), to, step, level, next }
     }
 
     /// The same with as many steps, `points` at most and one at least, as cost no more than `most`; and what they
@@ -168,6 +178,12 @@ impl Window {
     }
 }
 
+/// Where the first bucket of `span` begins that begins no earlier than `at`.
+fn first(at: Timestamp, span: Duration) -> Timestamp {
+    let begins = start(at, span);
+    if begins < at { begins + span } else { begins }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,6 +193,11 @@ mod tests {
 
     fn secs(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
+    }
+
+    /// So long after the beginning of an hour.
+    fn at(seconds: u64) -> Timestamp {
+        start(Timestamp(2_000_000_000 * 1_000_000), secs(HOUR)) + secs(seconds)
     }
 
     #[test]
@@ -200,13 +221,13 @@ mod tests {
 
     #[test]
     fn what_is_not_rolled_up_yet_is_read_from_as_many_rows_as_lie_below() {
-        let at = |seconds: u64| Timestamp(2_000_000_000 * 1_000_000) + secs(seconds);
         let interval = secs(30);
-        let rolled = Marks { minute: Some(at(3 * DAY)), hour: Some(at(3 * DAY)) };
-        let late = Marks { minute: Some(at(DAY - 240)), hour: Some(at(DAY - 2 * HOUR)) };
+        let marks = |minute, hour| Marks { minute: Some(minute), hour: Some(hour), ..Marks::default() };
+        let rolled = marks(at(3 * DAY), at(3 * DAY));
+        let late = marks(at(DAY - 240), at(DAY - 2 * HOUR));
         for (marks, level, step, rows) in [
             (rolled, Level::Raw, 59, 2),
-            (rolled, Level::Minute, 90, 2),
+            (rolled, Level::Minute, 90, 1 + 1),
             (rolled, Level::Hour, DAY, 24),
             (late, Level::Raw, DAY, 2_880),
             (late, Level::Minute, DAY, 1_436 + 8),
@@ -217,6 +238,42 @@ mod tests {
         }
         assert_eq!(rolled.rows(Level::Raw, (at(0), at(10)), Duration::ZERO), 10, "nobody says more than one a second");
         assert_eq!(rolled.rows(Level::Hour, (at(HOUR), at(0)), interval), 0);
+    }
+
+    #[test]
+    fn a_span_that_ends_inside_of_a_bucket_is_read_from_below_as_long_as_that_is_kept() {
+        let (from, to) = (at(0), at(2 * HOUR + 90));
+        for (minute, hour) in [(0, 0), (HOUR, HOUR), (2 * HOUR, 2 * HOUR), (2 * HOUR + 60, 2 * HOUR), (DAY, DAY)] {
+            let marks = Marks { minute: Some(at(minute)), hour: Some(at(hour)), ..Marks::default() };
+            let ends = [(Level::Hour, hour.min(2 * HOUR)), (Level::Minute, minute.min(2 * HOUR + 60))];
+            for (level, end) in ends {
+                assert_eq!(marks.split(level, (from, to)), (at(end), level.below()), "{level:?} {marks:?}");
+            }
+            assert_eq!(marks.split(Level::Raw, (from, to)), (to, None));
+        }
+        let rolled = Marks { minute: Some(at(DAY)), hour: Some(at(DAY)), ..Marks::default() };
+        let fading = Marks { raw_since: at(2 * HOUR + 61), minute_since: at(2 * HOUR), ..rolled };
+        assert_eq!(fading.split(Level::Hour, (from, to)).0, at(2 * HOUR), "its minutes are there still");
+        assert_eq!(fading.split(Level::Minute, (from, to)).0, to, "a whole bucket is better than nothing");
+        let gone = Marks { minute_since: at(2 * HOUR + 1), ..fading };
+        assert_eq!(gone.split(Level::Hour, (from, to)).0, to);
+        let short = (at(60), at(90));
+        assert_eq!(rolled.split(Level::Hour, short).0, at(60), "it begins in the bucket, too");
+    }
+
+    #[test]
+    fn each_bucket_is_on_the_page_of_the_step_that_it_begins_in() {
+        let window = Window { from: Timestamp(0), to: Timestamp(0) + secs(470), step: secs(90), level: Level::Minute };
+        let (mut after, mut seen) = (None, Vec::new());
+        loop {
+            let page = window.page(after, 1);
+            seen.push([page.from, page.to].map(|at| at.0 / 1_000_000));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, [[0, 120], [120, 180], [180, 300], [300, 360], [360, 470], [480, 470]]);
     }
 
     #[test]

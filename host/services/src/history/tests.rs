@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use domain::telemetry::history::MAX_POINTS;
 use domain::telemetry::metric::Metric;
 use domain::telemetry::report::Report;
 use domain::telemetry::rollup::{Summary, start};
@@ -26,11 +27,24 @@ impl Clock for Stopped {
 
 #[derive(Default)]
 struct Kept {
-    marks: Marks,
+    /// Up to where minutes are made, and hours.
+    marks: [Option<Timestamp>; 2],
     /// What every machine has said.
     past: Vec<Bucket>,
     reading: AtomicUsize,
     most_reading: AtomicUsize,
+}
+
+impl Kept {
+    /// Up to where a level is made.
+    fn made(&self, level: Level) -> Option<Timestamp> {
+        let [minute, hour] = self.marks;
+        match level {
+            Level::Raw => None,
+            Level::Minute => minute,
+            Level::Hour => hour,
+        }
+    }
 }
 
 #[async_trait]
@@ -42,20 +56,25 @@ impl Telemetry for Kept {
     async fn buckets(
         &self,
         _: AgentId,
-        _: Level,
-        _: Timestamp,
-        _: Timestamp,
-        _: u32,
+        level: Level,
+        from: Timestamp,
+        to: Timestamp,
+        at_most: u32,
     ) -> Result<Vec<Bucket>, StoreError> {
         let reading = self.reading.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_reading.fetch_max(reading, Ordering::SeqCst);
         tokio::task::yield_now().await;
         self.reading.fetch_sub(1, Ordering::SeqCst);
-        Ok(self.past.clone())
+        let is_meant = |bucket: &&Bucket| from <= bucket.start && bucket.start < to;
+        let Some(made) = self.made(level) else {
+            return Ok(self.past.iter().filter(is_meant).take(at_most as usize).cloned().collect());
+        };
+        let rolled = roll(self.past.iter().take_while(|bucket| bucket.start < made).cloned(), level.span());
+        Ok(rolled.iter().filter(is_meant).take(at_most as usize).cloned().collect())
     }
 
     async fn rolled_until(&self, level: Level) -> Result<Option<Timestamp>, StoreError> {
-        Ok(if level == Level::Minute { self.marks.minute } else { self.marks.hour })
+        Ok(self.made(level))
     }
 
     async fn roll_up(&self, _: Level, _: Timestamp, _: Timestamp) -> Result<u64, StoreError> {
@@ -67,7 +86,7 @@ impl Telemetry for Kept {
     }
 }
 
-const ROLLED_UP: Marks = Marks { minute: Some(NOW), hour: Some(NOW) };
+const ROLLED_UP: [Option<Timestamp>; 2] = [Some(NOW); 2];
 
 fn history(kept: Kept) -> (History, Arc<Kept>) {
     let kept = Arc::new(kept);
@@ -110,7 +129,7 @@ async fn an_answer_is_about_so_many_machines_and_a_step_of_so_many_rows_and_no_m
 #[tokio::test]
 async fn rows_that_are_not_rolled_up_count_as_what_they_are_read_from() {
     let end = start(NOW, HOUR);
-    let (history, _) = history(Kept { marks: Marks { minute: Some(end), hour: Some(end - HOUR) }, ..Kept::default() });
+    let (history, _) = history(Kept { marks: [Some(end), Some(end - HOUR)], ..Kept::default() });
     let window = Window { from: end - HOUR * 24, to: end, step: HOUR, level: Level::Hour };
     let page = async |after: Option<Timestamp>| {
         history.page_of_many(&window, after, 100, (3_000, INTERVAL)).await.expect("it is not too much").slice
@@ -170,4 +189,52 @@ async fn so_many_questions_about_many_are_answered_at_once_and_leave_readers_for
     drop(held);
     assert_eq!(ask().await, Ok(1));
     assert_eq!(history.trends(&agents, &wanted, &page).await.map(|trends| trends.len()), Ok(10));
+}
+
+/// A report each ten seconds from `begin` on, for so many.
+fn spoken(begin: Timestamp, count: u32) -> Vec<Bucket> {
+    let series = Series { metric: Metric::CpuTotal, label: String::new() };
+    let report = |n: u32| Bucket {
+        start: begin + Duration::from_secs(10) * n,
+        series: vec![(series.clone(), Summary::of(f64::from(n % 97)))],
+    };
+    (0..count).map(report).collect()
+}
+
+#[tokio::test]
+async fn what_is_read_of_a_span_is_the_same_whatever_has_been_rolled_up_meanwhile() {
+    let begin = start(NOW, HOUR) - HOUR * 4;
+    let [third, fourth] = [3, 4].map(|n| begin + HOUR * n);
+    let past = spoken(begin, 4 * 360);
+    for (step, span) in [
+        (HOUR, HOUR * 2 + MINUTE * 20 + Duration::from_secs(15)),
+        (MINUTE, MINUTE * 100 + Duration::from_secs(25)),
+        (MINUTE, Duration::from_secs(25)),
+        // Neither bucket nor page ends where a step does.
+        (Duration::from_secs(90), Duration::from_secs(3_333)),
+        (HOUR + MINUTE * 30, HOUR * 3 + MINUTE * 10),
+    ] {
+        let mut seen: Vec<Vec<Bucket>> = Vec::new();
+        for marks in
+            [[None; 2], [Some(begin + HOUR), Some(begin)], [Some(third), Some(begin + HOUR)], [Some(fourth); 2]]
+        {
+            for points in [1, 2, MAX_POINTS] {
+                let (history, _) = history(Kept { marks, past: past.clone(), ..Kept::default() });
+                let window = history.window((begin, begin + span), step);
+                let (mut after, mut found) = (None, Vec::new());
+                loop {
+                    let page = history.page(&window, after, points).await.expect("cut");
+                    found.extend(history.read(agent(1), &everything(), &page).await.expect("read"));
+                    after = page.slice.next;
+                    if after.is_none() {
+                        break;
+                    }
+                }
+                seen.push(found);
+            }
+        }
+        let said: u64 = seen[0].iter().map(|bucket| bucket.series[0].1.count).sum();
+        assert_eq!(u128::from(said), span.as_millis().div_ceil(10_000), "all that was said in {span:?}, and no more");
+        assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "{step:?} {span:?}: {seen:#?}");
+    }
 }
