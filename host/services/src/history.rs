@@ -20,7 +20,8 @@ use ports::error::StoreError;
 use ports::telemetry::Telemetry;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Most rows read of one machine for one answer: a day of reports every second.
+/// Most rows of one machine in memory, and on one page unless its first step alone is more: a day of reports every
+/// second.
 const ROWS_MAX: u32 = 100_000;
 /// Nobody reports more often.
 const SECOND: Duration = Duration::from_secs(1);
@@ -189,13 +190,7 @@ impl History {
     /// The store's.
     pub async fn read(&self, agent: AgentId, wanted: &Wanted, page: &Page) -> Result<Vec<Bucket>, StoreError> {
         let Page { slice: Slice { level, from, to, step, .. }, marks } = *page;
-        let mut buckets = self.at(marks, agent, level, from, to).await?;
-        for bucket in &mut buckets {
-            bucket.series.retain(|(series, _)| wanted.has(series.metric, &series.label));
-        }
-        buckets.retain(|bucket| !bucket.series.is_empty());
-        // What is as fine as was asked for is rolled up already.
-        Ok(if step == level.span() { buckets } else { roll(buckets, step) })
+        self.at(marks, (agent, wanted), level, (from, to), step).await
     }
 
     /// The same of many agents, in their order. However many ask, they leave the store readers for others.
@@ -242,22 +237,52 @@ impl History {
         Ok(pasts.map_ok(trends).try_collect().await?)
     }
 
-    fn at(
-        &self,
+    /// One agent's buckets of a span at `level`, rolled up to `step`.
+    fn at<'a>(
+        &'a self,
         marks: Marks,
-        agent: AgentId,
+        of: (AgentId, &'a Wanted),
         level: Level,
-        from: Timestamp,
-        to: Timestamp,
-    ) -> BoxFuture<'_, Result<Vec<Bucket>, StoreError>> {
+        (from, to): (Timestamp, Timestamp),
+        step: Duration,
+    ) -> BoxFuture<'a, Result<Vec<Bucket>, StoreError>> {
         Box::pin(async move {
             let (made, below) = marks.split(level, (from, to));
-            let mut buckets = self.telemetry.buckets(agent, level, from, made, ROWS_MAX).await?;
+            let mut buckets = self.rows(of, level, (from, made), step).await?;
             if let Some(below) = below.filter(|_| made < to) {
-                buckets.extend(roll(self.at(marks, agent, below, made, to).await?, level.span()));
+                buckets.extend(self.at(marks, of, below, (made, to), level.span()).await?);
+                // What is as fine as was asked for is rolled up already.
+                if step != level.span() {
+                    buckets = roll(buckets, step);
+                }
             }
             Ok(buckets)
         })
+    }
+
+    /// The rows of a level, rolled up to `step`. However many there are, only so many are in memory.
+    async fn rows(
+        &self,
+        (agent, wanted): (AgentId, &Wanted),
+        level: Level,
+        (mut from, to): (Timestamp, Timestamp),
+        step: Duration,
+    ) -> Result<Vec<Bucket>, StoreError> {
+        let mut rolled = Vec::new();
+        loop {
+            let mut rows = self.telemetry.buckets(agent, level, from, to, ROWS_MAX).await?;
+            let last = rows.last().filter(|_| rows.len() >= ROWS_MAX as usize).map(|last| last.start);
+            for row in &mut rows {
+                row.series.retain(|(series, _)| wanted.has(series.metric, &series.label));
+            }
+            rows.retain(|row| !row.series.is_empty());
+            rolled.extend(rows);
+            if step != level.span() {
+                rolled = roll(rolled, step);
+            }
+            let Some(last) = last else { return Ok(rolled) };
+            from = last + Duration::from_micros(1);
+        }
     }
 }
 

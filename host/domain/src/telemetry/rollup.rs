@@ -110,7 +110,8 @@ impl Bucket {
     }
 }
 
-/// Rolls buckets of one agent, in the order of time, up into coarser ones.
+/// Rolls buckets of one agent, in the order of time, up into coarser ones. Those rolled up so far, and more after them,
+/// become the same as all of them at once.
 pub fn roll(finer: impl IntoIterator<Item = Bucket>, span: Duration) -> Vec<Bucket> {
     let mut rolled: Vec<Bucket> = Vec::new();
     let mut open: Option<(Timestamp, BTreeMap<Series, Summary>)> = None;
@@ -163,6 +164,17 @@ mod tests {
         let hour = Duration::from_secs(3_600);
         let direct = roll(reports.clone(), hour);
         assert_eq!(roll(roll(reports, MINUTE), hour), direct);
+    }
+
+    #[test]
+    fn what_is_rolled_up_in_pieces_is_what_is_rolled_up_at_once() {
+        // Sums of these depend on their order.
+        let said: Vec<Bucket> = (0..500_u32).map(|n| report(i64::from(n) * 7, 0.1 + f64::from(n % 13) / 3.0)).collect();
+        let whole = roll(said.clone(), MINUTE);
+        for piece in [1, 7, 100, 499, 500] {
+            let more = |rolled: Vec<Bucket>, rows: &[Bucket]| roll([rolled, rows.to_vec()].concat(), MINUTE);
+            assert_eq!(said.chunks(piece).fold(Vec::new(), more), whole, "{piece}");
+        }
     }
 
     #[test]

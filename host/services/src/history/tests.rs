@@ -31,6 +31,7 @@ struct Kept {
     marks: [Option<Timestamp>; 2],
     /// What every machine has said.
     past: Vec<Bucket>,
+    asked: AtomicUsize,
     reading: AtomicUsize,
     most_reading: AtomicUsize,
 }
@@ -61,6 +62,7 @@ impl Telemetry for Kept {
         to: Timestamp,
         at_most: u32,
     ) -> Result<Vec<Bucket>, StoreError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         let reading = self.reading.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_reading.fetch_max(reading, Ordering::SeqCst);
         tokio::task::yield_now().await;
@@ -237,4 +239,24 @@ async fn what_is_read_of_a_span_is_the_same_whatever_has_been_rolled_up_meanwhil
         assert_eq!(u128::from(said), span.as_millis().div_ceil(10_000), "all that was said in {span:?}, and no more");
         assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "{step:?} {span:?}: {seen:#?}");
     }
+}
+
+#[tokio::test]
+async fn a_step_that_is_read_from_any_number_of_rows_has_all_of_them() {
+    let days = HOUR * 72;
+    let begin = start(NOW, days) - days;
+    let count = ROWS_MAX * 2 + 5;
+    let series = Series { metric: Metric::CpuTotal, label: String::new() };
+    let report =
+        |n: u32| Bucket { start: begin + SECOND * n, series: vec![(series.clone(), Summary::of(f64::from(n)))] };
+    let past: Vec<Bucket> = (0..count).map(report).collect();
+    // Nobody has rolled anything up.
+    let (history, kept) = history(Kept { past, ..Kept::default() });
+    let window = Window { from: begin, to: begin + days, step: days, level: Level::Hour };
+    let page = history.page(&window, None, 1).await.expect("cut");
+    let found = history.read(agent(1), &everything(), &page).await.expect("read");
+    let [bucket] = &found[..] else { panic!("one step: {found:?}") };
+    let summary = bucket.series[0].1;
+    assert_eq!((summary.count, summary.last), (count.into(), f64::from(count - 1)));
+    assert_eq!(kept.asked.load(Ordering::SeqCst), 5, "three pieces, after the two levels that have nothing");
 }
