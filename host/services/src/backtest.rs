@@ -1,6 +1,7 @@
 //! Tries a rule on the past before it is trusted: the same plugin, another configuration, stored telemetry.
 
 use std::collections::BTreeMap;
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -159,7 +160,8 @@ impl Backtests {
         let (mut after, mut seen) = (None, to);
         loop {
             let page = self.history.page(&window, after, PAGE).await.map_err(AlertError::from)?;
-            let read = self.history.read_each(agents.iter().map(|found| found.agent.id), &wanted, &page);
+            let ids = agents.iter().map(|found| found.agent.id);
+            let read = self.history.read_each(ids, &wanted, slice::from_ref(&page));
             let pasts: Vec<Vec<Bucket>> = read.try_collect().await.map_err(AlertError::from)?;
             let mut instants: BTreeMap<Timestamp, Vec<(usize, Bucket)>> = BTreeMap::new();
             for (agent, past) in pasts.into_iter().enumerate() {

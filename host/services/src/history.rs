@@ -2,11 +2,14 @@
 //! come yet they are made on the way, by the same rule, so nobody sees how far they are.
 
 use std::collections::BTreeMap;
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::telemetry::across::Crowd;
-use domain::telemetry::history::{MACHINES_MAX, Marks, ROWS_OF_MANY, ROWS_OF_MANY_MAX, Retention, Slice, Window};
+use domain::telemetry::history::{
+    MACHINES_MAX, MAX_POINTS, Marks, ROWS_OF_MANY, ROWS_OF_MANY_MAX, Retention, Slice, Window,
+};
 use domain::telemetry::metric::{Series, Wanted};
 use domain::telemetry::rollup::{Bucket, Level, roll};
 use domain::telemetry::trend::{Trend, trend};
@@ -49,6 +52,9 @@ pub enum ManyError {
         /// How many rows that is.
         rows: u64,
     },
+    /// The span of a trend has too many steps.
+    #[error("that is {0} steps, and a trend is drawn through at most {MAX_POINTS}")]
+    TooManySteps(u64),
     /// They have too many series.
     #[error("that is more than {NUMBERS_MAX} numbers, or more than {SPREADS_MAX} series of groups and steps")]
     TooMany,
@@ -117,10 +123,21 @@ impl History {
     /// The store's.
     pub async fn page(&self, window: &Window, after: Option<Timestamp>, points: u32) -> Result<Page, StoreError> {
         let marks = self.marks(window.level).await?;
-        // A page ends where reading does, or its end would be missing.
-        let rows = |page: &Slice| marks.rows(page.level, (page.from, page.to), SECOND);
-        let (slice, _) = window.page_within(after, points, ROWS_MAX.into(), rows);
-        Ok(Page { slice, marks })
+        Ok(cut(marks, window, after, points))
+    }
+
+    /// All pages of a span that one line is drawn through.
+    ///
+    /// # Errors
+    /// [`ManyError::TooManySteps`]; the store's.
+    pub async fn pages(&self, window: &Window) -> Result<Vec<Page>, ManyError> {
+        let steps = window.steps();
+        if steps > MAX_POINTS.into() {
+            return Err(ManyError::TooManySteps(steps));
+        }
+        let marks = self.marks(window.level).await?;
+        let next = |page: &Page| page.slice.next.map(|next| cut(marks, window, Some(next), MAX_POINTS));
+        Ok(std::iter::successors(Some(cut(marks, window, None, MAX_POINTS)), next).collect())
     }
 
     /// The same about many machines, each of which reports once an `interval`: as many steps as [`ROWS_OF_MANY`] are
@@ -173,8 +190,9 @@ impl History {
     ) -> Result<BTreeMap<(Timestamp, usize), Crowd>, ManyError> {
         let _turn = self.turn()?;
         let ids = members.iter().map(|(agent, _)| *agent);
+        let pages = slice::from_ref(page);
         let mut machines =
-            std::pin::pin!(self.read_each(ids, wanted, page).zip(stream::iter(members.iter().enumerate())));
+            std::pin::pin!(self.read_each(ids, wanted, pages).zip(stream::iter(members.iter().enumerate())));
         let (mut steps, mut together) = (BTreeMap::<(Timestamp, usize), Crowd>::new(), Together::default());
         while let Some((buckets, (place, (_, group)))) = machines.next().await {
             for bucket in buckets? {
@@ -193,16 +211,21 @@ impl History {
         self.at(marks, (agent, wanted), level, (from, to), step).await
     }
 
-    /// The same of many agents, in their order. However many ask, they leave the store readers for others.
+    /// The same of many agents, in their order, each with all of the pages. However many ask, they leave the store readers
+    /// for others.
     pub fn read_each<'a>(
         &'a self,
         agents: impl IntoIterator<Item = AgentId, IntoIter: 'a + Send>,
         wanted: &'a Wanted,
-        page: &'a Page,
+        pages: &'a [Page],
     ) -> impl Stream<Item = Result<Vec<Bucket>, StoreError>> + Send + 'a {
         let read = move |agent| async move {
             let _read = self.reads.acquire().await.map_err(|_| StoreError::Unavailable("the host stops".to_owned()))?;
-            self.read(agent, wanted, page).await
+            let mut past = Vec::new();
+            for page in pages {
+                past.extend(self.read(agent, wanted, page).await?);
+            }
+            Ok(past)
         };
         stream::iter(agents).map(read).buffered(READ_AT_ONCE)
     }
@@ -222,7 +245,7 @@ impl History {
         })
     }
 
-    /// Where each agent's series are going, by their averages in each step of a page.
+    /// Where each agent's series are going, by their averages in each step of these pages.
     ///
     /// # Errors
     /// [`ManyError::Busy`]; the store's.
@@ -230,10 +253,10 @@ impl History {
         &self,
         agents: &[AgentId],
         wanted: &Wanted,
-        page: &Page,
+        pages: &[Page],
     ) -> Result<Vec<Vec<(Series, Trend)>>, ManyError> {
         let _turn = self.turn()?;
-        let pasts = self.read_each(agents.iter().copied(), wanted, page);
+        let pasts = self.read_each(agents.iter().copied(), wanted, pages);
         Ok(pasts.map_ok(trends).try_collect().await?)
     }
 
@@ -284,6 +307,14 @@ impl History {
             from = last + Duration::from_micros(1);
         }
     }
+}
+
+/// As many steps, `points` at most, as are read in one go.
+fn cut(marks: Marks, window: &Window, after: Option<Timestamp>, points: u32) -> Page {
+    // A page ends where reading does, or its end would be missing.
+    let rows = |page: &Slice| marks.rows(page.level, (page.from, page.to), SECOND);
+    let (slice, _) = window.page_within(after, points, ROWS_MAX.into(), rows);
+    Page { slice, marks }
 }
 
 /// Where the series of one past are going.

@@ -98,14 +98,14 @@ pub async fn trends(
     let wanted = wanted(&query, &[Metric::CpuTotal, Metric::MemUsedPct, Metric::DiskUsedPct])?;
     let (window, mut asked) = window::read(&app, &query, Asked::read(&query, "telemetry-trends")?)?;
     asked.limit = asked.limit.min(TRENDS_MAX);
-    let page = app.history.page(&window, None, MAX_POINTS).await?;
+    let pages = app.history.pages(&window).await?;
     let found = in_sight(&app, &who.caller, &query)?;
     let Page { items: agents, next_cursor: more } =
         asked.slice(found, Ordering::Less, |found| found.agent.name.clone());
     let last = agents.last().filter(|_| more.is_some());
     let next_cursor = last.map(|last| window::cursor(&asked, &window, &last.agent.name));
     let ids: Vec<AgentId> = agents.iter().map(|found| found.agent.id).collect();
-    let trends = app.history.trends(&ids, &wanted, &page).await?;
+    let trends = app.history.trends(&ids, &wanted, &pages).await?;
     let shown = |(found, trends): (&Candidate, Vec<(Series, Trend)>)| {
         let of = |(series, trend): &(Series, Trend)| views::trend(&found.agent, series, trend);
         trends.iter().map(of).collect::<Vec<TelemetryTrend>>()

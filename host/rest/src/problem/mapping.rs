@@ -60,6 +60,7 @@ impl From<ManyError> for Problem {
         let (pointer, less) = match error {
             ManyError::TooManyMachines(_) => ("?site", "name `site` or `label`, and ask once for each of them"),
             ManyError::TooWide { .. } => ("?step", "take a shorter one, or name `site` or `label`"),
+            ManyError::TooManySteps(_) => ("?step", "take a coarser one, or a shorter span"),
             ManyError::TooMany => ("?metrics", "name fewer series, a smaller `limit`, or `site` or `label`"),
             ManyError::Busy => return Problem { retry_after: Some(1), ..Problem::new(Code::Busy, said) },
             ManyError::Store(error) => return error.into(),

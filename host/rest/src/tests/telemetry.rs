@@ -6,6 +6,7 @@ use domain::agent::Agent;
 use domain::telemetry::history::MACHINES_MAX;
 use domain::telemetry::metric::Metric;
 use domain::telemetry::report::{Reading, Report};
+use domain::telemetry::rollup::start;
 use domain::time::Timestamp;
 use plan::id::AgentId;
 use ports::clock::Clock;
@@ -102,6 +103,17 @@ async fn the_past_comes_in_steps_and_pages_whether_or_not_it_is_rolled_up() {
         disk["full"]["earliest"].as_str() <= disk["full"]["at"].as_str() && disk["full"]["at"].is_string(),
         "{disk}"
     );
+    // As many steps as a line is drawn through, and one more.
+    let of = |minutes: u32| {
+        let to = instant::text(begin + Duration::from_secs(60) * minutes);
+        format!("/api/v1/telemetry/trends?from={}&to={to}&step=60", instant::text(begin))
+    };
+    let steps = if start(begin, Duration::from_secs(60)) == begin { 2_000 } else { 1_999 };
+    world.get(&root, &of(steps)).await.expect(200);
+    let refused = world.get(&root, &of(steps + 1)).await.refused(400, "invalid_parameter").json();
+    assert_eq!(refused["errors"][0]["pointer"], "?step", "{refused}");
+    let detail = refused["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("2001 steps") && detail.contains("a coarser one, or a shorter span"), "{detail}");
     // What nothing was said in counts for a page, too: only the cursor says which one is the last.
     let before = "from=2025-01-01T00:00:00Z&to=2025-01-01T02:00:00Z&step=3600&limit=1";
     let empty = world.get(&root, &format!("/api/v1/telemetry/web-1/history?{before}")).await.expect(200).json();

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use domain::telemetry::history::MAX_POINTS;
 use domain::telemetry::metric::Metric;
 use domain::telemetry::report::Report;
 use domain::telemetry::rollup::{Summary, start};
@@ -187,10 +186,11 @@ async fn so_many_questions_about_many_are_answered_at_once_and_leave_readers_for
 
     let held: Vec<_> = (0..QUESTIONS_AT_ONCE).map(|_| history.turn().expect("a turn")).collect();
     assert_eq!(ask().await, Err(ManyError::Busy));
-    assert_eq!(history.trends(&agents, &wanted, &page).await, Err(ManyError::Busy));
+    let trends = async || history.trends(&agents, &wanted, slice::from_ref(&page)).await.map(|trends| trends.len());
+    assert_eq!(trends().await, Err(ManyError::Busy));
     drop(held);
     assert_eq!(ask().await, Ok(1));
-    assert_eq!(history.trends(&agents, &wanted, &page).await.map(|trends| trends.len()), Ok(10));
+    assert_eq!(trends().await, Ok(10));
 }
 
 /// A report each ten seconds from `begin` on, for so many.
@@ -259,4 +259,29 @@ async fn a_step_that_is_read_from_any_number_of_rows_has_all_of_them() {
     let summary = bucket.series[0].1;
     assert_eq!((summary.count, summary.last), (count.into(), f64::from(count - 1)));
     assert_eq!(kept.asked.load(Ordering::SeqCst), 5, "three pieces, after the two levels that have nothing");
+}
+
+#[tokio::test]
+async fn a_trend_is_drawn_through_all_of_its_span_and_a_span_of_too_many_steps_is_refused() {
+    let begin = start(NOW, HOUR) - HOUR * 40;
+    // It rises for half of the time, and falls again.
+    let series = Series { metric: Metric::CpuTotal, label: String::new() };
+    let report = |n: u32| Bucket {
+        start: begin + MINUTE * n,
+        series: vec![(series.clone(), Summary::of(f64::from(n.min(2_400 - n))))],
+    };
+    let (history, _) = history(Kept { past: (0..2_400).map(report).collect(), ..Kept::default() });
+    // Nothing is rolled up: all of it may be as many rows as are read in two pieces.
+    let window = history.window((begin, begin + HOUR * 40), MINUTE * 2);
+    let pages = history.pages(&window).await.expect("not too many steps");
+    assert!(pages.len() > 1 && pages.windows(2).all(|pair| pair[0].slice.to == pair[1].slice.from), "{pages:?}");
+    let trends = history.trends(&[agent(1)], &everything(), &pages).await.expect("drawn");
+    let (_, trend) = &trends[0][0];
+    assert_eq!(trend.points, 1_200);
+    assert!(trend.per_hour.abs() < 0.1, "as much down as up: {trend:?}");
+
+    let steps = |n: u32| history.window((begin, begin + MINUTE * n), MINUTE);
+    assert_eq!(history.pages(&steps(MAX_POINTS)).await.map(|pages| pages.len()), Ok(2));
+    let refused = history.pages(&steps(MAX_POINTS + 1)).await.err();
+    assert_eq!(refused, Some(ManyError::TooManySteps(2_001)));
 }
