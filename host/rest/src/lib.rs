@@ -14,6 +14,7 @@ pub mod external;
 mod instant;
 pub mod json;
 pub mod jwt;
+mod large;
 pub mod metrics;
 mod openapi;
 #[cfg(feature = "oidc")]

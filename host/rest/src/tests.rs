@@ -20,6 +20,7 @@ mod grants;
 mod groups;
 mod live;
 mod telemetry;
+mod large;
 mod samples;
 mod machines;
 mod matrix;

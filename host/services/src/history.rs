@@ -21,7 +21,7 @@ use plan::id::AgentId;
 use ports::clock::Clock;
 use ports::error::StoreError;
 use ports::telemetry::Telemetry;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Most rows of one machine in memory, and on one page unless its first step alone is more: a day of reports every
 /// second.
@@ -75,6 +75,13 @@ pub struct Page {
     marks: Marks,
 }
 
+/// Leave to ask about many machines, for as long as it is there. Whoever asks keeps it until the answer is no longer in
+/// memory.
+#[derive(Debug)]
+pub struct Turn {
+    _permit: OwnedSemaphorePermit,
+}
+
 /// What has been put together for one answer.
 #[derive(Clone, Copy, Debug, Default)]
 struct Together {
@@ -100,7 +107,7 @@ pub struct History {
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Held by each question about many machines.
-    questions: Semaphore,
+    questions: Arc<Semaphore>,
     /// Held while one of their machines is read, so that others find a reader of the store, too.
     reads: Semaphore,
 }
@@ -109,7 +116,7 @@ impl History {
     /// Puts it together.
     pub fn new(telemetry: Arc<dyn Telemetry>, retention: Retention, clock: Arc<dyn Clock>) -> History {
         let [questions, reads] = [QUESTIONS_AT_ONCE, READ_AT_ONCE].map(Semaphore::new);
-        History { telemetry, retention, clock, questions, reads }
+        History { telemetry, retention, clock, questions: Arc::new(questions), reads }
     }
 
     /// What is asked of a span now: it is the same for each of its pages.
@@ -174,21 +181,22 @@ impl History {
     ///
     /// # Errors
     /// [`ManyError::Busy`] while [`QUESTIONS_AT_ONCE`] have it.
-    pub fn turn(&self) -> Result<SemaphorePermit<'_>, ManyError> {
-        self.questions.try_acquire().map_err(|_| ManyError::Busy)
+    pub fn turn(&self) -> Result<Turn, ManyError> {
+        let permit = self.questions.clone().try_acquire_owned().map_err(|_| ManyError::Busy)?;
+        Ok(Turn { _permit: permit })
     }
 
     /// What machines said in each step of a page, by group: of each machine, `members` says its id and its group.
     ///
     /// # Errors
-    /// [`ManyError::Busy`], [`ManyError::TooMany`]; the store's.
+    /// [`ManyError::TooMany`]; the store's.
     pub async fn across(
         &self,
+        _turn: &Turn,
         members: &[(AgentId, usize)],
         wanted: &Wanted,
         page: &Page,
     ) -> Result<BTreeMap<(Timestamp, usize), Crowd>, ManyError> {
-        let _turn = self.turn()?;
         let ids = members.iter().map(|(agent, _)| *agent);
         let pages = slice::from_ref(page);
         let mut machines =
@@ -248,16 +256,16 @@ impl History {
     /// Where each agent's series are going, by their averages in each step of these pages.
     ///
     /// # Errors
-    /// [`ManyError::Busy`]; the store's.
+    /// The store's.
     pub async fn trends(
         &self,
+        _turn: &Turn,
         agents: &[AgentId],
         wanted: &Wanted,
         pages: &[Page],
-    ) -> Result<Vec<Vec<(Series, Trend)>>, ManyError> {
-        let _turn = self.turn()?;
+    ) -> Result<Vec<Vec<(Series, Trend)>>, StoreError> {
         let pasts = self.read_each(agents.iter().copied(), wanted, pages);
-        Ok(pasts.map_ok(trends).try_collect().await?)
+        pasts.map_ok(trends).try_collect().await
     }
 
     /// One agent's buckets of a span at `level`, rolled up to `step`.

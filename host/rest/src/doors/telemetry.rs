@@ -11,6 +11,7 @@ use api::telemetry::{
 };
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use domain::access::Caller;
 use domain::agent::{Agent, is_label_text};
 use domain::target::Candidate;
@@ -27,6 +28,7 @@ use crate::app::App;
 use crate::authorize::{Authorized, ReadAgents};
 use crate::doors::{In, agent_in_sight, window};
 use crate::instant;
+use crate::large;
 use crate::page::Asked;
 use crate::problem::Problem;
 use crate::query::Query;
@@ -90,11 +92,7 @@ pub async fn history(
 }
 
 /// `GET /telemetry/trends`
-pub async fn trends(
-    who: Authorized<ReadAgents>,
-    State(app): State<App>,
-    query: Query,
-) -> Result<Json<Page<TelemetryTrend>>, Problem> {
+pub async fn trends(who: Authorized<ReadAgents>, State(app): State<App>, query: Query) -> Result<Response, Problem> {
     let wanted = wanted(&query, &[Metric::CpuTotal, Metric::MemUsedPct, Metric::DiskUsedPct])?;
     let (window, mut asked) = window::read(&app, &query, Asked::read(&query, "telemetry-trends")?)?;
     asked.limit = asked.limit.min(TRENDS_MAX);
@@ -105,13 +103,14 @@ pub async fn trends(
     let last = agents.last().filter(|_| more.is_some());
     let next_cursor = last.map(|last| window::cursor(&asked, &window, &last.agent.name));
     let ids: Vec<AgentId> = agents.iter().map(|found| found.agent.id).collect();
-    let trends = app.history.trends(&ids, &wanted, &pages).await?;
+    let turn = app.history.turn()?;
+    let trends = app.history.trends(&turn, &ids, &wanted, &pages).await?;
     let shown = |(found, trends): (&Candidate, Vec<(Series, Trend)>)| {
         let of = |(series, trend): &(Series, Trend)| views::trend(&found.agent, series, trend);
         trends.iter().map(of).collect::<Vec<TelemetryTrend>>()
     };
-    let items = agents.iter().zip(trends).flat_map(shown).collect();
-    Ok(Json(Page { items, next_cursor }))
+    let items: Vec<TelemetryTrend> = agents.iter().zip(trends).flat_map(shown).collect();
+    large::json(&Page { items, next_cursor }, turn)
 }
 
 /// `GET /telemetry/across`
@@ -139,7 +138,7 @@ pub async fn across_history(
     who: Authorized<ReadAgents>,
     State(app): State<App>,
     query: Query,
-) -> Result<Json<TelemetryAcrossHistory>, Problem> {
+) -> Result<Response, Problem> {
     let wanted = wanted(&query, &[Metric::CpuTotal, Metric::MemUsedPct, Metric::DiskUsedPct])?;
     let by = by(&query)?;
     let (window, asked) = window::read(&app, &query, Asked::read(&query, "telemetry-across-history")?)?;
@@ -154,20 +153,22 @@ pub async fn across_history(
     let names: Vec<&str> = all().map(|(_, agent)| agent.name.as_str()).collect();
     let many = (members.len(), app.telemetry_interval);
     let page = app.history.page_of_many(&window, after, points(&query, &asked)?, many).await?;
+    let turn = app.history.turn()?;
     let mut moments: BTreeMap<Timestamp, Vec<TelemetryTogether>> = BTreeMap::new();
-    for ((at, group), crowd) in app.history.across(&members, &wanted, &page).await? {
+    for ((at, group), crowd) in app.history.across(&turn, &members, &wanted, &page).await? {
         let (key, found) = &groups[group];
         let shown = views::crowd(key.clone(), found.len() as u64, &crowd, |place| names[place]);
         moments.entry(at).or_default().push(shown);
     }
     let items = moments.into_iter().map(|(at, groups)| TelemetryMoment { at: instant::text(at), groups }).collect();
-    Ok(Json(TelemetryAcrossHistory {
+    let answer = TelemetryAcrossHistory {
         by,
         level: window.level.as_str().to_owned(),
         step_s: window.step.as_secs(),
         items,
         next_cursor: next(&asked, &window, &page.slice),
-    }))
+    };
+    large::json(&answer, turn)
 }
 
 /// `GET /health-report`

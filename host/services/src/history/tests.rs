@@ -155,7 +155,8 @@ async fn so_many_series_of_groups_and_steps_are_put_together_and_no_more() {
         let (history, _) = history(Kept { marks: ROLLED_UP, past, ..Kept::default() });
         let window = history.window((NOW - HOUR, NOW), MINUTE);
         let page = history.page_of_many(&window, None, 100, (1, INTERVAL)).await.expect("one machine");
-        let answer = history.across(&[(agent(1), 0)], &everything(), &page).await;
+        let turn = history.turn().expect("nobody else asks");
+        let answer = history.across(&turn, &[(agent(1), 0)], &everything(), &page).await;
         answer.map(|steps| steps.values().map(|crowd| crowd.series.len()).sum::<usize>())
     };
     let whole: Vec<Bucket> = (0..50).map(|n| minute(n, SPREADS_MAX / 50)).collect();
@@ -178,7 +179,7 @@ async fn so_many_questions_about_many_are_answered_at_once_and_leave_readers_for
     let page = history.page_of_many(&window, None, 100, (10, INTERVAL)).await.expect("ten machines");
     let (members, wanted): (Vec<_>, _) = ((0..10).map(|n| (agent(n), 0)).collect(), everything());
     let agents: Vec<AgentId> = members.iter().map(|(agent, _)| *agent).collect();
-    let ask = async || history.across(&members, &wanted, &page).await.map(|steps| steps.len());
+    let ask = async || history.across(&history.turn()?, &members, &wanted, &page).await.map(|steps| steps.len());
     let answers = join_all((0..=QUESTIONS_AT_ONCE).map(|_| ask())).await;
     let (busy, well): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| *answer == Err(ManyError::Busy));
     assert_eq!((busy.len(), well), (1, vec![Ok(1); QUESTIONS_AT_ONCE]));
@@ -186,11 +187,11 @@ async fn so_many_questions_about_many_are_answered_at_once_and_leave_readers_for
 
     let held: Vec<_> = (0..QUESTIONS_AT_ONCE).map(|_| history.turn().expect("a turn")).collect();
     assert_eq!(ask().await, Err(ManyError::Busy));
-    let trends = async || history.trends(&agents, &wanted, slice::from_ref(&page)).await.map(|trends| trends.len());
-    assert_eq!(trends().await, Err(ManyError::Busy));
     drop(held);
     assert_eq!(ask().await, Ok(1));
-    assert_eq!(trends().await, Ok(10));
+    let turn = history.turn().expect("a turn");
+    let trends = history.trends(&turn, &agents, &wanted, slice::from_ref(&page)).await;
+    assert_eq!(trends.map(|trends| trends.len()), Ok(10));
 }
 
 /// A report each ten seconds from `begin` on, for so many.
@@ -275,7 +276,8 @@ async fn a_trend_is_drawn_through_all_of_its_span_and_a_span_of_too_many_steps_i
     let window = history.window((begin, begin + HOUR * 40), MINUTE * 2);
     let pages = history.pages(&window).await.expect("not too many steps");
     assert!(pages.len() > 1 && pages.windows(2).all(|pair| pair[0].slice.to == pair[1].slice.from), "{pages:?}");
-    let trends = history.trends(&[agent(1)], &everything(), &pages).await.expect("drawn");
+    let turn = history.turn().expect("nobody else asks");
+    let trends = history.trends(&turn, &[agent(1)], &everything(), &pages).await.expect("drawn");
     let (_, trend) = &trends[0][0];
     assert_eq!(trend.points, 1_200);
     assert!(trend.per_hour.abs() < 0.1, "as much down as up: {trend:?}");
