@@ -53,6 +53,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("notify", &["runtime"]),
     ("redis", &["bus"]),
     ("rcgen", &["server", "tests"]),
+    ("rusqlite", &["storage"]),
     ("rustls", &["tls", "server"]),
     ("sqlx", &["storage", "tests", "bench"]),
     ("utoipa", &["api", "rest"]),

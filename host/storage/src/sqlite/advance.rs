@@ -14,12 +14,13 @@ use plan::id::{AgentId, AttemptKey, CommandId};
 use ports::commands::{Advance, Advanced, Chunk};
 use ports::error::StoreError;
 use serde::Deserialize;
-use sqlx::SqliteConnection;
 
 use super::bulk::{Bulk, Script, Values};
+use super::connection::Sqlite;
 use super::failure::Failure;
 use super::history::{self, Followed};
 use super::output::{self, Streams};
+use super::query::query;
 use super::rows::{self, Cells};
 use crate::again::{Next, Retrying};
 use crate::fence::{Fences, Sessions};
@@ -112,7 +113,7 @@ struct Parent {
 /// Applies advances in order and has the script store them and output. Answers where each advance left its attempt, and how
 /// many chunks belong to no stored attempt.
 pub(super) async fn apply(
-    tx: &mut SqliteConnection,
+    tx: &mut Sqlite,
     script: &mut Script,
     advances: &mut [(Advance, Option<Reply<Option<Advanced>>>)],
     chunks: &[Entry<Chunk>],
@@ -182,10 +183,10 @@ pub(super) async fn apply(
     Ok((answers, numbered.refused))
 }
 
-async fn fences(tx: &mut SqliteConnection, agents: &[AgentId]) -> Result<Fences, Failure> {
+async fn fences(tx: &mut Sqlite, agents: &[AgentId]) -> Result<Fences, Failure> {
     let mut fences = Fences::default();
     for agent in agents {
-        if let Some(row) = sqlx::query(FENCE).bind(agent.0).fetch_optional(&mut *tx).await? {
+        if let Some(row) = query(FENCE).bind(agent.0).fetch_optional(&mut *tx).await? {
             let mut cells = Cells::new(&row, "agents");
             cells.id()?;
             let (epoch, maybe_sent, owned) = (cells.number()?, cells.take()?, cells.take()?);
@@ -221,7 +222,7 @@ struct Found<'a> {
 
 /// Runs the script and answers where `wanted` stand; it is sorted, and what does not exist is left out.
 async fn standing(
-    tx: &mut SqliteConnection,
+    tx: &mut Sqlite,
     script: &mut Script,
     wanted: &[(CommandId, AgentId)],
 ) -> Result<(Vec<Slot>, Vec<Parent>), Failure> {
@@ -229,7 +230,8 @@ async fn standing(
     let put = |(place, (command, agent)): &(i64, &(CommandId, AgentId)), values: &mut Values| {
         values.put(*place).put(command.0).put(agent.0);
     };
-    let answers = script.fetch(tx, &STANDING, &placed, put).await?;
+    script.run(tx)?;
+    let answers = STANDING.fetch(tx, &placed, put)?;
     let mut slots = Vec::with_capacity(wanted.len());
     let mut parents: Vec<Parent> = Vec::new();
     for answer in &answers {
@@ -316,15 +318,15 @@ fn write_slots(script: &mut Script, slots: &[Slot]) {
         let end = end.as_ref();
         values
             .put(slot.row)
-            .text(state.as_str())
-            .text_if_any(reason.map(|reason| reason.as_str()))
-            .text_if_any(message.as_deref())
+            .put(state.as_str())
+            .put(reason.map(|reason| reason.as_str()))
+            .put(message.as_deref())
             .put(micros(*started_at))
             .put(changed_at.0)
             .put(end.map(|end| text::json(&end.outcome)))
-            .text_if_any(end.and_then(|end| end.result.as_deref()))
-            .text_if_any(end.and_then(|end| end.summary.as_deref()))
-            .text_if_any(end.and_then(|end| end.parse_fault.as_deref()));
+            .put(end.and_then(|end| end.result.as_deref()))
+            .put(end.and_then(|end| end.summary.as_deref()))
+            .put(end.and_then(|end| end.parse_fault.as_deref()));
     });
 }
 
@@ -332,7 +334,7 @@ fn write_parents(script: &mut Script, parents: &[Parent]) {
     script.add(&ROLL_UP, parents, |Parent { row, rollup, .. }, values| {
         values
             .put(*row)
-            .text(rollup.status().as_str())
+            .put(rollup.status().as_str())
             .put(text::tallied_text(rollup.tallied()))
             .put(rollup.started_at.map(|at| at.0))
             .put(rollup.completed_at().map(|at| at.0));

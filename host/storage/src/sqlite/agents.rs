@@ -10,10 +10,11 @@ use plan::id::{AgentId, TokenId};
 use ports::agents::{AgentChange, Agents, Expected, JoinToken, Joined, NewAgent, Order, Rotation};
 use ports::error::StoreError;
 use ports::replies::Once;
-use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::bulk::{Bulk, Script};
+use super::connection::Sqlite;
 use super::failure::Failure;
+use super::query::query;
 use super::rows::{self, Cells};
 use super::{SqliteStore, keys, replies, tokens};
 use crate::job::Job;
@@ -34,13 +35,13 @@ pub(super) fn store_seen(script: &mut Script, seen: &HashMap<AgentId, Timestamp>
 
 /// Reads one agent and stages the event that it changed.
 async fn changed(
-    connection: &mut SqliteConnection,
+    connection: &mut Sqlite,
     staged: &mut Staged,
     agent: AgentId,
     at: Timestamp,
 ) -> Result<Option<Agent>, Failure> {
     let sql = format!("select {}, status from agents where id = ?", rows::AGENT);
-    let Some(row) = sqlx::query(AssertSqlSafe(sql)).bind(agent.0).fetch_optional(connection).await? else {
+    let Some(row) = query(sql).bind(agent.0).fetch_optional(connection).await? else {
         return Ok(None);
     };
     let mut cells = Cells::new(&row, "agents");
@@ -51,7 +52,7 @@ async fn changed(
 
 /// After a change of one agent, if there was one: its audit entry, and what it is now.
 async fn tell(
-    connection: &mut SqliteConnection,
+    connection: &mut Sqlite,
     staged: &mut Staged,
     (agent, done): (AgentId, bool),
     audit: Entry,
@@ -71,10 +72,10 @@ fn status(cells: &mut Cells<'_>) -> Result<AgentStatus, StoreError> {
 }
 
 /// Refuses what was decided about an agent that is placed otherwise by now.
-async fn as_expected(connection: &mut SqliteConnection, agent: AgentId, expected: Expected) -> Result<(), Failure> {
+async fn as_expected(connection: &mut Sqlite, agent: AgentId, expected: Expected) -> Result<(), Failure> {
     let Some(expected) = expected else { return Ok(()) };
     let sql = format!("select {} from agents where id = ?", rows::AGENT);
-    let found = sqlx::query(AssertSqlSafe(sql)).bind(agent.0).fetch_optional(connection).await?;
+    let found = query(sql).bind(agent.0).fetch_optional(connection).await?;
     let Some(row) = found else { return Ok(()) };
     if rows::agent(&mut Cells::new(&row, "agents"))?.placed() == *expected {
         return Ok(());
@@ -82,7 +83,7 @@ async fn as_expected(connection: &mut SqliteConnection, agent: AgentId, expected
     Err(StoreError::Stale(format!("agent `{agent}`")).into())
 }
 
-async fn join(connection: &mut SqliteConnection, staged: &mut Staged, new: NewAgent) -> Result<Joined, Failure> {
+async fn join(connection: &mut Sqlite, staged: &mut Staged, new: NewAgent) -> Result<Joined, Failure> {
     let NewAgent { token, secret_sha256, id, name, public_key, needs_approval, at, audit } = new;
     let token = match tokens::usable(connection, token, &secret_sha256, at).await? {
         Ok(token) => token,
@@ -91,7 +92,7 @@ async fn join(connection: &mut SqliteConnection, staged: &mut Staged, new: NewAg
     if keys::is_retired(connection, &public_key).await? {
         return Ok(Joined::KeyRetired);
     }
-    let stored = sqlx::query(
+    let stored = query(
         "insert into agents (id, agent_id, site, created_at, updated_at, public_key, labels, awaits_approval) \
          values (?, ?, ?, ?, ?, ?, ?, ?) on conflict (agent_id) do nothing",
     )
@@ -116,14 +117,14 @@ async fn join(connection: &mut SqliteConnection, staged: &mut Staged, new: NewAg
 }
 
 async fn begin_session(
-    connection: &mut SqliteConnection,
+    connection: &mut Sqlite,
     staged: &mut Staged,
     agent: AgentId,
     facts: &Facts,
     at: Timestamp,
 ) -> Result<Option<u64>, Failure> {
     let Facts { version, os, kernel, container_engine, capabilities, .. } = facts;
-    let row = sqlx::query(
+    let row = query(
         "update agents set version = ?, os = ?, kernel = ?, container_engine = ?, capabilities = ?, \
          connection_info = ?, session_epoch = session_epoch + 1, session_open = 1, maybe_sent = 1, last_seen = ?, \
          updated_at = ? where id = ? and revoked_at is null and not awaits_approval \
@@ -149,14 +150,14 @@ async fn begin_session(
 }
 
 async fn end_session(
-    connection: &mut SqliteConnection,
+    connection: &mut Sqlite,
     staged: &mut Staged,
     agent: AgentId,
     epoch: u64,
     at: Timestamp,
     maybe_sent: bool,
 ) -> Result<(), Failure> {
-    let row = sqlx::query(
+    let row = query(
         "update agents set session_open = 0, maybe_sent = ?, last_seen = max(coalesce(last_seen, ?), ?) \
          where id = ? and session_epoch = ? and session_open returning id, status",
     )
@@ -179,13 +180,13 @@ async fn end_session(
 impl Agents for SqliteStore {
     async fn agents(&self) -> Result<Vec<Agent>, StoreError> {
         let sql = format!("select {} from agents order by agent_id", rows::AGENT);
-        let found = sqlx::query(AssertSqlSafe(sql)).fetch_all(&self.readers).await.map_err(Failure::from)?;
+        let found = query(sql).fetch_all(&self.readers).await.map_err(Failure::from)?;
         found.iter().map(|row| rows::agent(&mut Cells::new(row, "agents"))).collect()
     }
 
     async fn agent(&self, agent: AgentId) -> Result<Option<Agent>, StoreError> {
         let sql = format!("select {} from agents where id = ?", rows::AGENT);
-        let found = sqlx::query(AssertSqlSafe(sql)).bind(agent.0).fetch_optional(&self.readers).await;
+        let found = query(sql).bind(agent.0).fetch_optional(&self.readers).await;
         found.map_err(Failure::from)?.map(|row| rows::agent(&mut Cells::new(&row, "agents"))).transpose()
     }
 
@@ -224,7 +225,7 @@ impl Agents for SqliteStore {
                 let AgentChange { site, labels, maintenance, expected } = change;
                 let at = audit.at;
                 as_expected(&mut *connection, agent, expected).await?;
-                sqlx::query(
+                query(
                     "update agents set site = coalesce(?, site), labels = coalesce(?, labels), \
                      maintenance = coalesce(?, maintenance), updated_at = ? where id = ?",
                 )

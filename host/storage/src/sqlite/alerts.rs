@@ -13,13 +13,13 @@ use plan::id::{AgentId, AlertId};
 use ports::alerts::{AlertFilter, AlertShare, Alerts, Change, Kept, Moment, Remembered};
 use ports::error::StoreError;
 use ports::rules;
-use sqlx::SqliteConnection;
-use sqlx::sqlite::SqliteRow;
 
 use super::SqliteStore;
 use super::bulk::Bulk;
+use super::connection::Sqlite;
 use super::failure::Failure;
 use super::list::Sql;
+use super::query::{Error, Row, query, query_scalar};
 use super::rows::{self, Cells};
 use crate::alarms;
 use crate::staged::Staged;
@@ -39,7 +39,7 @@ static REMEMBER: Bulk = Bulk::new(
 const SHARES: &str =
     "select rule, state, severity, count(*) from alerts where state <> 'resolved' group by rule, state, severity";
 
-fn kept(row: &SqliteRow) -> Result<Kept, StoreError> {
+fn kept(row: &Row) -> Result<Kept, StoreError> {
     let mut cells = Cells::new(row, "alerts");
     let id = AlertId(cells.id()?);
     let (rule, agent) = (cells.take()?, alarms::agent_of(cells.take()?));
@@ -62,7 +62,7 @@ fn kept(row: &SqliteRow) -> Result<Kept, StoreError> {
     Ok(Kept { id, rule, agent, agent_name, site, key, alert, muted, revision: cells.number()? })
 }
 
-fn share(row: &SqliteRow) -> Result<AlertShare, StoreError> {
+fn share(row: &Row) -> Result<AlertShare, StoreError> {
     let mut cells = Cells::new(row, "alerts");
     let (rule, state): (String, String) = (cells.name()?, cells.take()?);
     let severity = cells.read_some(rows::word("severity", Severity::parse))?;
@@ -70,7 +70,7 @@ fn share(row: &SqliteRow) -> Result<AlertShare, StoreError> {
     Ok(AlertShare { rule, state, count: cells.number()? })
 }
 
-fn moment(row: &SqliteRow) -> Result<(u64, Moment), StoreError> {
+fn moment(row: &Row) -> Result<(u64, Moment), StoreError> {
     let mut cells = Cells::new(row, "alert_lines");
     let id = cells.numbered()?;
     let moment = Moment {
@@ -86,7 +86,7 @@ fn moment(row: &SqliteRow) -> Result<(u64, Moment), StoreError> {
 }
 
 /// Writes the row, if nobody else has since it was read.
-async fn write(tx: &mut SqliteConnection, kept: &Kept) -> Result<bool, sqlx::Error> {
+async fn write(tx: &mut Sqlite, kept: &Kept) -> Result<bool, Error> {
     let Kept { id, rule, agent, agent_name, site, key, alert, muted, revision } = kept;
     let Alert { state, since, began, message, value, owner, known, flaps } = alert;
     let statement = if *revision == 0 {
@@ -98,7 +98,7 @@ async fn write(tx: &mut SqliteConnection, kept: &Kept) -> Result<bool, sqlx::Err
          value = ?8, owner = ?9, known = ?10, fired = ?11, flapping = ?12, muted = ?13, revision = revision + 1 \
          where revision = ?14 and id = ?15"
     };
-    let mut query = sqlx::query(statement)
+    let mut query = query(statement)
         .bind(agent_name.as_str())
         .bind(site.as_str())
         .bind(state.as_str())
@@ -120,10 +120,10 @@ async fn write(tx: &mut SqliteConnection, kept: &Kept) -> Result<bool, sqlx::Err
     Ok(query.execute(tx).await?.rows_affected() == 1)
 }
 
-async fn tell(tx: &mut SqliteConnection, change: &Change, staged: &mut Staged) -> Result<(), sqlx::Error> {
+async fn tell(tx: &mut Sqlite, change: &Change, staged: &mut Staged) -> Result<(), Error> {
     let Change { alert, moments, news } = change;
     for Moment { at, line, severity, value, message, actor, note } in moments {
-        sqlx::query(
+        query(
             "insert into alert_lines (alert_id, at, what, severity, value, message, actor, note) \
              values (?, ?, ?, ?, ?, ?, ?, ?)",
         )
@@ -142,7 +142,7 @@ async fn tell(tx: &mut SqliteConnection, change: &Change, staged: &mut Staged) -
     }
     for subject in news {
         let at = moments.last().map_or(alert.alert.since, |moment| moment.at);
-        sqlx::query("insert into alert_news (at, subject) values (?, ?)")
+        query("insert into alert_news (at, subject) values (?, ?)")
             .bind(at.0)
             .bind(subject.as_str())
             .execute(&mut *tx)
@@ -151,16 +151,18 @@ async fn tell(tx: &mut SqliteConnection, change: &Change, staged: &mut Staged) -
     Ok(())
 }
 
-async fn remember(tx: &mut SqliteConnection, remembered: &[Remembered]) -> Result<(), sqlx::Error> {
+async fn remember(tx: &mut Sqlite, remembered: &[Remembered]) -> Result<(), Error> {
     let there: Vec<(&Remembered, &rules::State)> =
         remembered.iter().filter_map(|one| Some((one, one.state.as_ref()?))).collect();
-    REMEMBER
-        .execute(&mut *tx, &there, |(Remembered { agent, rule, .. }, rules::State { version, text }), values| {
-            values.put(agent.0).text(rule).put(i64::from(*version)).text(text);
-        })
-        .await?;
+    REMEMBER.execute(
+        &mut *tx,
+        &there,
+        |(Remembered { agent, rule, .. }, rules::State { version, text }), values| {
+            values.put(agent.0).put(rule).put(i64::from(*version)).put(text);
+        },
+    )?;
     for Remembered { agent, rule, .. } in remembered.iter().filter(|one| one.state.is_none()) {
-        sqlx::query("delete from alert_states where agent_id = ? and rule = ?")
+        query("delete from alert_states where agent_id = ? and rule = ?")
             .bind(agent.0)
             .bind(rule.as_str())
             .execute(&mut *tx)
@@ -184,7 +186,7 @@ fn of_agents(text: &str, agents: &[AgentId]) -> Sql {
 impl Alerts for SqliteStore {
     async fn remembered(&self, agents: &[AgentId]) -> Result<Vec<Remembered>, StoreError> {
         let found = of_agents("select rule, agent_id, version, text from alert_states", agents);
-        let read = |row: &SqliteRow| {
+        let read = |row: &Row| {
             let mut cells = Cells::new(row, "alert_states");
             let (rule, agent) = (cells.name()?, AgentId(cells.take()?));
             let state = rules::State { version: cells.number()?, text: cells.take()? };
@@ -265,7 +267,7 @@ impl Alerts for SqliteStore {
     }
 
     async fn alert_shares(&self) -> Result<Vec<AlertShare>, StoreError> {
-        let found = sqlx::query(SHARES).fetch_all(&self.readers).await.map_err(Failure::from)?;
+        let found = query(SHARES).fetch_all(&self.readers).await.map_err(Failure::from)?;
         found.iter().map(share).collect()
     }
 
@@ -281,14 +283,14 @@ impl Alerts for SqliteStore {
         self.cold(move |connection, _| {
             Box::pin(async move {
                 let gone: Vec<uuid::Uuid> =
-                    sqlx::query_scalar("select id from alerts where state = 'resolved' and since < ? limit ?")
+                    query_scalar("select id from alerts where state = 'resolved' and since < ? limit ?")
                         .bind(before.0)
                         .bind(FORGOTTEN_AT_ONCE)
                         .fetch_all(&mut *connection)
                         .await?;
                 for id in &gone {
                     for statement in ["delete from alert_lines where alert_id = ?", "delete from alerts where id = ?"] {
-                        sqlx::query(statement).bind(id).execute(&mut *connection).await?;
+                        query(statement).bind(id).execute(&mut *connection).await?;
                     }
                 }
                 Ok::<_, Failure>(gone.len() as u64)

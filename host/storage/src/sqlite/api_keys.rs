@@ -9,10 +9,10 @@ use ports::api_keys::{ApiKey, ApiKeys};
 use ports::error::StoreError;
 use ports::replies::Once;
 use ports::users::{User, Users as _};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, SqliteConnection};
 
+use super::connection::Sqlite;
 use super::failure::Failure;
+use super::query::{Row, query, query_scalar};
 use super::rows::{self, Cells};
 use super::{SqliteStore, replies};
 use crate::text;
@@ -20,7 +20,7 @@ use crate::text;
 const KEYS: &str = "select k.id, k.user_id, u.name, k.name, k.sha256, k.role, k.grants, k.created_at, k.expires_at, \
      k.last_used_at, k.revoked_at from api_keys k join users u on u.id = k.user_id";
 
-fn key(row: &SqliteRow) -> Result<ApiKey, StoreError> {
+fn key(row: &Row) -> Result<ApiKey, StoreError> {
     let mut cells = Cells::new(row, "api_keys");
     Ok(ApiKey {
         id: KeyId(cells.id()?),
@@ -37,18 +37,18 @@ fn key(row: &SqliteRow) -> Result<ApiKey, StoreError> {
     })
 }
 
-async fn insert(connection: &mut SqliteConnection, key: &ApiKey, most: u32, stale: Timestamp) -> Result<(), Failure> {
-    let owner = sqlx::query("select 1 from users where id = ?").bind(key.owner.0);
+async fn insert(connection: &mut Sqlite, key: &ApiKey, most: u32, stale: Timestamp) -> Result<(), Failure> {
+    let owner = query("select 1 from users where id = ?").bind(key.owner.0);
     if owner.fetch_optional(&mut *connection).await?.is_none() {
         return Err(StoreError::Conflict("the key's owner is gone".to_owned()).into());
     }
-    sqlx::query("delete from api_keys where user_id = ? and coalesce(revoked_at, expires_at) < ?")
+    query("delete from api_keys where user_id = ? and coalesce(revoked_at, expires_at) < ?")
         .bind(key.owner.0)
         .bind(stale.0)
         .execute(&mut *connection)
         .await?;
     let good: i64 =
-        sqlx::query_scalar("select count(*) from api_keys where user_id = ? and revoked_at is null and expires_at > ?")
+        query_scalar("select count(*) from api_keys where user_id = ? and revoked_at is null and expires_at > ?")
             .bind(key.owner.0)
             .bind(key.created_at.0)
             .fetch_one(&mut *connection)
@@ -69,7 +69,7 @@ async fn insert(connection: &mut SqliteConnection, key: &ApiKey, most: u32, stal
         last_used_at: _,
         revoked_at: _,
     } = key;
-    sqlx::query(
+    query(
         "insert into api_keys (id, user_id, name, sha256, role, grants, created_at, expires_at) \
          values (?, ?, ?, ?, ?, ?, ?, ?)",
     )
@@ -110,7 +110,7 @@ impl ApiKeys for SqliteStore {
     async fn api_keys(&self, owner: Option<UserId>) -> Result<Vec<ApiKey>, StoreError> {
         let which = if owner.is_some() { "where k.user_id = ?" } else { "" };
         let sql = format!("{KEYS} {which} order by k.id desc");
-        let mut query = sqlx::query(AssertSqlSafe(sql));
+        let mut query = query(sql);
         if let Some(owner) = owner {
             query = query.bind(owner.0);
         }
@@ -118,12 +118,12 @@ impl ApiKeys for SqliteStore {
     }
 
     async fn api_key(&self, id: KeyId) -> Result<Option<ApiKey>, StoreError> {
-        let query = sqlx::query(AssertSqlSafe(format!("{KEYS} where k.id = ?"))).bind(id.0);
+        let query = query(format!("{KEYS} where k.id = ?")).bind(id.0);
         query.fetch_optional(&self.readers).await.map_err(Failure::from)?.as_ref().map(key).transpose()
     }
 
     async fn key_of(&self, sha256: &str) -> Result<Option<(ApiKey, User)>, StoreError> {
-        let query = sqlx::query(AssertSqlSafe(format!("{KEYS} where k.sha256 = ?"))).bind(sha256);
+        let query = query(format!("{KEYS} where k.sha256 = ?")).bind(sha256);
         let found = query.fetch_optional(&self.readers).await.map_err(Failure::from)?;
         let Some(key) = found.as_ref().map(key).transpose()? else { return Ok(None) };
         // Deleted in between is as good as deleted before.
@@ -133,7 +133,7 @@ impl ApiKeys for SqliteStore {
     async fn revoke_key(&self, id: KeyId, audit: Entry) -> Result<bool, StoreError> {
         self.cold(move |connection, staged| {
             Box::pin(async move {
-                let done = sqlx::query("update api_keys set revoked_at = ? where id = ? and revoked_at is null")
+                let done = query("update api_keys set revoked_at = ? where id = ? and revoked_at is null")
                     .bind(audit.at.0)
                     .bind(id.0)
                     .execute(connection)
@@ -152,7 +152,7 @@ impl ApiKeys for SqliteStore {
         self.cold(move |connection, _| {
             Box::pin(async move {
                 for (id, at) in uses {
-                    sqlx::query("update api_keys set last_used_at = max(coalesce(last_used_at, 0), ?) where id = ?")
+                    query("update api_keys set last_used_at = max(coalesce(last_used_at, 0), ?) where id = ?")
                         .bind(at.0)
                         .bind(id.0)
                         .execute(&mut *connection)

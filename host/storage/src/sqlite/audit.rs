@@ -7,13 +7,13 @@ use domain::time::Timestamp;
 use plan::id::ChainId;
 use ports::error::StoreError;
 use ports::journal::{AuditFilter, Cut};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::SqliteStore;
 use super::bulk::{Bulk, Script, Values};
+use super::connection::Sqlite;
 use super::failure::Failure;
 use super::list::{OVERTAKING, Sql};
+use super::query::{On, Row, query, query_scalar};
 use super::rows::Cells;
 use crate::text;
 use crate::trail::{self, End, Stretch, Trail};
@@ -37,7 +37,7 @@ const ENTRY: &str = "a.id, a.timestamp, a.level, a.category, a.action, a.actor, 
 
 /// Writes what was staged onto this host's chain; answers where that ends then, if anything was written.
 pub(super) async fn insert(
-    tx: &mut SqliteConnection,
+    tx: &mut Sqlite,
     script: &mut Script,
     entries: &[Entry],
     trail: &Trail,
@@ -46,7 +46,7 @@ pub(super) async fn insert(
     let end = match trail.end() {
         Some(end) => end.clone(),
         None => {
-            script.run(tx).await?;
+            script.run(tx)?;
             begin(tx, trail, first.at).await?
         }
     };
@@ -57,28 +57,28 @@ pub(super) async fn insert(
         values
             .put(end.genesis.chain.0)
             .put(end.genesis.begun_at.0)
-            .text(end.genesis.cause.as_str())
+            .put(end.genesis.cause.as_str())
             .put(number(end.genesis.unchained))
             .put(trail::links_text(&end.genesis.after))
             .put(number(head.position))
             .put(head.hash.0.to_vec())
             .put(head.at.0)
-            .text(seal);
+            .put(seal);
     });
     let Stretch { end, .. } = stretch;
     Ok(Some(end))
 }
 
 /// Where this host's chain ends, or how it is to begin.
-async fn begin(tx: &mut SqliteConnection, trail: &Trail, at: Timestamp) -> Result<End, Failure> {
+async fn begin(tx: &mut Sqlite, trail: &Trail, at: Timestamp) -> Result<End, Failure> {
     let chains = chains(&mut *tx).await?;
-    let last: i64 = sqlx::query_scalar("select coalesce(max(id), 0) from audit_logs").fetch_one(&mut *tx).await?;
+    let last: i64 = query_scalar("select coalesce(max(id), 0) from audit_logs").fetch_one(&mut *tx).await?;
     let last = u64::try_from(last).unwrap_or(0);
     if let Some(chain) = chains.iter().find(|chain| chain.genesis.chain == trail.chain) {
         return Ok(End { genesis: chain.genesis.clone(), position: chain.head.position, hash: chain.head.hash, last });
     }
     let unchained: i64 =
-        sqlx::query_scalar("select count(*) from audit_logs where chain is null").fetch_one(&mut *tx).await?;
+        query_scalar("select count(*) from audit_logs where chain is null").fetch_one(&mut *tx).await?;
     let unchained = u64::try_from(unchained).unwrap_or(0);
     let genesis =
         Genesis { chain: trail.chain, begun_at: at, cause: trail.cause, unchained, after: open_ends(&chains) };
@@ -90,16 +90,16 @@ fn put((id, entry, link): &(u64, &Entry, Link), values: &mut Values) {
     values
         .put(number(*id))
         .put(at.0)
-        .text(level.as_str())
-        .text(category)
-        .text(action)
-        .text_if_any(actor.as_deref())
-        .text_if_any(resource.as_ref().map(|(kind, _)| *kind))
-        .text_if_any(resource.as_ref().map(|(_, id)| id.as_str()))
-        .text(details)
-        .text_if_any(ip_address.as_deref())
-        .text_if_any(user_agent.as_deref())
-        .text_if_any(correlation_id.as_deref())
+        .put(level.as_str())
+        .put(category)
+        .put(action)
+        .put(actor.as_deref())
+        .put(resource.as_ref().map(|(kind, _)| *kind))
+        .put(resource.as_ref().map(|(_, id)| id.as_str()))
+        .put(details)
+        .put(ip_address.as_deref())
+        .put(user_agent.as_deref())
+        .put(correlation_id.as_deref())
         .put(link.chain.0)
         .put(number(link.position))
         .put(link.hash.0.to_vec());
@@ -111,12 +111,12 @@ fn number(seq: u64) -> i64 {
 }
 
 /// Every chain, in the order they began.
-async fn chains<'e>(executor: impl sqlx::SqliteExecutor<'e>) -> Result<Vec<Chain>, Failure> {
-    let found = sqlx::query(CHAINS).fetch_all(executor).await?;
+async fn chains(executor: impl On) -> Result<Vec<Chain>, Failure> {
+    let found = query(CHAINS).fetch_all(executor).await?;
     Ok(found.iter().map(chain).collect::<Result<_, StoreError>>()?)
 }
 
-fn chain(row: &SqliteRow) -> Result<Chain, StoreError> {
+fn chain(row: &Row) -> Result<Chain, StoreError> {
     let mut cells = Cells::new(row, "audit_chains");
     let genesis = Genesis {
         chain: ChainId(cells.id()?),
@@ -144,7 +144,7 @@ fn hash(cells: &mut Cells<'_>) -> Result<Hash, StoreError> {
     bytes.try_into().map(Hash).map_err(|bytes: Vec<u8>| cells.corrupt(format!("a hash of {} bytes", bytes.len())))
 }
 
-fn entry(row: &SqliteRow) -> Result<Linked, StoreError> {
+fn entry(row: &Row) -> Result<Linked, StoreError> {
     let mut cells = Cells::new(row, "audit_logs");
     let id = cells.numbered()?;
     let known = |text: &str| text::word(text).ok_or_else(|| format!("`{text}` is one word too many"));
@@ -253,8 +253,8 @@ impl ports::journal::Trail for SqliteStore {
 }
 
 /// Cuts one chain; answers how many entries are gone.
-async fn shorten(connection: &mut SqliteConnection, chain: &Chain, cut: &Cut, trail: &Trail) -> Result<u64, Failure> {
-    let last = sqlx::query(
+async fn shorten(connection: &mut Sqlite, chain: &Chain, cut: &Cut, trail: &Trail) -> Result<u64, Failure> {
+    let last = query(
         "select position from audit_logs where chain = ? and position <= ? and timestamp < ? order by position desc limit 1",
     );
     let (id, most) = (chain.genesis.chain, chain.cut() + u64::from(cut.most));
@@ -264,11 +264,11 @@ async fn shorten(connection: &mut SqliteConnection, chain: &Chain, cut: &Cut, tr
     let text = format!(
         "select {ENTRY} from audit_logs a where a.chain = ? and a.position between ? - 1 and ? order by a.position"
     );
-    let ending = sqlx::query(AssertSqlSafe(text)).bind(id.0).bind(number(position)).bind(number(position));
+    let ending = query(text).bind(id.0).bind(number(position)).bind(number(position));
     let ending = ending.fetch_all(&mut *connection).await?.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
     let Checkpoint { head, seal } = trail.checkpoint(chain, &ending, cut.at)?;
     // Another host may have cut it further meanwhile: a checkpoint never goes back.
-    let moved = sqlx::query(
+    let moved = query(
         "update audit_chains set cut_position = ?, cut_hash = ?, cut_at = ?, cut_seal = ? \
          where id = ? and coalesce(cut_position, 0) < ?",
     );
@@ -284,6 +284,6 @@ async fn shorten(connection: &mut SqliteConnection, chain: &Chain, cut: &Cut, tr
     if moved.rows_affected() == 0 {
         return Ok(0);
     }
-    let deleted = sqlx::query("delete from audit_logs where chain = ? and position <= ?");
+    let deleted = query("delete from audit_logs where chain = ? and position <= ?");
     Ok(deleted.bind(id.0).bind(number(head.position)).execute(connection).await?.rows_affected())
 }

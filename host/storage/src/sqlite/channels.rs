@@ -7,18 +7,18 @@ use plan::id::{ChannelId, NoticeId};
 use ports::channels::{Channel, Channels, Notice, NoticeState};
 use ports::error::StoreError;
 use ports::replies::Once;
-use sqlx::SqliteConnection;
-use sqlx::sqlite::SqliteRow;
 
+use super::connection::Sqlite;
 use super::failure::Failure;
 use super::list::Sql;
+use super::query::{Error, Row, query};
 use super::rows::{self, Cells};
 use super::{SqliteStore, replies};
 use crate::alarms;
 
 const NOTICE: &str = "id, channel_id, created_at, state, due_at, attempts, body, error";
 
-fn channel(row: &SqliteRow) -> Result<Channel, StoreError> {
+fn channel(row: &Row) -> Result<Channel, StoreError> {
     let mut cells = Cells::new(row, "notification_channels");
     Ok(Channel {
         id: ChannelId(cells.id()?),
@@ -34,7 +34,7 @@ fn channel(row: &SqliteRow) -> Result<Channel, StoreError> {
     })
 }
 
-fn notice(row: &SqliteRow) -> Result<Notice, StoreError> {
+fn notice(row: &Row) -> Result<Notice, StoreError> {
     let mut cells = Cells::new(row, "notifications");
     Ok(Notice {
         id: NoticeId(cells.id()?),
@@ -52,9 +52,9 @@ fn number(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-async fn insert(tx: &mut SqliteConnection, notice: &Notice) -> Result<(), sqlx::Error> {
+async fn insert(tx: &mut Sqlite, notice: &Notice) -> Result<(), Error> {
     let Notice { id, channel, created_at, state, due_at, attempts, body, error } = notice;
-    sqlx::query(
+    query(
         "insert into notifications (id, channel_id, created_at, state, due_at, attempts, body, error) \
          values (?, ?, ?, ?, ?, ?, ?, ?)",
     )
@@ -74,7 +74,7 @@ async fn insert(tx: &mut SqliteConnection, notice: &Notice) -> Result<(), sqlx::
 #[async_trait]
 impl Channels for SqliteStore {
     async fn channels(&self) -> Result<Vec<Channel>, StoreError> {
-        let found = sqlx::query(
+        let found = query(
             "select id, name, settings, secret, created_by, created_at, changed_by, changed_at, told_up_to, told_at \
              from notification_channels order by name",
         );
@@ -85,7 +85,7 @@ impl Channels for SqliteStore {
         let Channel { id, name, settings, secret, created_by, created_at, .. } = channel;
         self.cold(move |connection, staged| {
             Box::pin(async move {
-                let added = sqlx::query(
+                let added = query(
                     "insert into notification_channels (id, name, settings, secret, created_by, created_at, \
                      changed_by, changed_at, told_up_to) values (?1, ?2, ?3, ?4, ?5, ?6, ?5, ?6, \
                      (select coalesce(max(id), 0) from alert_news)) on conflict (name) do nothing",
@@ -113,7 +113,7 @@ impl Channels for SqliteStore {
         let Channel { id, settings, secret, changed_by, changed_at, .. } = channel;
         self.cold(move |connection, staged| {
             Box::pin(async move {
-                let changed = sqlx::query(
+                let changed = query(
                     "update notification_channels set settings = ?, secret = ?, changed_by = ?, changed_at = ? \
                      where id = ? and changed_at = ?",
                 )
@@ -138,9 +138,9 @@ impl Channels for SqliteStore {
     async fn remove_channel(&self, id: ChannelId, audit: Entry) -> Result<bool, StoreError> {
         self.cold(move |connection, staged| {
             Box::pin(async move {
-                let gone = sqlx::query("delete from notification_channels where id = ?").bind(id.0);
+                let gone = query("delete from notification_channels where id = ?").bind(id.0);
                 let gone = gone.execute(&mut *connection).await?.rows_affected() == 1;
-                let messages = sqlx::query("delete from notifications where channel_id = ?").bind(id.0);
+                let messages = query("delete from notifications where channel_id = ?").bind(id.0);
                 messages.execute(connection).await?;
                 if gone {
                     staged.audit(audit);
@@ -152,9 +152,9 @@ impl Channels for SqliteStore {
     }
 
     async fn news(&self, after: u64, before: Timestamp, limit: u32) -> Result<Vec<(u64, String)>, StoreError> {
-        let found = sqlx::query("select id, at, subject from alert_news where id > ? order by id limit ?");
+        let found = query("select id, at, subject from alert_news where id > ? order by id limit ?");
         let found = found.bind(number(after)).bind(limit).fetch_all(&self.readers).await;
-        let read = |row: &SqliteRow| {
+        let read = |row: &Row| {
             let mut cells = Cells::new(row, "alert_news");
             Ok((cells.numbered()?, cells.time()?, cells.take()?))
         };
@@ -172,7 +172,7 @@ impl Channels for SqliteStore {
         let (id, before) = (channel.id, channel.told_up_to);
         self.cold(move |connection, _| {
             Box::pin(async move {
-                let told = sqlx::query(
+                let told = query(
                     "update notification_channels set told_up_to = ?1, \
                      told_at = case when ?2 then ?3 else told_at end where id = ?4 and told_up_to = ?5",
                 )
@@ -204,7 +204,7 @@ impl Channels for SqliteStore {
         let (id, attempts) = (notice.id, notice.attempts);
         self.cold(move |connection, _| {
             Box::pin(async move {
-                let claimed = sqlx::query(
+                let claimed = query(
                     "update notifications set attempts = attempts + 1, due_at = ? \
                      where id = ? and attempts = ? and state = 'waiting'",
                 );
@@ -219,7 +219,7 @@ impl Channels for SqliteStore {
         let Notice { id, state, due_at, attempts, error, .. } = notice.clone();
         self.cold(move |connection, _| {
             Box::pin(async move {
-                sqlx::query("update notifications set state = ?, due_at = ?, error = ? where id = ? and attempts = ?")
+                query("update notifications set state = ?, due_at = ?, error = ? where id = ? and attempts = ?")
                     .bind(state.as_str())
                     .bind(due_at.0)
                     .bind(error)
@@ -255,9 +255,9 @@ impl Channels for SqliteStore {
     async fn forget_notices(&self, before: Timestamp) -> Result<u64, StoreError> {
         self.cold(move |connection, _| {
             Box::pin(async move {
-                let news = sqlx::query("delete from alert_news where at < ?").bind(before.0);
+                let news = query("delete from alert_news where at < ?").bind(before.0);
                 news.execute(&mut *connection).await?;
-                let old = sqlx::query("delete from notifications where created_at < ? and state <> 'waiting'");
+                let old = query("delete from notifications where created_at < ? and state <> 'waiting'");
                 Ok::<_, Failure>(old.bind(before.0).execute(connection).await?.rows_affected())
             })
         })

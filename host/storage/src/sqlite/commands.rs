@@ -15,12 +15,13 @@ use plan::id::{AgentId, AttemptKey, CommandId};
 use plan::outcome::Stream;
 use ports::commands::{Advance, Advanced, Chunk, CommandFilter, Commands, Due, Group, NewCommand, Open, Page};
 use ports::error::StoreError;
-use sqlx::SqliteConnection;
 
 use std::sync::atomic::Ordering;
 
 use super::bulk::{Bulk, Savepoint, Script};
+use super::connection::Sqlite;
 use super::failure::Failure;
+use super::query::{Error, Row};
 use super::{SqliteStore, list, replies, rows};
 use crate::job::{Job, Reply};
 use crate::rollup::Tallied;
@@ -46,7 +47,7 @@ pub(super) static INVOCATIONS: Bulk = Bulk::new(
 /// nothing is run yet. On a conflict nothing says whose it was, and some
 /// rows may have been written: the transaction has to be rolled back and [`insert_apart`] tried.
 pub(super) async fn insert(
-    tx: &mut SqliteConnection,
+    tx: &mut Sqlite,
     script: &mut Script,
     accepts: &[(NewCommand, Reply<()>)],
 ) -> Result<(), Failure> {
@@ -59,21 +60,21 @@ pub(super) async fn insert(
 
 /// Stores commands one by one, each in a savepoint, so that only those that conflict are refused.
 pub(super) async fn insert_apart(
-    tx: &mut SqliteConnection,
+    tx: &mut Sqlite,
     accepts: &[(NewCommand, Reply<()>)],
 ) -> Result<Vec<Result<(), StoreError>>, Failure> {
     let mut results = Vec::with_capacity(accepts.len());
     for (new, _) in accepts {
-        Savepoint::BEGIN.run(tx).await?;
+        Savepoint::BEGIN.run(tx)?;
         match insert_rows(tx, &mut Script::default(), &[new]).await.map_err(Failure::from) {
             Ok(()) => {
-                Savepoint::KEEP.run(tx).await?;
+                Savepoint::KEEP.run(tx)?;
                 results.push(Ok(()));
             }
             Err(failure) => {
                 let Some(message) = failure.constraint() else { return Err(failure) };
                 let conflict = StoreError::Conflict(explain(message, &new.command));
-                Savepoint::UNDO.run(tx).await?;
+                Savepoint::UNDO.run(tx)?;
                 results.push(Err(conflict));
             }
         }
@@ -104,7 +105,7 @@ fn explain(message: &str, command: &Command) -> String {
     }
 }
 
-async fn insert_rows(tx: &mut SqliteConnection, script: &mut Script, new: &[&NewCommand]) -> Result<(), sqlx::Error> {
+async fn insert_rows(tx: &mut Sqlite, script: &mut Script, new: &[&NewCommand]) -> Result<(), Error> {
     script.add(&COMMANDS, new, |new, values| {
         let Command {
             id,
@@ -130,25 +131,25 @@ async fn insert_rows(tx: &mut SqliteConnection, script: &mut Script, new: &[&New
         let tallied = Tallied::new(&new.invocations);
         values
             .put(id.0)
-            .text(correlation_id.as_str())
-            .text(verb.as_str())
-            .text(Status::of(&tallied.counts).as_str())
-            .text(priority.as_str())
+            .put(correlation_id.as_str())
+            .put(verb.as_str())
+            .put(Status::of(&tallied.counts).as_str())
+            .put(priority.as_str())
             .put(created_at.0)
             .put(i64::from(command_terms.retry.max_attempts) - 1)
             .put(start_by.0)
             .put(i64::try_from(*run_timeout_ms).unwrap_or(i64::MAX))
             .put(parent.map(|parent| parent.0))
             .put(text::tallied_text(&tallied))
-            .text(plugin.as_str())
-            .text(plugin_version.as_str())
-            .text(plugin_digest.as_str())
+            .put(plugin.as_str())
+            .put(plugin_version.as_str())
+            .put(plugin_digest.as_str())
             .put(text::json(&text::Actor::of(submitter, *principal)))
-            .text_if_any(traceparent.as_deref())
-            .text(summary.as_str())
-            .text(target.as_str())
+            .put(traceparent.as_deref())
+            .put(summary.as_str())
+            .put(target.as_str())
             .put(terms::text_of(command_terms))
-            .text(args.as_str())
+            .put(args.as_str())
             .put(text::json(&names));
     });
 
@@ -157,7 +158,7 @@ async fn insert_rows(tx: &mut SqliteConnection, script: &mut Script, new: &[&New
         let at: BTreeSet<&str> = new.invocations.iter().map(|invocation| invocation.site.as_str()).collect();
         sites.extend(at.into_iter().map(|site| (site, new.command.id)));
     }
-    script.add(&SITES, &sites, |(site, id), values| _ = values.text(site).put(id.0));
+    script.add(&SITES, &sites, |(site, id), values| _ = values.put(site).put(id.0));
 
     let invocations: Vec<(&Command, &NewInvocation)> =
         new.iter().flat_map(|new| new.invocations.iter().map(|invocation| (&*new.command, invocation))).collect();
@@ -166,18 +167,18 @@ async fn insert_rows(tx: &mut SqliteConnection, script: &mut Script, new: &[&New
         values
             .put(command.id.0)
             .put(agent.0)
-            .text(invocation.state().as_str())
-            .text_if_any(invocation.reason().map(|reason| reason.as_str()))
+            .put(invocation.state().as_str())
+            .put(invocation.reason().map(|reason| reason.as_str()))
             .put(command.priority.turn(command.created_at))
             .put(command.start_by.0)
             .put(command.created_at.0)
             .put(command.created_at.0)
-            .text(agent_name.as_str())
-            .text(site.as_str())
-            .text(envelope.signature.as_str())
-            .text(envelope.signed.as_str());
+            .put(agent_name.as_str())
+            .put(site.as_str())
+            .put(envelope.signature.as_str())
+            .put(envelope.signed.as_str());
     });
-    script.run(tx).await?;
+    script.run(tx)?;
     replies::insert(tx, new.iter().filter_map(|new| new.once.as_ref())).await
 }
 
@@ -318,6 +319,6 @@ impl Commands for SqliteStore {
 }
 
 /// Rows of a list back into views.
-pub(super) fn views(found: &[sqlx::sqlite::SqliteRow]) -> Result<Vec<CommandView>, StoreError> {
+pub(super) fn views(found: &[Row]) -> Result<Vec<CommandView>, StoreError> {
     found.iter().map(rows::view).collect()
 }

@@ -10,8 +10,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use sqlx::{AssertSqlSafe, Row as _, SqliteExecutor, SqlitePool};
 use tokio::sync::Notify;
+
+use super::query::{Error, On, query};
+use super::readers::Readers;
 
 /// Pages of 4 KiB that are worth it. Hot pages are written once a copy and not once a commit, so a longer log is cheaper.
 const WORTH: i64 = 8192;
@@ -52,7 +54,7 @@ impl Copier {
     }
 
     /// Copies whenever it is worth it. Ends when it is dropped.
-    pub async fn run(&self, readers: &SqlitePool) {
+    pub async fn run(&self, readers: &Readers) {
         loop {
             self.look.notified().await;
             if let Err(error) = self.copy(readers).await {
@@ -61,7 +63,7 @@ impl Copier {
         }
     }
 
-    async fn copy(&self, readers: &SqlitePool) -> Result<(), sqlx::Error> {
+    async fn copy(&self, readers: &Readers) -> Result<(), Error> {
         if left(readers, "noop").await? < WORTH {
             return Ok(());
         }
@@ -79,46 +81,48 @@ impl Copier {
 }
 
 /// Copies what is left. Waits for nobody; what a reader still needs stays in the log.
-pub(super) async fn finish<'e>(executor: impl SqliteExecutor<'e>) -> Result<(), sqlx::Error> {
-    left(executor, "passive").await.map(|_| ())
+pub(super) async fn finish(on: impl On) -> Result<(), Error> {
+    left(on, "passive").await.map(|_| ())
 }
 
 /// Pages in the log that are not copied, after a checkpoint of this kind.
-async fn left<'e>(executor: impl SqliteExecutor<'e>, kind: &'static str) -> Result<i64, sqlx::Error> {
+async fn left(on: impl On, kind: &'static str) -> Result<i64, Error> {
     let asked = format!("pragma wal_checkpoint({kind})");
-    let row = sqlx::query(AssertSqlSafe(asked)).fetch_one(executor).await?;
+    let row = query(asked).fetch_one(on).await?;
     let (log, copied): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
     Ok(log - copied)
 }
 
 #[cfg(test)]
 mod tests {
-    use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
-    use sqlx::{ConnectOptions as _, SqliteConnection};
+    use std::time::Duration;
 
+    use super::super::connection::{Opening, Sqlite};
     use super::*;
 
-    async fn write(writer: &mut SqliteConnection, rows: i64) {
+    async fn write(writer: &mut Sqlite, rows: i64) {
         let text = "insert into t with recursive n (n) as (select 1 union all select n + 1 from n where n < ?) \
              select randomblob(4000) from n";
-        sqlx::query(text).bind(rows).execute(writer).await.expect("written");
+        query(text).bind(rows).execute(writer).await.expect("written");
+        // Others go on meanwhile.
+        tokio::task::yield_now().await;
     }
 
-    async fn log(writer: &mut SqliteConnection) -> i64 {
-        sqlx::query("pragma wal_checkpoint(noop)").fetch_one(writer).await.expect("told").get(1)
+    async fn log(writer: &mut Sqlite) -> i64 {
+        let told = query("pragma wal_checkpoint(noop)").fetch_one(writer).await.expect("told");
+        told.try_get(1).expect("a number")
     }
 
     #[tokio::test]
     async fn a_long_log_is_copied_beside_the_writer_and_begins_anew() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let options = SqliteConnectOptions::new()
-            .filename(dir.path().join("log.db"))
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
+        let opening = Opening::writing(&dir.path().join("log.db"), Duration::ZERO)
+            .creating()
+            .pragma("journal_mode", "wal")
             .pragma("wal_autocheckpoint", "0");
-        let mut writer = options.connect().await.expect("opens");
-        let readers = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.expect("opens");
-        sqlx::query("create table t (b blob)").execute(&mut writer).await.expect("made");
+        let mut writer = opening.open().expect("opens");
+        let readers = Readers::open(&opening, 1).expect("opens");
+        query("create table t (b blob)").execute(&mut writer).await.expect("made");
 
         let copier = Copier::of(&dir.path().join("log.db")).expect("opens");
         for _ in 1..COMMITS {

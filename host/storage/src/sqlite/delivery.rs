@@ -12,12 +12,13 @@ use plan::id::{AgentId, AttemptKey, CommandId};
 use ports::commands::{Advance, Due, Group, Open, Word};
 use ports::delivery::{Delivery, OpenShare, Rolled};
 use ports::error::StoreError;
-use sqlx::{AssertSqlSafe, SqliteConnection};
 use uuid::Uuid;
 
 use super::bulk::Script;
+use super::connection::Sqlite;
 use super::failure::Failure;
 use super::output::Streams;
+use super::query::{Row, query};
 use super::rows::{self, Cells};
 use super::{SqliteStore, advance};
 use crate::staged::Staged;
@@ -60,7 +61,7 @@ pub(super) fn due_again() -> String {
     )
 }
 
-fn shares(found: &[sqlx::sqlite::SqliteRow]) -> Result<Vec<Share>, StoreError> {
+fn shares(found: &[Row]) -> Result<Vec<Share>, StoreError> {
     let share = |row| {
         let mut cells = Cells::new(row, "invocations");
         Ok(Share {
@@ -76,7 +77,7 @@ fn shares(found: &[sqlx::sqlite::SqliteRow]) -> Result<Vec<Share>, StoreError> {
 
 impl SqliteStore {
     pub(super) async fn shares_of(&self, command: CommandId) -> Result<Vec<Share>, StoreError> {
-        let found = sqlx::query(SHARES).bind(command.0).fetch_all(&self.readers).await.map_err(Failure::from)?;
+        let found = query(SHARES).bind(command.0).fetch_all(&self.readers).await.map_err(Failure::from)?;
         shares(&found)
     }
 
@@ -96,7 +97,7 @@ impl SqliteStore {
                          where command_id = ? and not is_open)) \
              group by state, value order by count(*) desc, state, value limit ?"
         );
-        let mut query = sqlx::query(AssertSqlSafe(sql));
+        let mut query = query(sql);
         for step in by {
             query = query.bind(path(step));
         }
@@ -125,13 +126,13 @@ fn path(step: &str) -> String {
 #[async_trait]
 impl Delivery for SqliteStore {
     async fn retries(&self, now: Timestamp, limit: u32) -> Result<Vec<Due>, StoreError> {
-        let query = sqlx::query(AssertSqlSafe(due_again())).bind(now.0).bind(limit);
+        let query = query(due_again()).bind(now.0).bind(limit);
         query.fetch_all(&self.readers).await.map_err(Failure::from)?.iter().map(rows::due).collect()
     }
 
     async fn rolling(&self, after: Option<CommandId>, limit: u32) -> Result<Vec<CommandId>, StoreError> {
         let after: Vec<u8> = after.map_or_else(Vec::new, |after| after.0.as_bytes().to_vec());
-        let query = sqlx::query(ROLLING).bind(after).bind(limit);
+        let query = query(ROLLING).bind(after).bind(limit);
         let found = query.fetch_all(&self.readers).await.map_err(Failure::from)?;
         found.iter().map(|row| Ok(CommandId(Cells::new(row, "invocations").id()?))).collect()
     }
@@ -144,13 +145,13 @@ impl Delivery for SqliteStore {
         // Nothing is below an empty blob.
         let bytes = |id: Option<Uuid>| id.map_or_else(Vec::new, |id| id.as_bytes().to_vec());
         let (command, agent) = (after.map(|after| after.0.0), after.map(|after| after.1.0));
-        let query = sqlx::query(WISHED).bind(bytes(command)).bind(bytes(agent)).bind(limit);
+        let query = query(WISHED).bind(bytes(command)).bind(bytes(agent)).bind(limit);
         let found = query.fetch_all(&self.readers).await.map_err(Failure::from)?;
         found.iter().map(rows::open).collect()
     }
 
     async fn backlog(&self) -> Result<Vec<(AgentId, u64)>, StoreError> {
-        let found = sqlx::query(BACKLOG).fetch_all(&self.readers).await.map_err(Failure::from)?;
+        let found = query(BACKLOG).fetch_all(&self.readers).await.map_err(Failure::from)?;
         let waiting = |row| {
             let mut cells = Cells::new(row, "invocations");
             Ok((AgentId(cells.id()?), cells.number()?))
@@ -159,7 +160,7 @@ impl Delivery for SqliteStore {
     }
 
     async fn open_shares(&self) -> Result<Vec<OpenShare>, StoreError> {
-        let found = sqlx::query(OPEN_SHARES).fetch_all(&self.readers).await.map_err(Failure::from)?;
+        let found = query(OPEN_SHARES).fetch_all(&self.readers).await.map_err(Failure::from)?;
         let share = |row| {
             let mut cells = Cells::new(row, "invocations");
             Ok(OpenShare {
@@ -173,7 +174,7 @@ impl Delivery for SqliteStore {
     }
 
     async fn open_commands(&self, sites: Option<&[String]>) -> Result<Vec<(Status, u64)>, StoreError> {
-        let query = sqlx::query(OPEN_COMMANDS).bind(sites.map(text::json));
+        let query = query(OPEN_COMMANDS).bind(sites.map(text::json));
         let found = query.fetch_all(&self.readers).await.map_err(Failure::from)?;
         let counted = |row| {
             let mut cells = Cells::new(row, "commands");
@@ -183,17 +184,12 @@ impl Delivery for SqliteStore {
     }
 }
 
-async fn roll(
-    tx: &mut SqliteConnection,
-    staged: &mut Staged,
-    command: CommandId,
-    now: Timestamp,
-) -> Result<Rolled, Failure> {
+async fn roll(tx: &mut Sqlite, staged: &mut Staged, command: CommandId, now: Timestamp) -> Result<Rolled, Failure> {
     let mut rolled =
         Rolled { decision: Decision::Done, released: Vec::new(), unsent: Vec::new(), cancelled: Vec::new() };
     let Some((rollout, mut tally)) = rollout_of(tx, command).await? else { return Ok(rolled) };
     if rollout.asks_for_last_end(&tally) {
-        let row = sqlx::query(LAST_END).bind(command.0).fetch_one(&mut *tx).await?;
+        let row = query(LAST_END).bind(command.0).fetch_one(&mut *tx).await?;
         tally.last_end = Cells::new(&row, "invocations").time_if_any()?;
     }
     rolled.decision = rollout.decide(&tally, now);
@@ -205,7 +201,7 @@ async fn roll(
             rolled.released = held;
         }
         Decision::Halt(cause) => {
-            sqlx::query("update commands set error_message = ? where id = ?")
+            query("update commands set error_message = ? where id = ?")
                 .bind(cause.to_string())
                 .bind(command.0)
                 .execute(&mut *tx)
@@ -213,10 +209,10 @@ async fn roll(
             let keys: Vec<_> = held(tx, command, u32::MAX).await?.iter().map(|due| (due.key(), due.agent)).collect();
             advance_all(tx, staged, &keys, Event::Halt, now).await?;
             let mark = "update invocations set halted_at = ? where command_id = ? and state = 'queued'";
-            sqlx::query(mark).bind(now.0).bind(command.0).execute(&mut *tx).await?;
+            query(mark).bind(now.0).bind(command.0).execute(&mut *tx).await?;
             rolled.unsent = open(tx, command, "state = 'queued'").await?;
             if rollout.on_halt == OnHalt::Cancel {
-                sqlx::query(
+                query(
                     "update invocations set cancel_requested_at = coalesce(cancel_requested_at, ?) \
                      where command_id = ? and is_open and state <> 'queued'",
                 )
@@ -233,35 +229,35 @@ async fn roll(
 }
 
 /// How it is let go and how it stands, from its own row alone: a look costs the same for any number of targets.
-async fn rollout_of(tx: &mut SqliteConnection, command: CommandId) -> Result<Option<(Rollout, Tally)>, Failure> {
-    let query = sqlx::query("select id, terms, counts from commands where id = ?").bind(command.0);
+async fn rollout_of(tx: &mut Sqlite, command: CommandId) -> Result<Option<(Rollout, Tally)>, Failure> {
+    let query = query("select id, terms, counts from commands where id = ?").bind(command.0);
     let Some(row) = query.fetch_optional(tx).await? else { return Ok(None) };
     let mut cells = Cells::new(&row, "commands");
     cells.id()?;
     Ok(Some((cells.read(terms::parse)?.rollout, cells.read(text::parse_tallied)?.tally())))
 }
 
-async fn held(tx: &mut SqliteConnection, command: CommandId, limit: u32) -> Result<Vec<Due>, Failure> {
+async fn held(tx: &mut Sqlite, command: CommandId, limit: u32) -> Result<Vec<Due>, Failure> {
     let sql = format!("select {} from commands c where c.id = ?", rows::COMMAND);
-    let row = sqlx::query(AssertSqlSafe(sql)).bind(command.0).fetch_one(&mut *tx).await?;
+    let row = query(sql).bind(command.0).fetch_one(&mut *tx).await?;
     let whole = Arc::new(rows::command(&mut Cells::new(&row, "commands"))?);
     let sql = format!(
         "select {} from invocations i indexed by invocations_held cross join commands c on c.id = i.command_id \
          where i.command_id = ? and i.state = 'held' and i.reason = 'rollout' order by i.agent_id limit ?",
         rows::DUE
     );
-    let found = sqlx::query(AssertSqlSafe(sql)).bind(command.0).bind(limit).fetch_all(tx).await?;
+    let found = query(sql).bind(command.0).bind(limit).fetch_all(tx).await?;
     Ok(found.iter().map(|row| rows::due_of(row, &whole)).collect::<Result<_, _>>()?)
 }
 
-async fn open(tx: &mut SqliteConnection, command: CommandId, which: &str) -> Result<Vec<Open>, Failure> {
+async fn open(tx: &mut Sqlite, command: CommandId, which: &str) -> Result<Vec<Open>, Failure> {
     let sql = format!("select {} from invocations where command_id = ? and {which} order by agent_id", rows::OPEN);
-    let found = sqlx::query(AssertSqlSafe(sql)).bind(command.0).fetch_all(tx).await?;
+    let found = query(sql).bind(command.0).fetch_all(tx).await?;
     Ok(found.iter().map(rows::open).collect::<Result<_, _>>()?)
 }
 
 async fn advance_all(
-    tx: &mut SqliteConnection,
+    tx: &mut Sqlite,
     staged: &mut Staged,
     keys: &[(AttemptKey, AgentId)],
     event: Event,
@@ -276,6 +272,6 @@ async fn advance_all(
     let mut advances: Vec<_> = keys.iter().map(advance).collect();
     let mut script = Script::default();
     advance::apply(tx, &mut script, &mut advances, &[], &mut Streams::default(), staged).await?;
-    script.run(tx).await?;
+    script.run(tx)?;
     Ok(())
 }

@@ -1,18 +1,21 @@
 //! What SQLite's errors mean to callers.
 
 use ports::error::StoreError;
+use rusqlite::{ErrorCode, ffi};
+
+use super::query::Error;
 
 /// Why a read or write did not happen: the database said no, or we did.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// The database's word.
-    Database(sqlx::Error),
+    Database(Error),
     /// Ours.
     Store(StoreError),
 }
 
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Failure {
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
         Failure::Database(error)
     }
 }
@@ -36,27 +39,35 @@ impl Failure {
     /// Whether a row was refused because of another row, and what SQLite says about which.
     pub fn constraint(&self) -> Option<&str> {
         match self {
-            Failure::Database(sqlx::Error::Database(error)) => {
-                let refused = error.is_unique_violation() || error.is_foreign_key_violation();
-                refused.then(|| error.message())
-            }
-            Failure::Database(_) | Failure::Store(_) => None,
+            Failure::Database(error) => constraint(error),
+            Failure::Store(_) => None,
         }
     }
 }
 
-/// SQLite's result codes for a file that is damaged or no database at all.
-const DAMAGED: [&str; 2] = ["11", "26"];
+fn constraint(error: &Error) -> Option<&str> {
+    const OF_OTHER_ROWS: [i32; 4] = [
+        ffi::SQLITE_CONSTRAINT_UNIQUE,
+        ffi::SQLITE_CONSTRAINT_PRIMARYKEY,
+        ffi::SQLITE_CONSTRAINT_ROWID,
+        ffi::SQLITE_CONSTRAINT_FOREIGNKEY,
+    ];
+    match error {
+        Error::Sqlite(rusqlite::Error::SqliteFailure(code, said)) if OF_OTHER_ROWS.contains(&code.extended_code) => {
+            Some(said.as_deref().unwrap_or("a constraint"))
+        }
+        _ => None,
+    }
+}
 
-fn store_error(error: &sqlx::Error) -> StoreError {
-    if let sqlx::Error::Database(database) = error {
-        if database.is_unique_violation() || database.is_foreign_key_violation() {
-            return StoreError::Conflict(database.message().to_owned());
-        }
-        if database.code().is_some_and(|code| DAMAGED.contains(&code.as_ref())) {
-            let what = database.message().to_owned();
-            return StoreError::Corrupt { table: "sqlite_schema", key: "file".to_owned(), what };
-        }
+fn store_error(error: &Error) -> StoreError {
+    if let Some(said) = constraint(error) {
+        return StoreError::Conflict(said.to_owned());
+    }
+    if let Error::Sqlite(sqlite) = error
+        && matches!(sqlite.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+    {
+        return StoreError::Corrupt { table: "sqlite_schema", key: "file".to_owned(), what: error.to_string() };
     }
     StoreError::Unavailable(error.to_string())
 }

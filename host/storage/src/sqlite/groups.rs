@@ -7,17 +7,17 @@ use domain::group::{self, Change, Effect, Group, GroupName};
 use ports::error::StoreError;
 use ports::groups::{Changed, Groups};
 use ports::replies::Once;
-use sqlx::SqliteConnection;
-use sqlx::sqlite::SqliteRow;
 
+use super::connection::Sqlite;
 use super::failure::Failure;
+use super::query::{Error, Row, query};
 use super::rows::{self, Cells};
 use super::{SqliteStore, replies};
 
 const ALL: &str =
     "select name, expr, description, created_by, created_at, changed_by, changed_at from target_groups order by name";
 
-fn group(row: &SqliteRow) -> Result<Group, StoreError> {
+fn group(row: &Row) -> Result<Group, StoreError> {
     let mut cells = Cells::new(row, "target_groups");
     let name = cells.name()?;
     Ok(Group {
@@ -31,10 +31,10 @@ fn group(row: &SqliteRow) -> Result<Group, StoreError> {
     })
 }
 
-async fn write(connection: &mut SqliteConnection, effect: &Effect) -> Result<(), sqlx::Error> {
+async fn write(connection: &mut Sqlite, effect: &Effect) -> Result<(), Error> {
     match effect {
         Effect::Put(Group { name, expr, description, created_by, created_at, changed_by, changed_at }) => {
-            sqlx::query(
+            query(
                 "insert into target_groups (name, expr, description, created_by, created_at, changed_by, changed_at) \
                  values (?, ?, ?, ?, ?, ?, ?) \
                  on conflict (name) do update set expr = excluded.expr, description = excluded.description, \
@@ -51,7 +51,7 @@ async fn write(connection: &mut SqliteConnection, effect: &Effect) -> Result<(),
             .await?;
         }
         Effect::Remove(name) => {
-            sqlx::query("delete from target_groups where name = ?").bind(name.as_str()).execute(connection).await?;
+            query("delete from target_groups where name = ?").bind(name.as_str()).execute(connection).await?;
         }
     }
     Ok(())
@@ -60,14 +60,14 @@ async fn write(connection: &mut SqliteConnection, effect: &Effect) -> Result<(),
 #[async_trait]
 impl Groups for SqliteStore {
     async fn saved_groups(&self) -> Result<Vec<Group>, StoreError> {
-        let found = sqlx::query(ALL).fetch_all(&self.readers).await.map_err(Failure::from)?;
+        let found = query(ALL).fetch_all(&self.readers).await.map_err(Failure::from)?;
         found.iter().map(group).collect()
     }
 
     async fn change_group(&self, change: Change, audit: Entry, once: Option<Once>) -> Result<Changed, StoreError> {
         self.cold(move |connection, staged| {
             Box::pin(async move {
-                let found = sqlx::query(ALL).fetch_all(&mut *connection).await?;
+                let found = query(ALL).fetch_all(&mut *connection).await?;
                 let groups = group::Groups::new(found.iter().map(group).collect::<Result<Vec<_>, _>>()?);
                 let by = audit.actor.clone().unwrap_or_default();
                 match groups.decide(change, &by, audit.at) {

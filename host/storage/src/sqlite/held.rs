@@ -6,9 +6,9 @@ use plan::envelope::SignedEnvelope;
 use plan::id::{AgentId, CommandId};
 use ports::commands::Due;
 use ports::error::StoreError;
-use sqlx::AssertSqlSafe;
 
 use super::failure::Failure;
+use super::query::query;
 use super::{SqliteStore, rows};
 
 /// What a command holds back.
@@ -31,7 +31,7 @@ impl SqliteStore {
         limit: u32,
     ) -> Result<Vec<Due>, StoreError> {
         let after: Vec<u8> = after.map_or_else(Vec::new, |agent| agent.0.as_bytes().to_vec());
-        let query = sqlx::query(AssertSqlSafe(held())).bind(command.0).bind(after).bind(reason.as_str()).bind(limit);
+        let query = query(held()).bind(command.0).bind(after).bind(reason.as_str()).bind(limit);
         let found = query.fetch_all(&self.readers).await.map_err(Failure::from)?;
         found.iter().map(rows::due).collect()
     }
@@ -45,7 +45,7 @@ impl SqliteStore {
         self.cold(move |connection, staged| {
             Box::pin(async move {
                 for (agent, envelope) in envelopes {
-                    sqlx::query(
+                    query(
                         "update invocations set signed = ?, signature = ? \
                          where command_id = ? and agent_id = ? and state = 'held'",
                     )

@@ -6,11 +6,12 @@ use plan::id::{AgentId, CommandId};
 use plan::outcome::Outcome;
 use ports::commands::{Advance, Advanced};
 use ports::error::StoreError;
-use sqlx::SqliteConnection;
 
 use super::SqliteStore;
 use super::bulk::{Bulk, Script};
+use super::connection::Sqlite;
 use super::failure::Failure;
+use super::query::query;
 use super::rows::{self, Cells};
 use crate::again::Next;
 use crate::fold::Standing;
@@ -50,12 +51,12 @@ pub(super) fn follow(script: &mut Script, followed: &[Followed<'_>]) {
 
 /// Applies a late report to the attempt it is about. Rare, so one row at a time.
 pub(super) async fn amend(
-    tx: &mut SqliteConnection,
+    tx: &mut Sqlite,
     advance: &mut Advance,
     staged: &mut Staged,
 ) -> Result<Option<Advanced>, Failure> {
     let (command, agent, number) = (advance.key.command, advance.agent, advance.key.number);
-    let found = sqlx::query(
+    let found = query(
         "select command_id, agent_id, state, reason, started_at from attempts \
          where command_id = ? and agent_id = ? and attempt = ?",
     )
@@ -71,7 +72,7 @@ pub(super) async fn amend(
     let answer = standing.apply(advance);
     if standing.changed() {
         let end = standing.end.as_ref();
-        sqlx::query(
+        query(
             "update attempts set state = ?, reason = ?, message = ?, started_at = ?, changed_at = ?, outcome = ?, \
              result = ?, summary = ?, parse_fault = ? where command_id = ? and agent_id = ? and attempt = ?",
         )
@@ -97,7 +98,7 @@ pub(super) async fn amend(
 
 impl SqliteStore {
     pub(super) async fn attempts_of(&self, command: CommandId, agent: AgentId) -> Result<Vec<Attempt>, StoreError> {
-        let found = sqlx::query(
+        let found = query(
             "select command_id, agent_id, attempt, state, reason, message, started_at, changed_at, outcome, result, \
              summary, parse_fault from attempts where command_id = ? and agent_id = ? order by attempt",
         )

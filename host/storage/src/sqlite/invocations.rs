@@ -7,10 +7,9 @@ use domain::time::Timestamp;
 use plan::id::{AgentId, CommandId};
 use ports::commands::{Due, Open};
 use ports::error::StoreError;
-use sqlx::AssertSqlSafe;
-use sqlx::sqlite::SqliteRow;
 
 use super::failure::Failure;
+use super::query::{Row, query};
 use super::{SqliteStore, rows};
 
 /// What agents had that have stayed away.
@@ -62,7 +61,7 @@ impl SqliteStore {
         );
         let state = state.map(State::as_str);
         let after: Vec<u8> = after.map_or_else(Vec::new, |agent| agent.0.as_bytes().to_vec());
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(command.0).bind(after).bind(state).bind(state).bind(limit);
+        let query = query(sql).bind(command.0).bind(after).bind(state).bind(state).bind(limit);
         let found = query.fetch_all(&self.readers).await.map_err(Failure::from)?;
         found.iter().map(rows::invocation).collect()
     }
@@ -73,29 +72,29 @@ impl SqliteStore {
         agent: AgentId,
     ) -> Result<Option<Invocation>, StoreError> {
         let sql = format!("select {} from invocations i where i.command_id = ? and i.agent_id = ?", rows::INVOCATION);
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(command.0).bind(agent.0);
-        let found = query.fetch_optional(&self.readers).await.map_err(Failure::from)?;
+        let query = query(sql).bind(command.0).bind(agent.0);
+        let found = query.fetch_optional(self.readers.near()).await.map_err(Failure::from)?;
         found.as_ref().map(rows::invocation).transpose()
     }
 
     pub(super) async fn due_of(&self, agent: AgentId, limit: u32) -> Result<Vec<Due>, StoreError> {
-        let query = sqlx::query(AssertSqlSafe(due())).bind(agent.0).bind(limit);
+        let query = query(due()).bind(agent.0).bind(limit);
         let found = query.fetch_all(&self.readers).await.map_err(Failure::from)?;
         found.iter().map(rows::due).collect()
     }
 
     pub(super) async fn open_of(&self, agent: AgentId) -> Result<Vec<Open>, StoreError> {
-        let query = sqlx::query(AssertSqlSafe(open())).bind(agent.0);
+        let query = query(open()).bind(agent.0);
         opens(&query.fetch_all(&self.readers).await.map_err(Failure::from)?)
     }
 
     pub(super) async fn past_deadline(&self, now: Timestamp, limit: u32) -> Result<Vec<Open>, StoreError> {
-        let query = sqlx::query(AssertSqlSafe(overdue())).bind(now.0).bind(limit);
+        let query = query(overdue()).bind(now.0).bind(limit);
         opens(&query.fetch_all(&self.readers).await.map_err(Failure::from)?)
     }
 
     pub(super) async fn without_agent(&self, seen_before: Timestamp, limit: u32) -> Result<Vec<Open>, StoreError> {
-        let query = sqlx::query(ABANDONED).bind(seen_before.0).bind(limit);
+        let query = query(ABANDONED).bind(seen_before.0).bind(limit);
         opens(&query.fetch_all(&self.readers).await.map_err(Failure::from)?)
     }
 
@@ -114,7 +113,7 @@ impl SqliteStore {
                     rows::OPEN
                 );
                 let agent = agent.map(|agent| agent.0);
-                let query = sqlx::query(AssertSqlSafe(sql)).bind(at.0).bind(command.0).bind(agent).bind(agent);
+                let query = query(sql).bind(at.0).bind(command.0).bind(agent).bind(agent);
                 let mut open = opens(&query.fetch_all(connection).await?)?;
                 open.sort_by_key(|open| open.agent);
                 staged.audit(audit);
@@ -125,6 +124,6 @@ impl SqliteStore {
     }
 }
 
-fn opens(found: &[SqliteRow]) -> Result<Vec<Open>, StoreError> {
+fn opens(found: &[Row]) -> Result<Vec<Open>, StoreError> {
     found.iter().map(rows::open).collect()
 }

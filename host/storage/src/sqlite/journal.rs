@@ -13,13 +13,14 @@ use domain::event::{Event, What};
 use plan::id::{AgentId, AlertId, ClusterId, CommandId};
 use ports::error::StoreError;
 use ports::journal::{AuditFilter, Cluster, Installation, Journal};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
 use super::SqliteStore;
 use super::bulk::{Bulk, Script, Values};
+use super::connection::Sqlite;
 use super::failure::Failure;
+use super::query::{Row, query, query_scalar};
+use super::readers::Readers;
 use super::rows::{self, Cells};
 use crate::job::Job;
 use crate::staged::Staged;
@@ -74,16 +75,16 @@ fn put_event(event: &Event, values: &mut Values) {
     values.put(number(event.seq)).put(event.at.0);
     match &event.what {
         What::State { command, agent, attempt, state, reason } => {
-            values.put(command.0).put(agent.0).put(i64::from(*attempt)).text(state.as_str());
-            values.text_if_any(reason.map(|reason| reason.as_str()));
+            values.put(command.0).put(agent.0).put(i64::from(*attempt)).put(state.as_str());
+            values.put(reason.map(|reason| reason.as_str()));
         }
         What::Status { command, status, counts } => {
-            values.put(command.0).text(status.as_str()).put(text::counts_text(counts));
+            values.put(command.0).put(status.as_str()).put(text::counts_text(counts));
         }
-        What::Agent { agent, status } => _ = values.put(agent.0).text(status.as_str()),
+        What::Agent { agent, status } => _ = values.put(agent.0).put(status.as_str()),
         What::Alert { alert, agent, state, line } => {
-            values.put(alert.0).put(agent.map(|agent| agent.0)).text(state.as_str());
-            values.text_if_any(state.severity().map(Severity::as_str)).text(line.as_str());
+            values.put(alert.0).put(agent.map(|agent| agent.0)).put(state.as_str());
+            values.put(state.severity().map(Severity::as_str)).put(line.as_str());
         }
         What::Output { .. } | What::Plugins { .. } => {}
     }
@@ -94,7 +95,7 @@ fn number(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }
 
-fn event(row: &SqliteRow) -> Result<Arc<Event>, StoreError> {
+fn event(row: &Row) -> Result<Arc<Event>, StoreError> {
     let mut cells = Cells::new(row, "events");
     let seq = cells.numbered()?;
     let at = cells.time()?;
@@ -139,18 +140,13 @@ fn event(row: &SqliteRow) -> Result<Arc<Event>, StoreError> {
     Ok(Arc::new(Event { seq, at, what }))
 }
 
-async fn events_of_all(readers: &SqlitePool, after: u64, limit: u32) -> Result<Vec<SqliteRow>, Failure> {
-    let query = sqlx::query(EVENTS_OF_ALL);
+async fn events_of_all(readers: &Readers, after: u64, limit: u32) -> Result<Vec<Row>, Failure> {
+    let query = query(EVENTS_OF_ALL);
     Ok(query.bind(number(after)).bind(limit).fetch_all(readers).await?)
 }
 
-async fn events_of_one(
-    readers: &SqlitePool,
-    command: CommandId,
-    after: u64,
-    limit: u32,
-) -> Result<Vec<SqliteRow>, Failure> {
-    let query = sqlx::query(EVENTS_OF_ONE);
+async fn events_of_one(readers: &Readers, command: CommandId, after: u64, limit: u32) -> Result<Vec<Row>, Failure> {
+    let query = query(EVENTS_OF_ONE);
     Ok(query.bind(command.0).bind(number(after)).bind(limit).fetch_all(readers).await?)
 }
 
@@ -193,7 +189,7 @@ impl Installation for SqliteStore {
     async fn cluster(&self, fresh: ClusterId) -> Result<Cluster, StoreError> {
         self.cold(move |connection, _| {
             Box::pin(async move {
-                sqlx::query(
+                query(
                     "insert into meta (key, value) values ('cluster_id', ?), ('cluster_epoch', '1') \
                      on conflict (key) do nothing",
                 )
@@ -209,11 +205,11 @@ impl Installation for SqliteStore {
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
-        let one: i64 = sqlx::query_scalar("select 1").fetch_one(&self.readers).await.map_err(Failure::from)?;
+        let one: i64 = query_scalar("select 1").fetch_one(&self.readers).await.map_err(Failure::from)?;
         self.cold(move |connection, _| {
             Box::pin(async move {
                 // A real write: a full disk and a read-only file show up here and nowhere earlier.
-                sqlx::query("insert into meta (key, value) values ('probe', ?) on conflict (key) do update set value = excluded.value")
+                query("insert into meta (key, value) values ('probe', ?) on conflict (key) do update set value = excluded.value")
                     .bind(one.to_string())
                     .execute(connection)
                     .await?;
@@ -229,12 +225,11 @@ impl Installation for SqliteStore {
 }
 
 pub(super) async fn fact<T>(
-    connection: &mut SqliteConnection,
+    connection: &mut Sqlite,
     key: &'static str,
     read: impl FnOnce(&str) -> Option<T>,
 ) -> Result<T, Failure> {
-    let text: String =
-        sqlx::query_scalar("select value from meta where key = ?").bind(key).fetch_one(connection).await?;
+    let text: String = query_scalar("select value from meta where key = ?").bind(key).fetch_one(connection).await?;
     let unreadable = || StoreError::Corrupt { table: "meta", key: key.to_owned(), what: format!("value `{text}`") };
     Ok(read(&text).ok_or_else(unreadable)?)
 }

@@ -8,10 +8,11 @@ use domain::command::{CommandView, Status};
 use domain::priority::Priority;
 use plan::id::CommandId;
 use ports::commands::{CommandFilter, Page};
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments as _, AssertSqlSafe, Encode, Sqlite, SqlitePool, Type};
+use rusqlite::types::Value;
 
 use super::failure::Failure;
+use super::query::{Bind, Row, query, query_with};
+use super::readers::Readers;
 use super::{commands, rows};
 use crate::text;
 
@@ -22,18 +23,14 @@ const SITE_ARMS: usize = 64;
 pub(super) const OVERTAKING: u32 = 1024;
 
 /// One command.
-pub(super) async fn one(readers: &SqlitePool, id: CommandId) -> Result<Option<CommandView>, Failure> {
+pub(super) async fn one(readers: &Readers, id: CommandId) -> Result<Option<CommandView>, Failure> {
     let sql = format!("select {}, {} from commands c where c.id = ?", rows::COMMAND, rows::VIEW);
-    let found = sqlx::query(AssertSqlSafe(sql)).bind(id.0).fetch_optional(readers).await?;
+    let found = query(sql).bind(id.0).fetch_optional(readers.near()).await?;
     Ok(found.as_ref().map(rows::view).transpose()?)
 }
 
 /// One page of a list.
-pub(super) async fn page(
-    readers: &SqlitePool,
-    filter: &CommandFilter,
-    page: &Page,
-) -> Result<Vec<CommandView>, Failure> {
+pub(super) async fn page(readers: &Readers, filter: &CommandFilter, page: &Page) -> Result<Vec<CommandView>, Failure> {
     if filter.sites.as_ref().is_some_and(Vec::is_empty) {
         return Ok(Vec::new());
     }
@@ -60,13 +57,13 @@ pub(super) fn statement(filter: &CommandFilter, page: &Page) -> Sql {
 pub(super) struct Sql {
     /// The statement.
     pub text: String,
-    arguments: SqliteArguments,
+    values: Vec<Value>,
 }
 
 impl Sql {
     /// The rows it answers.
-    pub async fn fetch(self, readers: &SqlitePool) -> Result<Vec<SqliteRow>, Failure> {
-        Ok(sqlx::query_with(AssertSqlSafe(self.text), self.arguments).fetch_all(readers).await?)
+    pub async fn fetch(self, readers: &Readers) -> Result<Vec<Row>, Failure> {
+        Ok(query_with(self.text, self.values).fetch_all(readers).await?)
     }
 
     /// Adds text.
@@ -76,8 +73,8 @@ impl Sql {
     }
 
     /// Adds a parameter and the sign that stands for it.
-    pub fn bind<'t, T: Encode<'t, Sqlite> + Type<Sqlite>>(&mut self, value: T) -> &mut Sql {
-        self.arguments.add(value).expect("numbers, text and bytes always encode");
+    pub fn bind(&mut self, value: impl Bind) -> &mut Sql {
+        self.values.push(value.value());
         self.text("?")
     }
 }
@@ -200,26 +197,22 @@ fn between(id: &str, filter: &CommandFilter, sql: &mut Sql) {
 mod tests {
     use domain::time::Timestamp;
     use plan::id::AgentId;
-    use sqlx::{Connection as _, Row as _, SqliteConnection};
     use uuid::Uuid;
 
+    use super::super::connection::Sqlite;
     use super::*;
 
     /// The steps SQLite would take, over the schema as migrated.
-    async fn plan(filter: &CommandFilter) -> Vec<String> {
-        let mut connection = SqliteConnection::connect("sqlite::memory:").await.expect("opens");
-        sqlx::raw_sql(include_str!("../../../../migrations/sqlite/0001_foundation.sql"))
-            .execute(&mut connection)
-            .await
-            .expect("migrates");
+    fn plan(filter: &CommandFilter) -> Vec<String> {
+        let mut line = Sqlite::in_memory();
+        line.batch(include_str!("../../../../migrations/sqlite/0001_foundation.sql")).expect("migrates");
         let sql = statement(filter, &Page { before: Some(CommandId(Uuid::from_u128(9))), limit: 50 });
-        let explain = AssertSqlSafe(format!("explain query plan {}", sql.text));
-        let steps = sqlx::query_with(explain, sql.arguments).fetch_all(&mut connection).await.expect("explains");
-        steps.iter().map(|step| step.get("detail")).collect()
+        let steps = line.ask(&format!("explain query plan {}", sql.text), &sql.values).expect("explains");
+        steps.rows.iter().map(|step| step.try_get(3).expect("text")).collect()
     }
 
-    #[tokio::test]
-    async fn no_list_walks_a_table_or_sorts_history() {
+    #[test]
+    fn no_list_walks_a_table_or_sorts_history() {
         let any = CommandFilter::default;
         let sites = Some(vec!["eu".to_owned(), "us".to_owned()]);
         let filters = [
@@ -232,7 +225,7 @@ mod tests {
             CommandFilter { since: Some(Timestamp(1)), until: Some(Timestamp(2)), ..any() },
         ];
         for filter in filters {
-            let steps = plan(&filter).await;
+            let steps = plan(&filter);
             // Only the page itself, already cut to its limit, may be walked or sorted as a whole.
             let table = |step: &&String| {
                 step.starts_with("SCAN ") && !step.contains("(subquery") && !step.contains("json_each")

@@ -4,10 +4,11 @@ use domain::audit::Entry;
 use domain::time::Timestamp;
 use plan::id::UserId;
 use ports::users::{MAX_LOGINS, NewRefresh, REPLAY_GRACE, RefreshToken, Rotated};
-use sqlx::SqliteConnection;
 use uuid::Uuid;
 
+use super::connection::Sqlite;
 use super::failure::Failure;
+use super::query::{Error, query};
 use super::rows::Cells;
 use crate::staged::Staged;
 
@@ -16,9 +17,9 @@ pub(super) const LIVE: &str = "exists (select 1 from refresh_tokens r where r.fa
      and r.ended_at is null)";
 
 /// Stores a token.
-pub(super) async fn insert(connection: &mut SqliteConnection, token: &RefreshToken) -> Result<(), sqlx::Error> {
+pub(super) async fn insert(connection: &mut Sqlite, token: &RefreshToken) -> Result<(), Error> {
     let RefreshToken { sha256, user, family, expires_at } = token;
-    sqlx::query("insert into refresh_tokens (sha256, user_id, family, expires_at) values (?, ?, ?, ?)")
+    query("insert into refresh_tokens (sha256, user_id, family, expires_at) values (?, ?, ?, ?)")
         .bind(sha256)
         .bind(user.0)
         .bind(family)
@@ -29,12 +30,8 @@ pub(super) async fn insert(connection: &mut SqliteConnection, token: &RefreshTok
 }
 
 /// Ends one login.
-pub(super) async fn end_family(
-    connection: &mut SqliteConnection,
-    family: &str,
-    at: Timestamp,
-) -> Result<(), sqlx::Error> {
-    sqlx::query("update refresh_tokens set ended_at = coalesce(ended_at, ?) where family = ?")
+pub(super) async fn end_family(connection: &mut Sqlite, family: &str, at: Timestamp) -> Result<(), Error> {
+    query("update refresh_tokens set ended_at = coalesce(ended_at, ?) where family = ?")
         .bind(at.0)
         .bind(family)
         .execute(connection)
@@ -43,8 +40,8 @@ pub(super) async fn end_family(
 }
 
 /// Ends every login of a user.
-pub(super) async fn end_all(connection: &mut SqliteConnection, user: UserId, at: Timestamp) -> Result<(), sqlx::Error> {
-    sqlx::query("update refresh_tokens set ended_at = coalesce(ended_at, ?) where user_id = ?")
+pub(super) async fn end_all(connection: &mut Sqlite, user: UserId, at: Timestamp) -> Result<(), Error> {
+    query("update refresh_tokens set ended_at = coalesce(ended_at, ?) where user_id = ?")
         .bind(at.0)
         .bind(user.0)
         .execute(connection)
@@ -53,12 +50,8 @@ pub(super) async fn end_all(connection: &mut SqliteConnection, user: UserId, at:
 }
 
 /// Ends the logins of a user that were not refreshed for longest, but for one less than a user may have.
-pub(super) async fn make_room(
-    connection: &mut SqliteConnection,
-    user: UserId,
-    at: Timestamp,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
+pub(super) async fn make_room(connection: &mut Sqlite, user: UserId, at: Timestamp) -> Result<(), Error> {
+    query(
         "update refresh_tokens set ended_at = ?1 where user_id = ?2 and ended_at is null and family not in \
          (select family from refresh_tokens where user_id = ?2 and ended_at is null and used_at is null \
          group by family order by max(expires_at) desc, family limit ?3)",
@@ -73,13 +66,13 @@ pub(super) async fn make_room(
 
 /// Swaps a token for its successor; whose it is and of which family, or why not.
 pub(super) async fn rotate(
-    connection: &mut SqliteConnection,
+    connection: &mut Sqlite,
     staged: &mut Staged,
     old_sha256: &str,
     new: &NewRefresh,
     at: Timestamp,
 ) -> Result<Result<(Uuid, String), Rotated>, Failure> {
-    let row = sqlx::query(
+    let row = query(
         "select sha256, user_id, family, expires_at, used_at, ended_at, successor from refresh_tokens \
          where sha256 = ?",
     )
@@ -108,7 +101,7 @@ pub(super) async fn rotate(
         }
     }
     let NewRefresh { sha256, expires_at, audit: _, alarm: _ } = new;
-    sqlx::query("update refresh_tokens set used_at = coalesce(used_at, ?), successor = ? where sha256 = ?")
+    query("update refresh_tokens set used_at = coalesce(used_at, ?), successor = ? where sha256 = ?")
         .bind(at.0)
         .bind(sha256)
         .bind(old_sha256)
@@ -121,8 +114,8 @@ pub(super) async fn rotate(
 
 /// Uses up a successor whose answer was lost; `false` when somebody has used it. It has no successor of its
 /// own, so whoever comes with it later holds what another took the place of.
-async fn supersede(connection: &mut SqliteConnection, sha256: &str, at: Timestamp) -> Result<bool, sqlx::Error> {
-    let unused = sqlx::query("update refresh_tokens set used_at = ? where sha256 = ? and used_at is null")
+async fn supersede(connection: &mut Sqlite, sha256: &str, at: Timestamp) -> Result<bool, Error> {
+    let unused = query("update refresh_tokens set used_at = ? where sha256 = ? and used_at is null")
         .bind(at.0)
         .bind(sha256)
         .execute(connection)

@@ -11,6 +11,7 @@ mod audit;
 mod bulk;
 mod channels;
 mod commands;
+mod connection;
 mod copier;
 mod failure;
 mod delivery;
@@ -20,14 +21,18 @@ mod history;
 mod invocations;
 mod journal;
 mod keys;
+
 mod list;
 mod lock;
 mod logins;
+mod migrate;
 mod open;
 mod output;
 #[cfg(test)]
 pub(crate) mod plans;
 mod plugins;
+mod query;
+mod readers;
 mod replies;
 mod restore;
 mod rows;
@@ -45,7 +50,6 @@ use std::time::Duration;
 
 use ports::error::StoreError;
 use ports::seal::Notary;
-use sqlx::{SqliteConnection, SqlitePool};
 use tokio::sync::oneshot;
 
 use crate::intake::{Intake, ROOM_WAIT, Refused};
@@ -53,10 +57,14 @@ use crate::job::{BoxFuture, ColdOp, Job, Reply};
 use crate::staged::Staged;
 pub use crate::tally::Counters;
 use crate::tally::Tally;
+use connection::Sqlite;
 use copier::Copier;
 use failure::Failure;
 pub use lock::Lock;
+pub use migrate::SchemaError;
 pub use open::{OpenError, open};
+pub use query::Error;
+use readers::Readers;
 pub use restore::{RestoredSqlite, beside};
 pub use snapshot::{Contents, inspect, snapshot};
 pub use writer::Writer;
@@ -85,12 +93,12 @@ impl Options {
 #[derive(Clone)]
 pub struct SqliteStore {
     shared: Arc<Shared>,
-    readers: SqlitePool,
+    readers: Readers,
 }
 
 /// What handles and writer share.
 struct Shared {
-    intake: Intake<Job<SqliteConnection>>,
+    intake: Intake<Job<Sqlite>>,
     tally: Tally,
     copier: Copier,
     /// The number of the last committed event.
@@ -108,11 +116,7 @@ impl SqliteStore {
     }
 
     /// Queues a write and waits until it is on disk.
-    async fn write<T>(
-        &self,
-        rows: usize,
-        job: impl FnOnce(Reply<T>) -> Job<SqliteConnection>,
-    ) -> Result<T, StoreError> {
+    async fn write<T>(&self, rows: usize, job: impl FnOnce(Reply<T>) -> Job<Sqlite>) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.shared.intake.wait_in(job(reply), rows).await.map_err(refused)?;
         let stopped = || StoreError::Unavailable("the writer stopped before it answered".to_owned());
@@ -123,9 +127,7 @@ impl SqliteStore {
     async fn cold<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: for<'a> FnOnce(&'a mut SqliteConnection, &'a mut Staged) -> BoxFuture<'a, Result<T, Failure>>
-            + Send
-            + 'static,
+        F: for<'a> FnOnce(&'a mut Sqlite, &'a mut Staged) -> BoxFuture<'a, Result<T, Failure>> + Send + 'static,
     {
         self.write(4, |reply| Job::Cold(Box::new(ColdOp::new(work, reply)))).await
     }

@@ -9,19 +9,18 @@ use domain::audit::chain::Cause;
 use plan::id::ChainId;
 use ports::error::StoreError;
 use ports::live::Live;
-use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, SqliteConnection};
 
+use super::connection::{Opening, Sqlite};
 use super::copier::Copier;
 use super::failure::Failure;
 use super::lock::Lock;
+use super::migrate::{SchemaError, migrate};
+use super::query::{Error, query, query_scalar};
+use super::readers::Readers;
 use super::{Options, Shared, SqliteStore, Writer};
 use crate::intake::Intake;
 use crate::tally::Tally;
 use crate::trail::Trail;
-
-pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
 
 /// Pages of 4 KiB in the write-ahead log that make a commit copy them into the database, should the copier beside the
 /// writer not keep up.
@@ -29,8 +28,6 @@ const CHECKPOINT_PAGES: u32 = 32_768;
 /// Page cache of the writer and of each reader, in KiB.
 const WRITER_CACHE_KIB: u32 = 32 * 1024;
 const READER_CACHE_KIB: u32 = 4 * 1024;
-/// More than the statements there are, each in every size of a bulk statement, and joined with those that go with it.
-const STATEMENTS: usize = 512;
 
 /// The number of the last event.
 pub(super) const LAST_SEQ: &str =
@@ -84,7 +81,7 @@ pub enum OpenError {
         /// Which file.
         path: PathBuf,
         /// Why.
-        source: MigrateError,
+        source: SchemaError,
     },
     /// The database would not open.
     #[error("`{path}` would not open: {source}")]
@@ -92,7 +89,7 @@ pub enum OpenError {
         /// Which file.
         path: PathBuf,
         /// Why.
-        source: sqlx::Error,
+        source: Error,
     },
 }
 
@@ -108,26 +105,15 @@ pub async fn open(options: Options, live: Arc<dyn Live>) -> Result<(SqliteStore,
     let database = |source| OpenError::Database { path: path.clone(), source };
 
     let writing = writing(&options);
-    let mut connection = writing.connect().await.map_err(database)?;
+    let mut connection = writing.open().map_err(database)?;
     check(&mut connection, &path).await?;
     migrate(&mut connection, &path).await?;
-    sqlx::query("update agents set session_open = 0 where session_open")
-        .execute(&mut connection)
-        .await
-        .map_err(database)?;
-    let last: i64 = sqlx::query_scalar(LAST_SEQ).fetch_one(&mut connection).await.map_err(database)?;
+    query("update agents set session_open = 0 where session_open").execute(&mut connection).await.map_err(database)?;
+    let last: i64 = query_scalar(LAST_SEQ).fetch_one(&mut connection).await.map_err(database)?;
     let last = u64::try_from(last).unwrap_or(0);
     let chain = fresh_chain(&mut connection).await.map_err(database)?;
 
-    let readers = SqlitePoolOptions::new()
-        .max_connections(options.readers.max(1))
-        .min_connections(1)
-        .test_before_acquire(false)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .connect_with(reading(&options))
-        .await
-        .map_err(database)?;
+    let readers = Readers::open(&reading(&options), options.readers).map_err(database)?;
 
     let intake = Intake::new();
     let notary = options.notary;
@@ -163,38 +149,33 @@ pub(super) fn private(path: &Path) -> Result<File, OpenError> {
     options.open(path).map_err(|source| OpenError::File { path: path.to_owned(), source })
 }
 
-pub(super) fn writing(options: &Options) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(&options.path)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(options.busy_timeout)
+pub(super) fn writing(options: &Options) -> Opening {
+    Opening::writing(&options.path, options.busy_timeout)
+        .pragma("foreign_keys", "on")
+        .pragma("journal_mode", "wal")
+        .pragma("synchronous", "full")
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())
         .pragma("cache_size", format!("-{WRITER_CACHE_KIB}"))
         .pragma("temp_store", "memory")
-        .statement_cache_capacity(STATEMENTS)
-        .row_buffer_size(512)
-        .disable_statement_logging()
 }
 
-fn reading(options: &Options) -> SqliteConnectOptions {
+fn reading(options: &Options) -> Opening {
     writing(options).pragma("query_only", "on").pragma("cache_size", format!("-{READER_CACHE_KIB}"))
 }
 
 /// Reads back what durability and truth stand on.
-async fn check(connection: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {
+async fn check(connection: &mut Sqlite, path: &Path) -> Result<(), OpenError> {
     let database = |source| OpenError::Database { path: path.to_owned(), source };
     let weak = |setting, found: String, needed| OpenError::Weak { path: path.to_owned(), setting, found, needed };
-    let mode: String = sqlx::query_scalar("pragma journal_mode").fetch_one(&mut *connection).await.map_err(database)?;
+    let mode: String = query_scalar("pragma journal_mode").fetch_one(&mut *connection).await.map_err(database)?;
     if mode != "wal" {
         return Err(weak("journal_mode", mode, "wal"));
     }
-    let level: i64 = sqlx::query_scalar("pragma synchronous").fetch_one(&mut *connection).await.map_err(database)?;
+    let level: i64 = query_scalar("pragma synchronous").fetch_one(&mut *connection).await.map_err(database)?;
     if level < 2 {
         return Err(weak("synchronous", level.to_string(), "2 (full) or more"));
     }
-    let on: bool = sqlx::query_scalar("pragma foreign_keys").fetch_one(&mut *connection).await.map_err(database)?;
+    let on: bool = query_scalar("pragma foreign_keys").fetch_one(&mut *connection).await.map_err(database)?;
     if !on {
         return Err(weak("foreign_keys", "0".to_owned(), "1"));
     }
@@ -202,26 +183,16 @@ async fn check(connection: &mut SqliteConnection, path: &Path) -> Result<(), Ope
 }
 
 /// An id for a chain of audit entries, as good as random.
-pub(super) async fn fresh_chain(connection: &mut SqliteConnection) -> Result<ChainId, sqlx::Error> {
-    let bytes: Vec<u8> = sqlx::query_scalar("select randomblob(16)").fetch_one(connection).await?;
+pub(super) async fn fresh_chain(connection: &mut Sqlite) -> Result<ChainId, Error> {
+    let bytes: Vec<u8> = query_scalar("select randomblob(16)").fetch_one(connection).await?;
     Ok(ChainId(uuid::Builder::from_random_bytes(bytes.try_into().unwrap_or_default()).into_uuid()))
 }
 
-pub(super) async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), OpenError> {
-    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-    MIGRATIONS.run(connection).await.map_err(|error| match error {
-        MigrateError::VersionMissing(found) if found > known => {
-            OpenError::Newer { path: path.to_owned(), found, known }
-        }
-        source => OpenError::Schema { path: path.to_owned(), source },
-    })
-}
-
 /// Opens the writer's connection again after a failure. It promises what the first one did, or there is none.
-pub(super) async fn reconnect(writing: &SqliteConnectOptions) -> Result<SqliteConnection, Failure> {
-    let mut connection = writing.connect().await?;
-    match check(&mut connection, writing.get_filename()).await {
-        Ok(()) => Ok(connection),
+pub(super) async fn reconnect(writing: &Opening) -> Result<Sqlite, Failure> {
+    let mut line = writing.open()?;
+    match check(&mut line, writing.path()).await {
+        Ok(()) => Ok(line),
         Err(OpenError::Database { source, .. }) => Err(source.into()),
         Err(weak) => Err(StoreError::Unavailable(weak.to_string()).into()),
     }
@@ -229,41 +200,34 @@ pub(super) async fn reconnect(writing: &SqliteConnectOptions) -> Result<SqliteCo
 
 #[cfg(test)]
 mod tests {
-    use sqlx::Connection as _;
-
     use super::*;
 
     #[tokio::test]
     async fn a_store_that_would_not_reach_the_disk_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("weak.db");
-        let strong = writing(&Options::new(&path)).create_if_missing(true);
-        let weak = strong.clone().synchronous(SqliteSynchronous::Normal);
-        let mut connection = weak.connect().await.expect("opens");
-        let refused = check(&mut connection, &path).await.expect_err("too weak");
+        let strong = writing(&Options::new(&path)).creating();
+        let mut line = strong.clone().pragma("synchronous", "normal").open().expect("opens");
+        let refused = check(&mut line, &path).await.expect_err("too weak");
         assert!(refused.to_string().contains("synchronous = 1, but it takes 2 (full) or more"), "{refused}");
-        connection.close().await.expect("closes");
-        let mut connection = strong.connect().await.expect("opens");
-        check(&mut connection, &path).await.expect("strong enough");
+        line.close().expect("closes");
+        let mut line = strong.open().expect("opens");
+        check(&mut line, &path).await.expect("strong enough");
     }
 
     #[tokio::test]
     async fn a_connection_that_is_opened_again_promises_what_the_first_one_did() {
-        type Weaken = fn(SqliteConnectOptions) -> SqliteConnectOptions;
-        let weakened: [(Weaken, &str); 3] = [
-            (|strong| strong.synchronous(SqliteSynchronous::Normal), "synchronous = 1"),
-            (|strong| strong.journal_mode(SqliteJournalMode::Memory), "journal_mode = memory"),
-            (|strong| strong.foreign_keys(false), "foreign_keys = 0"),
-        ];
-        // A file each: what is refused lets go of its file a moment later.
-        for (weaken, found) in weakened {
+        for (setting, value, found) in [
+            ("synchronous", "normal", "synchronous = 1"),
+            ("journal_mode", "memory", "journal_mode = memory"),
+            ("foreign_keys", "off", "foreign_keys = 0"),
+        ] {
             let folder = tempfile::tempdir().expect("a folder");
             let strong = writing(&Options::new(folder.path().join("kept.db")));
-            let made = strong.clone().create_if_missing(true).connect().await.expect("opens");
-            made.close().await.expect("closes");
-            let again = reconnect(&strong).await.expect("strong enough");
-            again.close().await.expect("closes");
-            let refused = StoreError::from(reconnect(&weaken(strong)).await.map(drop).expect_err("too weak"));
+            strong.clone().creating().open().expect("opens").close().expect("closes");
+            reconnect(&strong).await.expect("strong enough").close().expect("closes");
+            let weak = reconnect(&strong.pragma(setting, value)).await.map(drop).expect_err("too weak");
+            let refused = StoreError::from(weak);
             assert!(matches!(&refused, StoreError::Unavailable(why) if why.contains(found)), "{refused}");
         }
     }

@@ -5,15 +5,15 @@ use std::ops::Range;
 
 use domain::event::What;
 use domain::time::Timestamp;
-use futures_util::TryStreamExt as _;
 use plan::id::{AgentId, AttemptKey, CommandId};
 use plan::outcome::Stream;
 use ports::commands::Chunk;
 use ports::error::StoreError;
-use sqlx::SqliteConnection;
 
 use super::bulk::{Bulk, Script};
+use super::connection::Sqlite;
 use super::failure::Failure;
+use super::query::{Row, query};
 use super::rows::{self, Cells};
 use super::{SqliteStore, copier};
 use crate::coverage::Coverage;
@@ -97,7 +97,7 @@ pub(super) struct Numbered<'a> {
 
 /// Cuts chunks to what is not stored yet. `latest` says which attempt an invocation is at.
 pub(super) async fn cut<'a>(
-    tx: &mut SqliteConnection,
+    tx: &mut Sqlite,
     chunks: &'a [Entry<Chunk>],
     streams: &mut Streams,
     latest: impl Fn(CommandId, AgentId) -> Option<u32>,
@@ -130,12 +130,10 @@ pub(super) async fn cut<'a>(
     Ok(cut)
 }
 
-async fn remember(tx: &mut SqliteConnection, fresh: &[Attempt], streams: &mut Streams) -> Result<(), Failure> {
-    let stored = STORED
-        .fetch(tx, fresh, |(command, agent, number), values| {
-            values.put(command.0).put(agent.0).put(i64::from(*number));
-        })
-        .await?;
+async fn remember(tx: &mut Sqlite, fresh: &[Attempt], streams: &mut Streams) -> Result<(), Failure> {
+    let stored = STORED.fetch(tx, fresh, |(command, agent, number), values| {
+        values.put(command.0).put(agent.0).put(i64::from(*number));
+    })?;
     for key in fresh {
         streams.0.insert(*key, Default::default());
     }
@@ -184,7 +182,7 @@ pub(super) fn insert(script: &mut Script, numbered: &Numbered<'_>) {
             .put(chunk.key.command.0)
             .put(chunk.agent.0)
             .put(i64::from(chunk.key.number))
-            .text(chunk.stream.as_str())
+            .put(chunk.stream.as_str())
             .put(i64::try_from(part.start).unwrap_or(i64::MAX))
             .put(chunk.at.0)
             .put(bytes(chunk, part));
@@ -197,7 +195,7 @@ impl SqliteStore {
         let gone = self
             .cold(move |connection, _| {
                 Box::pin(async move {
-                    let query = sqlx::query(FORGET).bind(before.0).bind(ROWS_AT_ONCE).bind(BYTES_AT_ONCE);
+                    let query = query(FORGET).bind(before.0).bind(ROWS_AT_ONCE).bind(BYTES_AT_ONCE);
                     Ok::<_, Failure>(query.execute(connection).await?.rows_affected() > 0)
                 })
             })
@@ -222,7 +220,7 @@ impl SqliteStore {
         // What was stored stays covered in memory, so that a repetition of it is not stored again.
         self.cold(move |connection, _| {
             Box::pin(async move {
-                let query = sqlx::query(
+                let query = query(
                     "delete from outputs where command_id = ? and agent_id = ? and attempt = ? and stream = ? \
                      and byte_offset >= ? and byte_offset + length(data) <= ?",
                 );
@@ -242,41 +240,31 @@ impl SqliteStore {
         offset: u64,
         limit: u64,
     ) -> Result<Vec<Chunk>, StoreError> {
-        let query = sqlx::query(FROM);
+        let query = query(FROM);
         let from = i64::try_from(offset).unwrap_or(i64::MAX);
         let query =
             query.bind(key.command.0).bind(agent.0).bind(i64::from(key.number)).bind(stream.as_str()).bind(from);
-        let mut found = query.fetch(&self.readers);
-        let mut chunks: Vec<Chunk> = Vec::new();
-        let mut room = limit;
-        while let Some(row) = found.try_next().await.map_err(Failure::from)? {
-            let mut cells = Cells::new(&row, "outputs");
-            let mut start = cells.numbered()?;
-            let (at, mut data): (i64, Vec<u8>) = (cells.take()?, cells.take()?);
-            if start < offset {
-                let before = usize::try_from(offset - start).unwrap_or(usize::MAX).min(data.len());
-                data.drain(..before);
-                start = offset;
+        let first = (Vec::new(), limit);
+        let read = self.readers.each(query.parts(), first, move |(chunks, room), row| {
+            match chunk(&row, (key, agent, stream), offset) {
+                Ok(chunk) => fits(chunks, room, chunk),
+                Err(error) => {
+                    chunks.push(Err(error));
+                    false
+                }
             }
-            let length = data.len() as u64;
-            if length == 0 {
-                continue;
-            }
-            if length > room && !chunks.is_empty() {
-                break;
-            }
-            room = room.saturating_sub(length);
-            chunks.push(Chunk { key, agent, stream, offset: start, data, at: Timestamp(at) });
-        }
-        Ok(chunks)
+        });
+        let (chunks, _): (Vec<Result<Chunk, StoreError>>, u64) = read.await.map_err(Failure::from)?;
+        chunks.into_iter().collect()
     }
+
     pub(super) async fn stored_of(
         &self,
         key: AttemptKey,
         agent: AgentId,
         stream: Stream,
     ) -> Result<Vec<Range<u64>>, StoreError> {
-        let query = sqlx::query(LENGTHS);
+        let query = query(LENGTHS);
         let query = query.bind(key.command.0).bind(agent.0).bind(i64::from(key.number)).bind(stream.as_str());
         let found = query.fetch_all(&self.readers).await.map_err(Failure::from)?;
         let range = |row| {
@@ -286,4 +274,30 @@ impl SqliteStore {
         };
         found.iter().map(range).collect()
     }
+}
+
+/// One row of [`FROM`], without what lies before `offset`.
+fn chunk(row: &Row, (key, agent, stream): (AttemptKey, AgentId, Stream), offset: u64) -> Result<Chunk, StoreError> {
+    let mut cells = Cells::new(row, "outputs");
+    let mut start = cells.numbered()?;
+    let (at, mut data): (i64, Vec<u8>) = (cells.take()?, cells.take()?);
+    if start < offset {
+        let before = usize::try_from(offset - start).unwrap_or(usize::MAX).min(data.len());
+        data.drain(..before);
+        start = offset;
+    }
+    Ok(Chunk { key, agent, stream, offset: start, data, at: Timestamp(at) })
+}
+
+/// Takes a chunk in as long as there is room; the first one always. Whether there may be another.
+fn fits(chunks: &mut Vec<Result<Chunk, StoreError>>, room: &mut u64, chunk: Chunk) -> bool {
+    let length = chunk.data.len() as u64;
+    if length > *room && !chunks.is_empty() {
+        return false;
+    }
+    *room = room.saturating_sub(length);
+    if length > 0 {
+        chunks.push(Ok(chunk));
+    }
+    true
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _, SqliteConnection};
 use tokio_util::sync::CancellationToken;
 
+use super::connection::Sqlite;
 use super::{
     Options, SqliteStore, advance, agents, audit, commands, delivery, held, history, invocations, journal, list,
 };
@@ -88,42 +88,42 @@ async fn answer(store: &SqliteStore, options: &Options) -> Answer {
     let audits = plans::audits().map(|(name, filter)| (name, audit::page(&filter, Some(7), 50).text));
     let statements = [statements(lists), audits.into()].concat();
 
-    let mut connection = open::writing(options).connect().await.expect("opens");
-    let young = explain(&mut connection, &statements).await;
-    multiply(&mut connection).await;
+    let mut connection = open::writing(options).open().expect("opens");
+    let young = explain(&mut connection, &statements);
+    multiply(&mut connection);
     plans::present(store, &machines).await;
-    let old = explain(&mut connection, &statements).await;
-    sqlx::raw_sql("analyze").execute(&mut connection).await.expect("analysed");
+    let old = explain(&mut connection, &statements);
+    connection.batch("analyze").expect("analysed");
     // Statistics are read when a connection is opened.
-    let mut connection = open::writing(options).connect().await.expect("opens");
-    let analysed = explain(&mut connection, &statements).await;
+    let mut connection = open::writing(options).open().expect("opens");
+    let analysed = explain(&mut connection, &statements);
     let named = |which| format!("select name from sqlite_schema where {which} and name not like '%sql%' order by name");
     Answer {
         plans: [young, old, analysed],
-        tables: texts(&mut connection, named("type = 'table'")).await,
-        partial: texts(&mut connection, named("type = 'index' and sql like '% where %'")).await,
+        tables: texts(&mut connection, named("type = 'table'")),
+        partial: texts(&mut connection, named("type = 'index' and sql like '% where %'")),
     }
 }
 
-async fn texts(connection: &mut SqliteConnection, text: String) -> Vec<String> {
-    sqlx::query_scalar(AssertSqlSafe(text)).fetch_all(connection).await.expect("answers")
+fn texts(connection: &mut Sqlite, text: String) -> Vec<String> {
+    let found = connection.ask(&text, &[]).expect("answers");
+    found.rows.iter().map(|row| row.try_get(0).expect("text")).collect()
 }
 
-async fn explain(connection: &mut SqliteConnection, statements: &[(&'static str, String)]) -> Vec<Plan> {
+fn explain(connection: &mut Sqlite, statements: &[(&'static str, String)]) -> Vec<Plan> {
     let mut plans = Vec::new();
     for (name, text) in statements {
-        let explain = AssertSqlSafe(format!("explain query plan {text}"));
-        let found = sqlx::raw_sql(explain).fetch_all(&mut *connection).await.expect("explains");
-        let steps = found.iter().map(|row| row.get("detail")).collect();
+        let found = connection.ask(&format!("explain query plan {text}"), &[]).expect("explains");
+        let steps = found.rows.iter().map(|row| row.try_get(3).expect("text")).collect();
         plans.push(Plan { name, text: text.clone(), steps });
     }
     plans
 }
 
 /// Copies the one command there is, with all that belongs to it.
-async fn multiply(connection: &mut SqliteConnection) {
+fn multiply(connection: &mut Sqlite) {
     for table in GROWING {
-        let columns = texts(connection, format!("select name from pragma_table_info('{table}')")).await;
+        let columns = texts(connection, format!("select name from pragma_table_info('{table}')"));
         let counted = |column: &String| matches!((table, column.as_str()), ("invocations", "id"));
         let columns: Vec<String> = columns.into_iter().filter(|column| !counted(column)).collect();
         let copied = columns.iter().map(|column| {
@@ -135,7 +135,7 @@ async fn multiply(connection: &mut SqliteConnection) {
             columns.join(", "),
             copied.collect::<Vec<_>>().join(", ")
         );
-        sqlx::raw_sql(AssertSqlSafe(copy)).execute(&mut *connection).await.expect("copied");
+        connection.batch(&copy).expect("copied");
     }
 }
 

@@ -6,11 +6,11 @@ use domain::plugin::{Passage, Record};
 use plan::id::CommandId;
 use ports::error::StoreError;
 use ports::plugin_life::{PluginBook, Waiting};
-use sqlx::SqliteConnection;
-use sqlx::sqlite::SqliteRow;
 
 use super::SqliteStore;
+use super::connection::Sqlite;
 use super::failure::Failure;
+use super::query::{Error, Row, query, query_scalar};
 use super::rows::Cells;
 use crate::versions;
 
@@ -25,9 +25,9 @@ pub(super) const WAITING: &str = "select id, verb, args from commands indexed by
 pub(super) const IN_USE: &str = "select distinct plugin_digest from commands indexed by commands_status \
      where status in ('scheduled', 'pending', 'running')";
 
-async fn put(tx: &mut SqliteConnection, records: &[Record], passages: &[Passage]) -> Result<(), sqlx::Error> {
+async fn put(tx: &mut Sqlite, records: &[Record], passages: &[Passage]) -> Result<(), Error> {
     for Record { name, file, enabled, versions } in records {
-        sqlx::query(
+        query(
             "insert into plugins (name, file, enabled, versions) values (?, ?, ?, ?) \
              on conflict (name) do update set file = excluded.file, enabled = excluded.enabled, \
              versions = excluded.versions",
@@ -40,7 +40,7 @@ async fn put(tx: &mut SqliteConnection, records: &[Record], passages: &[Passage]
         .await?;
     }
     for Passage { at, plugin, version, from, to, why, actor } in passages {
-        sqlx::query(
+        query(
             "insert into plugin_history (at, plugin, version, digest, from_state, to_state, why, actor) \
              values (?, ?, ?, ?, ?, ?, ?, ?)",
         )
@@ -54,7 +54,7 @@ async fn put(tx: &mut SqliteConnection, records: &[Record], passages: &[Passage]
         .bind(actor.as_deref())
         .execute(&mut *tx)
         .await?;
-        sqlx::query(
+        query(
             "delete from plugin_history where plugin = ?1 and id < coalesce( \
                  (select id from plugin_history where plugin = ?1 order by id desc limit 1 offset ?2), 0)",
         )
@@ -66,7 +66,7 @@ async fn put(tx: &mut SqliteConnection, records: &[Record], passages: &[Passage]
     Ok(())
 }
 
-fn record(row: &SqliteRow) -> Result<Record, StoreError> {
+fn record(row: &Row) -> Result<Record, StoreError> {
     let mut cells = Cells::new(row, "plugins");
     Ok(Record {
         name: cells.name()?,
@@ -76,7 +76,7 @@ fn record(row: &SqliteRow) -> Result<Record, StoreError> {
     })
 }
 
-fn passage(row: &SqliteRow) -> Result<(u64, Passage), StoreError> {
+fn passage(row: &Row) -> Result<(u64, Passage), StoreError> {
     let mut cells = Cells::new(row, "plugin_history");
     let id = cells.numbered()?;
     let (at, plugin) = (cells.time()?, cells.take()?);
@@ -96,7 +96,7 @@ fn passage(row: &SqliteRow) -> Result<(u64, Passage), StoreError> {
 #[async_trait]
 impl PluginBook for SqliteStore {
     async fn plugin_records(&self) -> Result<Vec<Record>, StoreError> {
-        let found = sqlx::query("select name, file, enabled, versions from plugins order by name")
+        let found = query("select name, file, enabled, versions from plugins order by name")
             .fetch_all(&self.readers)
             .await
             .map_err(Failure::from)?;
@@ -128,7 +128,7 @@ impl PluginBook for SqliteStore {
         limit: u32,
     ) -> Result<Vec<(u64, Passage)>, StoreError> {
         let before = before.and_then(|before| i64::try_from(before).ok()).unwrap_or(i64::MAX);
-        let found = sqlx::query(
+        let found = query(
             "select id, at, plugin, version, digest, from_state, to_state, why, actor from plugin_history \
              where plugin = ? and id < ? order by id desc limit ?",
         )
@@ -148,9 +148,9 @@ impl PluginBook for SqliteStore {
         limit: u32,
     ) -> Result<Vec<Waiting>, StoreError> {
         let after = after.map_or(uuid::Uuid::nil(), |after| after.0);
-        let found = sqlx::query(WAITING).bind(plugin).bind(after).bind(limit).fetch_all(&self.readers).await;
+        let found = query(WAITING).bind(plugin).bind(after).bind(limit).fetch_all(&self.readers).await;
         let found = found.map_err(Failure::from)?;
-        let waiting = |row: &SqliteRow| {
+        let waiting = |row: &Row| {
             let mut cells = Cells::new(row, "commands");
             Ok(Waiting { command: CommandId(cells.id()?), verb: cells.take()?, args: cells.take()? })
         };
@@ -158,6 +158,6 @@ impl PluginBook for SqliteStore {
     }
 
     async fn plugin_digests_in_use(&self) -> Result<Vec<String>, StoreError> {
-        Ok(sqlx::query_scalar(IN_USE).fetch_all(&self.readers).await.map_err(Failure::from)?)
+        Ok(query_scalar(IN_USE).fetch_all(&self.readers).await.map_err(Failure::from)?)
     }
 }

@@ -4,26 +4,24 @@ use async_trait::async_trait;
 use domain::time::Timestamp;
 use ports::error::StoreError;
 use ports::replies::{Kept, Once, Replies, Reply};
-use sqlx::SqliteConnection;
 
 use super::SqliteStore;
+use super::connection::Sqlite;
 use super::failure::Failure;
+use super::query::{Error, query};
 use super::rows::Cells;
 
 /// Stores replies beside what they are replies to. One that has expired makes room; one that has not is a
 /// conflict.
-pub(super) async fn insert<'a>(
-    tx: &mut SqliteConnection,
-    replies: impl Iterator<Item = &'a Once>,
-) -> Result<(), sqlx::Error> {
+pub(super) async fn insert<'a>(tx: &mut Sqlite, replies: impl Iterator<Item = &'a Once>) -> Result<(), Error> {
     for Once { principal, key, request_sha256, reply, created_at, expires_at } in replies {
-        sqlx::query("delete from idempotency where principal = ? and key = ? and expires_at <= ?")
+        query("delete from idempotency where principal = ? and key = ? and expires_at <= ?")
             .bind(principal.as_str())
             .bind(key.as_str())
             .bind(created_at.0)
             .execute(&mut *tx)
             .await?;
-        sqlx::query(
+        query(
             "insert into idempotency (principal, key, request_sha256, status, location, body, created_at, expires_at) \
              values (?, ?, ?, ?, ?, ?, ?, ?)",
         )
@@ -43,7 +41,7 @@ pub(super) async fn insert<'a>(
 
 /// Stores the reply to something rare. A key that another host has used in between is told as what passes: asked
 /// again, the request finds its answer.
-pub(super) async fn keep(connection: &mut SqliteConnection, once: Option<&Once>) -> Result<(), Failure> {
+pub(super) async fn keep(connection: &mut Sqlite, once: Option<&Once>) -> Result<(), Failure> {
     match insert(connection, once.into_iter()).await.map_err(Failure::from) {
         Err(failure) if failure.constraint().is_some() => {
             Err(StoreError::Unavailable("the same request is being answered by another host".to_owned()).into())
@@ -55,7 +53,7 @@ pub(super) async fn keep(connection: &mut SqliteConnection, once: Option<&Once>)
 #[async_trait]
 impl Replies for SqliteStore {
     async fn reply(&self, principal: &str, key: &str, now: Timestamp) -> Result<Option<Kept>, StoreError> {
-        let found = sqlx::query(
+        let found = query(
             "select key, request_sha256, status, location, body from idempotency \
              where principal = ? and key = ? and expires_at > ?",
         )
@@ -76,7 +74,7 @@ impl Replies for SqliteStore {
     async fn forget_replies(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError> {
         self.cold(move |connection, _| {
             Box::pin(async move {
-                let done = sqlx::query(
+                let done = query(
                     "delete from idempotency where (principal, key) in ( \
                          select principal, key from idempotency where expires_at < ? order by expires_at limit ?)",
                 )

@@ -15,21 +15,22 @@ use ports::error::StoreError;
 use ports::journal::Cluster;
 use ports::restore::{Adopt, EVENTS_SINCE, Held, Restored};
 use ports::seal::Notary;
-use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
 use super::bulk::Script;
+use super::connection::Sqlite;
 use super::failure::Failure;
 use super::lock::Lock;
 use super::open::{self, OpenError};
+use super::query::{query, query_scalar};
 use super::rows::{self, Cells};
-use super::{Options, audit, journal};
+use super::{Options, audit, journal, migrate};
 use crate::staged::Staged;
 use crate::text;
 use crate::trail::Trail;
 
 /// A restored file, open.
 pub struct RestoredSqlite {
-    connection: SqliteConnection,
+    connection: Sqlite,
     notary: Option<Arc<dyn Notary>>,
 }
 
@@ -40,10 +41,9 @@ impl RestoredSqlite {
     /// # Errors
     /// See [`OpenError`].
     pub async fn open(path: &Path, _lock: &Lock, notary: Option<Arc<dyn Notary>>) -> Result<RestoredSqlite, OpenError> {
-        let options = open::writing(&Options::new(path)).create_if_missing(false);
         let database = |source| OpenError::Database { path: path.to_owned(), source };
-        let mut connection = options.connect().await.map_err(database)?;
-        open::migrate(&mut connection, path).await?;
+        let mut connection = open::writing(&Options::new(path)).open().map_err(database)?;
+        migrate::migrate(&mut connection, path).await?;
         Ok(RestoredSqlite { connection, notary })
     }
 }
@@ -60,57 +60,55 @@ impl Restored for RestoredSqlite {
 
     async fn close(self: Box<Self>) -> Result<(), StoreError> {
         // The last to close writes the log into the file and removes it.
-        Ok(self.connection.close().await.map_err(Failure::from)?)
+        Ok(self.connection.close().map_err(Failure::from)?)
     }
 }
 
-async fn cluster(connection: &mut SqliteConnection) -> Result<Cluster, Failure> {
+async fn cluster(connection: &mut Sqlite) -> Result<Cluster, Failure> {
     let id = journal::fact(connection, "cluster_id", |text| text.parse().ok()).await?;
     let epoch = journal::fact(connection, "cluster_epoch", |text| text.parse().ok()).await?;
     Ok(Cluster { id: ClusterId(id), epoch })
 }
 
-async fn adopt_rows(
-    connection: &mut SqliteConnection,
-    adopt: Adopt,
-    notary: Option<Arc<dyn Notary>>,
-) -> Result<Held, Failure> {
-    let Adopt { epoch, at, audit } = adopt;
+async fn adopt_rows(connection: &mut Sqlite, adopt: Adopt, notary: Option<Arc<dyn Notary>>) -> Result<Held, Failure> {
     // A chain of its own says that a restore came in between: what the chains before had after the backup is gone.
     let trail = Trail::new(open::fresh_chain(connection).await?, Cause::Restore, notary);
-    let mut tx = connection.begin_with("begin immediate").await?;
-    let before = cluster(&mut tx).await?;
+    connection.batch("begin immediate")?;
+    let done = adopt_in(connection, adopt, &trail).await;
+    connection.batch(if done.is_ok() { "commit" } else { "rollback" })?;
+    done
+}
+
+async fn adopt_in(tx: &mut Sqlite, adopt: Adopt, trail: &Trail) -> Result<Held, Failure> {
+    let Adopt { epoch, at, audit } = adopt;
+    let before = cluster(tx).await?;
     if epoch <= before.epoch {
         return Err(StoreError::Conflict(format!("epoch {epoch} is not above {}", before.epoch)).into());
     }
-    sqlx::query("update meta set value = ? where key = 'cluster_epoch'")
-        .bind(epoch.to_string())
-        .execute(&mut *tx)
-        .await?;
-    let last: i64 = sqlx::query_scalar(open::LAST_SEQ).fetch_one(&mut *tx).await?;
+    query("update meta set value = ? where key = 'cluster_epoch'").bind(epoch.to_string()).execute(&mut *tx).await?;
+    let last: i64 = query_scalar(open::LAST_SEQ).fetch_one(&mut *tx).await?;
     let last = u64::try_from(last).unwrap_or(0).saturating_add(EVENTS_SINCE);
-    let invocations = hold(&mut tx, last, at).await?;
+    let invocations = hold(tx, last, at).await?;
     let mut staged = Staged::after(last + invocations);
-    let commands = roll_up(&mut tx, at, &mut staged).await?;
-    sqlx::query("update agents set session_open = 0, maybe_sent = 1").execute(&mut *tx).await?;
-    sqlx::query("update refresh_tokens set ended_at = ? where ended_at is null").bind(at.0).execute(&mut *tx).await?;
-    sqlx::query("update join_tokens set revoked_at = ? where used_at is null and revoked_at is null")
+    let commands = roll_up(tx, at, &mut staged).await?;
+    query("update agents set session_open = 0, maybe_sent = 1").execute(&mut *tx).await?;
+    query("update refresh_tokens set ended_at = ? where ended_at is null").bind(at.0).execute(&mut *tx).await?;
+    query("update join_tokens set revoked_at = ? where used_at is null and revoked_at is null")
         .bind(at.0)
         .execute(&mut *tx)
         .await?;
     staged.audit(audit);
     let mut script = Script::default();
     journal::insert(&mut script, &staged);
-    audit::insert(&mut tx, &mut script, staged.audits(), &trail).await?;
-    script.run(&mut tx).await?;
-    tx.commit().await?;
+    audit::insert(tx, &mut script, staged.audits(), trail).await?;
+    script.run(tx)?;
     Ok(Held { commands, invocations })
 }
 
 /// Holds what is open: `is_open` is what [`restore::held`] holds. Its events are numbered from `last` + 1.
-async fn hold(tx: &mut SqliteConnection, last: u64, at: Timestamp) -> Result<u64, Failure> {
+async fn hold(tx: &mut Sqlite, last: u64, at: Timestamp) -> Result<u64, Failure> {
     let (held, restored) = (State::Held.as_str(), Reason::Restored.as_str());
-    let told = sqlx::query(
+    let told = query(
         "insert into events (seq, at, kind, command_id, agent_id, attempt, state, reason) \
          select ?1 + row_number() over (order by command_id, agent_id), ?2, 'state', command_id, agent_id, attempt, \
                 ?3, ?4 \
@@ -118,7 +116,7 @@ async fn hold(tx: &mut SqliteConnection, last: u64, at: Timestamp) -> Result<u64
     );
     let last = i64::try_from(last).unwrap_or(i64::MAX);
     told.bind(last).bind(at.0).bind(held).bind(restored).execute(&mut *tx).await?;
-    let moved = sqlx::query(
+    let moved = query(
         "update invocations set state = ?2, reason = ?3, changed_at = ?1 \
          where is_open and not (state = ?2 and reason is ?3)",
     );
@@ -127,8 +125,8 @@ async fn hold(tx: &mut SqliteConnection, last: u64, at: Timestamp) -> Result<u64
 }
 
 /// Brings the commands that are not over in step; answers how many there are.
-async fn roll_up(tx: &mut SqliteConnection, at: Timestamp, staged: &mut Staged) -> Result<u64, Failure> {
-    let found = sqlx::query(
+async fn roll_up(tx: &mut Sqlite, at: Timestamp, staged: &mut Staged) -> Result<u64, Failure> {
+    let found = query(
         "select id, status, counts from commands where status in ('scheduled', 'pending', 'running') order by id",
     );
     let found = found.fetch_all(&mut *tx).await?;
@@ -141,7 +139,7 @@ async fn roll_up(tx: &mut SqliteConnection, at: Timestamp, staged: &mut Staged) 
         (tallied.counts, tallied.by_rollout) = (restore::counts(&tallied.counts), 0);
         let counts = tallied.counts;
         let status = Status::of(&counts);
-        sqlx::query("update commands set status = ?, counts = ? where id = ?")
+        query("update commands set status = ?, counts = ? where id = ?")
             .bind(status.as_str())
             .bind(text::tallied_text(&tallied))
             .bind(id.0)

@@ -15,15 +15,14 @@ use plan::id::{AgentId, AttemptKey, CommandId};
 use plan::outcome::{Outcome, Stream};
 use ports::commands::{Due, Open};
 use ports::error::StoreError;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Decode, Row as _, Sqlite, Type};
 use uuid::Uuid;
 
+use super::query::{Cell, Row};
 use crate::{terms, text};
 
 /// One row read from left to right.
 pub(super) struct Cells<'r> {
-    row: &'r SqliteRow,
+    row: &'r Row,
     next: usize,
     table: &'static str,
     key: Key,
@@ -52,7 +51,7 @@ impl fmt::Display for Key {
 
 impl<'r> Cells<'r> {
     /// A row of `table`.
-    pub fn new(row: &'r SqliteRow, table: &'static str) -> Cells<'r> {
+    pub fn new(row: &'r Row, table: &'static str) -> Cells<'r> {
         Cells { row, next: 0, table, key: Key::Unread }
     }
 
@@ -62,7 +61,7 @@ impl<'r> Cells<'r> {
     }
 
     /// The next cell as it is.
-    pub fn take<T: Decode<'r, Sqlite> + Type<Sqlite>>(&mut self) -> Result<T, StoreError> {
+    pub fn take<T: Cell<'r>>(&mut self) -> Result<T, StoreError> {
         let cell = self.row.try_get(self.next).map_err(|error| self.corrupt(error.to_string()))?;
         self.next += 1;
         Ok(cell)
@@ -193,7 +192,7 @@ pub(super) fn command(cells: &mut Cells<'_>) -> Result<Command, StoreError> {
 /// Columns of [`view`] after those of [`COMMAND`].
 pub(super) const VIEW: &str = "c.status, c.counts, c.completed_at, c.error_message";
 
-pub(super) fn view(row: &SqliteRow) -> Result<CommandView, StoreError> {
+pub(super) fn view(row: &Row) -> Result<CommandView, StoreError> {
     let mut cells = Cells::new(row, "commands");
     Ok(CommandView {
         command: command(&mut cells)?,
@@ -209,7 +208,7 @@ pub(super) const INVOCATION: &str = "i.command_id, i.agent_id, i.agent_name, i.s
      i.message, i.cancel_requested_at, i.created_at, i.due_at, i.started_at, i.changed_at, i.summary, i.parse_fault, i.outcome, \
      i.result";
 
-pub(super) fn invocation(row: &SqliteRow) -> Result<Invocation, StoreError> {
+pub(super) fn invocation(row: &Row) -> Result<Invocation, StoreError> {
     let mut cells = Cells::new(row, "invocations");
     let (command, agent) = cells.pair()?;
     Ok(Invocation {
@@ -238,17 +237,17 @@ pub(super) const DUE: &str = "i.command_id, i.agent_id, i.attempt, i.start_by, c
      i.signature";
 
 /// [`DUE`] and then [`COMMAND`].
-pub(super) fn due(row: &SqliteRow) -> Result<Due, StoreError> {
+pub(super) fn due(row: &Row) -> Result<Due, StoreError> {
     due_with(row, |cells| Ok(Arc::new(command(cells)?)))
 }
 
 /// [`DUE`] of a command that was read before: what many invocations share is read once.
-pub(super) fn due_of(row: &SqliteRow, whole: &Arc<Command>) -> Result<Due, StoreError> {
+pub(super) fn due_of(row: &Row, whole: &Arc<Command>) -> Result<Due, StoreError> {
     due_with(row, |_| Ok(Arc::clone(whole)))
 }
 
 fn due_with(
-    row: &SqliteRow,
+    row: &Row,
     command: impl FnOnce(&mut Cells<'_>) -> Result<Arc<Command>, StoreError>,
 ) -> Result<Due, StoreError> {
     let mut cells = Cells::new(row, "invocations");
@@ -262,7 +261,7 @@ fn due_with(
 /// Columns of [`open`], of `invocations`.
 pub(super) const OPEN: &str = "command_id, agent_id, attempt, state, reason, cancel_requested_at";
 
-pub(super) fn open(row: &SqliteRow) -> Result<Open, StoreError> {
+pub(super) fn open(row: &Row) -> Result<Open, StoreError> {
     let mut cells = Cells::new(row, "invocations");
     let (command, agent) = cells.pair()?;
     Ok(Open {

@@ -8,14 +8,14 @@ use plan::id::SilenceId;
 use ports::alerts::{KeptSilence, Silences};
 use ports::error::StoreError;
 use ports::replies::Once;
-use sqlx::sqlite::SqliteRow;
 
 use super::failure::Failure;
+use super::query::{Row, query};
 use super::rows::Cells;
 use super::{SqliteStore, replies};
 use crate::alarms;
 
-fn silence(row: &SqliteRow) -> Result<KeptSilence, StoreError> {
+fn silence(row: &Row) -> Result<KeptSilence, StoreError> {
     let mut cells = Cells::new(row, "silences");
     let id = SilenceId(cells.id()?);
     let (matcher, from, until) = (cells.read(alarms::matcher)?, cells.time()?, cells.time()?);
@@ -26,7 +26,7 @@ fn silence(row: &SqliteRow) -> Result<KeptSilence, StoreError> {
 #[async_trait]
 impl Silences for SqliteStore {
     async fn silences(&self, now: Timestamp) -> Result<Vec<KeptSilence>, StoreError> {
-        let found = sqlx::query(
+        let found = query(
             "select id, matcher, from_at, until_at, created_by, created_at, comment from silences \
              where until_at > ? order by id desc",
         )
@@ -41,7 +41,7 @@ impl Silences for SqliteStore {
         let KeptSilence { id, silence, created_by, created_at, comment } = silence;
         self.cold(move |connection, staged| {
             Box::pin(async move {
-                sqlx::query(
+                query(
                     "insert into silences (id, matcher, from_at, until_at, created_by, created_at, comment) \
                      values (?, ?, ?, ?, ?, ?, ?)",
                 )
@@ -65,7 +65,7 @@ impl Silences for SqliteStore {
     async fn end_silence(&self, id: SilenceId, now: Timestamp, audit: Entry) -> Result<bool, StoreError> {
         self.cold(move |connection, staged| {
             Box::pin(async move {
-                let query = sqlx::query("update silences set until_at = ?1 where id = ?2 and until_at > ?1");
+                let query = query("update silences set until_at = ?1 where id = ?2 and until_at > ?1");
                 let ended = query.bind(now.0).bind(id.0).execute(connection).await?.rows_affected() == 1;
                 if ended {
                     staged.audit(audit);
@@ -79,7 +79,7 @@ impl Silences for SqliteStore {
     async fn forget_silences(&self, before: Timestamp) -> Result<u64, StoreError> {
         self.cold(move |connection, _| {
             Box::pin(async move {
-                let query = sqlx::query("delete from silences where until_at < ?").bind(before.0);
+                let query = query("delete from silences where until_at < ?").bind(before.0);
                 Ok::<_, Failure>(query.execute(connection).await?.rows_affected())
             })
         })

@@ -8,13 +8,13 @@ use domain::time::Timestamp;
 use plan::id::AgentId;
 use ports::error::StoreError;
 use ports::telemetry::Telemetry;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, SqliteConnection};
 use uuid::Uuid;
 
 use super::SqliteStore;
 use super::bulk::{Bulk, Values};
+use super::connection::Sqlite;
 use super::failure::Failure;
+use super::query::{self, Error, query, query_scalar};
 use super::rows::Cells;
 use crate::packed;
 use crate::tiers::{AGENTS_AT_ONCE, Row, rolled, table};
@@ -56,7 +56,7 @@ fn block(level: Level, at: Timestamp) -> i64 {
 /// The blocks that hold what is from `from` on and before `to`.
 const BLOCKS: &str = "with recursive blocks (n) as (select ?1 union all select n + 1 from blocks where n < ?2)";
 
-fn row(row: &SqliteRow, level: Level) -> Result<Row, StoreError> {
+fn row(row: &query::Row, level: Level) -> Result<Row, StoreError> {
     let mut cells = Cells::new(row, table(level));
     let agent = AgentId(cells.take::<Uuid>()?);
     Ok(Row { agent, at: Timestamp(cells.take()?), report: cells.take()? })
@@ -75,7 +75,7 @@ impl SqliteStore {
              and t.agent_id > ?3 and t.agent_id <= ?4 where t.timestamp >= ?5 and t.timestamp < ?6",
             table(level)
         );
-        let found = sqlx::query(AssertSqlSafe(text))
+        let found = query(text)
             .bind(block(level, from))
             .bind(block(level, Timestamp(to.0 - 1)))
             .bind(above)
@@ -90,7 +90,7 @@ impl SqliteStore {
 
     async fn agents_after(&self, above: Uuid) -> Result<Option<Uuid>, StoreError> {
         let last: Option<Uuid> =
-            sqlx::query_scalar("select max(id) from (select id from agents where id > ? order by id limit ?)")
+            query_scalar("select max(id) from (select id from agents where id > ? order by id limit ?)")
                 .bind(above)
                 .bind(AGENTS_AT_ONCE)
                 .fetch_one(&self.readers)
@@ -100,12 +100,11 @@ impl SqliteStore {
     }
 }
 
-async fn store_buckets(tx: &mut SqliteConnection, level: Level, made: &[Row]) -> Result<u64, sqlx::Error> {
+async fn store_buckets(tx: &mut Sqlite, level: Level, made: &[Row]) -> Result<u64, Error> {
     let bulk = if level == Level::Minute { &MINUTES } else { &HOURS };
     bulk.execute(tx, made, |row, values| {
         values.put(block(level, row.at)).put(row.agent.0).put(row.at.0).put(row.report.clone());
     })
-    .await
 }
 
 #[async_trait]
@@ -123,7 +122,7 @@ impl Telemetry for SqliteStore {
                            values: &mut Values| {
                     values.put(*block).put(*agent).put(*at).put(*received_at).put(bytes.clone());
                 };
-                Ok::<_, Failure>(REPORTS.execute(connection, &rows, put).await?)
+                Ok::<_, Failure>(REPORTS.execute(connection, &rows, put)?)
             })
         })
         .await
@@ -145,7 +144,7 @@ impl Telemetry for SqliteStore {
              and t.agent_id = ?3 and t.timestamp >= ?4 and t.timestamp < ?5 limit ?6",
             table(level)
         );
-        let found = sqlx::query(AssertSqlSafe(text))
+        let found = query(text)
             .bind(block(level, from))
             .bind(block(level, Timestamp(to.0 - 1)))
             .bind(agent.0)
@@ -159,7 +158,7 @@ impl Telemetry for SqliteStore {
     }
 
     async fn rolled_until(&self, level: Level) -> Result<Option<Timestamp>, StoreError> {
-        let until: Option<i64> = sqlx::query_scalar("select until from telemetry_marks where level = ?")
+        let until: Option<i64> = query_scalar("select until from telemetry_marks where level = ?")
             .bind(level.as_str())
             .fetch_optional(&self.readers)
             .await
@@ -185,7 +184,7 @@ impl Telemetry for SqliteStore {
         }
         self.cold(move |connection, _| {
             Box::pin(async move {
-                sqlx::query(
+                query(
                     "insert into telemetry_marks (level, until) values (?, ?) \
                      on conflict (level) do update set until = max(until, excluded.until)",
                 )
@@ -208,7 +207,7 @@ impl Telemetry for SqliteStore {
         let end = block(level, before);
         self.cold(move |connection, _| {
             Box::pin(async move {
-                let query = sqlx::query(AssertSqlSafe(text)).bind(end).bind(FORGOTTEN_AT_ONCE);
+                let query = query(text).bind(end).bind(FORGOTTEN_AT_ONCE);
                 let gone = query.execute(connection).await?.rows_affected();
                 Ok::<_, Failure>(gone >= FORGOTTEN_AT_ONCE.unsigned_abs())
             })

@@ -4,17 +4,18 @@ use domain::time::Timestamp;
 use plan::id::{AgentId, TokenId};
 use ports::agents::JoinToken;
 use ports::error::StoreError;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{SqliteConnection, SqlitePool};
 
+use super::connection::Sqlite;
 use super::failure::Failure;
+use super::query::{Error, Row, query};
+use super::readers::Readers;
 use super::rows::Cells;
 use crate::text;
 
 const COLUMNS: &str = "id, secret_sha256, site, labels, needs_approval, created_by, created_at, expires_at, used_at, used_by, \
      revoked_at";
 
-fn token(row: &SqliteRow) -> Result<JoinToken, StoreError> {
+fn token(row: &Row) -> Result<JoinToken, StoreError> {
     let mut cells = Cells::new(row, "join_tokens");
     Ok(JoinToken {
         id: TokenId(cells.id()?),
@@ -33,13 +34,13 @@ fn token(row: &SqliteRow) -> Result<JoinToken, StoreError> {
 
 /// The token, when it would let an agent in at `at`; else why not.
 pub(super) async fn usable(
-    connection: &mut SqliteConnection,
+    connection: &mut Sqlite,
     id: TokenId,
     secret_sha256: &str,
     at: Timestamp,
 ) -> Result<Result<JoinToken, &'static str>, Failure> {
     let sql = format!("select {COLUMNS} from join_tokens where id = ?");
-    let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id.0).fetch_optional(connection).await?;
+    let row = query(sql).bind(id.0).fetch_optional(connection).await?;
     let Some(row) = row else { return Ok(Err("no such token")) };
     let token = token(&row)?;
     Ok(if token.secret_sha256 != secret_sha256 {
@@ -56,13 +57,8 @@ pub(super) async fn usable(
 }
 
 /// Marks a token as used by `agent`.
-pub(super) async fn use_up(
-    connection: &mut SqliteConnection,
-    id: TokenId,
-    agent: AgentId,
-    at: Timestamp,
-) -> Result<(), sqlx::Error> {
-    sqlx::query("update join_tokens set used_at = ?, used_by = ? where id = ?")
+pub(super) async fn use_up(connection: &mut Sqlite, id: TokenId, agent: AgentId, at: Timestamp) -> Result<(), Error> {
+    query("update join_tokens set used_at = ?, used_by = ? where id = ?")
         .bind(at.0)
         .bind(agent.0)
         .bind(id.0)
@@ -72,7 +68,7 @@ pub(super) async fn use_up(
 }
 
 /// Stores a fresh token.
-pub(super) async fn insert(connection: &mut SqliteConnection, token: &JoinToken) -> Result<(), sqlx::Error> {
+pub(super) async fn insert(connection: &mut Sqlite, token: &JoinToken) -> Result<(), Error> {
     let JoinToken {
         id,
         secret_sha256,
@@ -86,7 +82,7 @@ pub(super) async fn insert(connection: &mut SqliteConnection, token: &JoinToken)
         used_by,
         revoked_at,
     } = token;
-    sqlx::query(
+    query(
         "insert into join_tokens (id, secret_sha256, site, labels, needs_approval, created_by, created_at, expires_at, \
          used_at, used_by, revoked_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
@@ -107,15 +103,15 @@ pub(super) async fn insert(connection: &mut SqliteConnection, token: &JoinToken)
 }
 
 /// Tokens, newest first.
-pub(super) async fn all(readers: &SqlitePool) -> Result<Vec<JoinToken>, Failure> {
+pub(super) async fn all(readers: &Readers) -> Result<Vec<JoinToken>, Failure> {
     let sql = format!("select {COLUMNS} from join_tokens order by id desc");
-    let found = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(readers).await?;
+    let found = query(sql).fetch_all(readers).await?;
     Ok(found.iter().map(token).collect::<Result<_, _>>()?)
 }
 
 /// Makes a token useless; `false` when there is none.
-pub(super) async fn revoke(connection: &mut SqliteConnection, id: TokenId, at: Timestamp) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query("update join_tokens set revoked_at = coalesce(revoked_at, ?) where id = ?")
+pub(super) async fn revoke(connection: &mut Sqlite, id: TokenId, at: Timestamp) -> Result<bool, Error> {
+    let done = query("update join_tokens set revoked_at = coalesce(revoked_at, ?) where id = ?")
         .bind(at.0)
         .bind(id.0)
         .execute(connection)

@@ -8,11 +8,11 @@ use plan::id::UserId;
 use ports::error::StoreError;
 use ports::replies::Once;
 use ports::users::{NewRefresh, RefreshToken, Rotated, User, UserChange, Users};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, SqliteConnection};
 use uuid::Uuid;
 
+use super::connection::Sqlite;
 use super::failure::Failure;
+use super::query::{Error, Row, query, query_scalar};
 use super::rows::{self, Cells};
 use super::{SqliteStore, logins, replies};
 use crate::staged::Staged;
@@ -23,7 +23,7 @@ pub(super) const USERS: &str = "select u.id, u.name, u.password_hash, u.role, u.
      g.sites, g.verbs, g.effects from users u left join grants g on g.user_id = u.id";
 
 /// Rows of [`USERS`] back into users; rows of one user follow each other.
-pub(super) fn users(found: &[SqliteRow]) -> Result<Vec<User>, StoreError> {
+pub(super) fn users(found: &[Row]) -> Result<Vec<User>, StoreError> {
     let mut users: Vec<User> = Vec::new();
     for row in found {
         let mut cells = Cells::new(row, "users");
@@ -48,15 +48,15 @@ pub(super) fn users(found: &[SqliteRow]) -> Result<Vec<User>, StoreError> {
     Ok(users)
 }
 
-async fn by_id(connection: &mut SqliteConnection, id: Uuid) -> Result<Option<User>, Failure> {
+async fn by_id(connection: &mut Sqlite, id: Uuid) -> Result<Option<User>, Failure> {
     let sql = format!("{USERS} where u.id = ? order by g.position");
-    let found = sqlx::query(AssertSqlSafe(sql)).bind(id).fetch_all(connection).await?;
+    let found = query(sql).bind(id).fetch_all(connection).await?;
     Ok(users(&found)?.pop())
 }
 
-async fn insert(connection: &mut SqliteConnection, user: &User) -> Result<(), Failure> {
+async fn insert(connection: &mut Sqlite, user: &User) -> Result<(), Failure> {
     let User { id, name, password_hash, role, grants, token_version, created_at } = user;
-    let stored = sqlx::query(
+    let stored = query(
         "insert into users (id, name, password_hash, role, token_version, created_at) values (?, ?, ?, ?, ?, ?) \
          on conflict (name) do nothing",
     )
@@ -77,14 +77,9 @@ async fn insert(connection: &mut SqliteConnection, user: &User) -> Result<(), Fa
     Ok(())
 }
 
-async fn insert_grant(
-    connection: &mut SqliteConnection,
-    user: Uuid,
-    position: i64,
-    grant: &Grant,
-) -> Result<(), sqlx::Error> {
+async fn insert_grant(connection: &mut Sqlite, user: Uuid, position: i64, grant: &Grant) -> Result<(), Error> {
     let [sites, verbs, effects] = text::grant_texts(grant);
-    sqlx::query("insert into grants (user_id, position, sites, verbs, effects) values (?, ?, ?, ?, ?)")
+    query("insert into grants (user_id, position, sites, verbs, effects) values (?, ?, ?, ?, ?)")
         .bind(user)
         .bind(position)
         .bind(sites)
@@ -96,11 +91,11 @@ async fn insert_grant(
 }
 
 /// Refuses what would leave nobody to manage users.
-async fn keep_an_admin(connection: &mut SqliteConnection, user: &User) -> Result<(), Failure> {
+async fn keep_an_admin(connection: &mut Sqlite, user: &User) -> Result<(), Failure> {
     if user.role != Role::Admin {
         return Ok(());
     }
-    let admins: i64 = sqlx::query_scalar("select count(*) from users where role = ?")
+    let admins: i64 = query_scalar("select count(*) from users where role = ?")
         .bind(Role::Admin.as_str())
         .fetch_one(connection)
         .await?;
@@ -119,16 +114,16 @@ fn as_expected(user: &User, expected: Option<&User>) -> Result<(), Failure> {
     }
 }
 
-async fn delete(connection: &mut SqliteConnection, id: UserId, expected: Option<&User>) -> Result<bool, Failure> {
+async fn delete(connection: &mut Sqlite, id: UserId, expected: Option<&User>) -> Result<bool, Failure> {
     let Some(user) = by_id(connection, id.0).await? else { return Ok(false) };
     as_expected(&user, expected)?;
     keep_an_admin(connection, &user).await?;
-    let deleted = sqlx::query("delete from users where id = ?").bind(id.0).execute(connection).await?;
+    let deleted = query("delete from users where id = ?").bind(id.0).execute(connection).await?;
     Ok(deleted.rows_affected() > 0)
 }
 
 async fn change(
-    connection: &mut SqliteConnection,
+    connection: &mut Sqlite,
     id: UserId,
     wanted: UserChange,
     at: Timestamp,
@@ -140,7 +135,7 @@ async fn change(
     }
     let ends_logins = wanted.ends_logins();
     let UserChange { role, grants, password_hash, end_logins: _, expected: _ } = wanted;
-    sqlx::query(
+    query(
         "update users set role = coalesce(?, role), password_hash = coalesce(?, password_hash), \
          token_version = token_version + ? where id = ?",
     )
@@ -154,7 +149,7 @@ async fn change(
         logins::end_all(connection, id, at).await?;
     }
     if let Some(grants) = grants {
-        sqlx::query("delete from grants where user_id = ?").bind(id.0).execute(&mut *connection).await?;
+        query("delete from grants where user_id = ?").bind(id.0).execute(&mut *connection).await?;
         for (position, grant) in (0_i64..).zip(&grants) {
             insert_grant(connection, id.0, position, grant).await?;
         }
@@ -163,7 +158,7 @@ async fn change(
 }
 
 async fn rotate(
-    connection: &mut SqliteConnection,
+    connection: &mut Sqlite,
     staged: &mut Staged,
     old_sha256: &str,
     new: NewRefresh,
@@ -182,25 +177,25 @@ async fn rotate(
 impl Users for SqliteStore {
     async fn count(&self) -> Result<u64, StoreError> {
         let n: i64 =
-            sqlx::query_scalar("select count(*) from users").fetch_one(&self.readers).await.map_err(Failure::from)?;
+            query_scalar("select count(*) from users").fetch_one(&self.readers).await.map_err(Failure::from)?;
         Ok(u64::try_from(n).unwrap_or(0))
     }
 
     async fn user(&self, id: UserId) -> Result<Option<User>, StoreError> {
         let sql = format!("{USERS} where u.id = ? order by g.position");
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(id.0);
+        let query = query(sql).bind(id.0);
         Ok(users(&query.fetch_all(&self.readers).await.map_err(Failure::from)?)?.pop())
     }
 
     async fn user_named(&self, name: &str) -> Result<Option<User>, StoreError> {
         let sql = format!("{USERS} where u.name = ? order by g.position");
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(name);
+        let query = query(sql).bind(name);
         Ok(users(&query.fetch_all(&self.readers).await.map_err(Failure::from)?)?.pop())
     }
 
     async fn users(&self) -> Result<Vec<User>, StoreError> {
         let sql = format!("{USERS} order by u.name, g.position");
-        let found = sqlx::query(AssertSqlSafe(sql)).fetch_all(&self.readers).await.map_err(Failure::from)?;
+        let found = query(sql).fetch_all(&self.readers).await.map_err(Failure::from)?;
         users(&found)
     }
 
@@ -231,7 +226,7 @@ impl Users for SqliteStore {
 
     async fn logged_in(&self, id: UserId, family: &str) -> Result<Option<User>, StoreError> {
         let sql = format!("{USERS} where u.id = ? and {} order by g.position", logins::LIVE);
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(id.0).bind(family);
+        let query = query(sql).bind(id.0).bind(family);
         Ok(users(&query.fetch_all(&self.readers).await.map_err(Failure::from)?)?.pop())
     }
 
@@ -252,7 +247,7 @@ impl Users for SqliteStore {
         self.cold(move |connection, staged| {
             Box::pin(async move {
                 // Logins are when old ones are swept: what has expired is refused with or without its row.
-                sqlx::query("delete from refresh_tokens where expires_at < ?")
+                query("delete from refresh_tokens where expires_at < ?")
                     .bind(audit.at.0)
                     .execute(&mut *connection)
                     .await?;
@@ -275,7 +270,7 @@ impl Users for SqliteStore {
         let sha256 = sha256.to_owned();
         self.cold(move |connection, staged| {
             Box::pin(async move {
-                let ended = sqlx::query(
+                let ended = query(
                     "update refresh_tokens set ended_at = ?1 where ended_at is null and family in (?2, \
                      coalesce((select family from refresh_tokens where sha256 = ?2), ?2))",
                 )

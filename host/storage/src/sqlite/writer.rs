@@ -9,14 +9,14 @@ use std::sync::atomic::Ordering;
 use ports::commands::Advanced;
 use ports::error::StoreError;
 use ports::live::Live;
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{Connection as _, SqliteConnection, SqlitePool};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::bulk::{Savepoint, Script};
+use super::connection::{Opening, Sqlite};
 use super::failure::Failure;
 use super::output::Streams;
+use super::readers::Readers;
 use super::{Shared, advance, agents, audit, commands, copier, journal, open};
 use crate::intake::Entry;
 use crate::job::{Batch, Job, Undo};
@@ -32,10 +32,10 @@ pub struct Writer {
     shared: Arc<Shared>,
     live: Arc<dyn Live>,
     /// `None` after a failed transaction: a connection is cheap, and a fresh one has no half of one.
-    connection: Option<SqliteConnection>,
+    connection: Option<Sqlite>,
     /// For the copier.
-    readers: SqlitePool,
-    writing: SqliteConnectOptions,
+    readers: Readers,
+    writing: Opening,
     last: u64,
     streams: Streams,
     trail: Trail,
@@ -52,8 +52,8 @@ impl Writer {
     pub(super) fn new(
         shared: Arc<Shared>,
         live: Arc<dyn Live>,
-        (connection, readers): (SqliteConnection, SqlitePool),
-        writing: SqliteConnectOptions,
+        (connection, readers): (Sqlite, Readers),
+        writing: Opening,
         last: u64,
         trail: Trail,
     ) -> Writer {
@@ -80,13 +80,13 @@ impl Writer {
         beside.shutdown().await;
         self.trail.close();
         if let Some(connection) = self.connection.take()
-            && let Err(error) = connection.close().await
+            && let Err(error) = connection.close()
         {
             tracing::warn!(%error, "the writer's connection did not close cleanly; the log is replayed at the next start");
         }
     }
 
-    async fn write(&mut self, mut batch: Batch<SqliteConnection>) {
+    async fn write(&mut self, mut batch: Batch<Sqlite>) {
         if batch.is_empty() {
             batch.answer_flushes();
             return;
@@ -121,12 +121,12 @@ impl Writer {
         }
     }
 
-    async fn transact(&mut self, batch: &mut Batch<SqliteConnection>, staged: &mut Staged) -> Result<Answers, Failure> {
+    async fn transact(&mut self, batch: &mut Batch<Sqlite>, staged: &mut Staged) -> Result<Answers, Failure> {
         if self.connection.is_none() {
             self.connection = Some(open::reconnect(&self.writing).await?);
         }
         let tx = self.connection.as_mut().expect("set just above");
-        // Begin and commit go with what stands beside them. A transaction that fails ends with its connection.
+        // A transaction that fails ends with its connection.
         let mut script = Script::default();
         script.say(BEGIN);
         let accepted = match commands::insert(tx, &mut script, &batch.accepts).await {
@@ -134,7 +134,7 @@ impl Writer {
             Err(failure) if failure.constraint().is_some() => {
                 // Nothing else is written yet, so starting over is cheaper than a savepoint every time.
                 script = Script::default();
-                script.say("rollback").say(BEGIN).run(tx).await?;
+                script.say("rollback").say(BEGIN).run(tx)?;
                 commands::insert_apart(tx, &batch.accepts).await?
             }
             Err(failure) => return Err(failure),
@@ -144,31 +144,30 @@ impl Writer {
             advance::apply(tx, &mut script, &mut batch.advances, &batch.chunks, &mut self.streams, staged).await?;
         agents::store_seen(&mut script, &batch.seen);
         if !batch.cold.is_empty() {
-            script.run(tx).await?;
+            script.run(tx)?;
         }
         for cold in &mut batch.cold {
             let mark = staged.mark();
-            Savepoint::BEGIN.run(tx).await?;
+            Savepoint::BEGIN.run(tx)?;
             match cold.run(tx, staged).await {
-                Ok(()) => Savepoint::KEEP.run(tx).await?,
+                Ok(()) => Savepoint::KEEP.run(tx)?,
                 // Nobody else writes here, so nothing is worth another try.
                 Err(Undo::Part | Undo::Whole) => {
-                    Savepoint::UNDO.run(tx).await?;
+                    Savepoint::UNDO.run(tx)?;
                     staged.rewind(mark);
                 }
             }
         }
-        script.apart();
         journal::insert(&mut script, staged);
         let end = audit::insert(tx, &mut script, staged.audits(), &self.trail).await?;
-        script.say(COMMIT).run(tx).await?;
+        script.say(COMMIT).run(tx)?;
         self.trail.committed(end);
         Ok(Answers { accepted, advanced, chunks_refused })
     }
 
     /// Nothing of the batch is on disk, as far as is known. Whoever waits is told; output goes back to
     /// the front of the queue, for nobody would send it again.
-    fn give_up(&mut self, batch: Batch<SqliteConnection>, failure: Failure) {
+    fn give_up(&mut self, batch: Batch<Sqlite>, failure: Failure) {
         self.connection = None;
         self.streams = Streams::default();
         self.trail.forget();
@@ -179,7 +178,7 @@ impl Writer {
         tally.notes_dropped.fetch_add(batch.notes(), Ordering::Relaxed);
         let chunks = batch.fail(&error);
         let n = chunks.len() as u64;
-        let back: Vec<Entry<Job<SqliteConnection>>> = chunks.into_iter().map(|entry| entry.map(Job::Append)).collect();
+        let back: Vec<Entry<Job<Sqlite>>> = chunks.into_iter().map(|entry| entry.map(Job::Append)).collect();
         // A chunk the schema refuses would be refused for ever, and everything else with it.
         if poisoned || !self.shared.intake.put_back(back) {
             tally.chunks_dropped.fetch_add(n, Ordering::Relaxed);
@@ -187,7 +186,7 @@ impl Writer {
     }
 }
 
-fn answer(batch: Batch<SqliteConnection>, answers: Answers) {
+fn answer(batch: Batch<Sqlite>, answers: Answers) {
     for ((_, reply), answer) in batch.accepts.into_iter().zip(answers.accepted) {
         let _ = reply.send(answer);
     }
