@@ -1,6 +1,5 @@
 //! A batch of advances and output: read where the attempts stand, fold, write what changed.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +12,13 @@ use domain::time::Timestamp;
 use plan::id::{AgentId, AttemptKey, CommandId};
 use ports::commands::{Advance, Advanced, Chunk};
 use ports::error::StoreError;
-use serde::Deserialize;
 
 use super::bulk::{Bulk, Script, Values};
 use super::connection::Sqlite;
 use super::failure::Failure;
 use super::history::{self, Followed};
 use super::output::{self, Streams};
-use super::query::query;
+use super::query::{Row, query};
 use super::rows::{self, Cells};
 use crate::again::{Next, Retrying};
 use crate::fence::{Fences, Sessions};
@@ -31,15 +29,13 @@ use crate::rollup::Rollup;
 use crate::staged::Staged;
 use crate::{terms, text};
 
-/// Answers with one row of JSON a piece: every row that comes back wakes the writer once, and a batch
-/// that asks for hundreds would be woken hundreds of times.
+/// The row of a command whose attempts may be followed by others has its terms.
 pub(super) static STANDING: Bulk = Bulk::new(
     "with wanted (place, command_id, agent_id) as (values",
     "(?, ?, ?)",
-    ") select json_group_array(json_array(w.place, i.id, i.attempt, i.state, i.reason, i.started_at, c.rowid, c.status, \
-     c.counts, case when c.max_retries > 0 then c.terms end, c.created_at, c.run_timeout_ms, \
-     i.cancel_requested_at is not null)) from wanted w \
-     cross join invocations i on i.command_id = w.command_id and i.agent_id = w.agent_id \
+    ") select w.place, i.id, i.attempt, i.state, i.reason, i.started_at, c.rowid, c.status, c.counts, \
+     case when c.max_retries > 0 then c.terms end, c.created_at, c.run_timeout_ms, i.cancel_requested_at is not null \
+     from wanted w cross join invocations i on i.command_id = w.command_id and i.agent_id = w.agent_id \
      cross join commands c on c.id = i.command_id",
 );
 pub(super) static MOVE: Bulk = Bulk::new(
@@ -128,7 +124,7 @@ pub(super) async fn apply(
     wanted.extend(streams.unknown(chunks));
     wanted.sort_unstable();
     wanted.dedup();
-    let (mut slots, mut parents) = standing(tx, script, &wanted).await?;
+    let (mut slots, mut parents) = standing(tx, script, &wanted)?;
     let fences = fences(tx, &Fences::asked(advances.iter().map(|(advance, _)| advance))).await?;
     let place: HashMap<(CommandId, AgentId), usize> =
         slots.iter().enumerate().map(|(at, slot)| ((slot.command, slot.agent), at)).collect();
@@ -196,32 +192,25 @@ async fn fences(tx: &mut Sqlite, agents: &[AgentId]) -> Result<Fences, Failure> 
     Ok(fences)
 }
 
-/// One element of what [`STANDING`] answers.
-#[derive(Deserialize)]
-struct Found<'a> {
+/// One row of [`STANDING`].
+struct Found<'r> {
     place: usize,
     row: i64,
     attempt: u32,
-    #[serde(borrow)]
-    state: Cow<'a, str>,
-    #[serde(borrow)]
-    reason: Option<Cow<'a, str>>,
-    started_at: Option<i64>,
+    state: State,
+    reason: Option<Reason>,
+    started_at: Option<Timestamp>,
     command_row: i64,
-    #[serde(borrow)]
-    status: Cow<'a, str>,
-    #[serde(borrow)]
-    counts: Cow<'a, str>,
-    /// Only of a command whose attempts may be followed by others.
-    #[serde(borrow)]
-    terms: Option<Cow<'a, str>>,
-    created_at: i64,
-    run_timeout_ms: u64,
-    cancel_requested: u8,
+    status: Status,
+    counts: &'r str,
+    terms: Option<&'r str>,
+    created_at: Timestamp,
+    run_timeout: Duration,
+    cancel_requested: bool,
 }
 
 /// Runs the script and answers where `wanted` stand; it is sorted, and what does not exist is left out.
-async fn standing(
+fn standing(
     tx: &mut Sqlite,
     script: &mut Script,
     wanted: &[(CommandId, AgentId)],
@@ -231,52 +220,55 @@ async fn standing(
         values.put(*place).put(command.0).put(agent.0);
     };
     script.run(tx)?;
-    let answers = STANDING.fetch(tx, &placed, put)?;
-    let mut slots = Vec::with_capacity(wanted.len());
+    let rows = STANDING.fetch(tx, &placed, put)?;
+    let mut found = rows.iter().map(Found::read).collect::<Result<Vec<Found<'_>>, StoreError>>()?;
+    // Wanted is sorted, so the invocations of one command come in a row.
+    found.sort_unstable_by_key(|found| found.place);
+    let mut slots = Vec::with_capacity(found.len());
     let mut parents: Vec<Parent> = Vec::new();
-    for answer in &answers {
-        let text: &str = Cells::new(answer, "invocations").take()?;
-        let unreadable = |what| StoreError::Corrupt { table: "invocations", key: "batch".to_owned(), what };
-        let mut found: Vec<Found<'_>> = text::parse(text).map_err(unreadable)?;
-        found.sort_unstable_by_key(|found| found.place);
-        for found in &found {
-            let (command, agent) = wanted[found.place];
-            let unreadable =
-                |what| StoreError::Corrupt { table: "invocations", key: format!("{command}/{agent}"), what };
-            // Wanted is sorted, so the invocations of one command come in a row.
-            if parents.last().is_none_or(|parent| parent.id != command) {
-                parents.push(found.parent(command).map_err(unreadable)?);
-            }
-            let standing = found.standing().map_err(unreadable)?;
-            let (row, attempt) = (found.row, found.attempt);
-            let terms = parents.last().and_then(|parent| parent.terms.clone());
-            let retrying = terms.map(|terms| found.retrying(terms));
-            slots.push(Slot { row, command, agent, attempt, of: parents.len() - 1, standing, retrying, next: None });
+    for found in &found {
+        let (command, agent) = wanted[found.place];
+        if parents.last().is_none_or(|parent| parent.id != command) {
+            let unreadable = |what| StoreError::Corrupt { table: "commands", key: command.to_string(), what };
+            parents.push(found.parent(command).map_err(unreadable)?);
         }
+        let Found { row, attempt, state, reason, started_at, .. } = *found;
+        let standing = Standing::new(state, reason, started_at);
+        let terms = parents.last().and_then(|parent| parent.terms.clone());
+        let retrying = terms.map(|terms| found.retrying(terms));
+        slots.push(Slot { row, command, agent, attempt, of: parents.len() - 1, standing, retrying, next: None });
     }
     Ok((slots, parents))
 }
 
-impl Found<'_> {
-    fn standing(&self) -> Result<Standing, String> {
-        let state = rows::word("state", State::parse)(&self.state)?;
-        let reason = self.reason.as_deref().map(rows::word("reason", Reason::parse)).transpose()?;
-        Ok(Standing::new(state, reason, self.started_at.map(Timestamp)))
+impl<'r> Found<'r> {
+    fn read(row: &'r Row) -> Result<Found<'r>, StoreError> {
+        let mut cells = Cells::new(row, "invocations");
+        Ok(Found {
+            place: cells.number()?,
+            row: cells.take()?,
+            attempt: cells.number()?,
+            state: rows::state(&mut cells)?,
+            reason: rows::reason(&mut cells)?,
+            started_at: cells.time_if_any()?,
+            command_row: cells.take()?,
+            status: rows::status(&mut cells)?,
+            counts: cells.take()?,
+            terms: cells.take()?,
+            created_at: cells.time()?,
+            run_timeout: Duration::from_millis(cells.number()?),
+            cancel_requested: cells.take()?,
+        })
     }
 
     fn retrying(&self, terms: Arc<Terms>) -> Retrying {
-        Retrying {
-            terms,
-            created_at: Timestamp(self.created_at),
-            run_timeout: Duration::from_millis(self.run_timeout_ms),
-            cancel_requested: self.cancel_requested != 0,
-        }
+        let Found { created_at, run_timeout, cancel_requested, .. } = *self;
+        Retrying { terms, created_at, run_timeout, cancel_requested }
     }
 
     fn parent(&self, id: CommandId) -> Result<Parent, String> {
-        let status = rows::word("status", Status::parse)(&self.status)?;
-        let rollup = Rollup::new(text::parse_tallied(&self.counts)?, status);
-        let terms = self.terms.as_deref().map(terms::parse).transpose()?.map(Arc::new);
+        let rollup = Rollup::new(text::parse_tallied(self.counts)?, self.status);
+        let terms = self.terms.map(terms::parse).transpose()?.map(Arc::new);
         Ok(Parent { row: self.command_row, id, rollup, terms, moved: false, ended: false })
     }
 }
