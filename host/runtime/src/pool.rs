@@ -57,6 +57,8 @@ struct State {
     /// Plugins whose last job overran.
     late: HashSet<Arc<str>>,
     waiting: usize,
+    /// Threads that wait for a bell: those for who answers in time, and the other.
+    asleep: [usize; 2],
     closed: bool,
 }
 
@@ -120,8 +122,12 @@ impl Pool {
         }
         state.lanes.entry(Arc::clone(plugin)).or_default().jobs.push_back(job);
         let late = state.late.contains(plugin);
+        let asleep = state.asleep[usize::from(late)];
         drop(state);
-        self.shared.bell(late).notify_one();
+        // Who is awake looks again before it sleeps.
+        if asleep > 0 {
+            self.shared.bell(late).notify_one();
+        }
         Ok(())
     }
 }
@@ -159,15 +165,15 @@ impl Shared {
                     // Its waiting jobs are others' now.
                     self.bell(pace == Pace::Overran).notify_all();
                 }
-                // A job of this plugin may have been passed over because of the one that ended.
-                self.bell(late).notify_one();
             } else if state.closed && state.waiting == 0 {
                 // Whoever ran the last job may have been waited for.
                 self.wake.notify_all();
                 self.wake_last.notify_all();
                 return;
             } else {
+                state.asleep[usize::from(late)] += 1;
                 state = self.bell(late).wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.asleep[usize::from(late)] -= 1;
             }
         }
     }
