@@ -15,7 +15,7 @@ use ports::link::Link;
 use ports::seal::Seal;
 use serde_json::json;
 
-use crate::digest::sha256_hex;
+use crate::digest::{hex, sha256_hex};
 use crate::directory::Directory;
 use crate::doubt::Doubts;
 use crate::origin::Origin;
@@ -330,10 +330,6 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), EnrolError> {
 
 fn invalid(pointer: &str, message: String) -> EnrolError {
     EnrolError::Invalid { pointer: pointer.to_owned(), message }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn life(asked: Option<Duration>) -> Result<Duration, EnrolError> {
