@@ -1,4 +1,4 @@
-//! B2, B3, B5 and F1 with thousands of agents: memory, CPU while nothing happens, all of them coming back after a
+//! B1, B2, B3, B5 and F1 with thousands of agents: memory, CPU while nothing happens, all of them coming back after a
 //! restart, and one command to all, each beside the same on a bare hub.
 
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::runs::broadcast::{self, Shape};
 use crate::runs::idle;
 use crate::suite::ground::Ground;
 use crate::table::{Goal, Row};
-use crate::usage::{Meter, memory_of, used_by};
+use crate::usage::{Memory, Meter, memory_of, used_by};
 
 /// The memory a host may have, MiB.
 const MEMORY_MIB: f64 = 256.0;
@@ -25,6 +25,8 @@ const IDLE_SHARE: f64 = 0.04;
 
 /// What the bare hub does with as many agents.
 struct Bare {
+    /// What it has of its own for each, bytes.
+    memory: f64,
     /// All of them connected, seconds.
     connected_s: f64,
     /// Its CPU for each, microseconds.
@@ -45,6 +47,7 @@ pub async fn run(ground: &Ground<'_>) -> Result<Vec<Row>> {
     let fresh = idle::settled_memory(host.pid).await?;
     let identities = Identities::obtain(&operator, &door, agents, None).await?;
     let fleet = Fleet::connect(&door, &identities, ground.behaviour()).await?;
+    let joined = idle::settled_memory(host.pid).await?;
     let to_all = broadcast::run(&operator, &fleet, Shape::Plain, if quick { 4 } else { 10 }, Some(host.pid)).await?;
     let to_all = ground.keep(to_all)?;
     // Every agent's heartbeat and sample fall due at least once.
@@ -79,7 +82,9 @@ pub async fn run(ground: &Ground<'_>) -> Result<Vec<Row>> {
     let share = calm.cost.server_cpu_s.unwrap_or(f64::NAN) / seconds;
     let mib = rss as f64 / f64::from(1 << 20);
     let storm_us = storm.server_us().unwrap_or(f64::NAN);
+    let memory = each(fresh, joined, agents);
     let rows = [
+        ("B1", "memory of each ÷ hub's", "B", Goal::AtMost(2.0), memory, bare.memory),
         ("B2", "host's memory ÷ 256 MiB", "MiB", Goal::AtMost(1.0), mib, MEMORY_MIB),
         ("B3", "CPU while idle ÷ 4 % of a core", "of a core", Goal::AtMost(1.0), share, IDLE_SHARE),
         ("B5", "all back after a restart ÷ bare connects", "s", Goal::AtMost(3.0), back_s, bare.connected_s),
@@ -93,15 +98,22 @@ pub async fn run(ground: &Ground<'_>) -> Result<Vec<Row>> {
         .collect())
 }
 
+/// Memory that is nobody else's, for each of `agents` that came in between.
+fn each(before: Memory, after: Memory, agents: usize) -> f64 {
+    after.private.saturating_sub(before.private) as f64 / agents.max(1) as f64
+}
+
 async fn bare(ground: &Ground<'_>, agents: usize) -> Result<Bare> {
     let mut hub = Hub::start(agents).await?;
     let connect_us = used_by(hub.pid())?.cpu * 1e6 / agents as f64;
     let connected_s = hub.connected_in.as_secs_f64();
+    let memory = each(hub.before, idle::settled_memory(hub.pid()).await?, agents);
     let mut connects = Measured::new("hub-connect", json!({ "agents": agents }));
     connects.note("connected_in_s", round(connected_s));
     connects.note("server_us_per_agent", round(connect_us));
+    connects.note("memory_per_agent_bytes", memory.round());
     ground.keep(connects)?;
     let fan_out = ground.keep(hub.fan_out(4).await?)?;
     hub.end().await?;
-    Ok(Bare { connected_s, connect_us, fan_out_us: fan_out.latency.p50_us })
+    Ok(Bare { memory, connected_s, connect_us, fan_out_us: fan_out.latency.p50_us })
 }
