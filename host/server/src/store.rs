@@ -154,8 +154,8 @@ pub async fn open(config: &Config, live: Arc<dyn Live>, notary: Arc<dyn Notary>)
     Ok((rows, Writing { task, stop }))
 }
 
-/// Runs the writer on a thread of its own. It takes dozens of steps a commit; on the threads that all share, each of
-/// them would wait behind whatever else is due, and everybody waits for its commits.
+/// Runs the writer on a thread of its own: SQLite is called and waited for there, and with PostgreSQL the dozens of steps
+/// of a commit would each wait behind whatever else is due, where everybody waits for it.
 fn start(writer: impl Future<Output = ()> + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     let thread = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(tokio::task::spawn_blocking(move || thread.block_on(writer)))

@@ -86,8 +86,7 @@ async fn apply(line: &mut Sqlite, migration: &Migration) -> Result<(), Error> {
         told.execute(&mut *line).await.map(|_| ())
     };
     let done = done.await;
-    line.batch(if done.is_ok() { "commit" } else { "rollback" })?;
-    done
+    line.end(done)
 }
 
 #[cfg(test)]

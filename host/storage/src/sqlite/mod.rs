@@ -92,8 +92,9 @@ impl Options {
 /// The store. Cheap to clone; every port of it is answered by this handle.
 #[derive(Clone)]
 pub struct SqliteStore {
-    shared: Arc<Shared>,
+    // Dropped first: whoever closes the copier's file gives back what locks this process has on it.
     readers: Readers,
+    shared: Arc<Shared>,
 }
 
 /// What handles and writer share.

@@ -113,8 +113,7 @@ fn texts(connection: &mut Sqlite, text: String) -> Vec<String> {
 fn explain(connection: &mut Sqlite, statements: &[(&'static str, String)]) -> Vec<Plan> {
     let mut plans = Vec::new();
     for (name, text) in statements {
-        let found = connection.ask(&format!("explain query plan {text}"), &[]).expect("explains");
-        let steps = found.rows.iter().map(|row| row.try_get(3).expect("text")).collect();
+        let steps = connection.explain(text);
         plans.push(Plan { name, text: text.clone(), steps });
     }
     plans

@@ -12,7 +12,7 @@ use uuid::Uuid;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Its own word.
-    #[error(transparent)]
+    #[error("{}", said(.0))]
     Sqlite(#[from] rusqlite::Error),
     /// A cell is not of the kind that is asked for.
     #[error("{0}")]
@@ -21,11 +21,25 @@ pub enum Error {
     #[error("no row where there has to be one")]
     NoRow,
     /// No connection for reading came free in time.
-    #[error("no reader came free in time")]
+    #[error("timed out: no reader came free in time")]
     NoReader,
+    /// The connection for reading did not answer.
+    #[error("the reader failed; the log says why")]
+    Lost,
     /// The file it is about.
     #[error(transparent)]
     File(#[from] std::io::Error),
+}
+
+/// SQLite's words and its extended code, which says which of a dozen I/O errors it is; without the statement.
+fn said(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqliteFailure(code, said) => {
+            format!("{} (code: {})", said.as_deref().unwrap_or("unknown error"), code.extended_code)
+        }
+        rusqlite::Error::SqlInputError { error, msg, .. } => format!("{msg} (code: {})", error.extended_code),
+        other => other.to_string(),
+    }
 }
 
 /// What runs statements.

@@ -2,6 +2,8 @@
 //! is, for one row by its key.
 
 use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -13,14 +15,14 @@ use tokio::sync::oneshot;
 use super::connection::{Opening, Sqlite};
 use super::query::{Answer, Error, On, Row};
 
-/// Longest a question waits for its answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// Longest a question waits until a connection is free for it.
+const FREE_WITHIN: Duration = Duration::from_secs(30);
 /// Connections that are used where the caller is.
 const NEAR: usize = 2;
 
 type Job = Box<dyn FnOnce(&mut Sqlite) + Send>;
 
-/// The connections. They are closed when the last clone of this is dropped.
+/// The connections. Those with a thread are closed by it, soon after the last clone of this is dropped.
 #[derive(Clone)]
 pub(super) struct Readers {
     jobs: mpsc::Sender<Job>,
@@ -37,7 +39,9 @@ impl Readers {
             let next = move || queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
             thread::Builder::new().name(format!("sqlite-reader-{number}")).spawn(move || {
                 while let Some(job) = next() {
-                    job(&mut line);
+                    if catch_unwind(AssertUnwindSafe(|| job(&mut line))).is_err() {
+                        tracing::error!("a read panicked");
+                    }
                 }
             })?;
         }
@@ -48,7 +52,8 @@ impl Readers {
     }
 
     /// For one row by its key: asked where the caller is, unless both connections for that are in use. That reads a
-    /// few pages, which are mostly in memory, and costs less than going to a thread and back.
+    /// few pages, which are mostly in memory, and costs less than going to a thread and back; a row with a large result is
+    /// on more of them, and where they are not in memory a thread that all share waits for the disk.
     pub fn near(&self) -> Near<'_> {
         Near(self)
     }
@@ -69,16 +74,34 @@ impl Readers {
         &self,
         job: impl FnOnce(&mut Sqlite) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let (reply, answer) = oneshot::channel();
+        let ((reply, answer), (begun, begins)) = (oneshot::channel(), oneshot::channel::<()>());
+        let caller = Caller::default();
+        let has_left = caller.0.clone();
         let job = move |line: &mut Sqlite| {
-            // Nobody waits any more when the caller has gone.
-            if !reply.is_closed() {
-                _ = reply.send(job(line));
+            // Nobody waits any more when the caller has gone: neither for its turn nor for its end.
+            if has_left.load(Ordering::Relaxed) {
+                return;
             }
+            drop(begun);
+            let watch = has_left.clone();
+            let answer = line.until(Some(move || watch.load(Ordering::Relaxed))).and_then(|()| job(line));
+            _ = line.until(None::<fn() -> bool>);
+            _ = reply.send(answer);
         };
-        self.jobs.send(Box::new(job)).map_err(|_| Error::NoReader)?;
-        let answer = tokio::time::timeout(ANSWER_WITHIN, answer).await;
-        answer.map_err(|_| Error::NoReader)?.map_err(|_| Error::NoReader)?
+        self.jobs.send(Box::new(job)).map_err(|_| Error::Lost)?;
+        // Closed without a word when it begins.
+        _ = tokio::time::timeout(FREE_WITHIN, begins).await.map_err(|_| Error::NoReader)?;
+        answer.await.map_err(|_| Error::Lost)?
+    }
+}
+
+/// Whether whoever asked has left, answered or not.
+#[derive(Default)]
+struct Caller(Arc<AtomicBool>);
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -111,5 +134,42 @@ impl On for Near<'_> {
             Some(answer) => answer,
             None => self.0.run(text, values).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::query::{query, query_scalar};
+    use super::*;
+
+    const LONG: &str = "with recursive n (n) as (select 1 union all select n + 1 from n) select count(*) from n";
+
+    fn readers(threads: u32) -> (tempfile::TempDir, Readers) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let opening = Opening::writing(&folder.path().join("read.db"), Duration::ZERO).creating();
+        (folder, Readers::open(&opening, threads).expect("opens"))
+    }
+
+    #[tokio::test]
+    async fn who_has_left_is_not_read_for_any_more() {
+        let (_folder, readers) = readers(1);
+        for _ in 0..3 {
+            tokio::select! {
+                biased;
+                endless = query(LONG).fetch_all(&readers) => panic!("it ends: {endless:?}"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        let one: i64 = query_scalar("select 1").fetch_one(&readers).await.expect("a reader comes free");
+        assert_eq!(one, 1);
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_one_answer() {
+        let (_folder, readers) = readers(1);
+        let panics = readers.each(("select 1".into(), Vec::new()), (), |(), _| panic!("on purpose"));
+        assert!(matches!(panics.await, Err(Error::Lost)));
+        let one: i64 = query_scalar("select 1").fetch_one(&readers).await.expect("the reader goes on");
+        assert_eq!(one, 1);
     }
 }

@@ -75,8 +75,7 @@ async fn adopt_rows(connection: &mut Sqlite, adopt: Adopt, notary: Option<Arc<dy
     let trail = Trail::new(open::fresh_chain(connection).await?, Cause::Restore, notary);
     connection.batch("begin immediate")?;
     let done = adopt_in(connection, adopt, &trail).await;
-    connection.batch(if done.is_ok() { "commit" } else { "rollback" })?;
-    done
+    connection.end(done)
 }
 
 async fn adopt_in(tx: &mut Sqlite, adopt: Adopt, trail: &Trail) -> Result<Held, Failure> {

@@ -30,7 +30,7 @@ pub struct Contents {
 }
 
 /// Writes the store at `from` as it is at one moment into `to`, an empty file or none. The host that uses
-/// it goes on writing meanwhile; only its log grows until this is done. On return the copy is on disk.
+/// it goes on writing meanwhile; only its log grows until this is done. On return the copy is on disk. Blocks for as long as that takes.
 ///
 /// # Errors
 /// `from` cannot be read, or `to` not be written.

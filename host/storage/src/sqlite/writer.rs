@@ -29,12 +29,12 @@ const COMMIT: &str = "commit";
 
 /// Owns the connection that writes. Until it runs, writes queue; when it has ended, they are refused.
 pub struct Writer {
+    /// For the copier; dropped before its file is closed.
+    readers: Readers,
     shared: Arc<Shared>,
     live: Arc<dyn Live>,
     /// `None` after a failed transaction: a connection is cheap, and a fresh one has no half of one.
     connection: Option<Sqlite>,
-    /// For the copier.
-    readers: Readers,
     writing: Opening,
     last: u64,
     streams: Streams,
@@ -69,7 +69,8 @@ impl Writer {
         }
     }
 
-    /// Writes until `stop` is cancelled and everything queued before that is on disk.
+    /// Writes until `stop` is cancelled and everything queued before that is on disk. SQLite is called where this is
+    /// polled, and waits for the disk there: give it a thread of its own.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut beside = JoinSet::new();
         let (shared, readers) = (self.shared.clone(), self.readers.clone());

@@ -27,8 +27,16 @@ async fn a_copy_is_taken_while_the_store_is_written_to_and_has_every_command_who
             store.accept(command(&[&web])).await.expect("accepted while a copy is taken");
         }
     };
-    let (copied, ()) = tokio::join!(snapshot(&from, &to, Duration::from_secs(5)), writing);
-    copied.expect("copied");
+    let there = tokio::runtime::Handle::current();
+    let (begun, begins) = tokio::sync::oneshot::channel();
+    let (source, copy) = (from.clone(), to.clone());
+    let copying = tokio::task::spawn_blocking(move || {
+        begun.send(()).expect("somebody waits");
+        there.block_on(snapshot(&source, &copy, Duration::from_secs(5)))
+    });
+    begins.await.expect("it begins");
+    let (copied, ()) = tokio::join!(copying, writing);
+    copied.expect("no panic").expect("copied");
     let (contents, wrong) = inspect(&to).await.expect("a store");
     assert_eq!((contents.cluster, wrong), (Some(cluster), vec![]));
     assert!((200..=400).contains(&contents.commands), "{contents:?}");
