@@ -164,6 +164,9 @@ impl Shared {
                 if state.done(&plugin, pace) {
                     // Its waiting jobs are others' now.
                     self.bell(pace == Pace::Overran).notify_all();
+                } else if state.late.contains(&plugin) != late {
+                    // They have been for a while, and one more of them may run now.
+                    self.bell(!late).notify_one();
                 }
             } else if state.closed && state.waiting == 0 {
                 // Whoever ran the last job may have been waited for.
