@@ -26,6 +26,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Most rows of one machine in memory, and on one page unless its first step alone is more: a day of reports every
 /// second.
 const ROWS_MAX: u32 = 100_000;
+/// Rows in memory at once of what is rolled up as it is read.
+const PIECE_ROWS: u32 = 10_000;
+/// Longest that an agent's clock, or another host's, is ahead of this one's and is believed.
+const AHEAD: Duration = Duration::from_secs(600);
 /// Nobody reports more often.
 const SECOND: Duration = Duration::from_secs(1);
 /// Most numbers put together in one answer: some 30 MB.
@@ -250,6 +254,7 @@ impl History {
             hour: until(Level::Hour).await?,
             raw_since: since(Level::Raw),
             minute_since: since(Level::Minute),
+            until: Some(now + AHEAD),
         })
     }
 
@@ -278,6 +283,7 @@ impl History {
         step: Duration,
     ) -> BoxFuture<'a, Result<Vec<Bucket>, StoreError>> {
         Box::pin(async move {
+            let (from, to) = marks.kept(level, (from, to));
             let (made, below) = marks.split(level, (from, to));
             let mut buckets = self.rows(of, level, (from, made), step).await?;
             if let Some(below) = below.filter(|_| made < to) {
@@ -301,8 +307,8 @@ impl History {
     ) -> Result<Vec<Bucket>, StoreError> {
         let mut rolled = Vec::new();
         loop {
-            let mut rows = self.telemetry.buckets(agent, level, from, to, ROWS_MAX).await?;
-            let last = rows.last().filter(|_| rows.len() >= ROWS_MAX as usize).map(|last| last.start);
+            let mut rows = self.telemetry.buckets(agent, level, from, to, PIECE_ROWS).await?;
+            let last = rows.last().filter(|_| rows.len() >= PIECE_ROWS as usize).map(|last| last.start);
             for row in &mut rows {
                 row.series.retain(|(series, _)| wanted.has(series.metric, &series.label));
             }

@@ -13,6 +13,8 @@ pub const ROWS_OF_MANY: u64 = 200_000;
 pub const ROWS_OF_MANY_MAX: u64 = 1_000_000;
 /// Most machines of one answer: each is a read of its own.
 pub const MACHINES_MAX: usize = 10_000;
+/// Longest that something is still there after it may be forgotten: both stores forget by the day.
+const FORGOTTEN_BY: Duration = Duration::from_secs(2 * 86_400);
 /// Steps there are.
 pub const STEP: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(31 * 86_400);
 
@@ -71,6 +73,8 @@ pub struct Marks {
     pub raw_since: Timestamp,
     /// From when on minutes are.
     pub minute_since: Timestamp,
+    /// Nothing is of later than this; `None` when that is not known.
+    pub until: Option<Timestamp>,
 }
 
 impl Marks {
@@ -88,8 +92,20 @@ impl Marks {
         (made.unwrap_or(from).min(end).clamp(from, to.max(from)), level.below())
     }
 
+    /// What of a span there can be rows of at `level`: nothing was said after now, and what is before that is forgotten.
+    pub fn kept(&self, level: Level, (from, to): (Timestamp, Timestamp)) -> (Timestamp, Timestamp) {
+        let since = match level {
+            Level::Raw => Some(self.raw_since),
+            Level::Minute => Some(self.minute_since),
+            Level::Hour => None,
+        };
+        let from = since.map_or(from, |since| from.max(since - FORGOTTEN_BY));
+        (from, self.until.map_or(to, |until| to.min(until)))
+    }
+
     /// From how many rows a span of one machine is read that reports once an `interval`.
-    pub fn rows(&self, level: Level, (from, to): (Timestamp, Timestamp), interval: Duration) -> u64 {
+    pub fn rows(&self, level: Level, span: (Timestamp, Timestamp), interval: Duration) -> u64 {
+        let (from, to) = self.kept(level, span);
         let between = match level {
             Level::Raw => interval.max(*STEP.start()),
             Level::Minute | Level::Hour => level.span(),
@@ -104,11 +120,10 @@ impl Marks {
     }
 }
 
-/// One page of a question. Only the end of the last one lies inside of a bucket of the level: each bucket is of the step
-/// that it begins in.
+/// One page of a question. Only the end of the last one lies inside of a bucket of the level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slice {
-    /// From where on it is read: where its first point begins, or the first bucket in that.
+    /// Where its first point begins.
     pub from: Timestamp,
     /// Where it ends; what begins here is on the next page.
     pub to: Timestamp,
@@ -127,22 +142,23 @@ pub struct Window {
     pub from: Timestamp,
     /// Until then.
     pub to: Timestamp,
-    /// Between two points; no finer than `level`.
+    /// Between two points: so many buckets of `level`.
     pub step: Duration,
     /// What it is read from.
     pub level: Level,
 }
 
 impl Window {
-    /// What is asked at `now` about `[from, to)`. A step finer than what is kept becomes as fine as that is.
+    /// What is asked at `now` about `[from, to)`. A step that is no whole number of buckets of what is kept becomes the next
+    /// longer one that is.
     pub fn new((from, to): (Timestamp, Timestamp), step: Duration, retention: &Retention, now: Timestamp) -> Window {
         let level = retention.level(from, step, now);
-        Window { from, to, step: step.max(level.span()), level }
+        Window { from, to, step: whole(step, level), level }
     }
 
     /// Whether this is what a wish for `step` has become.
     pub fn has_step(&self, step: Duration) -> bool {
-        step.max(self.level.span()) == self.step
+        whole(step, self.level) == self.step
     }
 
     /// How many steps it has.
@@ -156,9 +172,8 @@ impl Window {
         let Window { from, to, step, level } = *self;
         let begin = start(after.unwrap_or(from).max(from), step);
         let end = begin + step * points.clamp(1, MAX_POINTS);
-        let next = Some(end).filter(|end| *end < to);
-        let to = next.map_or(to, |next| first(next, level.span()).min(to));
-        Slice { from: first(begin, level.span()), to, step, level, next }
+        let (to, next) = if end < to { (end, Some(end)) } else { (to, None) };
+        Slice { from: begin, to, step, level, next }
     }
 
     /// The same with as many steps, `points` at most and one at least, as cost no more than `most`; and what they
@@ -184,10 +199,10 @@ impl Window {
     }
 }
 
-/// Where the first bucket of `span` begins that begins no earlier than `at`.
-fn first(at: Timestamp, span: Duration) -> Timestamp {
-    let begins = start(at, span);
-    if begins < at { begins + span } else { begins }
+/// The shortest step of whole buckets of a level that is no shorter than this one.
+fn whole(step: Duration, level: Level) -> Duration {
+    let bucket = level.span().as_secs().max(1);
+    Duration::from_secs(step.as_secs().div_ceil(bucket) * bucket)
 }
 
 #[cfg(test)]
@@ -268,18 +283,24 @@ mod tests {
     }
 
     #[test]
-    fn each_bucket_is_on_the_page_of_the_step_that_it_begins_in() {
-        let window = Window { from: Timestamp(0), to: Timestamp(0) + secs(470), step: secs(90), level: Level::Minute };
-        let (mut after, mut seen) = (None, Vec::new());
-        loop {
-            let page = window.page(after, 1);
-            seen.push([page.from, page.to].map(|at| at.0 / 1_000_000));
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
+    fn nothing_is_read_where_nothing_can_be() {
+        let now = at(9 * DAY);
+        let marks = Marks {
+            minute: Some(now),
+            hour: Some(now),
+            raw_since: now - secs(7 * DAY),
+            minute_since: now - secs(8 * DAY),
+            until: Some(now + secs(120)),
+        };
+        let second = secs(1);
+        for (level, span, rows) in [
+            (Level::Hour, (now, now + secs(400 * DAY)), 120),
+            (Level::Hour, (now + secs(DAY), now + secs(400 * DAY)), 0),
+            (Level::Raw, (Timestamp(0), now), 9 * DAY),
+            (Level::Minute, (Timestamp(0), now), 10 * 1_440),
+        ] {
+            assert_eq!(marks.rows(level, span, second), rows, "{level:?} {span:?}");
         }
-        assert_eq!(seen, [[0, 120], [120, 180], [180, 300], [300, 360], [360, 470], [480, 470]]);
     }
 
     #[test]
@@ -324,5 +345,8 @@ mod tests {
         assert_eq!((of(DAY, 10).step, of(8 * DAY, 10).step, of(31 * DAY, 10).step), (secs(10), secs(60), secs(HOUR)));
         let coarse = of(8 * DAY, 10);
         assert!(coarse.has_step(secs(10)) && coarse.has_step(secs(60)) && !coarse.has_step(secs(61)));
+        // A step begins where a bucket does, or what its first one says would be of no step.
+        assert_eq!((of(DAY, 90).step, of(DAY, 5_400).step, of(DAY, 59).step), (secs(120), secs(2 * HOUR), secs(59)));
+        assert!(of(DAY, 90).has_step(secs(90)) && of(DAY, 90).has_step(secs(120)));
     }
 }

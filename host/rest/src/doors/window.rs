@@ -56,7 +56,7 @@ fn parse(key: &str) -> Option<(Window, &str)> {
     let window = Window { from: from?, to: to?, step, level };
     let is_near = |at: Timestamp| at.0.unsigned_abs() <= FARTHEST;
     let is_span = window.from <= window.to && is_near(window.from) && is_near(window.to);
-    let can_be = is_span && STEP.contains(&step) && step >= level.span();
+    let can_be = is_span && STEP.contains(&step) && window.has_step(step);
     Some((window, next()?)).filter(|_| can_be)
 }
 
@@ -122,6 +122,7 @@ mod tests {
             "7 -5 60 minute 1",
             "-5 7 0 raw 1",
             "-5 7 59 minute 1",
+            "-5 7 90 minute 1",
             "-5 7 2678401 hour 1",
             "-5 7 60 day 1",
             "-5 x 60 minute 1",

@@ -246,7 +246,7 @@ async fn what_is_read_of_a_span_is_the_same_whatever_has_been_rolled_up_meanwhil
 async fn a_step_that_is_read_from_any_number_of_rows_has_all_of_them() {
     let days = HOUR * 72;
     let begin = start(NOW, days) - days;
-    let count = ROWS_MAX * 2 + 5;
+    let count = PIECE_ROWS * 2 + 5;
     let series = Series { metric: Metric::CpuTotal, label: String::new() };
     let report =
         |n: u32| Bucket { start: begin + SECOND * n, series: vec![(series.clone(), Summary::of(f64::from(n)))] };
