@@ -176,7 +176,12 @@ async fn an_agent_is_given_another_key_and_the_old_one_is_worth_nothing(store: S
     socket.say(&AgentFrame::NewKey(forged)).await;
     socket.say(&AgentFrame::NewKey(played.new_key(&old))).await;
     let public_key = key_text(&played.key.verifying_key());
-    assert_eq!(socket.hear().await, Some(HostFrame::KeyAck { public_key }), "and nothing for the forged one");
+    let mut heard = socket.hear().await;
+    // Whose session had just opened may be asked by what opened it, too.
+    if heard == Some(HostFrame::RotateKey) {
+        heard = socket.hear().await;
+    }
+    assert_eq!(heard, Some(HostFrame::KeyAck { public_key }), "and nothing for the forged one");
     let new = std::mem::replace(&mut played.key, old.clone());
     let (mut socket, challenge) = played.dial().await;
     socket.say(&AgentFrame::Hello(played.hello(&challenge))).await;

@@ -1,5 +1,7 @@
 //! A client of the REST API that hides nothing: status and body of every answer.
 
+use std::time::Duration;
+
 use domain::attempt::State;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use reqwest::{Client, Method, RequestBuilder};
@@ -7,6 +9,9 @@ use serde_json::{Value, json};
 
 use crate::events::Events;
 use crate::wait::until;
+
+/// A connection that nobody uses is closed by the host after five seconds; a request must not meet that.
+const IDLE: Duration = Duration::from_secs(2);
 
 /// One principal at one host.
 #[derive(Clone)]
@@ -52,7 +57,7 @@ impl Api {
     /// # Panics
     /// When there can be no HTTP client.
     pub fn anonymous(base: &str) -> Api {
-        let http = Client::builder().no_proxy().build().expect("an HTTP client");
+        let http = Client::builder().no_proxy().pool_idle_timeout(IDLE).build().expect("an HTTP client");
         Api { http, base: base.to_owned(), token: None }
     }
 
@@ -62,7 +67,12 @@ impl Api {
     /// When there can be no such HTTP client.
     pub fn believing(base: &str, pem: &[u8]) -> Api {
         let authority = reqwest::Certificate::from_pem(pem).expect("a certificate");
-        let http = Client::builder().no_proxy().tls_certs_only([authority]).build().expect("an HTTP client");
+        let http = Client::builder()
+            .no_proxy()
+            .pool_idle_timeout(IDLE)
+            .tls_certs_only([authority])
+            .build()
+            .expect("an HTTP client");
         Api { http, base: base.to_owned(), token: None }
     }
 

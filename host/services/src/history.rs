@@ -142,11 +142,14 @@ impl History {
     /// # Errors
     /// [`ManyError::TooManySteps`]; the store's.
     pub async fn pages(&self, window: &Window) -> Result<Vec<Page>, ManyError> {
+        let marks = self.marks(window.level).await?;
+        // What lies before or after what there can be counts for nothing.
+        let (from, to) = marks.kept(window.level, (window.from, window.to));
+        let window = &Window { from, to, ..*window };
         let steps = window.steps();
         if steps > MAX_POINTS.into() {
             return Err(ManyError::TooManySteps(steps));
         }
-        let marks = self.marks(window.level).await?;
         let next = |page: &Page| page.slice.next.map(|next| cut(marks, window, Some(next), MAX_POINTS));
         Ok(std::iter::successors(Some(cut(marks, window, None, MAX_POINTS)), next).collect())
     }
@@ -254,6 +257,7 @@ impl History {
             hour: until(Level::Hour).await?,
             raw_since: since(Level::Raw),
             minute_since: since(Level::Minute),
+            hour_since: since(Level::Hour),
             until: Some(now + AHEAD),
         })
     }

@@ -73,6 +73,8 @@ pub struct Marks {
     pub raw_since: Timestamp,
     /// From when on minutes are.
     pub minute_since: Timestamp,
+    /// From when on hours are.
+    pub hour_since: Timestamp,
     /// Nothing is of later than this; `None` when that is not known.
     pub until: Option<Timestamp>,
 }
@@ -95,12 +97,11 @@ impl Marks {
     /// What of a span there can be rows of at `level`: nothing was said after now, and what is before that is forgotten.
     pub fn kept(&self, level: Level, (from, to): (Timestamp, Timestamp)) -> (Timestamp, Timestamp) {
         let since = match level {
-            Level::Raw => Some(self.raw_since),
-            Level::Minute => Some(self.minute_since),
-            Level::Hour => None,
+            Level::Raw => self.raw_since,
+            Level::Minute => self.minute_since,
+            Level::Hour => self.hour_since,
         };
-        let from = since.map_or(from, |since| from.max(since - FORGOTTEN_BY));
-        (from, self.until.map_or(to, |until| to.min(until)))
+        (from.max(since - FORGOTTEN_BY), self.until.map_or(to, |until| to.min(until)))
     }
 
     /// From how many rows a span of one machine is read that reports once an `interval`.
@@ -290,6 +291,7 @@ mod tests {
             hour: Some(now),
             raw_since: now - secs(7 * DAY),
             minute_since: now - secs(8 * DAY),
+            hour_since: now - secs(9 * DAY),
             until: Some(now + secs(120)),
         };
         let second = secs(1);
@@ -298,6 +300,7 @@ mod tests {
             (Level::Hour, (now + secs(DAY), now + secs(400 * DAY)), 0),
             (Level::Raw, (Timestamp(0), now), 9 * DAY),
             (Level::Minute, (Timestamp(0), now), 10 * 1_440),
+            (Level::Hour, (Timestamp(0), now), 11 * 24),
         ] {
             assert_eq!(marks.rows(level, span, second), rows, "{level:?} {span:?}");
         }

@@ -286,4 +286,9 @@ async fn a_trend_is_drawn_through_all_of_its_span_and_a_span_of_too_many_steps_i
     assert_eq!(history.pages(&steps(MAX_POINTS)).await.map(|pages| pages.len()), Ok(2));
     let refused = history.pages(&steps(MAX_POINTS + 1)).await.err();
     assert_eq!(refused, Some(ManyError::TooManySteps(2_001)));
+    // Of what nobody keeps, or has said yet, there are no steps.
+    let month = HOUR * 24 * 31;
+    let ever = history.window((Timestamp(0) - month * 12_000, NOW + month * 12_000), month);
+    let pages = history.pages(&ever).await.expect("thirteen months and a little");
+    assert!(pages.len() <= 14, "{}", pages.len());
 }
