@@ -44,8 +44,9 @@ pub async fn run(ground: &Ground<'_>) -> Result<Vec<Row>> {
     let quick = ground.asked.quick;
     let bare = bare(ground, agents).await?;
     let (host, operator, door) = ground.host().await?;
-    let fresh = idle::settled_memory(host.pid).await?;
     let identities = Identities::obtain(&operator, &door, agents, None).await?;
+    // Who has joined is known; what a session takes comes on top of that.
+    let fresh = idle::settled_memory(host.pid).await?;
     let fleet = Fleet::connect(&door, &identities, ground.behaviour()).await?;
     let joined = idle::settled_memory(host.pid).await?;
     let to_all = broadcast::run(&operator, &fleet, Shape::Plain, if quick { 4 } else { 10 }, Some(host.pid)).await?;
