@@ -190,8 +190,12 @@ async fn redis_is(host: &TestHost, well: bool) {
     let nobody = host.nobody();
     until("the host says how Redis is", async || {
         let answer = nobody.get("/readyz").await;
-        assert_eq!(answer.status, 200, "Redis alone keeps no host from working");
-        (answer.json["components"]["redis"].as_str()?.starts_with("ok") == well).then_some(())
+        let parts = answer.json["components"].as_object()?;
+        let is_ok = |said: &Value| said.as_str().is_some_and(|said| said.starts_with("ok"));
+        // A disk that stands still for some seconds may keep the database from answering in time.
+        let others = parts.iter().filter(|(name, _)| *name != "redis").all(|(_, said)| is_ok(said));
+        assert_eq!(answer.status == 200, others, "Redis alone keeps no host from working: {}", answer.json);
+        (others && is_ok(&parts["redis"]) == well).then_some(())
     })
     .await;
 }
