@@ -8,7 +8,7 @@ use super::restore::beside;
 
 /// Held as long as anybody has the store open, so that no second host takes it for its own.
 pub struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -20,9 +20,16 @@ impl Lock {
         let beside = beside(path, ".lock");
         let file = private(&beside)?;
         match file.try_lock() {
-            Ok(()) => Ok(Lock { _file: file }),
+            Ok(()) => Ok(Lock { file }),
             Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: path.to_owned() }),
             Err(TryLockError::Error(source)) => Err(OpenError::File { path: beside, source }),
         }
+    }
+}
+
+impl Drop for Lock {
+    /// Closing would leave it to a process that is being started just now, which has the file until it is another program.
+    fn drop(&mut self) {
+        _ = self.file.unlock();
     }
 }
