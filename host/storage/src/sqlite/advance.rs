@@ -221,7 +221,7 @@ fn standing(
     };
     script.run(tx)?;
     let rows = STANDING.fetch(tx, &placed, put)?;
-    let mut found = rows.iter().map(Found::read).collect::<Result<Vec<Found<'_>>, StoreError>>()?;
+    let mut found = rows.iter().map(|row| Found::read(row, wanted)).collect::<Result<Vec<Found<'_>>, StoreError>>()?;
     // Wanted is sorted, so the invocations of one command come in a row.
     found.sort_unstable_by_key(|found| found.place);
     let mut slots = Vec::with_capacity(found.len());
@@ -242,10 +242,12 @@ fn standing(
 }
 
 impl<'r> Found<'r> {
-    fn read(row: &'r Row) -> Result<Found<'r>, StoreError> {
+    fn read(row: &'r Row, wanted: &[(CommandId, AgentId)]) -> Result<Found<'r>, StoreError> {
         let mut cells = Cells::new(row, "invocations");
+        let place: usize = cells.number()?;
+        cells.is_of(wanted[place]);
         Ok(Found {
-            place: cells.number()?,
+            place,
             row: cells.take()?,
             attempt: cells.number()?,
             state: rows::state(&mut cells)?,

@@ -55,6 +55,11 @@ impl<'r> Cells<'r> {
         Cells { row, next: 0, table, key: Key::Unread }
     }
 
+    /// The row is this invocation's, which is known without reading it.
+    pub fn is_of(&mut self, (command, agent): (CommandId, AgentId)) {
+        self.key = Key::Pair(command.0, agent.0);
+    }
+
     /// The error that says what is wrong with this row.
     pub fn corrupt(&self, what: impl Into<String>) -> StoreError {
         StoreError::Corrupt { table: self.table, key: self.key.to_string(), what: what.into() }
