@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::directory::Directory;
 use crate::failing::{Heard, Word};
 use crate::feed::{Feed, Taken};
-use crate::judge::{Judge, Observed, Reading, RuleError, Said, Sampled, States};
+use crate::judge::{Judge, Observed, RuleError, Said, States};
 use crate::telling::{About, Quiet};
 
 /// The rule of alerts that say that another rule fails.
@@ -156,9 +156,7 @@ impl Alerting {
     }
 
     async fn judge(&mut self, members: &[Member], quiet: &Quiet) -> Result<(), StoreError> {
-        let rules = self.rules.rules();
-        let reads: BTreeSet<&str> = rules.iter().flat_map(|rule| rule.reads().iter().map(String::as_str)).collect();
-        let observed: Vec<Observed> = members.iter().map(|member| observed(member, &reads)).collect();
+        let observed: Vec<Observed> = members.iter().map(observed).collect();
         let ids: Vec<AgentId> = members.iter().map(|member| member.candidate.agent.id).collect();
         let mut kept: HashMap<(AgentId, String), Vec<Kept>> = HashMap::new();
         let mut states = States::new();
@@ -175,9 +173,8 @@ impl Alerting {
                 }
             }
         }
-        let before = states.clone();
-        let said = Judge::new(self.rules.clone()).run(&observed, &mut states, quiet.now).await;
-        let mut remembered = differing(&said, &ids, &before, &states);
+        let said = Judge::new(self.rules.clone()).run(&observed, &states, quiet.now).await;
+        let mut remembered: Vec<Remembered> = said.iter().flat_map(|said| differing(said, &ids, &states)).collect();
         let mut changes = Vec::new();
         for Said { rule, agents } in &said {
             for (member, (_, verdict)) in members.iter().zip(agents) {
@@ -354,44 +351,25 @@ fn is_there(found: &Candidate) -> bool {
     deleted_at.is_none() && revoked_at.is_none() && found.status != AgentStatus::Pending
 }
 
-/// An agent as rules look at it, with the metrics that any of them reads.
-fn observed(member: &Member, reads: &BTreeSet<&str>) -> Observed {
+/// An agent as rules look at it.
+fn observed(member: &Member) -> Observed {
     let Member { candidate, samples } = member;
     let agent = &candidate.agent;
-    let sampled = |taken: &Taken| {
-        let wanted = taken.readings.iter().filter(|reading| reads.contains(reading.series.metric.as_str()));
-        let reading = |reading: &domain::telemetry::report::Reading| {
-            let word = reading.series.metric.word(reading.value);
-            Reading {
-                metric: reading.series.metric.as_str().to_owned(),
-                label: reading.series.label.clone(),
-                word: word.unwrap_or_default().to_owned(),
-                value: if word.is_some() { 1.0 } else { reading.value },
-            }
-        };
-        Sampled { at: taken.at, readings: wanted.map(reading).collect() }
-    };
     Observed {
         agent: agent.name.clone(),
         site: agent.site.clone(),
         labels: agent.effective_labels(),
         status: candidate.status.as_str().to_owned(),
         heard: agent.last_seen.unwrap_or(agent.created_at),
-        samples: samples.iter().map(sampled).collect(),
+        samples: samples.clone(),
     }
 }
 
-/// What rules remember now and did not before.
-fn differing(said: &[Said], ids: &[AgentId], before: &States, after: &States) -> Vec<Remembered> {
-    let of = |states: &States, rule: &str, agent: &str| states.get(rule).and_then(|of| of.get(agent)).cloned();
-    let mut differing = Vec::new();
-    for Said { rule, agents } in said {
-        for (id, (agent, _)) in ids.iter().zip(agents) {
-            let state = of(after, rule, agent);
-            if state != of(before, rule, agent) {
-                differing.push(Remembered { agent: *id, rule: rule.clone(), state });
-            }
-        }
-    }
-    differing
+/// What a rule remembers now and did not before.
+fn differing<'a>(said: &'a Said, ids: &'a [AgentId], states: &'a States) -> impl Iterator<Item = Remembered> {
+    said.differing(states).map(|(place, state)| Remembered {
+        agent: ids[place],
+        rule: said.rule.clone(),
+        state: state.cloned(),
+    })
 }

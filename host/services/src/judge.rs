@@ -1,13 +1,17 @@
 //! Has every rule judge what agents measured, each under its own configuration: batches in, verdicts out. A rule that
 //! fails is told of, and neither silences another nor takes back what it found before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use domain::telemetry::metric::{Metric, Series};
+use domain::telemetry::report::Reading;
 use domain::time::Timestamp;
 use futures_util::future::join_all;
 use ports::rules::{Batch, MAX_BATCH_BYTES, MAX_SUBJECTS, Rule, RuleFault, Rules, State, Verdict};
 use serde_json::Value;
+
+use crate::feed::Taken;
 
 /// One agent, as rules look at it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,29 +27,7 @@ pub struct Observed {
     /// When it was last heard.
     pub heard: Timestamp,
     /// What came of it since the last look, oldest first.
-    pub samples: Vec<Sampled>,
-}
-
-/// One sample.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Sampled {
-    /// When it was taken, by the host's clock.
-    pub at: Timestamp,
-    /// What it says.
-    pub readings: Vec<Reading>,
-}
-
-/// One number of a sample.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Reading {
-    /// e.g. `disk.used_pct`.
-    pub metric: String,
-    /// Of what, e.g. `/srv`; empty where there is one only.
-    pub label: String,
-    /// What a metric of states says, e.g. `exited`; empty for numbers.
-    pub word: String,
-    /// The number; 1 where a word says it.
-    pub value: f64,
+    pub samples: Vec<Taken>,
 }
 
 /// What one rule said.
@@ -76,37 +58,33 @@ impl Judge {
         Judge { rules }
     }
 
-    /// Has every rule judge `observed`. What is to be kept replaces what was in `states`; for whom a rule said nothing,
-    /// it stays.
-    pub async fn run(&self, observed: &[Observed], states: &mut States, now: Timestamp) -> Vec<Said> {
+    /// Has every rule judge `observed`, each with what it last had the host keep.
+    pub async fn run(&self, observed: &[Observed], states: &States, now: Timestamp) -> Vec<Said> {
         let rules = self.rules.rules();
-        let kept = states.clone();
-        let said = join_all(rules.iter().map(|rule| {
-            let kept = kept.get(&rule.plugin().name).cloned().unwrap_or_default();
-            judged(rule.as_ref(), observed, kept, now)
-        }));
-        let said = said.await;
-        for Said { rule, agents } in &said {
-            let states = states.entry(rule.clone()).or_default();
-            for (agent, verdict) in agents {
-                match verdict {
-                    Ok(Verdict { state: Some(state), .. }) => _ = states.insert(agent.clone(), state.clone()),
-                    Ok(Verdict { state: None, .. }) => _ = states.remove(agent),
-                    Err(_) => {}
-                }
-            }
-        }
-        said
+        join_all(rules.iter().map(|rule| judged(rule.as_ref(), observed, states, now))).await
+    }
+}
+
+impl Said {
+    /// What is to be kept from now on, where that is something else than in `states`: the place of the agent among those
+    /// observed, and its state or none. For whom the rule said nothing, what is kept stays.
+    pub fn differing<'a>(&'a self, states: &'a States) -> impl Iterator<Item = (usize, Option<&'a State>)> {
+        let before = states.get(&self.rule);
+        self.agents.iter().enumerate().filter_map(move |(place, (agent, verdict))| {
+            let state = verdict.as_ref().ok()?.state.as_ref();
+            (state != before.and_then(|of| of.get(agent))).then_some((place, state))
+        })
     }
 }
 
 /// What `rule` says of all that was observed, batch by batch.
-async fn judged(rule: &dyn Rule, observed: &[Observed], kept: BTreeMap<String, State>, now: Timestamp) -> Said {
+async fn judged(rule: &dyn Rule, observed: &[Observed], states: &States, now: Timestamp) -> Said {
+    let kept = states.get(&rule.plugin().name);
     let mut verdicts: Vec<Option<Result<Verdict, RuleError>>> = vec![None; observed.len()];
     for (config, members) in by_configuration(rule, observed) {
         let mut rest = members.as_slice();
         while !rest.is_empty() {
-            let (batch, taken) = batch(rule, observed, rest, &kept);
+            let (batch, taken) = batch(rule, observed, rest, kept);
             let (these, others) = rest.split_at(taken);
             rest = others;
             let answers = rule.evaluate(config, millis(now), batch).await.map_err(failed);
@@ -141,25 +119,37 @@ fn by_configuration<'a>(rule: &'a dyn Rule, observed: &[Observed]) -> Vec<(Optio
 }
 
 /// As many of `members` as one call may have, at least one, with what the rule reads of them.
-fn batch(rule: &dyn Rule, observed: &[Observed], members: &[usize], kept: &BTreeMap<String, State>) -> (Batch, usize) {
+fn batch(
+    rule: &dyn Rule,
+    observed: &[Observed],
+    members: &[usize],
+    kept: Option<&BTreeMap<String, State>>,
+) -> (Batch, usize) {
     /// Room for the next agent, which may have much to say.
     const ROOM: usize = MAX_BATCH_BYTES / 2;
+    let reads: Vec<Metric> = rule.reads().iter().filter_map(|name| Metric::parse(name)).collect();
     let mut batch = Batch::default();
+    // Samples say the same series over and over, and to look one up by its three texts is dear.
+    let mut known: HashMap<(Metric, &str, Option<&str>), u32> = HashMap::new();
     let mut bytes = 0;
     let mut taken = 0;
     for index in members.iter().take(MAX_SUBJECTS) {
         let Observed { agent, status, heard, samples, .. } = &observed[*index];
-        let state = kept.get(agent).cloned();
+        let state = kept.and_then(|kept| kept.get(agent)).cloned();
         bytes += state.as_ref().map_or(0, |state| state.text.len()) + agent.len() + 64;
         batch.subject(agent.clone(), status, millis(*heard), state);
         for sample in samples {
             batch.sample(millis(sample.at));
             bytes += 16;
-            for Reading { metric, label, word, value } in &sample.readings {
-                if rule.reads().iter().any(|read| read == metric) {
-                    bytes += 24 + label.len() + word.len();
-                    let series = batch.series(metric, label, word);
-                    batch.reading(series, *value);
+            for Reading { series: Series { metric, label }, value } in sample.readings.iter() {
+                if reads.contains(metric) {
+                    let word = metric.word(*value);
+                    bytes += 24 + label.len() + word.map_or(0, str::len);
+                    let series = *known
+                        .entry((*metric, label, word))
+                        .or_insert_with(|| batch.series(metric.as_str(), label, word.unwrap_or_default()));
+                    // A word says all, and its number is 1.
+                    batch.reading(series, if word.is_some() { 1.0 } else { *value });
                 }
             }
         }
@@ -271,14 +261,12 @@ mod tests {
     }
 
     fn observed(agent: &str, site: &str) -> Observed {
-        let reading =
-            |metric: &str| Reading { metric: metric.into(), label: String::new(), word: String::new(), value: 1.0 };
-        let readings = vec![reading("cpu.total"), reading("load.1")];
+        let readings = [Reading::new(Metric::CpuTotal, 1.0), Reading::new(Metric::Load1, 1.0)];
         Observed {
             agent: agent.into(),
             site: site.into(),
             status: "online".into(),
-            samples: vec![Sampled { at: Timestamp(1), readings }],
+            samples: vec![Taken { at: Timestamp(1), readings: readings.into() }],
             ..Observed::default()
         }
     }
@@ -296,7 +284,7 @@ mod tests {
         let rule = Arc::new(Fake { overrides: vec![own], ..Fake::new("cpu") });
         let judge = Judge::new(Arc::new(Loaded(vec![Arc::clone(&rule)])));
         let all = [observed("a", "us-1"), observed("b", "eu-1"), observed("c", "us-1")];
-        let said = judge.run(&all, &mut States::new(), Timestamp(9)).await;
+        let said = judge.run(&all, &States::new(), Timestamp(9)).await;
         assert_eq!(found(&said[0]), [("a", Some(1)), ("b", Some(5)), ("c", Some(1))]);
         let calls = rule.calls.lock().expect("nobody panics").clone();
         assert_eq!(calls, [(2, 2), (1, 1)], "one call for each configuration, and only what the rule reads");
@@ -310,12 +298,18 @@ mod tests {
         let of = |text: &str| BTreeMap::from([("a".to_owned(), state(text))]);
         let mut states = States::from([("cpu".into(), of("1")), ("disk".into(), of("1"))]);
         let all = [observed("a", "eu-1")];
-        let said = judge.run(&all, &mut states, Timestamp(9)).await;
+        let said = judge.run(&all, &states, Timestamp(9)).await;
         assert_eq!(found(&said[0]), [("a", Some(1))]);
         assert_eq!(said[1].agents[0].1, Err(RuleError("rule `disk` failed: trapped".into())));
-        assert_eq!((&states["cpu"]["a"], &states["disk"]["a"]), (&state("2"), &state("1")));
-        judge.run(&all, &mut states, Timestamp(9)).await;
-        assert!(states["cpu"].is_empty(), "what a rule does not want kept is let go");
+        let differing = |said: &Said, states: &States| -> Vec<(usize, Option<State>)> {
+            said.differing(states).map(|(place, state)| (place, state.cloned())).collect()
+        };
+        assert_eq!(differing(&said[0], &states), [(0, Some(state("2")))]);
+        assert_eq!(differing(&said[1], &states), [], "what is kept for it stays");
+        states.insert("cpu".into(), of("2"));
+        assert_eq!(differing(&said[0], &states), [], "the same again");
+        let said = judge.run(&all, &states, Timestamp(9)).await;
+        assert_eq!(differing(&said[0], &states), [(0, None)], "what a rule does not want kept is let go");
     }
 
     #[tokio::test]
@@ -323,8 +317,9 @@ mod tests {
         let rule = Arc::new(Fake::new("cpu"));
         let judge = Judge::new(Arc::new(Loaded(vec![Arc::clone(&rule)])));
         let mut all: Vec<Observed> = (0..MAX_SUBJECTS + 5).map(|number| observed(&number.to_string(), "")).collect();
-        all[0].samples[0].readings[0].label = "x".repeat(MAX_BATCH_BYTES / 2);
-        let said = judge.run(&all, &mut States::new(), Timestamp(9)).await;
+        let long = Reading::labelled(Metric::CpuTotal, "x".repeat(MAX_BATCH_BYTES / 2), 1.0);
+        all[0].samples[0].readings = [long].into();
+        let said = judge.run(&all, &States::new(), Timestamp(9)).await;
         assert!(said[0].agents.iter().all(|(_, verdict)| verdict.is_ok()));
         let calls: Vec<usize> = rule.calls.lock().expect("nobody panics").iter().map(|(agents, _)| *agents).collect();
         assert_eq!(calls, [1, MAX_SUBJECTS, 4], "a heavy one alone, then as many as there may be");
