@@ -159,11 +159,14 @@ impl Directory {
     /// Keeps what the agent said last, and tells other hosts.
     pub fn set_latest(&self, id: AgentId, latest: Latest) {
         let latest = Arc::new(latest);
-        if let Some(known) = self.write().by_id.get_mut(&id) {
-            known.latest = Some(latest.clone());
-            if let Some(board) = self.board.get() {
-                board.put(id, latest);
-            }
+        // What it said before is let go when nobody waits for that: it is some dozens of pieces of memory.
+        let _before = {
+            let mut inner = self.write();
+            let Some(known) = inner.by_id.get_mut(&id) else { return };
+            known.latest.replace(latest.clone())
+        };
+        if let Some(board) = self.board.get() {
+            board.put(id, latest);
         }
     }
 
