@@ -47,6 +47,7 @@ mod writer;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use ports::error::StoreError;
@@ -147,6 +148,8 @@ struct Shared {
     audit_days: Option<u32>,
     /// Whether nothing is written while the server does not sync it.
     must_sync: bool,
+    /// Batches of telemetry that are written with care yet, for one held what was there already.
+    wary: AtomicU32,
 }
 
 impl PostgresStore {

@@ -3,6 +3,7 @@
 
 use std::str::FromStr as _;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use ports::live::Live;
@@ -151,7 +152,15 @@ pub async fn open(options: Options, live: Arc<dyn Live>) -> Result<(PostgresStor
     let line = Line::new(common, node, options.allow_unsafe_durability);
     let must_sync = !options.allow_unsafe_durability;
     let (intake, notary, audit_days) = (Intake::new(), options.notary, options.audit_days);
-    let shared = Arc::new(Shared { intake, tally: Tally::default(), node, notary, audit_days, must_sync });
+    let shared = Arc::new(Shared {
+        intake,
+        tally: Tally::default(),
+        node,
+        notary,
+        audit_days,
+        must_sync,
+        wary: AtomicU32::default(),
+    });
     let read_within = options.connect_timeout + options.statement_timeout;
     let store = PostgresStore { shared: Arc::clone(&shared), readers, read_within };
     Ok((store, Writer::new(shared, live, line, options.statement_timeout)))

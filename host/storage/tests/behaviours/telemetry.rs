@@ -51,10 +51,13 @@ pub async fn a_report_reads_back_and_is_kept_once<S: Store>(Ground { store, .. }
     let said = [report(web, 0, 12.5), report(web, 30, 50.0), report(db, 0, 99.0)];
     assert_eq!(keep(&store, &said).await, 3);
     assert_eq!(keep(&store, &[report(web, 30, 1.0), report(web, 60, 1.0)]).await, 1, "the first of an instant is kept");
+    let twice = [report(db, 30, 1.0), report(db, 60, 1.0), report(db, 30, 2.0), report(web, 60, 2.0)];
+    assert_eq!(keep(&store, &twice).await, 2, "what is said twice at once is kept once, too");
+    assert_eq!(keep(&store, &[report(db, 90, 1.0)]).await, 1, "what is new is taken among repeats and after them");
     let found = store.buckets(web, Level::Raw, at(0), at(60), 10).await;
     assert_eq!(found, Ok(as_buckets(&said[..2])), "the end is not part of it");
     assert_eq!(store.buckets(web, Level::Raw, at(1), at(61), 1).await, Ok(as_buckets(&said[1..2])));
-    assert_eq!(store.buckets(db, Level::Raw, at(-DAY), at(DAY), 10).await, Ok(as_buckets(&said[2..])));
+    assert_eq!(store.buckets(db, Level::Raw, at(-DAY), at(20), 10).await, Ok(as_buckets(&said[2..])));
     assert_eq!(store.buckets(db, Level::Raw, at(5), at(5), 10).await, Ok(vec![]));
     assert_eq!(store.store_reports(&[]).await, Ok(0));
 }
