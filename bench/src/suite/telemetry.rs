@@ -27,7 +27,7 @@ use crate::suite::keep;
 use crate::usage::Meter;
 
 /// Bytes of a sample of the usual size as the product packs it.
-const ROW_BYTES: usize = 80;
+const ROW_BYTES: usize = 93;
 /// Rows of a batch of the plain client: as many as the product's at most.
 const BATCH: usize = 512;
 /// Between two looks at what is stored.
