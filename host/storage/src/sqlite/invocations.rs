@@ -37,6 +37,10 @@ pub(super) fn open() -> String {
     )
 }
 
+/// Whether an agent has anything that is not over.
+pub(super) const HAS_OPEN: &str =
+    "select 1 from invocations indexed by invocations_open where agent_id = ? and is_open limit 1";
+
 /// What has not started in time.
 pub(super) fn overdue() -> String {
     format!(
@@ -77,13 +81,26 @@ impl SqliteStore {
         found.as_ref().map(rows::invocation).transpose()
     }
 
+    /// Asked where the caller is, before anything is read by a thread: of most agents nothing is open, and all of them
+    /// are asked after when they come back together.
+    async fn has_open(&self, agent: AgentId) -> Result<bool, StoreError> {
+        let found = query(HAS_OPEN).bind(agent.0).fetch_optional(self.readers.near()).await;
+        Ok(found.map_err(Failure::from)?.is_some())
+    }
+
     pub(super) async fn due_of(&self, agent: AgentId, limit: u32) -> Result<Vec<Due>, StoreError> {
+        if !self.has_open(agent).await? {
+            return Ok(Vec::new());
+        }
         let query = query(due()).bind(agent.0).bind(limit);
         let found = query.fetch_all(&self.readers).await.map_err(Failure::from)?;
         found.iter().map(rows::due).collect()
     }
 
     pub(super) async fn open_of(&self, agent: AgentId) -> Result<Vec<Open>, StoreError> {
+        if !self.has_open(agent).await? {
+            return Ok(Vec::new());
+        }
         let query = query(open()).bind(agent.0);
         opens(&query.fetch_all(&self.readers).await.map_err(Failure::from)?)
     }
