@@ -1,6 +1,6 @@
 //! The sessions there are, and how the rest of the host reaches them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use plan::id::{AgentId, AttemptKey};
@@ -19,8 +19,8 @@ pub struct Connected {
     sessions: RwLock<HashMap<AgentId, Handle>>,
     /// Agents whose sessions are about to be, and how many of each.
     coming: Mutex<HashMap<AgentId, usize>>,
-    /// Sessions whose ends are not written down yet.
-    unwritten: Mutex<HashMap<(AgentId, u64), CancellationToken>>,
+    /// Sessions whose ends are not written down yet, and how to tell who waits for that, if anybody does.
+    unwritten: Mutex<BTreeMap<(AgentId, u64), Option<CancellationToken>>>,
 }
 
 /// A place for one session that is about to be, held until it is there.
@@ -50,7 +50,7 @@ pub struct Farewell {
 
 impl Drop for Farewell {
     fn drop(&mut self) {
-        if let Some(written) = self.connected.unwritten().remove(&(self.agent, self.epoch)) {
+        if let Some(Some(written)) = self.connected.unwritten().remove(&(self.agent, self.epoch)) {
             written.cancel();
         }
     }
@@ -141,10 +141,12 @@ impl Connected {
         {
             let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
             let has_one = |of: &AgentId| sessions.contains_key(of);
-            // Few: each is on its way for as long as the store takes.
-            let taken = sessions.len() + coming.keys().filter(|of| !has_one(of)).count();
-            if taken >= most && !has_one(&agent) && !coming.contains_key(&agent) {
-                return None;
+            // Looked at one by one only where there may be no place.
+            if sessions.len() + coming.len() >= most && !has_one(&agent) && !coming.contains_key(&agent) {
+                let taken = sessions.len() + coming.keys().filter(|of| !has_one(of)).count();
+                if taken >= most {
+                    return None;
+                }
             }
         }
         *coming.entry(agent).or_default() += 1;
@@ -173,7 +175,7 @@ impl Connected {
 
     /// To be taken at once when a session is registered, and held until its end is written down.
     pub fn farewell(self: &Arc<Self>, agent: AgentId, epoch: u64) -> Farewell {
-        self.unwritten().insert((agent, epoch), CancellationToken::new());
+        self.unwritten().insert((agent, epoch), None);
         Farewell { connected: self.clone(), agent, epoch }
     }
 
@@ -184,8 +186,9 @@ impl Connected {
             older.signals.raise(Signal::Replaced);
         }
         let ends: Vec<CancellationToken> = {
-            let unwritten = self.unwritten();
-            unwritten.iter().filter(|((of, _), _)| *of == agent).map(|(_, written)| written.clone()).collect()
+            let mut unwritten = self.unwritten();
+            let of_agent = unwritten.range_mut((agent, 0)..=(agent, u64::MAX));
+            of_agent.map(|(_, written)| written.get_or_insert_default().clone()).collect()
         };
         for written in ends {
             written.cancelled().await;
@@ -196,7 +199,7 @@ impl Connected {
         self.coming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn unwritten(&self) -> MutexGuard<'_, HashMap<(AgentId, u64), CancellationToken>> {
+    fn unwritten(&self) -> MutexGuard<'_, BTreeMap<(AgentId, u64), Option<CancellationToken>>> {
         self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -297,6 +300,8 @@ mod tests {
         let farewell = connected.farewell(agent, 1);
         let registration = connected.register(agent, 1).expect("the first");
         let signals = registration.signals.clone();
+        let other = AgentId(Uuid::from_u128(2));
+        let _of_another = connected.farewell(other, 1);
         let overtaking = connected.overtake(agent);
         tokio::pin!(overtaking);
         assert!(futures_util::poll!(&mut overtaking).is_pending(), "it is not written down yet");
@@ -305,6 +310,9 @@ mod tests {
         assert!(futures_util::poll!(&mut overtaking).is_pending(), "gone, and still not written down");
         drop(farewell);
         overtaking.await;
+        let others = connected.overtake(other);
+        tokio::pin!(others);
+        assert!(futures_util::poll!(&mut others).is_pending(), "each agent's are its own");
     }
 
     #[test]
