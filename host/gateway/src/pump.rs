@@ -1,6 +1,6 @@
 //! One socket, one session: moves frames between them and does what the session wants done.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use plan::secret::KeyText;
 use ports::commands::{Advance, Due, Word};
 use services::enrol::EnrolError;
 use services::progress::Report;
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval};
 use wire::codec::{decode, encode};
 use wire::frame::{Fault, Goodbye, HostFrame, NewKey};
 
@@ -127,9 +127,14 @@ struct Pump {
 impl Pump {
     /// Moves frames until the conversation is over; says why.
     async fn converse(&mut self, socket: &mut WebSocket, registration: &Registration) -> &'static str {
-        // The first tick is now.
-        let mut look = tokio::time::interval(LOOK_EVERY);
+        // Has nothing to write, and lets go of whoever wrote last: the socket holds on to who waited for it, and that would
+        // keep the handshake's whole task in memory until something is said to the agent.
+        if socket.flush().await.is_err() {
+            return "socket gone";
+        }
         let gateway = self.gateway.clone();
+        // The first tick is now.
+        let mut look = gateway.certificates.is_some().then(|| tokio::time::interval(LOOK_EVERY));
         let signals = registration.signals.clone();
         // Made once: a session goes round for every few frames, and each of these takes a lock.
         let mut leaving = pin!(gateway.stop.cancelled());
@@ -174,7 +179,7 @@ impl Pump {
                         return end;
                     }
                 }
-                _ = look.tick(), if self.gateway.certificates.is_some() => self.renew_certificate(),
+                () = ticked(&mut look) => self.renew_certificate(),
                 Some(done) = self.work.next() => self.done(done),
                 () = &mut alarm => self.session.tick(gateway.clock.now()),
                 () = &mut leaving => {
@@ -438,6 +443,14 @@ impl Pump {
 
     fn now(&self) -> Timestamp {
         self.gateway.clock.now()
+    }
+}
+
+/// The next tick, if there are any.
+async fn ticked(interval: &mut Option<Interval>) {
+    match interval {
+        Some(interval) => _ = interval.tick().await,
+        None => pending().await,
     }
 }
 

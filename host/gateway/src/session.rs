@@ -179,7 +179,12 @@ impl Session {
 
     /// What to do next; `None` when there is nothing.
     pub fn poll(&mut self) -> Option<Output> {
-        self.out.pop_front()
+        let output = self.out.pop_front();
+        if output.is_none() {
+            // Most sessions wait most of the time, and room for what they may say one day is a kilobyte each.
+            self.out = VecDeque::new();
+        }
+        output
     }
 
     /// When [`tick`](Self::tick) is wanted.

@@ -51,3 +51,11 @@ fn what_an_agent_said_along_with_an_end_is_told_with_it_and_nothing_of_others() 
         matches!(&outputs[..], [Output::Append { .. }, Output::Finish { kept: None, before, .. }] if before.is_empty())
     );
 }
+
+#[test]
+fn a_session_that_has_nothing_to_say_keeps_no_room_for_it() {
+    let mut session = ready(4);
+    session.handle(Input::AskKey, now());
+    while session.poll().is_some() {}
+    assert_eq!(session.out.capacity(), 0);
+}
