@@ -8,6 +8,7 @@ pub mod slots;
 pub mod signals;
 pub mod waiting;
 pub mod session;
+pub mod alarm;
 pub mod connected;
 pub mod patience;
 pub mod problem;

@@ -24,6 +24,7 @@ use tokio::time::{Instant, Interval};
 use wire::codec::{decode, encode};
 use wire::frame::{Fault, Goodbye, HostFrame, NewKey};
 
+use crate::alarm;
 use crate::certificate::LOOK_EVERY;
 use crate::connected::{Mailbox, Registration, Wishes};
 use crate::handshake::Greeted;
@@ -138,8 +139,9 @@ impl Pump {
         let signals = registration.signals.clone();
         // Made once: a session goes round for every few frames, and each of these takes a lock.
         let mut leaving = pin!(gateway.stop.cancelled());
-        let mut alarm = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut bell = pin!(tokio::time::sleep(Duration::ZERO));
         let mut armed = Timestamp(0);
+        let heartbeat = gateway.options.heartbeat;
         loop {
             match tokio::time::timeout(STUCK, self.obey(socket)).await {
                 Ok(Ok(true)) => {}
@@ -147,12 +149,11 @@ impl Pump {
                 Ok(Err(_)) => return "socket gone",
                 Err(_) => return "socket stuck",
             }
-            // Mostly it moves on, and an alarm that rings too early is set again then.
             let deadline = self.session.deadline();
-            if deadline < armed || alarm.is_elapsed() {
-                let wait = deadline.since(gateway.clock.now()).max(Duration::from_millis(1));
-                alarm.as_mut().reset(Instant::now() + wait);
-                armed = deadline;
+            if bell.is_elapsed() || alarm::is_to_be_set(deadline, armed, heartbeat) {
+                armed = alarm::rings(deadline, heartbeat);
+                let wait = armed.since(gateway.clock.now()).max(Duration::from_millis(1));
+                bell.as_mut().reset(Instant::now() + wait);
             }
             let starved = self.session.is_starved();
             tokio::select! {
@@ -181,7 +182,7 @@ impl Pump {
                 }
                 () = ticked(&mut look) => self.renew_certificate(),
                 Some(done) = self.work.next() => self.done(done),
-                () = &mut alarm => self.session.tick(gateway.clock.now()),
+                () = &mut bell => self.session.tick(gateway.clock.now()),
                 () = &mut leaving => {
                     let reason = "the host is leaving".to_owned();
                     _ = write(socket, &HostFrame::Goodbye(Goodbye { reason, retry_after_ms: Some(RETRY_AFTER_MS) })).await;
