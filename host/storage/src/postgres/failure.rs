@@ -103,7 +103,8 @@ impl Failure {
     }
 }
 
-fn is_lost(error: &sqlx::Error) -> bool {
+/// Whether a connection that answers this is of no more use, or there was none.
+pub(super) fn is_lost(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
             // Connection exceptions, shutting down, crashed, starting up, cut off, too many connections.

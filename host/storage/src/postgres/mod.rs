@@ -1,6 +1,6 @@
 //! The production store: PostgreSQL 15 or later, shared by any number of hosts.
 //!
-//! [`open`] gives the handle and the [`Writer`]; the handle answers reads from a pool and queues writes,
+//! [`open`] gives the handle and the [`Writer`]; the handle answers reads by itself and queues writes,
 //! and nothing is written until somebody runs the writer.
 //!
 //! While the server is away every caller is answered within `ANSWER_WITHIN`; what nobody waits for
@@ -34,6 +34,7 @@ mod pruning;
 #[cfg(test)]
 pub(crate) mod plans;
 mod read;
+mod readers;
 mod plugins;
 mod replies;
 mod restore;
@@ -52,7 +53,7 @@ use std::time::Duration;
 
 use ports::error::StoreError;
 use ports::seal::Notary;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -63,6 +64,7 @@ pub use crate::tally::Counters;
 use crate::tally::Tally;
 use failure::Failure;
 pub use open::{OpenError, open};
+use readers::Readers;
 pub use restore::RestoredPostgres;
 pub use writer::Writer;
 
@@ -131,7 +133,7 @@ impl fmt::Debug for Options {
 #[derive(Clone)]
 pub struct PostgresStore {
     shared: Arc<Shared>,
-    readers: PgPool,
+    readers: Arc<Readers>,
     /// Longest a read may take beside the wait for a connection.
     read_within: Duration,
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ports::live::Live;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 use uuid::Uuid;
 
@@ -17,6 +17,7 @@ use super::days;
 use super::failure::Failure;
 use super::line::Line;
 use super::pruning;
+use super::readers::Readers;
 use super::{Options, PostgresStore, Shared, Writer};
 use crate::intake::Intake;
 use crate::tally::Tally;
@@ -140,14 +141,8 @@ pub async fn open(options: Options, live: Arc<dyn Live>) -> Result<(PostgresStor
         ("jit", "off".to_owned()),
     ]);
     let common = planning(common);
-    let readers = PgPoolOptions::new()
-        .max_connections(options.connections.saturating_sub(1).max(1))
-        .min_connections(1)
-        .acquire_timeout(options.connect_timeout)
-        .test_before_acquire(false)
-        .connect_with(common.clone().application_name("viworks reader"))
-        .await
-        .map_err(database)?;
+    let (reading, most) = (common.clone().application_name("viworks reader"), options.connections.saturating_sub(1));
+    let readers = Readers::open(reading, most.max(1), options.connect_timeout).await.map_err(database)?;
 
     let line = Line::new(common, node, options.allow_unsafe_durability);
     let must_sync = !options.allow_unsafe_durability;
@@ -162,7 +157,7 @@ pub async fn open(options: Options, live: Arc<dyn Live>) -> Result<(PostgresStor
         wary: AtomicU32::default(),
     });
     let read_within = options.connect_timeout + options.statement_timeout;
-    let store = PostgresStore { shared: Arc::clone(&shared), readers, read_within };
+    let store = PostgresStore { shared: Arc::clone(&shared), readers: Arc::new(readers), read_within };
     Ok((store, Writer::new(shared, live, line, options.statement_timeout)))
 }
 

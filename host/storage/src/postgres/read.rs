@@ -1,12 +1,13 @@
-//! Reads: a statement on a connection of the pool. One that finds its connection broken is tried on the
-//! next, for a read changes nothing; each attempt takes a broken connection out of the pool.
+//! Reads: a statement on one of the connections for reading. One that finds its connection broken is tried on the
+//! next, for a read changes nothing; each attempt does away with a broken connection.
 
 use std::borrow::Cow;
 use std::time::Instant;
 
 use ports::error::StoreError;
 use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::{Arguments as _, AssertSqlSafe, Encode, PgPool, Postgres, Type};
+use sqlx::query::Query;
+use sqlx::{Arguments as _, AssertSqlSafe, Encode, Postgres, Type};
 
 use super::PostgresStore;
 use super::failure::Failure;
@@ -45,10 +46,9 @@ impl Statement {
         self.push(&sign)
     }
 
-    /// Runs it on a connection of the pool. Answers how many rows were changed.
-    pub async fn execute(self, pool: &PgPool) -> Result<u64, sqlx::Error> {
-        let text = AssertSqlSafe(self.text.into_owned());
-        Ok(sqlx::query_with(text, self.arguments).execute(pool).await?.rows_affected())
+    /// The same for a connection.
+    pub fn query(&self) -> Query<'static, Postgres, PgArguments> {
+        sqlx::query_with(AssertSqlSafe(self.text.clone().into_owned()), self.arguments.clone())
     }
 
     fn add<'t, T: Encode<'t, Postgres> + Type<Postgres>>(&mut self, value: T) {
@@ -68,21 +68,16 @@ impl PostgresStore {
             if !failure.is_lost() || begun.elapsed() >= self.read_within {
                 return Err(failure.into());
             }
-            // As many broken connections as there are in the pool may come first; with none left, the
-            // next attempt says whether the server is there.
-            if self.readers.num_idle() == 0 {
+            // As many broken connections as there are may come first; with none left, the next attempt says
+            // whether the server is there.
+            if self.readers.are_fresh() {
                 return self.rows_once(&statement).await.map_err(StoreError::from);
             }
         }
     }
 
     async fn rows_once(&self, statement: &Statement) -> Result<Vec<PgRow>, Failure> {
-        let asked = async {
-            let text = AssertSqlSafe(statement.text.clone().into_owned());
-            let mut connection = self.readers.acquire().await?;
-            sqlx::query_with(text, statement.arguments.clone()).fetch_all(&mut *connection).await
-        };
-        match tokio::time::timeout(self.read_within, asked).await {
+        match tokio::time::timeout(self.read_within, self.readers.fetch(statement)).await {
             Ok(rows) => Ok(rows?),
             Err(_) => Err(Failure::Silence(self.read_within)),
         }

@@ -107,9 +107,9 @@ fn all(text: &'static str, reports: &[&Report]) -> Statement {
 }
 
 impl PostgresStore {
-    /// Writes on a connection of the pool, within the time that a read may take. Answers how many rows that was.
+    /// Writes on a connection for reading, within the time that a read may take. Answers how many rows that was.
     pub(super) async fn aside(&self, statement: Statement) -> Result<u64, Failure> {
-        match tokio::time::timeout(self.read_within, statement.execute(&self.readers)).await {
+        match tokio::time::timeout(self.read_within, self.readers.execute(&statement)).await {
             Ok(done) => Ok(done?),
             Err(_) => Err(Failure::Silence(self.read_within)),
         }
