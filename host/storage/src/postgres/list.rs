@@ -9,9 +9,13 @@ use domain::priority::Priority;
 use plan::id::CommandId;
 use ports::commands::{CommandFilter, Page};
 use ports::error::StoreError;
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
 
 use super::micros::micros;
 use super::read::Statement;
+use super::together::Ask;
 use super::{PostgresStore, rows};
 
 /// Most sites that are merged from one index scan each; for more, every command is looked at.
@@ -22,8 +26,32 @@ pub(super) const OVERTAKING: u32 = 1024;
 
 /// One command.
 pub(super) async fn one(store: &PostgresStore, id: CommandId) -> Result<Option<CommandView>, StoreError> {
-    let text = format!("select {}, {} from commands c where c.id = $1", rows::COMMAND, rows::VIEW);
-    store.row(Statement::new(text).bind(id.0)).await?.as_ref().map(rows::view).transpose()
+    store.by_id.get(store, id).await?.as_ref().map(rows::view).transpose()
+}
+
+/// Those of some commands that there are, each with its number among the ids, from 1.
+pub(super) fn by_ids() -> String {
+    format!(
+        "select {}, {}, n.number from unnest($1::uuid[]) with ordinality as n (id, number) \
+         join commands c on c.id = n.id",
+        rows::COMMAND,
+        rows::VIEW
+    )
+}
+
+impl Ask<CommandId> for PostgresStore {
+    type Row = PgRow;
+
+    async fn ask(&self, ids: Vec<CommandId>) -> Result<Vec<Option<PgRow>>, StoreError> {
+        let mut found: Vec<Option<PgRow>> = ids.iter().map(|_| None).collect();
+        let ids: Vec<Uuid> = ids.into_iter().map(|id| id.0).collect();
+        for row in self.rows(Statement::new(by_ids()).bind(ids)).await? {
+            let place = row.try_get::<i64, _>("number").ok().and_then(|number| usize::try_from(number - 1).ok());
+            let Some(place) = place.and_then(|place| found.get_mut(place)) else { continue };
+            *place = Some(row);
+        }
+        Ok(found)
+    }
 }
 
 /// One page of a list.

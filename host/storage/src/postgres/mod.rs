@@ -41,6 +41,7 @@ mod restore;
 mod rows;
 mod silences;
 mod telemetry;
+mod together;
 mod tokens;
 mod logins;
 mod users;
@@ -51,9 +52,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
+use plan::id::CommandId;
 use ports::error::StoreError;
 use ports::seal::Notary;
 use sqlx::PgConnection;
+use sqlx::postgres::PgRow;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -66,6 +69,7 @@ use failure::Failure;
 pub use open::{OpenError, open};
 use readers::Readers;
 pub use restore::RestoredPostgres;
+use together::Together;
 pub use writer::Writer;
 
 /// Longest a caller waits for its write. A command still queued then is taken back; of one that is under
@@ -136,6 +140,8 @@ pub struct PostgresStore {
     readers: Arc<Readers>,
     /// Longest a read may take beside the wait for a connection.
     read_within: Duration,
+    /// Those who wait for one command.
+    by_id: Together<CommandId, PgRow>,
 }
 
 /// What handles and writer share.

@@ -18,6 +18,7 @@ use super::failure::Failure;
 use super::line::Line;
 use super::pruning;
 use super::readers::Readers;
+use super::together::Together;
 use super::{Options, PostgresStore, Shared, Writer};
 use crate::intake::Intake;
 use crate::tally::Tally;
@@ -157,7 +158,12 @@ pub async fn open(options: Options, live: Arc<dyn Live>) -> Result<(PostgresStor
         wary: AtomicU32::default(),
     });
     let read_within = options.connect_timeout + options.statement_timeout;
-    let store = PostgresStore { shared: Arc::clone(&shared), readers: Arc::new(readers), read_within };
+    let store = PostgresStore {
+        shared: Arc::clone(&shared),
+        readers: Arc::new(readers),
+        read_within,
+        by_id: Together::default(),
+    };
     Ok((store, Writer::new(shared, live, line, options.statement_timeout)))
 }
 

@@ -16,7 +16,7 @@ use servers::shared;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use tokio_util::sync::CancellationToken;
 
-use super::{Options, PostgresStore, advance, agents, audit, commands, history, journal, open, output};
+use super::{Options, PostgresStore, advance, agents, audit, commands, history, journal, list, open, output};
 use crate::plans::{self, Deaf, GROWING, HISTORY, Plan};
 
 /// The writer's statements. Its session plans as those of the readers do.
@@ -134,6 +134,9 @@ async fn answer(store: &PostgresStore, url: &str) -> Answer {
         session.rows(format!("prepare \"{name}\" as {text}")).await;
         session.keep(name).await;
     }
+    // Asked already, to learn of the past.
+    session.rows(format!("prepare \"by ids\" as {}", list::by_ids())).await;
+    session.keep("by ids").await;
     let now = plans::now();
     session.ask("due", store.due(agent, 10)).await;
     session.ask("open", store.open(agent)).await;

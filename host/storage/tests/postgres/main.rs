@@ -10,6 +10,7 @@ mod restoring;
 mod opening;
 mod pruning;
 mod outages;
+mod reading;
 mod tls;
 
 behaviours!(lab::Database);
