@@ -100,7 +100,8 @@ impl PostgresStore {
     /// Drops a few entries of days without a partition.
     async fn prune_rows(&self, cut: &Cut, trail: &Trail) -> Result<u64, StoreError> {
         'look: loop {
-            for chain in self.chains().await?.iter().filter(|chain| chain.reaches_before(cut.before)) {
+            let chains = self.chains().await?;
+            for chain in chains.iter().filter(|chain| chain.reaches_before(cut.before)) {
                 let id = chain.genesis.chain;
                 let last = Statement::new(
                     "select position from audit_logs_default where chain = $1 and position > $2 and position <= $3 \
@@ -117,7 +118,12 @@ impl PostgresStore {
                     gone => return Ok(gone),
                 }
             }
-            return Ok(0);
+            // Behind where another host cut in between nobody has looked.
+            let moved =
+                |now: &Chain| chains.iter().any(|was| was.genesis.chain == now.genesis.chain && was.cut() < now.cut());
+            if !self.chains().await?.iter().any(moved) {
+                return Ok(0);
+            }
         }
     }
 
@@ -168,14 +174,22 @@ impl PostgresStore {
         cut: &Cut,
         trail: &Trail,
     ) -> Result<Option<Checkpoint>, StoreError> {
-        let ending = self.ending_at(chain.genesis.chain, position).await?;
-        let refused = match trail.checkpoint(chain, &ending, cut.at) {
-            Ok(checkpoint) => return Ok(Some(checkpoint)),
-            Err(refused) => refused,
-        };
-        let now = self.chains().await?;
-        let is_cut = |now: &Chain| now.genesis.chain == chain.genesis.chain && now.cut() >= position;
-        if now.iter().any(is_cut) { Ok(None) } else { Err(refused) }
+        let mut later: Option<Chain> = None;
+        loop {
+            let known = later.as_ref().unwrap_or(chain);
+            let ending = self.ending_at(known.genesis.chain, position).await?;
+            let refused = match trail.checkpoint(known, &ending, cut.at) {
+                Ok(checkpoint) => return Ok(Some(checkpoint)),
+                Err(refused) => refused,
+            };
+            let now = self.chains().await?.into_iter().find(|now| now.genesis.chain == known.genesis.chain);
+            match now {
+                Some(now) if now.cut() >= position => return Ok(None),
+                // Cut right before that place: what the entry there follows is behind the cut now.
+                Some(now) if now.cut() > known.cut() => later = Some(now),
+                _ => return Err(refused),
+            }
+        }
     }
 
     /// Cuts one chain; answers how many entries are gone.
