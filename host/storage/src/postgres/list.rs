@@ -45,13 +45,18 @@ impl Ask<CommandId> for PostgresStore {
     async fn ask(&self, ids: Vec<CommandId>) -> Result<Vec<Option<PgRow>>, StoreError> {
         let mut found: Vec<Option<PgRow>> = ids.iter().map(|_| None).collect();
         let ids: Vec<Uuid> = ids.into_iter().map(|id| id.0).collect();
+        let count = ids.len();
         for row in self.rows(Statement::new(by_ids()).bind(ids)).await? {
-            let place = row.try_get::<i64, _>("number").ok().and_then(|number| usize::try_from(number - 1).ok());
-            let Some(place) = place.and_then(|place| found.get_mut(place)) else { continue };
-            *place = Some(row);
+            let number = row.try_get::<i64, _>("number").map_err(|error| misplaced(error.to_string()))?;
+            let place = usize::try_from(number - 1).ok().and_then(|place| found.get_mut(place));
+            *place.ok_or_else(|| misplaced(format!("number {number} of {count} ids")))? = Some(row);
         }
         Ok(found)
     }
+}
+
+fn misplaced(what: String) -> StoreError {
+    StoreError::Corrupt { table: "commands", key: "?".to_owned(), what }
 }
 
 /// One page of a list.

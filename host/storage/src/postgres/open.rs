@@ -143,7 +143,8 @@ pub async fn open(options: Options, live: Arc<dyn Live>) -> Result<(PostgresStor
     ]);
     let common = planning(common);
     let (reading, most) = (common.clone().application_name("viworks reader"), options.connections.saturating_sub(1));
-    let readers = Readers::open(reading, most.max(1), options.connect_timeout).await.map_err(database)?;
+    let read_within = options.connect_timeout + options.statement_timeout;
+    let readers = Readers::open(reading, most.max(1), options.connect_timeout, read_within).await.map_err(database)?;
 
     let line = Line::new(common, node, options.allow_unsafe_durability);
     let must_sync = !options.allow_unsafe_durability;
@@ -157,7 +158,6 @@ pub async fn open(options: Options, live: Arc<dyn Live>) -> Result<(PostgresStor
         must_sync,
         wary: AtomicU32::default(),
     });
-    let read_within = options.connect_timeout + options.statement_timeout;
     let store = PostgresStore {
         shared: Arc::clone(&shared),
         readers: Arc::new(readers),

@@ -10,7 +10,6 @@ use sqlx::query::Query;
 use sqlx::{Arguments as _, AssertSqlSafe, Encode, Postgres, Type};
 
 use super::PostgresStore;
-use super::failure::Failure;
 
 /// A statement and its parameters.
 #[derive(Default)]
@@ -61,7 +60,7 @@ impl PostgresStore {
     pub(super) async fn rows(&self, statement: Statement) -> Result<Vec<PgRow>, StoreError> {
         let begun = Instant::now();
         loop {
-            let failure = match self.rows_once(&statement).await {
+            let failure = match self.readers.fetch(&statement).await {
                 Ok(rows) => return Ok(rows),
                 Err(failure) => failure,
             };
@@ -71,15 +70,8 @@ impl PostgresStore {
             // As many broken connections as there are may come first; with none left, the next attempt says
             // whether the server is there.
             if self.readers.are_fresh() {
-                return self.rows_once(&statement).await.map_err(StoreError::from);
+                return self.readers.fetch(&statement).await.map_err(StoreError::from);
             }
-        }
-    }
-
-    async fn rows_once(&self, statement: &Statement) -> Result<Vec<PgRow>, Failure> {
-        match tokio::time::timeout(self.read_within, self.readers.fetch(statement)).await {
-            Ok(rows) => Ok(rows?),
-            Err(_) => Err(Failure::Silence(self.read_within)),
         }
     }
 

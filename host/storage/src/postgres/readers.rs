@@ -3,17 +3,19 @@
 //! trips as the reads themselves take.
 //!
 //! Invariant: only a connection whose answer was taken to its end rests here. One that somebody left in the middle of a
-//! read goes to the pool, which finds out what it is good for.
+//! read is asked first, and keeps its turn until it has answered.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
-use sqlx::{PgConnection, PgPool, Postgres};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::TaskTracker;
 
-use super::failure::is_lost;
+use super::failure::{Failure, is_lost};
 use super::read::Statement;
 
 /// How long a connection is used before it goes to the pool once, which tests it and ends old ones and those too many.
@@ -22,12 +24,17 @@ const KEPT: Duration = Duration::from_secs(60);
 /// The connections.
 pub(super) struct Readers {
     pool: PgPool,
-    /// One for each connection there may be: whoever has one is never kept waiting by a connection that rests here.
-    turns: Semaphore,
+    /// One for each connection there may be, held while it is used or found out about: whoever has one is never kept
+    /// waiting by a connection that rests here.
+    turns: Arc<Semaphore>,
     /// Used last, last.
     resting: Mutex<Vec<Resting>>,
     /// Longest wait for a connection.
     within: Duration,
+    /// Longest wait for an answer. A server that is there says before that how long its statements may take.
+    answer_within: Duration,
+    /// Find out what connections are good for.
+    askers: TaskTracker,
 }
 
 struct Resting {
@@ -45,7 +52,12 @@ impl Resting {
 impl Readers {
     /// Opens one of `most` connections; the others are opened when they are needed, and none is held open for ever: the
     /// pool would need a task each time that one of them is dropped, and the last are dropped where there may be none.
-    pub async fn open(connecting: PgConnectOptions, most: u32, within: Duration) -> Result<Readers, sqlx::Error> {
+    pub async fn open(
+        connecting: PgConnectOptions,
+        most: u32,
+        within: Duration,
+        answer_within: Duration,
+    ) -> Result<Readers, sqlx::Error> {
         let pool = PgPoolOptions::new()
             .max_connections(most)
             .min_connections(0)
@@ -53,27 +65,33 @@ impl Readers {
             .test_before_acquire(false)
             .connect_with(connecting)
             .await?;
-        let turns = Semaphore::new(usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS));
-        Ok(Readers { pool, turns, resting: Mutex::default(), within })
+        let turns = Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS)));
+        Ok(Readers { pool, turns, resting: Mutex::default(), within, answer_within, askers: TaskTracker::new() })
     }
 
     /// The rows a statement answers.
-    pub async fn fetch(&self, statement: &Statement) -> Result<Vec<PgRow>, sqlx::Error> {
+    pub async fn fetch(self: &Arc<Self>, statement: &Statement) -> Result<Vec<PgRow>, Failure> {
         let mut reader = self.take().await?;
-        let answer = statement.query().fetch_all(reader.connection()).await;
-        reader.done(answer)
+        let answer = tokio::time::timeout(self.answer_within, statement.query().fetch_all(reader.connection())).await;
+        match answer {
+            Ok(answer) => Ok(reader.done(answer)?),
+            Err(_) => Err(reader.silent()),
+        }
     }
 
     /// Runs a statement and answers how many rows were changed.
-    pub async fn execute(&self, statement: &Statement) -> Result<u64, sqlx::Error> {
+    pub async fn execute(self: &Arc<Self>, statement: &Statement) -> Result<u64, Failure> {
         let mut reader = self.take().await?;
-        let answer = statement.query().execute(reader.connection()).await;
-        Ok(reader.done(answer)?.rows_affected())
+        let answer = tokio::time::timeout(self.answer_within, statement.query().execute(reader.connection())).await;
+        match answer {
+            Ok(answer) => Ok(reader.done(answer)?.rows_affected()),
+            Err(_) => Err(reader.silent()),
+        }
     }
 
     /// What a statement that is not prepared answers.
     #[cfg(test)]
-    pub async fn unprepared(&self, text: String) -> Result<Vec<PgRow>, sqlx::Error> {
+    pub async fn unprepared(self: &Arc<Self>, text: String) -> Result<Vec<PgRow>, sqlx::Error> {
         let mut reader = self.take().await?;
         let answer = sqlx::raw_sql(sqlx::AssertSqlSafe(text)).fetch_all(reader.connection()).await;
         reader.done(answer)
@@ -85,19 +103,20 @@ impl Readers {
     }
 
     /// A connection, the one that was used last first: what it has prepared is still in memory.
-    async fn take(&self) -> Result<Reader<'_>, sqlx::Error> {
-        if let Ok(turn) = self.turns.try_acquire()
+    async fn take(self: &Arc<Self>) -> Result<Reader, sqlx::Error> {
+        let reader = |resting, turn| Reader { taken: Some((resting, turn)), readers: Arc::clone(self) };
+        if let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned()
             && let Some(resting) = self.rested()
         {
-            return Ok(Reader { resting, readers: self, _turn: turn });
+            return Ok(reader(resting, turn));
         }
         let taken = async {
-            let turn = self.turns.acquire().await.map_err(|_| sqlx::Error::PoolClosed)?;
+            let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
             let resting = match self.rested() {
                 Some(resting) => resting,
                 None => Resting { connection: self.pool.acquire().await?, given: Instant::now() },
             };
-            Ok(Reader { resting, readers: self, _turn: turn })
+            Ok(reader(resting, turn))
         };
         tokio::time::timeout(self.within, taken).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
@@ -119,29 +138,65 @@ impl Drop for Readers {
     }
 }
 
-/// A connection in use. Dropped before it is [`done`](Self::done) it goes to the pool.
-struct Reader<'a> {
-    resting: Resting,
-    readers: &'a Readers,
-    /// Given back last.
-    _turn: SemaphorePermit<'a>,
+/// A connection in use. Of one that is dropped before it is [`done`](Self::done) nobody knows what it is good for: it is
+/// asked, and rests or gives up its place when it has answered.
+struct Reader {
+    /// Until it is known what becomes of it.
+    taken: Option<(Resting, OwnedSemaphorePermit)>,
+    readers: Arc<Readers>,
 }
 
-impl Reader<'_> {
+impl Reader {
     fn connection(&mut self) -> &mut PgConnection {
-        &mut self.resting.connection
+        let (resting, _) = self.taken.as_mut().expect("it is taken until it is done with");
+        &mut resting.connection
     }
 
     /// Lets it rest, if this answer says that it may be used again.
-    fn done<T>(self, answer: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
-        let Reader { resting, readers, _turn } = self;
+    fn done<T>(mut self, answer: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
         match &answer {
-            Ok(_) => readers.rest(resting),
+            Ok(_) => {
+                if let Some((resting, turn)) = self.taken.take() {
+                    self.readers.rest(resting);
+                    drop(turn);
+                }
+            }
             // Nothing comes of asking the server about it, and the next one has its place at once.
-            Err(error) if is_lost(error) => drop(resting.connection.detach()),
-            Err(_) => drop(resting),
+            Err(error) if is_lost(error) => self.give_up(),
+            Err(_) => {}
         }
         answer
+    }
+
+    /// The server does not answer: nor would it whoever asked about this connection.
+    fn silent(mut self) -> Failure {
+        self.give_up();
+        Failure::Silence(self.readers.answer_within)
+    }
+
+    fn give_up(&mut self) {
+        if let Some((resting, turn)) = self.taken.take() {
+            drop(resting.connection.detach());
+            drop(turn);
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if Handle::try_current().is_err() {
+            return self.give_up();
+        }
+        let Some((mut resting, turn)) = self.taken.take() else { return };
+        let readers = Arc::clone(&self.readers);
+        self.readers.askers.spawn(async move {
+            // It answers when the server is done with what nobody waits for.
+            match tokio::time::timeout(readers.answer_within, resting.connection.ping()).await {
+                Ok(Ok(())) => readers.rest(resting),
+                Ok(Err(_)) | Err(_) => drop(resting.connection.detach()),
+            }
+            drop(turn);
+        });
     }
 }
 
@@ -175,16 +230,21 @@ mod tests {
 
     const WITHIN: Duration = Duration::from_secs(60);
 
-    async fn readers(most: u32) -> Option<(Readers, String)> {
+    async fn readers(most: u32) -> Option<(Arc<Readers>, String)> {
+        patient(most, WITHIN).await
+    }
+
+    async fn patient(most: u32, answer_within: Duration) -> Option<(Arc<Readers>, String)> {
         let url = shared::database()?;
         let connecting = PgConnectOptions::from_str(&url).expect("a URL");
-        Some((Readers::open(connecting, most, WITHIN).await.expect("opens"), url))
+        let readers = Readers::open(connecting, most, WITHIN, answer_within).await.expect("opens");
+        Some((Arc::new(readers), url))
     }
 
     /// Which of the server's processes answers.
-    async fn who(readers: &Readers) -> Result<i32, sqlx::Error> {
+    async fn who(readers: &Arc<Readers>) -> Result<i32, Failure> {
         let rows = readers.fetch(&Statement::new("select pg_backend_pid()")).await?;
-        rows[0].try_get(0)
+        Ok(rows[0].try_get(0)?)
     }
 
     #[tokio::test]
@@ -194,10 +254,15 @@ mod tests {
         for _ in 0..20 {
             assert_eq!(who(&readers).await.expect("answered"), first);
         }
-        // What the server refuses is no fault of the connection, which the pool looks at all the same.
+    }
+
+    #[tokio::test]
+    async fn what_the_server_refuses_is_no_fault_of_the_connection() {
+        let Some((readers, _)) = readers(1).await else { return };
+        let pid = who(&readers).await.expect("answered");
         readers.fetch(&Statement::new("select 1 / 0")).await.map(drop).expect_err("refused");
-        assert!(readers.resting().is_empty());
-        who(&readers).await.expect("answered");
+        assert!(readers.resting().is_empty(), "it is asked first");
+        assert_eq!(who(&readers).await.expect("answered"), pid);
     }
 
     #[tokio::test]
@@ -221,13 +286,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_waits_beside_a_read_that_was_left_has_the_next_connection_that_rests() {
+        let Some((readers, _)) = readers(2).await else { return };
+        let left = Statement::new("select pg_sleep(60)");
+        let left = tokio::time::timeout(Duration::from_millis(50), readers.fetch(&left)).await;
+        assert!(left.is_err(), "it takes longer");
+        let short = Statement::new("select pg_sleep(0.2)");
+        let (short, waiting) = tokio::join!(readers.fetch(&short), who(&readers));
+        short.map(drop).expect("answered");
+        waiting.expect("answered, while the other one is at what nobody waits for");
+        assert_eq!(readers.turns.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_says_nothing_keeps_no_place() {
+        let Some((readers, _)) = patient(1, Duration::from_millis(200)).await else { return };
+        let failure = readers.fetch(&Statement::new("select pg_sleep(60)")).await.map(drop).expect_err("too long");
+        assert!(matches!(failure, Failure::Silence(_)), "{failure:?}");
+        assert_eq!((readers.turns.available_permits(), readers.pool.size()), (1, 0));
+        who(&readers).await.expect("another one is made");
+    }
+
+    #[tokio::test]
     async fn a_broken_connection_gives_up_its_place() {
         let Some((readers, url)) = readers(1).await else { return };
         let pid = who(&readers).await.expect("answered");
         let mut other = <PgConnection as sqlx::Connection>::connect(&url).await.expect("connects");
         sqlx::query("select pg_terminate_backend($1, 60000)").bind(pid).execute(&mut other).await.expect("ended");
         let error = who(&readers).await.expect_err("it is broken");
-        assert!(is_lost(&error), "{error}");
+        assert!(error.is_lost(), "{error:?}");
         assert_ne!(who(&readers).await.expect("another"), pid);
     }
 

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use ports::error::StoreError;
 use tokio::sync::oneshot;
@@ -16,6 +17,8 @@ use tokio_util::task::TaskTracker;
 const UNDER_WAY: usize = 2;
 /// Most keys of one question: how much of an answer is in memory at once, and how long others wait for it.
 const MOST: usize = 64;
+/// Who has waited for so long when a question fails, because the store is away, is told so, and not asked for any more.
+const LONG: Duration = Duration::from_secs(2);
 
 /// Whoever knows the rows.
 pub(super) trait Ask<K>: Clone + Send + Sync + 'static {
@@ -54,6 +57,7 @@ struct Waiting<K, R> {
 
 struct Caller<K, R> {
     key: K,
+    came: Instant,
     reply: oneshot::Sender<Result<Option<R>, StoreError>>,
 }
 
@@ -71,7 +75,7 @@ where
     /// Whoever leaves before it was asked for is not asked for.
     pub async fn get(&self, asker: &impl Ask<K, Row = R>, key: K) -> Result<Option<R>, StoreError> {
         let (reply, answer) = oneshot::channel();
-        if let Some(turn) = self.come(Caller { key, reply }) {
+        if let Some(turn) = self.come(Caller { key, came: Instant::now(), reply }) {
             self.tasks.spawn(turn.ask_for_all(asker.clone()));
         }
         let lost = || StoreError::Unavailable("the question ended before it was answered".to_owned());
@@ -109,14 +113,16 @@ impl<K: Copy + Send + Sync, R: Send> Turn<K, R> {
                 Ok(rows) => callers.into_iter().zip(rows).for_each(|(caller, row)| caller.told(Ok(row))),
                 // One of them cannot be read: that is nothing to the others.
                 Err(StoreError::Corrupt { .. }) if callers.len() > 1 => {
-                    for caller in callers {
+                    for caller in callers.into_iter().filter(|caller| !caller.reply.is_closed()) {
                         let row = asker.ask(vec![caller.key]).await;
                         caller.told(row.map(|mut rows| rows.pop().flatten()));
                     }
                 }
                 Err(error) => {
-                    // Each question would take as long to find out what is known by now.
-                    let others = if matches!(error, StoreError::Unavailable(_)) { self.all() } else { Vec::new() };
+                    // Each question would take as long to find out what is known by now. Who has just come may find the
+                    // store there again.
+                    let is_away = matches!(error, StoreError::Unavailable(_));
+                    let others = if is_away { self.impatient(Instant::now()) } else { Vec::new() };
                     callers.into_iter().chain(others).for_each(|caller| caller.told(Err(error.clone())));
                 }
             }
@@ -142,9 +148,11 @@ impl<K: Copy + Send + Sync, R: Send> Turn<K, R> {
         Some(next)
     }
 
-    /// All who wait, be they never so many.
-    fn all(&self) -> Vec<Caller<K, R>> {
-        lock(&self.waiting).callers.drain(..).collect()
+    /// All who have waited for long, be they never so many.
+    fn impatient(&self, now: Instant) -> Vec<Caller<K, R>> {
+        let mut waiting = lock(&self.waiting);
+        let long = waiting.callers.iter().take_while(|caller| now.duration_since(caller.came) >= LONG).count();
+        waiting.callers.drain(..long).collect()
     }
 }
 
@@ -309,14 +317,40 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_are_told_when_the_store_is_away_and_the_next_goes_anew() {
+    async fn whom_a_question_failed_for_is_told_and_the_next_are_asked_for() {
         let (squares, together) = (Squares::answering(100), Together::default());
         squares.0.failing.store(1, Ordering::SeqCst);
         let number = u64::try_from(MOST).expect("few") + 9;
         let told = join_all((0..number).map(|key| together.get(&squares, key))).await;
-        assert_eq!(told, vec![Err(StoreError::Unavailable(AWAY.to_owned())); told.len()]);
-        assert_eq!(squares.asked().len(), 1, "nobody waits for a second question to find that out");
+        let (failed, answered) = told.split_at(MOST);
+        assert!(failed.iter().all(|told| *told == Err(StoreError::Unavailable(AWAY.to_owned()))), "{failed:?}");
+        assert!(answered.iter().all(Result::is_ok), "they have just come: {answered:?}");
         assert_eq!(together.get(&squares, 6).await, Ok(Some(36)));
+    }
+
+    #[tokio::test]
+    async fn who_has_waited_for_long_is_told_with_those_whom_a_question_failed_for() {
+        let (squares, together) = (Squares::answering(0), Together::default());
+        let get = |key| together.get(&squares, key);
+        let mut asked = Vec::new();
+        for number in 1..=UNDER_WAY {
+            let mut caller = Box::pin(get(1));
+            assert_eq!(poll_immediate(&mut caller).await, None);
+            squares.was_asked(number).await;
+            asked.push(caller);
+        }
+        let mut waits = Box::pin(get(2));
+        assert_eq!(poll_immediate(&mut waits).await, None);
+        for caller in &mut lock(&together.waiting).callers {
+            caller.came = caller.came.checked_sub(LONG).expect("the machine has run for longer");
+        }
+        squares.0.failing.store(1, Ordering::SeqCst);
+        squares.0.answers.add_permits(1);
+        assert_eq!(waits.await, Err(StoreError::Unavailable(AWAY.to_owned())));
+        squares.0.answers.add_permits(100);
+        let told = join_all(asked).await;
+        assert_eq!(told.iter().filter(|told| **told == Ok(Some(1))).count(), UNDER_WAY - 1);
+        assert!(squares.asked().iter().all(|keys| *keys == [1]), "nobody asked for it");
     }
 
     #[tokio::test]
