@@ -12,7 +12,7 @@ use sqlx::{Arguments as _, AssertSqlSafe, Encode, Postgres, Type};
 use super::PostgresStore;
 
 /// A statement and its parameters.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Statement {
     text: Cow<'static, str>,
     arguments: PgArguments,
@@ -46,8 +46,8 @@ impl Statement {
     }
 
     /// The same for a connection.
-    pub fn query(&self) -> Query<'static, Postgres, PgArguments> {
-        sqlx::query_with(AssertSqlSafe(self.text.clone().into_owned()), self.arguments.clone())
+    pub fn query(self) -> Query<'static, Postgres, PgArguments> {
+        sqlx::query_with(AssertSqlSafe(self.text.into_owned()), self.arguments)
     }
 
     fn add<'t, T: Encode<'t, Postgres> + Type<Postgres>>(&mut self, value: T) {

@@ -72,7 +72,8 @@ impl Readers {
     /// The rows a statement answers.
     pub async fn fetch(self: &Arc<Self>, statement: &Statement) -> Result<Vec<PgRow>, Failure> {
         let mut reader = self.take().await?;
-        let answer = tokio::time::timeout(self.answer_within, statement.query().fetch_all(reader.connection())).await;
+        let answer =
+            tokio::time::timeout(self.answer_within, statement.clone().query().fetch_all(reader.connection())).await;
         match answer {
             Ok(answer) => Ok(reader.done(answer)?),
             Err(_) => Err(reader.silent()),
@@ -80,7 +81,7 @@ impl Readers {
     }
 
     /// Runs a statement and answers how many rows were changed.
-    pub async fn execute(self: &Arc<Self>, statement: &Statement) -> Result<u64, Failure> {
+    pub async fn execute(self: &Arc<Self>, statement: Statement) -> Result<u64, Failure> {
         let mut reader = self.take().await?;
         let answer = tokio::time::timeout(self.answer_within, statement.query().execute(reader.connection())).await;
         match answer {

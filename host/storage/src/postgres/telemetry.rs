@@ -24,10 +24,9 @@ use crate::tiers::{AGENTS_AT_ONCE, Row, rolled, table};
 
 const REPORTS: &str = "insert into telemetry (agent_id, timestamp, created_at, report) \
      select * from unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::bytea[])";
-/// The same, past what is there already. To look for it costs the server half as much again as to write, and nearly
-/// all of what comes is new: who said something twice was cut off in between.
-const NEW_REPORTS: &str = "insert into telemetry (agent_id, timestamp, created_at, report) \
-     select * from unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::bytea[]) on conflict do nothing";
+/// Has [`REPORTS`] go past what is there already. To look for it costs the server half as much again as to write, and
+/// nearly all of what comes is new: who said something twice was cut off in between.
+const NEW_ONLY: &str = "on conflict do nothing";
 /// So many batches are written past what is there after one held some of it: who says things again says several.
 const WARY: u32 = 64;
 /// Longest wait for the lock on a table whose partitions change: nobody who writes waits longer behind us.
@@ -97,9 +96,9 @@ fn is_held_up(failure: &Failure) -> bool {
     says(failure, "55P03")
 }
 
-/// Has `text` write `reports`.
-fn all(text: &'static str, reports: &[&Report]) -> Statement {
-    Statement::new(text)
+/// Writes `reports`, but for what is there already with [`NEW_ONLY`].
+fn writing(reports: &[&Report], which: &str) -> Statement {
+    Statement::new(format!("{REPORTS} {which}"))
         .bind(reports.iter().map(|report| report.agent.0).collect::<Vec<_>>())
         .bind(reports.iter().map(|report| micros(report.at)).collect::<Vec<_>>())
         .bind(reports.iter().map(|report| micros(report.received_at)).collect::<Vec<_>>())
@@ -109,7 +108,7 @@ fn all(text: &'static str, reports: &[&Report]) -> Statement {
 impl PostgresStore {
     /// Writes on a connection for reading, within the time that a read may take. Answers how many rows that was.
     pub(super) async fn aside(&self, statement: Statement) -> Result<u64, Failure> {
-        self.readers.execute(&statement).await
+        self.readers.execute(statement).await
     }
 
     /// Makes the partitions for rows from `first` to `last` that are not there.
@@ -132,12 +131,12 @@ impl PostgresStore {
         let wary = &self.shared.wary;
         let calm = wary.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err();
         if calm {
-            match self.aside(all(REPORTS, &reports)).await {
+            match self.aside(writing(&reports, "")).await {
                 Err(failure) if is_repeated(&failure) => wary.store(WARY, Ordering::Relaxed),
                 done => return done,
             }
         }
-        self.aside(all(NEW_REPORTS, &reports)).await
+        self.aside(writing(&reports, NEW_ONLY)).await
     }
 
     async fn insert_buckets(&self, level: Level, made: &[Row]) -> Result<(), Failure> {
