@@ -248,6 +248,25 @@ mod tests {
         Ok(rows[0].try_get(0)?)
     }
 
+    /// Begins a read, and leaves it when the server waits in the middle of it: until who is answered lets go of a lock.
+    async fn leave(readers: &Arc<Readers>, url: &str) -> PgConnection {
+        let mut holder = PgConnection::connect(url).await.expect("connects");
+        sqlx::query("select pg_advisory_lock(7)").execute(&mut holder).await.expect("locked");
+        let statement = Statement::new("select 7, pg_advisory_lock(7)");
+        let mut read = std::pin::pin!(readers.fetch(&statement));
+        loop {
+            let waiting = "select exists (select from pg_stat_activity where datname = current_database() and wait_event = 'advisory')";
+            tokio::select! {
+                answer = &mut read => panic!("answered without the lock: {:?}", answer.map(|rows| rows.len())),
+                waits = sqlx::query_scalar::<_, bool>(waiting).fetch_one(&mut holder) => {
+                    if waits.expect("answered") {
+                        return holder;
+                    }
+                }
+            }
+        }
+    }
+
     #[tokio::test]
     async fn a_connection_that_has_answered_rests_and_is_used_again() {
         let Some((readers, _)) = readers(4).await else { return };
@@ -276,22 +295,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_read_left_in_the_middle_spoils_no_other() {
-        let Some((readers, _)) = readers(1).await else { return };
+        let Some((readers, url)) = readers(1).await else { return };
         let pid = who(&readers).await.expect("answered");
-        let slow = Statement::new("select 7, pg_sleep(0.2)");
-        let left = tokio::time::timeout(Duration::from_millis(50), readers.fetch(&slow)).await;
-        assert!(left.is_err(), "it takes longer");
+        let mut holder = leave(&readers, &url).await;
         assert!(readers.resting().is_empty(), "nobody knows yet what it is good for");
         // The same one, when its server is done with what nobody waits for.
+        sqlx::query("select pg_advisory_unlock(7)").execute(&mut holder).await.expect("unlocked");
         assert_eq!(who(&readers).await.expect("answered"), pid);
     }
 
     #[tokio::test]
     async fn who_waits_beside_a_read_that_was_left_has_the_next_connection_that_rests() {
-        let Some((readers, _)) = readers(2).await else { return };
-        let left = Statement::new("select pg_sleep(60)");
-        let left = tokio::time::timeout(Duration::from_millis(50), readers.fetch(&left)).await;
-        assert!(left.is_err(), "it takes longer");
+        let Some((readers, url)) = readers(2).await else { return };
+        let _holder = leave(&readers, &url).await;
         let short = Statement::new("select pg_sleep(0.2)");
         let (short, waiting) = tokio::join!(readers.fetch(&short), who(&readers));
         short.map(drop).expect("answered");
@@ -301,7 +317,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_says_nothing_keeps_no_place() {
-        let Some((readers, _)) = patient(1, Duration::from_millis(200)).await else { return };
+        let Some((readers, _)) = patient(1, Duration::from_secs(3)).await else { return };
         let failure = readers.fetch(&Statement::new("select pg_sleep(60)")).await.map(drop).expect_err("too long");
         assert!(matches!(failure, Failure::Silence(_)), "{failure:?}");
         assert_eq!((readers.turns.available_permits(), readers.pool.size()), (1, 0));
