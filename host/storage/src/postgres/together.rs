@@ -179,8 +179,8 @@ impl<K, R> Drop for Turn<K, R> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
 
     use futures_util::future::{join_all, poll_immediate};
     use tokio::sync::Semaphore;
@@ -239,6 +239,21 @@ mod tests {
         }
     }
 
+    /// As many who ask for 1, one after the other, as questions may be under way.
+    async fn all_under_way<'a>(
+        squares: &'a Squares,
+        together: &'a Together<u64, u64>,
+    ) -> Vec<Pin<Box<impl Future<Output = Result<Option<u64>, StoreError>> + 'a>>> {
+        let mut callers = Vec::new();
+        for number in 1..=UNDER_WAY {
+            let mut caller = Box::pin(together.get(squares, 1));
+            assert_eq!(poll_immediate(&mut caller).await, None);
+            squares.was_asked(number).await;
+            callers.push(caller);
+        }
+        callers
+    }
+
     #[tokio::test]
     async fn who_comes_alone_goes_at_once_and_who_comes_meanwhile_is_asked_for_together() {
         let (squares, together) = (Squares::answering(0), Together::default());
@@ -290,13 +305,7 @@ mod tests {
         let (squares, together) = (Squares::answering(0), Together::default());
         let get = |key| together.get(&squares, key);
         // Two leave in the middle of their questions, one before it was asked for.
-        let mut leavers = Vec::new();
-        for asked in 1..=UNDER_WAY {
-            let mut leaver = Box::pin(get(1));
-            assert_eq!(poll_immediate(&mut leaver).await, None);
-            squares.was_asked(asked).await;
-            leavers.push(leaver);
-        }
+        let leavers = all_under_way(&squares, &together).await;
         let (mut stays, mut waits) = (Box::pin(get(2)), Box::pin(get(3)));
         assert_eq!((poll_immediate(&mut waits).await, poll_immediate(&mut stays).await), (None, None));
         drop((leavers, waits));
@@ -332,13 +341,7 @@ mod tests {
     async fn who_has_waited_for_long_is_told_with_those_whom_a_question_failed_for() {
         let (squares, together) = (Squares::answering(0), Together::default());
         let get = |key| together.get(&squares, key);
-        let mut asked = Vec::new();
-        for number in 1..=UNDER_WAY {
-            let mut caller = Box::pin(get(1));
-            assert_eq!(poll_immediate(&mut caller).await, None);
-            squares.was_asked(number).await;
-            asked.push(caller);
-        }
+        let asked = all_under_way(&squares, &together).await;
         let mut waits = Box::pin(get(2));
         assert_eq!(poll_immediate(&mut waits).await, None);
         for caller in &mut lock(&together.waiting).callers {
