@@ -163,11 +163,13 @@ impl Directory {
         let _before = {
             let mut inner = self.write();
             let Some(known) = inner.by_id.get_mut(&id) else { return };
-            known.latest.replace(latest.clone())
+            let before = known.latest.replace(latest.clone());
+            // In the order in which they are kept here, whichever of an agent's sessions says it.
+            if let Some(board) = self.board.get() {
+                board.put(id, latest);
+            }
+            before
         };
-        if let Some(board) = self.board.get() {
-            board.put(id, latest);
-        }
     }
 
     /// Learns what these agents said last of which this host does not know for certain: those that speak to others,
