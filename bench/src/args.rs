@@ -336,6 +336,9 @@ pub struct Life {
     /// Commands in each commit.
     #[arg(long, default_value_t = 64)]
     pub batch: usize,
+    /// Batches a second; one after the other when absent.
+    #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
+    pub rate: Option<f64>,
     /// Where the database is made.
     #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir())]
     pub path: PathBuf,

@@ -124,7 +124,7 @@ async fn run(cli: Cli) -> Result<bool> {
 async fn life(asked: &args::Life, json: Option<&Path>) -> Result<bool> {
     let store = Store::start(asked.store, &asked.path)?;
     let mut conditions = Conditions::look(&asked.path, &store.durability()?).await;
-    let found = baseline::life::run(&store, asked.batch, WARMUP, asked.duration).await?;
+    let found = baseline::life::run(&store, asked.batch, asked.rate, WARMUP, asked.duration).await?;
     conditions.look_again().await;
     println!("{conditions}\n");
     tell(vec![found], &conditions, json)

@@ -99,11 +99,18 @@ fn ascending(number: u64) -> u128 {
     (u128::from(now_ns()) << 64) | u128::from(number)
 }
 
-/// Lives batches in a fresh database of `store` for `duration`, after `warmup`.
+/// Lives batches in a fresh database of `store` for `duration`, after `warmup`: one after the other, or `rate` of them a
+/// second, with the machine idle between two.
 ///
 /// # Errors
 /// When the store fails, or a command's life does.
-pub async fn run(store: &Store, batch: usize, warmup: Duration, duration: Duration) -> Result<Measured> {
+pub async fn run(
+    store: &Store,
+    batch: usize,
+    rate: Option<f64>,
+    warmup: Duration,
+    duration: Duration,
+) -> Result<Measured> {
     if batch == 0 || batch > 1_000 {
         bail!("batch is {batch}; 1 to 1000 commands a commit");
     }
@@ -114,15 +121,20 @@ pub async fn run(store: &Store, batch: usize, warmup: Duration, duration: Durati
     }
     let (whole, commits) = (Recorder::default(), Recorder::default());
     let meter = Meter::start(None);
-    let mut found = Measured::new("life", json!({ "batch": batch, "duration_s": duration.as_secs_f64() }));
+    let parameters = json!({ "batch": batch, "duration_s": duration.as_secs_f64(), "batches_per_s": rate });
+    let mut found = Measured::new("life", parameters);
     let began = now_ns();
     let mut last = began;
     while last < window.to {
+        if let Some(rate) = rate {
+            let due = began + (found.operations as f64 / batch as f64 * 1e9 / rate) as u64;
+            tokio::time::sleep(Duration::from_nanos(due.saturating_sub(now_ns()))).await;
+        }
+        let start = now_ns();
         lives.live(|took| commits.record(0, took)).await?;
-        let now = now_ns();
-        whole.record(0, now - last);
+        last = now_ns();
+        whole.record(0, last - start);
         found.operations += batch as u64;
-        last = now;
     }
     let cost = meter.stop();
     // An embedded store lives in this process: its CPU is what is measured. Of a server's it is the

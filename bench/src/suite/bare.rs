@@ -8,6 +8,7 @@ use crate::report::Measured;
 use crate::runs::idle;
 use crate::store::Store;
 use crate::suite::Size;
+use crate::suite::product::LIGHT;
 
 /// What the machine does without the product, taken once.
 pub struct Bare {
@@ -17,8 +18,12 @@ pub struct Bare {
     pub life_1: Measured,
     /// Memory of the hub's idle connections.
     pub hub_idle: Measured,
+    /// The same, as rarely as the product is asked under light load.
+    pub life_rare: Measured,
     /// Hub, one command under way.
     pub hub_light: Measured,
+    /// Hub, as rarely as the product is asked under light load.
+    pub hub_rare: Measured,
     /// Hub, saturated.
     pub hub_load: Measured,
     /// Hub at the rate that is half of what the product can do.
@@ -37,11 +42,13 @@ impl Bare {
     /// # Errors
     /// When a baseline cannot be run.
     pub async fn measure(store: &Store, size: Size, rates: Option<[f64; 2]>) -> Result<Bare> {
-        let life_64 = life::run(store, 64, size.warmup, size.short).await?;
-        let life_1 = life::run(store, 1, size.warmup, size.short).await?;
+        let life_64 = life::run(store, 64, None, size.warmup, size.short).await?;
+        let life_1 = life::run(store, 1, None, size.warmup, size.short).await?;
+        let life_rare = life::run(store, 1, Some(LIGHT), size.warmup, size.short).await?;
         let mut hub = Hub::start(size.agents).await?;
         let hub_idle = idle::run("hub-idle", size.agents, hub.pid(), hub.before, size.warmup).await?;
         let hub_light = hub.closed(1, size.warmup, size.short).await?;
+        let hub_rare = hub.open(LIGHT, size.warmup, size.short).await?;
         let hub_load = hub.closed(size.in_flight, size.warmup, size.short).await?;
         let (mut hub_half, mut hub_most) = (None, None);
         if let Some([half, most]) = rates {
@@ -51,12 +58,29 @@ impl Bare {
         let hub_fan_out = hub.fan_out(size.broadcasts).await?;
         hub.end().await?;
         let route = route::run(size.connections, size.warmup, size.short).await?;
-        Ok(Bare { life_64, life_1, hub_idle, hub_light, hub_load, hub_half, hub_most, hub_fan_out, route })
+        Ok(Bare {
+            life_64,
+            life_1,
+            life_rare,
+            hub_idle,
+            hub_light,
+            hub_rare,
+            hub_load,
+            hub_half,
+            hub_most,
+            hub_fan_out,
+            route,
+        })
     }
 
-    /// The least a durable command can take: a round trip and two commits. Microseconds.
+    /// The least a durable command can take: a round trip and two commits, one after the other. Microseconds.
     pub fn floor_us(&self) -> f64 {
-        self.hub_light.latency.p50_us + 2.0 * self.life_1.noted("commit_p50_us").unwrap_or(f64::NAN)
+        floor(&self.hub_light, &self.life_1)
+    }
+
+    /// The same on a machine that idles between two commands, as it does under light load. Microseconds.
+    pub fn rare_floor_us(&self) -> f64 {
+        floor(&self.hub_rare, &self.life_rare)
     }
 
     /// CPU of one command's bare parts: route, store and hub. Microseconds.
@@ -67,8 +91,13 @@ impl Bare {
 
     /// All findings, in the order they were taken.
     pub fn into_findings(self) -> Vec<Measured> {
-        let Bare { life_64, life_1, hub_idle, hub_light, hub_load, hub_half, hub_most, hub_fan_out, route } = self;
-        let first = [life_64, life_1, hub_idle, hub_light, hub_load];
-        first.into_iter().chain(hub_half).chain(hub_most).chain([hub_fan_out, route]).collect()
+        let stores = [self.life_64, self.life_1, self.life_rare];
+        let hubs = [self.hub_idle, self.hub_light, self.hub_rare, self.hub_load];
+        let paced = self.hub_half.into_iter().chain(self.hub_most);
+        stores.into_iter().chain(hubs).chain(paced).chain([self.hub_fan_out, self.route]).collect()
     }
+}
+
+fn floor(hub: &Measured, life: &Measured) -> f64 {
+    hub.latency.p50_us + 2.0 * life.noted("commit_p50_us").unwrap_or(f64::NAN)
 }

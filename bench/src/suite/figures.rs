@@ -80,6 +80,10 @@ impl Figures {
             floor,
         );
         self.pair("A5", "50/s: p99 ÷ the same", "µs", Goal::AtMost(6.0), product.light.latency.p99_us, floor);
+        // A round trip and commits that follow on each other find a machine awake; under light load nobody does.
+        let idle = bare(Bare::rare_floor_us);
+        let what = "50/s: p50 ÷ the same parts, each at 50/s";
+        self.pair("A5", what, "µs", Goal::Told, product.light.latency.p50_us, idle);
         for (what, goal, ours, hub) in [
             ("half of saturation: p99 ÷ hub's at that rate", Goal::AtMost(5.0), &product.half, &after.hub_half),
             ("0.8 of saturation: p99 ÷ hub's at that rate", Goal::Told, &product.most, &after.hub_most),

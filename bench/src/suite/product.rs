@@ -20,7 +20,7 @@ use crate::suite::host::Host;
 use crate::usage::memory_of;
 
 /// Light load: commands per second.
-const LIGHT: f64 = 50.0;
+pub const LIGHT: f64 = 50.0;
 /// Shares of saturation that latencies are taken at.
 const HALF: f64 = 0.5;
 const MOST: f64 = 0.8;
