@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -54,10 +55,17 @@ impl<'a> Ground<'a> {
     /// # Errors
     /// When the host does not start.
     pub async fn host_with(&self, plugins: &Path) -> Result<(Host, Arc<Operator>, Arc<Origin>)> {
-        let host = Host::start(&self.asked.host, plugins, &self.asked.work, &self.store.fresh()?).await?;
-        let operator = Operator::login(&host.api, &host.credential).await?;
-        let door = Origin::parse(&host.agents)?;
-        Ok((host, operator, door))
+        greeted(Host::start(&self.asked.host, plugins, &self.asked.work, &self.store.fresh()?).await?).await
+    }
+
+    /// A fresh host whose agents say seldom that they live.
+    ///
+    /// # Errors
+    /// When the host does not start.
+    pub async fn calm_host(&self, heartbeat: Duration) -> Result<(Host, Arc<Operator>, Arc<Origin>)> {
+        let Axes { host, plugins, work, .. } = self.asked;
+        let beat = u64::try_from(heartbeat.as_millis())?;
+        greeted(Host::start_beating(host, plugins, work, &self.store.fresh()?, beat).await?).await
     }
 
     /// How simulated agents behave on all axes: on a real fleet checking signatures is not the host's machine's work.
@@ -91,4 +99,11 @@ impl<'a> Ground<'a> {
     pub fn written(&self) -> u64 {
         std::fs::metadata(self.json).map_or(0, |file| file.len())
     }
+}
+
+/// Who works with it, and where its agents knock.
+async fn greeted(host: Host) -> Result<(Host, Arc<Operator>, Arc<Origin>)> {
+    let operator = Operator::login(&host.api, &host.credential).await?;
+    let door = Origin::parse(&host.agents)?;
+    Ok((host, operator, door))
 }

@@ -60,11 +60,25 @@ impl Host {
     /// # Errors
     /// When it does not start to listen, or `exec.run` is not served; the end of its log comes along.
     pub async fn start(binary: &Path, plugins: &Path, work: &Path, url: &str) -> Result<Host> {
+        Host::start_beating(binary, plugins, work, url, wire::limits::HEARTBEAT_MS).await
+    }
+
+    /// The same, with `heartbeat_ms` between an agent's heartbeats.
+    ///
+    /// # Errors
+    /// As of [`start`](Self::start).
+    pub async fn start_beating(
+        binary: &Path,
+        plugins: &Path,
+        work: &Path,
+        url: &str,
+        heartbeat_ms: u64,
+    ) -> Result<Host> {
         let home = tempfile::tempdir_in(work).with_context(|| format!("directory {}", work.display()))?;
         let data = home.path().join("data");
         let config = home.path().join("host.toml");
         let plugins = plugins.canonicalize().with_context(|| format!("plugins {}", plugins.display()))?;
-        std::fs::write(&config, configuration(&data, &plugins, url)?)?;
+        std::fs::write(&config, configuration(&data, &plugins, url, heartbeat_ms)?)?;
         Host::run(binary, home).await
     }
 
@@ -165,14 +179,14 @@ impl Host {
     }
 }
 
-fn configuration(data: &Path, plugins: &Path, url: &str) -> Result<String> {
+fn configuration(data: &Path, plugins: &Path, url: &str, heartbeat_ms: u64) -> Result<String> {
     // A JSON string is a TOML string.
     let quoted =
         |path: &Path| Ok::<_, anyhow::Error>(serde_json::to_string(path.to_str().context("a path is not text")?)?);
     Ok(format!(
         "[server]\nbind = \"127.0.0.1:0\"\nagents_bind = \"127.0.0.1:0\"\n\
          max_connections_per_address = 0\n[security]\nrequests_per_second = 0\nanonymous_per_second = 0\n\
-         [agent_management]\nmax_unauthenticated_per_address = 0\n\
+         [agent_management]\nmax_unauthenticated_per_address = 0\nheartbeat_ms = {heartbeat_ms}\n\
          [database]\nurl = {}\n\
          [plugins]\ndir = {}\ndefault_grants = \"requested\"\n\
          [data]\ndir = {}\n\
@@ -196,7 +210,7 @@ mod tests {
 
     #[test]
     fn odd_paths_survive_the_configuration() {
-        let text = configuration(Path::new("/tmp/a \"b\"\\c"), Path::new("/p"), "sqlite:x").expect("text");
+        let text = configuration(Path::new("/tmp/a \"b\"\\c"), Path::new("/p"), "sqlite:x", 15_000).expect("text");
         assert!(text.contains(r#"dir = "/tmp/a \"b\"\\c""#), "{text}");
     }
 
