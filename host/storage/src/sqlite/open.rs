@@ -26,8 +26,8 @@ use crate::trail::Trail;
 /// writer not keep up.
 const CHECKPOINT_PAGES: u32 = 32_768;
 /// Page cache of the writer and of each reader, in KiB.
-const WRITER_CACHE_KIB: u32 = 32 * 1024;
-const READER_CACHE_KIB: u32 = 4 * 1024;
+const WRITER_CACHE_KIB: u32 = 12 * 1024;
+const READER_CACHE_KIB: u32 = 1024;
 
 /// The number of the last event.
 pub(super) const LAST_SEQ: &str =
