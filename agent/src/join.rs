@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use hyper::body::Body as _;
 use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
@@ -22,7 +23,6 @@ use crate::certificate;
 use crate::config::check_label;
 use crate::identity::{Identity, IdentityError, identity_path, load_or_make_key, make_data_dir};
 use crate::line::{self, HostTrust};
-use crate::spool::hex;
 
 /// Hexadecimal digits of the pin in a token.
 pub const PIN_DIGITS: usize = 16;
@@ -124,7 +124,7 @@ struct Answer {
 
 /// The pin of a cluster key: the first 16 hexadecimal digits of its SHA-256.
 pub fn pin_of(key: &ed25519_dalek::VerifyingKey) -> String {
-    hex(&Sha256::digest(key.as_bytes())[..PIN_DIGITS / 2])
+    HEXLOWER.encode(&Sha256::digest(key.as_bytes())[..PIN_DIGITS / 2])
 }
 
 /// The pins in a token: of the cluster's key, and of the host's TLS key where its certificate is its own.

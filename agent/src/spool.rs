@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
 use plan::id::AttemptKey;
 use plan::outcome::{Stream, StreamEnd};
 use sha2::{Digest as _, Sha256};
@@ -126,7 +127,12 @@ impl Spool {
         if length >= limit {
             return Ok(StreamEnd { bytes: length, head: head_bytes(limit), tail: 0, sha256: String::new() });
         }
-        Ok(StreamEnd { bytes: length, head: length, tail: 0, sha256: hex(Sha256::digest(&bytes).as_slice()) })
+        Ok(StreamEnd {
+            bytes: length,
+            head: length,
+            tail: 0,
+            sha256: HEXLOWER.encode(Sha256::digest(&bytes).as_slice()),
+        })
     }
 }
 
@@ -214,7 +220,7 @@ impl Keeper {
         if let Some(file) = &self.file {
             file.sync_data()?;
         }
-        let sha256 = if self.total == 0 { String::new() } else { hex(self.sum.finalize().as_slice()) };
+        let sha256 = if self.total == 0 { String::new() } else { HEXLOWER.encode(self.sum.finalize().as_slice()) };
         let (head, tail) = match self.broken_at {
             Some(kept) => (kept, 0),
             None if self.total <= self.limit => (self.total, 0),
@@ -222,13 +228,4 @@ impl Keeper {
         };
         Ok(StreamEnd { bytes: self.total, head, tail, sha256 })
     }
-}
-
-/// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        use std::fmt::Write as _;
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -5,6 +5,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use data_encoding::HEXLOWER;
 use plan::outcome::{End, Outcome, StepEnd, Stream, StreamEnd};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -44,7 +45,7 @@ impl Answers {
         let bytes = output.len() as u64;
         let sha256 = match output {
             [] => String::new(),
-            some => Sha256::digest(some).iter().map(|byte| format!("{byte:02x}")).collect(),
+            some => HEXLOWER.encode(&Sha256::digest(some)),
         };
         let step = StepEnd { exit_code: Some(0), signal: None, duration_ms: 1, stdout_bytes: bytes, stderr_bytes: 0 };
         let outcome = Outcome {

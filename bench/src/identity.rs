@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context as _, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use data_encoding::HEXLOWER;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use plan::envelope::{join_parts, key_text, parse_key, sign};
 use plan::id::{AgentId, ClusterId};
@@ -185,7 +186,7 @@ async fn join(
     let joined: Joined = post(door, PATH, None, &serde_json::to_vec(&body)?).await?;
     let cluster_key = parse_key(&joined.cluster_key).context("cluster key")?;
     let hash = Sha256::digest(cluster_key.as_bytes());
-    let found: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let found = HEXLOWER.encode(&hash[..8]);
     if found != pin {
         bail!("the cluster key's hash {found} is not the token's pin {pin}");
     }

@@ -15,6 +15,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use data_encoding::HEXLOWER;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use plan::effect::Effect;
 use plan::envelope::{Envelope, RunLimits, hello_parts, join_parts, key_text, parse_key, seal, verify};
@@ -111,7 +112,7 @@ async fn login(body: String) -> Response {
 
 async fn join_token(State(house): State<Arc<House>>) -> Response {
     let hash = Sha256::digest(house.key.verifying_key().as_bytes());
-    let pin: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let pin = HEXLOWER.encode(&hash[..8]);
     let id = rand::random::<u32>();
     (StatusCode::CREATED, Json(json!({ "token": format!("vwj_{id}_secret_{pin}") }))).into_response()
 }

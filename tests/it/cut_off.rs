@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use data_encoding::HEXLOWER;
 use plan::id::AttemptKey;
 use plan::outcome::{End, Outcome, StepEnd, Stream, StreamEnd};
 use serde_json::json;
@@ -50,7 +51,7 @@ impl Attempt {
     async fn end(&mut self) {
         let end = |stream: Stream| {
             let text = self.said.get(stream.as_str()).map_or("", String::as_str);
-            let sha256 = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+            let sha256 = HEXLOWER.encode(&Sha256::digest(text));
             StreamEnd { bytes: text.len() as u64, head: text.len() as u64, tail: 0, sha256 }
         };
         let (stdout, stderr) = (end(Stream::Stdout), end(Stream::Stderr));

@@ -3,6 +3,7 @@
 //!
 //! `VIWORKS_RELOADS` is how often plugin files are exchanged under load; 1,000 is what the product promises.
 
+use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tests::cli::Cli;
@@ -35,7 +36,7 @@ fn variant(number: usize) -> Vec<u8> {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&Sha256::digest(bytes))
 }
 
 async fn plugin(api: &Api, name: &str) -> Value {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use data_encoding::HEXLOWER;
 use domain::attempt::State;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -24,7 +25,7 @@ const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 const EMPTY_SECTION: &[u8] = &[0, 2, 1, b'x'];
 
 fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&Sha256::digest(bytes))
 }
 
 /// Runs commands one after the other until told to stop; how many.

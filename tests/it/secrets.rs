@@ -6,6 +6,7 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use data_encoding::HEXLOWER;
 use domain::attempt::State;
 use reqwest::Method;
 use serde_json::json;
@@ -54,7 +55,7 @@ impl Canary {
 
     /// The digest by which a child shows that it has the value.
     pub fn sha256(&self) -> String {
-        Sha256::digest(self.secret.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+        HEXLOWER.encode(&Sha256::digest(self.secret.as_bytes()))
     }
 
     /// No file in these folders and below holds it.
@@ -84,7 +85,7 @@ fn forms(secret: &str) -> Vec<String> {
     let json = |text: &str| serde_json::to_string(text).expect("text").trim_matches('"').to_owned();
     // As it is, in JSON, and in JSON that stands in JSON.
     let mut forms = vec![secret.to_owned(), json(secret), json(&json(secret))];
-    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = HEXLOWER.encode(secret.as_bytes());
     forms.extend([hex.to_uppercase(), hex]);
     let numbers: Vec<String> = secret.bytes().map(|byte| byte.to_string()).collect();
     forms.extend([numbers.join(","), numbers.join(", ")]);

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use plan::id::AttemptKey;
 use plan::outcome::Outcome;
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::clock::{self, Alarm};
 use crate::log::LogError;
-use crate::spool::{Spool, hex};
+use crate::spool::Spool;
 use crate::supervisor::attempt::{Attempt, Told};
 use crate::supervisor::door;
 use crate::supervisor::failure::{SuperviseError, io};
@@ -96,7 +97,7 @@ pub async fn supervise(options: SuperviseOptions) -> Result<(), SuperviseError> 
     let mut server = Server {
         spool,
         work,
-        instance: hex(&rand::random::<[u8; 16]>()),
+        instance: HEXLOWER.encode(&rand::random::<[u8; 16]>()),
         boot_id: clock::boot_id(),
         memory,
         held,

@@ -12,9 +12,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use plan::id::AttemptKey;
 use plan::outcome::{End, Outcome, RejectCause, Stream};
-use sha2::{Digest as _, Sha256};
 
-use crate::support::{CEILING, attempt, is_alive, notes, wait_for};
+use crate::support::{CEILING, attempt, digest, is_alive, notes, wait_for};
 
 pub struct Bed {
     pub dir: tempfile::TempDir,
@@ -153,7 +152,7 @@ async fn a_child_gets_what_the_launch_names_and_nothing_else() {
     assert_eq!(lines[4].split_whitespace().last(), Some("1"), "no new privileges: {text}");
     assert_eq!(lines[5], lines[6], "leads its own group");
     assert!(matches!(&told[0], Event::Started { pid, .. } if pid.to_string() == lines[6]), "{told:?}");
-    assert_eq!(outcome.stdout.sha256, agent::spool::hex(Sha256::digest(&text).as_slice()));
+    assert_eq!(outcome.stdout.sha256, digest(&text));
     let mode = std::os::unix::fs::PermissionsExt::mode(
         &std::fs::metadata(bed.dir.path().join("supervisor.sock")).expect("there is a socket").permissions(),
     );
@@ -210,7 +209,7 @@ async fn output_over_the_limit_keeps_head_and_tail_and_the_true_totals() {
     let whole: String = (1..=200_000).map(|number| format!("{number}\n")).collect();
     let end = &outcome.stdout;
     assert_eq!((end.bytes, end.head, end.tail), (whole.len() as u64, 30_000, 10_000));
-    assert_eq!(end.sha256, agent::spool::hex(Sha256::digest(&whole).as_slice()));
+    assert_eq!(end.sha256, digest(&whole));
     let kept = read_all(&bed.spool(), key, &outcome);
     assert_eq!(kept[..30_000], whole.as_bytes()[..30_000]);
     assert_eq!(kept[30_000..], whole.as_bytes()[whole.len() - 10_000..]);
@@ -308,7 +307,7 @@ async fn what_is_printed_behind_the_kept_start_goes_by_live() {
     std::fs::write(&gate, "").expect("opens the gate");
     let (outcome, _) = follow(&mut link).await;
     assert_eq!((outcome.stdout.bytes, outcome.stdout.head, outcome.stdout.tail), (whole.len() as u64, 3_000, 1_000));
-    assert_eq!(outcome.stdout.sha256, agent::spool::hex(Sha256::digest(&whole).as_slice()));
+    assert_eq!(outcome.stdout.sha256, digest(&whole));
 }
 
 #[tokio::test]

@@ -8,16 +8,23 @@ use agent::machine::Setup;
 use agent::policy::Policy;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use data_encoding::HEXLOWER;
 use ed25519_dalek::SigningKey;
 use plan::effect::Effect;
 use plan::envelope::{Envelope, RunLimits};
 use plan::id::{AgentId, AttemptKey, ClusterId, CommandId};
 use plan::step::{Plan, Step};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 use wire::frame::Challenge;
 use wire::limits::NONCE_BYTES;
 
 pub const CEILING: Duration = Duration::from_secs(120);
+
+/// How an agent names what a process printed.
+pub fn digest(bytes: impl AsRef<[u8]>) -> String {
+    HEXLOWER.encode(&Sha256::digest(bytes.as_ref()))
+}
 
 pub fn cluster_key() -> SigningKey {
     SigningKey::from_bytes(&[7; 32])

@@ -1,6 +1,7 @@
 //! From what a compiler leaves to what a host loads: a component with its manifest stamped in.
 
 use anyhow::Context as _;
+use data_encoding::HEXLOWER;
 use plan::manifest::{MAX_MANIFEST_BYTES, SECTION};
 use plan::packed::{pack_within, unpack_within};
 use sha2::{Digest as _, Sha256};
@@ -101,7 +102,7 @@ fn leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
 
 /// SHA-256 of a plugin file, lower-case hex: what hosts pin.
 pub fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&Sha256::digest(bytes))
 }
 
 fn push_leb128(out: &mut Vec<u8>, mut value: usize) {

@@ -6,10 +6,10 @@ mod artefact;
 mod cache;
 mod worker;
 
-use std::fmt::Write as _;
 use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
@@ -133,17 +133,10 @@ fn compatibility(engine: &wasmtime::Engine) -> String {
     }
     let mut collect = Collect(Sha256::new());
     engine.precompile_compatibility_hash().hash(&mut collect);
-    hex(&collect.0.finalize())
+    HEXLOWER.encode(&collect.0.finalize())
 }
 
 /// SHA-256 of `bytes` as lower-case hex.
 pub(crate) fn digest(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a String takes everything");
-        text
-    })
+    HEXLOWER.encode(&Sha256::digest(bytes))
 }

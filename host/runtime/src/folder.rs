@@ -6,10 +6,10 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use data_encoding::HEXLOWER;
 use nix::fcntl::OFlag;
 use sha2::{Digest as _, Sha256};
 
-use crate::compile::hex;
 use crate::gates::operator::MAX_TOML_BYTES;
 use crate::minisign;
 use crate::tier::Tier;
@@ -141,7 +141,7 @@ fn read_wasm(path: &Path) -> io::Result<WasmFile> {
     let mut size = bytes.len() as u64;
     if size <= MAX_WASM_BYTES {
         return Ok(WasmFile {
-            digest: hex(&hash.finalize()),
+            digest: HEXLOWER.encode(&hash.finalize()),
             bytes: Some(bytes),
             signatures: Vec::new(),
             size,
@@ -159,7 +159,7 @@ fn read_wasm(path: &Path) -> io::Result<WasmFile> {
             }
         }
     }
-    Ok(WasmFile { digest: hex(&hash.finalize()), bytes: None, signatures: Vec::new(), size, changed })
+    Ok(WasmFile { digest: HEXLOWER.encode(&hash.finalize()), bytes: None, signatures: Vec::new(), size, changed })
 }
 
 fn read_text(path: &Path, most: u64) -> io::Result<String> {

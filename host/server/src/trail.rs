@@ -45,7 +45,11 @@ pub async fn prune(config: &Config, keep_days: u32, now: Timestamp) -> anyhow::R
     stop.cancel();
     task.await.context("the store did not close cleanly")?;
     let gone = gone.context("not everything was pruned")?;
-    Ok(format!("{gone} entries older than {keep_days} days are gone; exports made before still tell of them\n"))
+    let days = if keep_days == 1 { "a day".to_owned() } else { format!("{keep_days} days") };
+    Ok(match gone {
+        1 => format!("1 entry older than {days} is gone; exports made before still tell of it\n"),
+        _ => format!("{gone} entries older than {days} are gone; exports made before still tell of them\n"),
+    })
 }
 
 /// Something that an operator did on the host's own machine: nobody logged in, so no name is known.

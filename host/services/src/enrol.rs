@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use domain::access::{Caller, Forbidden, Permission};
 use domain::agent::{Agent, is_agent_name, is_label_text};
 use plan::envelope::{join_parts, parse_key, verify};
@@ -15,7 +16,7 @@ use ports::link::Link;
 use ports::seal::Seal;
 use serde_json::json;
 
-use crate::digest::{hex, sha256_hex};
+use crate::digest::sha256_hex;
 use crate::directory::Directory;
 use crate::doubt::Doubts;
 use crate::origin::Origin;
@@ -124,7 +125,7 @@ impl Enrol {
         let ttl = life(ttl)?;
         let now = self.clock.now();
         let id = self.ids.token();
-        let secret = hex(&self.ids.secret());
+        let secret = HEXLOWER.encode(&self.ids.secret());
         let token = JoinToken {
             id,
             secret_sha256: sha256_hex(secret.as_bytes()),

@@ -2,10 +2,10 @@
 //! branch leaves an older plugin with a newer date.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -74,7 +74,7 @@ pub fn sources(root: &Path, parts: &[PathBuf]) -> anyhow::Result<String> {
         // Neither name nor digest holds a line's end, so no two lists of files read alike.
         hash.update(format!("{content} {name:?}\n"));
     }
-    Ok(hex(&hash.finalize()))
+    Ok(HEXLOWER.encode(&hash.finalize()))
 }
 
 /// Digest of a file.
@@ -88,7 +88,7 @@ pub fn digest(file: &Path) -> anyhow::Result<String> {
     let mut chunk = vec![0; 1 << 20];
     loop {
         match std::io::Read::read(&mut read, &mut chunk).with_context(failed)? {
-            0 => return Ok(hex(&hash.finalize())),
+            0 => return Ok(HEXLOWER.encode(&hash.finalize())),
             count => hash.update(&chunk[..count]),
         }
     }
@@ -115,13 +115,6 @@ fn gather(root: &Path, path: &Path, files: &mut BTreeMap<PathBuf, String>) -> an
 fn beside(file: &Path) -> anyhow::Result<PathBuf> {
     let name = file.file_name().context("a plugin's file has a name")?;
     Ok(file.with_file_name(format!(".{}.origin", name.to_string_lossy())))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

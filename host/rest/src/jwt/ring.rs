@@ -9,6 +9,7 @@ use ed25519_dalek::pkcs8::DecodePrivateKey;
 use jsonwebtoken::crypto;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use serde_json::{Value, json};
+use services::digest::sha256_hex;
 use sha2::{Digest, Sha256};
 
 use super::KeyError;
@@ -97,5 +98,7 @@ impl Ring {
 
 /// A key's name: 16 hex digits of its SHA-256. Of a secret, the digest of the digest.
 fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut name = sha256_hex(bytes);
+    name.truncate(16);
+    name
 }

@@ -7,8 +7,8 @@ use domain::plugin::{Passage, Version};
 use domain::verb::{Profile, VerbTraits};
 use plan::step::Plan;
 use ports::plugins::{PluginIdentity, PluginStatus, Refusal, Signature, Verb, VerbContract};
+use services::digest::sha256_hex;
 use services::preview::{Preview, Verdict};
-use sha2::{Digest, Sha256};
 
 use crate::instant;
 use crate::problem::Problem;
@@ -68,7 +68,7 @@ fn previewed(target: TargetIn, verdict: Verdict) -> PreviewedTarget {
 fn profile_plan(profile: Profile, plan: Plan, agents: u64) -> Result<ProfilePlan, Problem> {
     let Profile { os, arch, container_engine, compose } = profile;
     let text = serde_json::to_vec(&plan).map_err(|error| Problem::internal(error.to_string()))?;
-    let plan_hash = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
+    let plan_hash = sha256_hex(&text);
     Ok(ProfilePlan { os, arch, container_engine, compose, agents, plan_hash, plan })
 }
 

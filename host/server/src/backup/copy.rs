@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use anyhow::Context as _;
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 /// Read and written at once.
@@ -43,7 +44,7 @@ fn pump(mut from: File, to: &mut impl io::Write) -> io::Result<Digest> {
     loop {
         let n = from.read(&mut piece)?;
         if n == 0 {
-            let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+            let sha256 = HEXLOWER.encode(&hash.finalize());
             return Ok(Digest { bytes, sha256 });
         }
         hash.update(&piece[..n]);
