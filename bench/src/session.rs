@@ -2,7 +2,6 @@
 //! once.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use plan::envelope::{SignedEnvelope, hello_parts, sign};
 use plan::id::{AttemptKey, CommandId};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -111,6 +110,15 @@ async fn next_frame(socket: &mut Socket) -> Result<HostFrame> {
     }
 }
 
+/// Samples that leave in one write where they come more often than heartbeats.
+const AT_ONCE: u32 = 4;
+
+/// When an agent speaks of itself next.
+struct Due {
+    beat: Instant,
+    sample: Instant,
+}
+
 /// Holds one session until told to stop.
 pub struct Conversation {
     shared: Arc<Shared>,
@@ -139,11 +147,11 @@ impl Conversation {
         let every = Duration::from_millis(self.welcome.heartbeat_ms.max(1));
         let asked = Duration::from_millis(self.welcome.telemetry_ms);
         let sampled = self.shared.behaviour.sample_every.unwrap_or(asked);
-        // Samples that come more often than heartbeats bring one along each time.
-        let every = self.shared.behaviour.sample_every.map_or(every, |sampled| every.min(sampled));
+        // Samples that come more often than heartbeats leave a few at a time, as the bare door's do.
+        let round = self.shared.behaviour.sample_every.map_or(every, |sampled| every.min(sampled * AT_ONCE));
         let phase = (index % 1000) as f64 / 1000.0;
-        let mut beat = Box::pin(sleep_until(self.opened + every.mul_f64(phase)));
-        let mut next_sample = self.opened + sampled.mul_f64(phase);
+        let mut beat = Box::pin(sleep_until(self.opened + round.mul_f64(phase)));
+        let mut due = Due { beat: self.opened, sample: self.opened + sampled.mul_f64(phase) };
         loop {
             tokio::select! {
                 biased;
@@ -159,7 +167,8 @@ impl Conversation {
                     }
                 }
                 () = beat.as_mut() => {
-                    self.beat(beat.as_mut(), every, &mut next_sample, sampled).await?;
+                    self.beat(&mut due, every, sampled).await?;
+                    beat.as_mut().reset(Instant::now() + round);
                 }
                 () = &mut stopped => {
                     let bye = Goodbye { reason: "the run is over".to_owned(), retry_after_ms: None };
@@ -171,22 +180,26 @@ impl Conversation {
         }
     }
 
-    async fn beat(
-        &mut self,
-        beat: Pin<&mut Sleep>,
-        every: Duration,
-        next_sample: &mut Instant,
-        sampled: Duration,
-    ) -> Result<()> {
-        let attempts = u32::try_from(self.under_way.len()).unwrap_or(u32::MAX);
-        self.socket.feed(Message::text(encode(&AgentFrame::Heartbeat { attempts }))).await?;
-        if !sampled.is_zero() && self.shared.behaviour.telemetry && Instant::now() >= *next_sample {
-            *next_sample += sampled;
-            let at_ms = self.welcome.now_ms + i64::try_from(self.opened.elapsed().as_millis()).unwrap_or(i64::MAX);
-            self.socket.feed(Message::text(encode(&AgentFrame::Telemetry { sample: sample(at_ms) }))).await?;
+    /// Says that it lives, and how its machine is and was, as often as either is due.
+    async fn beat(&mut self, due: &mut Due, every: Duration, sampled: Duration) -> Result<()> {
+        let now = Instant::now();
+        if now >= due.beat {
+            due.beat = now + every;
+            let attempts = u32::try_from(self.under_way.len()).unwrap_or(u32::MAX);
+            self.socket.feed(Message::text(encode(&AgentFrame::Heartbeat { attempts }))).await?;
+        }
+        if self.shared.behaviour.telemetry && !sampled.is_zero() {
+            for _ in 0..2 * AT_ONCE {
+                if now < due.sample {
+                    break;
+                }
+                let after = i64::try_from((due.sample - self.opened).as_millis()).unwrap_or(i64::MAX);
+                let sample = sample(self.welcome.now_ms + after);
+                self.socket.feed(Message::text(encode(&AgentFrame::Telemetry { sample }))).await?;
+                due.sample += sampled;
+            }
         }
         self.socket.flush().await?;
-        beat.reset(Instant::now() + every);
         Ok(())
     }
 

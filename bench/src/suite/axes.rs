@@ -118,7 +118,7 @@ async fn reports(ground: &Ground<'_>) -> Result<Vec<Row>> {
         agents: 1_000,
         // More than half of what a plain client inserts; what cannot be stored is counted and told.
         rate: match ground.kind {
-            Kind::Sqlite => 40_000.0,
+            Kind::Sqlite => 60_000.0,
             Kind::Postgres => 120_000.0,
         },
         duration: Duration::from_secs(if *quick { 4 } else { 10 }),
