@@ -127,12 +127,7 @@ impl Spool {
         if length >= limit {
             return Ok(StreamEnd { bytes: length, head: head_bytes(limit), tail: 0, sha256: String::new() });
         }
-        Ok(StreamEnd {
-            bytes: length,
-            head: length,
-            tail: 0,
-            sha256: HEXLOWER.encode(Sha256::digest(&bytes).as_slice()),
-        })
+        Ok(StreamEnd { bytes: length, head: length, tail: 0, sha256: HEXLOWER.encode(&Sha256::digest(&bytes)) })
     }
 }
 
@@ -220,7 +215,7 @@ impl Keeper {
         if let Some(file) = &self.file {
             file.sync_data()?;
         }
-        let sha256 = if self.total == 0 { String::new() } else { HEXLOWER.encode(self.sum.finalize().as_slice()) };
+        let sha256 = if self.total == 0 { String::new() } else { HEXLOWER.encode(&self.sum.finalize()) };
         let (head, tail) = match self.broken_at {
             Some(kept) => (kept, 0),
             None if self.total <= self.limit => (self.total, 0),

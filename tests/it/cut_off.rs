@@ -5,11 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use data_encoding::HEXLOWER;
 use plan::id::AttemptKey;
 use plan::outcome::{End, Outcome, StepEnd, Stream, StreamEnd};
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
+use services::digest::sha256_hex;
 use tests::events::Event;
 use tests::host::TestHost;
 use tests::played::{Played, Socket};
@@ -51,7 +50,7 @@ impl Attempt {
     async fn end(&mut self) {
         let end = |stream: Stream| {
             let text = self.said.get(stream.as_str()).map_or("", String::as_str);
-            let sha256 = HEXLOWER.encode(&Sha256::digest(text));
+            let sha256 = sha256_hex(text.as_bytes());
             StreamEnd { bytes: text.len() as u64, head: text.len() as u64, tail: 0, sha256 }
         };
         let (stdout, stderr) = (end(Stream::Stdout), end(Stream::Stderr));

@@ -3,9 +3,8 @@
 //!
 //! `VIWORKS_RELOADS` is how often plugin files are exchanged under load; 1,000 is what the product promises.
 
-use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+use services::digest::sha256_hex;
 use tests::cli::Cli;
 use tests::client::{Api, state_of};
 use tests::host::TestHost;
@@ -33,10 +32,6 @@ fn variant(number: usize) -> Vec<u8> {
     let text = number.to_string();
     let size = u8::try_from(text.len() + 2).expect("short");
     [exec_plugin(), &[0, size, 1, b'x'], text.as_bytes()].concat()
-}
-
-fn digest(bytes: &[u8]) -> String {
-    HEXLOWER.encode(&Sha256::digest(bytes))
 }
 
 async fn plugin(api: &Api, name: &str) -> Value {
@@ -80,7 +75,7 @@ async fn exchange(host: &TestHost, admin: &Api, number: usize, is_broken: bool, 
     let broken: [&[u8]; 4] = [b"this is no plugin", &exec_plugin()[..5000], b"\0asm\x01\0\0\0", b""];
     // Some files come back that were there before; most are new.
     let bytes = if is_broken { broken[nth % 4].to_vec() } else { variant(nth % 17) };
-    let wanted = digest(&bytes);
+    let wanted = sha256_hex(&bytes);
     host.install("exec.wasm", &bytes);
     until(&format!("exchange {number} is in force"), async || {
         let plugin = plugin(admin, "exec").await;

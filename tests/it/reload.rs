@@ -2,10 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use data_encoding::HEXLOWER;
 use domain::attempt::State;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+use services::digest::sha256_hex;
 use tests::client::{Api, state_of};
 use tests::gate::Gated;
 use tests::host::TestHost;
@@ -24,10 +23,6 @@ const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 /// A custom section called `x`, which changes a file's digest and nothing else.
 const EMPTY_SECTION: &[u8] = &[0, 2, 1, b'x'];
 
-fn digest(bytes: &[u8]) -> String {
-    HEXLOWER.encode(&Sha256::digest(bytes))
-}
-
 /// Runs commands one after the other until told to stop; how many.
 async fn keep_running(api: &Api, stop: &AtomicBool) -> usize {
     let mut done = 0;
@@ -45,11 +40,11 @@ async fn keep_running(api: &Api, stop: &AtomicBool) -> usize {
 #[track_caller]
 fn assert_refused(plugin: &Value, bytes: &[u8], serving: &[u8]) {
     let refusal = &plugin["refusal"];
-    assert_eq!((&refusal["gate"], &refusal["digest"]), (&json!(2), &json!(digest(bytes))));
+    assert_eq!((&refusal["gate"], &refusal["digest"]), (&json!(2), &json!(sha256_hex(bytes))));
     for text in ["cause", "cure"] {
         assert!(refusal[text].as_str().is_some_and(|text| !text.is_empty()), "{refusal:#}");
     }
-    assert_eq!((&plugin["state"], &plugin["digest"]), (&json!("active"), &json!(digest(serving))), "{plugin:#}");
+    assert_eq!((&plugin["state"], &plugin["digest"]), (&json!("active"), &json!(sha256_hex(serving))), "{plugin:#}");
     assert_eq!(plugin["verbs"], json!(["exec.run"]));
 }
 
@@ -79,7 +74,7 @@ async fn broken_plugin_files_are_refused_with_cause_and_cure_while_commands_go_o
         host.install("exec.wasm", &newer);
         let served = until("the newer file serves", async || {
             let plugin = host.plugin_refused(&admin, "exec", None).await;
-            (plugin["digest"] == *digest(&newer)).then_some(plugin)
+            (plugin["digest"] == *sha256_hex(&newer)).then_some(plugin)
         });
         assert_eq!(served.await["state"], "probation");
         host.install("exec.wasm", b"");

@@ -10,7 +10,7 @@ use data_encoding::HEXLOWER;
 use domain::attempt::State;
 use reqwest::Method;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
+use services::digest::sha256_hex;
 use tests::cli::Cli;
 use tests::client::{Api, state_of};
 use tests::gate::Gated;
@@ -55,7 +55,7 @@ impl Canary {
 
     /// The digest by which a child shows that it has the value.
     pub fn sha256(&self) -> String {
-        HEXLOWER.encode(&Sha256::digest(self.secret.as_bytes()))
+        sha256_hex(self.secret.as_bytes())
     }
 
     /// No file in these folders and below holds it.

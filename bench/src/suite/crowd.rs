@@ -57,7 +57,8 @@ pub async fn run(ground: &Ground<'_>) -> Result<Vec<Row>> {
     let to_all = ground.keep(to_all)?;
     // Every agent has said how its machine is, and that is kept.
     tokio::time::sleep(BEAT + Duration::from_secs(3)).await;
-    anyhow::ensure!(fleet.faults().is_empty(), "{}", fleet.faults().join("; "));
+    let faults = fleet.faults();
+    anyhow::ensure!(faults.is_empty(), "{}", faults.join("; "));
     let rss = memory_of(host.pid)?.rss;
 
     // The host goes, and takes every session with it.

@@ -13,7 +13,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_spelled_as_others_spell_it() {
+    fn every_byte_is_two_digits() {
+        let spelled =
+            |bytes: &[u8]| -> String { Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect() };
+        for byte in 0..=u8::MAX {
+            assert_eq!(sha256_hex(&[byte]), spelled(&[byte]));
+        }
         let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(sha256_hex(b""), empty);
     }

@@ -44,8 +44,7 @@ fn pump(mut from: File, to: &mut impl io::Write) -> io::Result<Digest> {
     loop {
         let n = from.read(&mut piece)?;
         if n == 0 {
-            let sha256 = HEXLOWER.encode(&hash.finalize());
-            return Ok(Digest { bytes, sha256 });
+            return Ok(Digest { bytes, sha256: HEXLOWER.encode(&hash.finalize()) });
         }
         hash.update(&piece[..n]);
         to.write_all(&piece[..n])?;
