@@ -65,7 +65,8 @@ pub(crate) fn context(verb: &VerbBuild, config: &str, profile: &Profile) -> Call
     CallContext { verb, config: config.to_owned(), profile, unhurried: false, tighter: Tighter::default() }
 }
 
-/// Schema, then sandbox, then the rules every plan keeps, then the verb's effect, then `grant`.
+/// Schema, then sandbox, then the rules every plan keeps, then the verb's effect, then `grant`, which also says how long
+/// a step may run that does not.
 pub(crate) fn plan(
     sandbox: &Sandbox,
     build: &Build,
@@ -91,20 +92,24 @@ pub(crate) fn plan(
 }
 
 fn admit(plan: Plan, verb: &VerbBuild, grant: &Rules) -> Result<Plan, PlanError> {
-    if let Err(faults) = plan.check() {
-        let first = faults.into_iter().next();
-        let PlanFault { pointer, message } = first.expect("a failed check names at least one fault");
-        return Err(PlanError::Denied { pointer, message });
-    }
+    well_formed(&plan)?;
     let least = verb.traits.effect;
     if plan.effect < least {
         let message = format!("effect `{}` is below the verb's own `{least}`", plan.effect);
         return Err(PlanError::Denied { pointer: "/effect".into(), message });
     }
-    match grant.permit(&plan) {
-        Ok(()) => Ok(plan),
-        Err(Denied { pointer, message }) => Err(PlanError::Denied { pointer, message }),
-    }
+    let denied = |Denied { pointer, message }| PlanError::Denied { pointer, message };
+    let bound = grant.bound(plan).map_err(denied)?;
+    // What was added to it counts as well.
+    well_formed(&bound)?;
+    Ok(bound)
+}
+
+fn well_formed(plan: &Plan) -> Result<(), PlanError> {
+    let Err(faults) = plan.check() else { return Ok(()) };
+    let first = faults.into_iter().next();
+    let PlanFault { pointer, message } = first.expect("a failed check names at least one fault");
+    Err(PlanError::Denied { pointer, message })
 }
 
 fn refused(failure: Failure) -> PlanError {

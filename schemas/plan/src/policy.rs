@@ -15,7 +15,8 @@ pub struct Rules {
     /// Effect classes a plan may have.
     #[serde(default)]
     pub effects: Vec<Effect>,
-    /// Programs a step may run; the first rule that fits a step's program and arguments decides.
+    /// Programs a step may run. A step is allowed where one rule allows all of it; the first that does decides how
+    /// long it may run.
     #[serde(default)]
     pub programs: Vec<ProgramRule>,
 }
@@ -42,7 +43,7 @@ pub struct ProgramRule {
     /// Whether a step may feed the program standard input.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stdin: bool,
-    /// Longest run of one step, in milliseconds.
+    /// Longest run of one step, in milliseconds. A step that names none gets this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_timeout_ms: Option<u64>,
 }
@@ -76,12 +77,54 @@ pub struct Denied {
     pub message: String,
 }
 
+/// Where a step is in its plan.
+fn step_at(index: usize) -> String {
+    format!("/steps/{index}")
+}
+
 impl Rules {
-    /// Says whether every step of `plan` is allowed.
+    /// Says whether every step of `plan` is allowed. One that names no longest run is: whoever runs it bounds it.
     ///
     /// # Errors
     /// The first thing that is not, in document order.
     pub fn permit(&self, plan: &Plan) -> Result<(), Denied> {
+        self.permit_effect(plan)?;
+        for (index, step) in plan.steps.iter().enumerate() {
+            self.rule_for(step, &step_at(index))?;
+        }
+        Ok(())
+    }
+
+    /// `plan` as it may run: a step that names no longest run gets that of its rule.
+    ///
+    /// # Errors
+    /// As [`Rules::permit`].
+    pub fn bound(&self, mut plan: Plan) -> Result<Plan, Denied> {
+        self.permit_effect(&plan)?;
+        for (index, step) in plan.steps.iter_mut().enumerate() {
+            let limit = self.rule_for(step, &step_at(index))?.max_timeout_ms;
+            step.timeout_ms = step.timeout_ms.or(limit);
+        }
+        Ok(plan)
+    }
+
+    /// Says whether `plan`, made earlier, is still what [`Rules::bound`] would make of it.
+    ///
+    /// # Errors
+    /// As [`Rules::permit`], and a step that names no longest run although there is one.
+    pub fn cover(&self, plan: &Plan) -> Result<(), Denied> {
+        self.permit_effect(plan)?;
+        for (index, step) in plan.steps.iter().enumerate() {
+            let rule = self.rule_for(step, &step_at(index))?;
+            if let (Some(limit), None) = (rule.max_timeout_ms, step.timeout_ms) {
+                let message = format!("no longest run is named, and `{}` may run {limit} ms", rule.program);
+                return Err(Denied { pointer: format!("{}/timeout_ms", step_at(index)), message });
+            }
+        }
+        Ok(())
+    }
+
+    fn permit_effect(&self, plan: &Plan) -> Result<(), Denied> {
         if !self.effects.contains(&plan.effect) {
             let allowed: Vec<&str> = self.effects.iter().map(|effect| effect.as_str()).collect();
             let list = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
@@ -90,13 +133,10 @@ impl Rules {
                 message: format!("effect `{}` is not allowed (allowed: {list})", plan.effect),
             });
         }
-        for (index, step) in plan.steps.iter().enumerate() {
-            self.rule_for(step, &format!("/steps/{index}"))?;
-        }
         Ok(())
     }
 
-    /// The rule under which `step` may run.
+    /// The rule under which `step` may run: the first that allows all of it.
     ///
     /// # Errors
     /// What of the step no rule allows; `at` begins the pointer.
@@ -317,6 +357,36 @@ mod tests {
         check(&[rule.clone()], step.clone(), None);
         step.cwd = Some("/srvother".into());
         check(&[rule], step, Some("/steps/0/cwd"));
+    }
+
+    #[test]
+    fn a_step_that_names_no_longest_run_gets_that_of_the_first_rule_that_allows_all_of_it() {
+        let limited = |limit, env: &[&str]| ProgramRule {
+            max_timeout_ms: limit,
+            env: env.iter().map(|name| (*name).to_owned()).collect(),
+            ..ProgramRule::any_args("env")
+        };
+        let rules =
+            Rules { effects: vec![Effect::Read], programs: vec![limited(Some(10), &[]), limited(Some(20), &["LANG"])] };
+        let plan = |steps| Plan { steps, effect: Effect::Read, locks: Vec::new(), summary: String::new() };
+        let mut other = Step::new("env");
+        other.env.insert("LANG".into(), "C".into());
+        let short = Step { timeout_ms: Some(3), ..other.clone() };
+        let bound = rules.bound(plan(vec![Step::new("env"), other.clone(), short])).expect("allowed");
+        let longest: Vec<_> = bound.steps.iter().map(|step| step.timeout_ms).collect();
+        assert_eq!(longest, [Some(10), Some(20), Some(3)]);
+        assert_eq!(rules.cover(&bound), Ok(()));
+        // Made when there was no limit: whoever runs it may bound it, whoever sends it asks for another.
+        let loose = plan(vec![other]);
+        assert_eq!(rules.permit(&loose), Ok(()));
+        assert_eq!(
+            rules.cover(&loose).expect_err("unbounded").to_string(),
+            "/steps/0/timeout_ms: no longest run is named, and `env` may run 20 ms"
+        );
+        let long = plan(vec![Step { timeout_ms: Some(21), ..Step::new("env") }]);
+        for denied in [rules.permit(&long).err(), rules.bound(long.clone()).err(), rules.cover(&long).err()] {
+            assert_eq!(denied.expect("too long").pointer, "/steps/0/timeout_ms");
+        }
     }
 
     #[test]

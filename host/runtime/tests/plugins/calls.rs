@@ -208,6 +208,23 @@ async fn a_plan_stays_within_the_operators_grant() {
 }
 
 #[tokio::test]
+async fn a_grant_says_how_long_a_step_may_run_that_does_not() {
+    let granted = |limit: &str| {
+        format!("[grants]\neffects = [\"read\"]\n[[grants.programs]]\nprogram = \"echo\"\nmax_timeout_ms = {limit}\n")
+    };
+    let guest = Guest::new("demo", "1.0.0").build();
+    let house =
+        House::open(&[("demo.wasm", &guest), ("demo.toml", granted("60000").as_bytes())], |options| options).await;
+    let plan = house.verb("demo.run").plan(&profile(), &json!({})).await.expect("planned");
+    assert_eq!(plan.steps[0].timeout_ms, Some(60_000));
+    let house = House::open(&[("demo.wasm", &guest), ("demo.toml", granted("0").as_bytes())], |options| options).await;
+    match house.verb("demo.run").plan(&profile(), &json!({})).await {
+        Err(PlanError::Denied { pointer, .. }) => assert_eq!(pointer, "/steps/0/timeout_ms"),
+        other => panic!("expected a denial, got {other:?}"),
+    }
+}
+
+#[tokio::test]
 async fn output_that_cannot_be_read_is_never_lost() {
     for (guest, told) in [
         (Guest { interpret: TRAP.into(), ..Guest::new("demo", "1.0.0") }, "trapped"),
