@@ -176,10 +176,16 @@ pub fn check_label(name: &str, value: &str) -> Result<(), String> {
     if !is_word(name) {
         return Err(format!("label name `{name}` is not 1 to 63 of a-z, 0-9, - _ and ."));
     }
-    if value.len() > 256 || value.chars().any(char::is_control) {
-        return Err(format!("the value of label `{name}` is over 256 bytes or holds control characters"));
+    if !is_value(value) {
+        return Err(format!("the value of label `{name}` is not 1 to 63 of A-Z, a-z, 0-9, - _ . and /"));
     }
     Ok(())
+}
+
+/// What a host takes as the value of a label; anything else would keep the agent from ever having a session.
+fn is_value(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/');
+    (1..=63).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 /// What systemd allows in the name of a unit, with its kind at the end and no dash in front.

@@ -125,6 +125,7 @@ fn settings_are_checked_as_strictly() {
     let files = Files::new();
     for (text, expected) in [
         ("[labels]\nSite = \"x\"\n", ":2: label name `Site` is not 1 to 63 of a-z, 0-9, - _ and ."),
+        ("[labels]\nsite = \"a b\"\n", ":2: the value of label `site` is not 1 to 63 of A-Z, a-z, 0-9, - _ . and /"),
         ("\n[spool]\nmax_bytes = 0\n", ":3: spool.max_bytes is 0; give it at least 1 byte"),
         (
             "[container_engine]\nendpoint = \"/run/docker.sock\"\n",
@@ -149,6 +150,10 @@ fn settings_are_checked_as_strictly() {
     let env: Vec<(&str, &str)> =
         config.engine_env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(env, [("DOCKER_CONFIG", "/etc/docker-cli"), ("DOCKER_HOST", "unix:///run/x.sock")]);
+    for (length, taken) in [(0, false), (1, true), (63, true), (64, false)] {
+        let text = format!("[labels]\nsite = \"{}\"\n", "x".repeat(length));
+        assert_eq!(Config::load(&files.write("agent.toml", &text, 0o600)).is_ok(), taken, "{length}");
+    }
     let text = "capabilities = [\"b\", \"a\"]\n[labels]\nsite = \"eu-1\"\n[spool]\nstream_bytes = 5\n";
     let config = Config::load(&files.write("agent.toml", text, 0o600)).expect("good");
     assert_eq!(config.capabilities, Some(vec!["a".to_owned(), "b".to_owned()]));
