@@ -22,13 +22,16 @@ use crate::keys::{AUDIT_KEY, SECRET_KEY};
 
 /// The database in a backup.
 const DATABASE: &str = "viworks.db";
-/// The keys in a backup, and in the data directory.
-const KEYS: [&str; 4] = ["keys/cluster.key", "keys/token.key", AUDIT_KEY, SECRET_KEY];
+/// The keys that every backup has, by their places there and in the data directory.
+const KEYS: [&str; 3] = ["keys/cluster.key", AUDIT_KEY, SECRET_KEY];
+/// Those that a backup has where the data directory has them: whether one is there depends on the configuration. Without
+/// the last three clients and agents would not know the restored host again.
+const KEYS_IF_THERE: [&str; 4] = ["keys/token.key", "keys/tls.key", "keys/agents-ca.key", "keys/agents-ca.former.key"];
 /// The schema from which on the audit log is sealed and arguments may be secret; a backup of an older one has no
 /// keys for that.
 const SEALED_SINCE: i64 = 6;
 
-/// The keys that a backup of a store with this schema has.
+/// The keys that a backup of a store with this schema has at least.
 fn keys_of(schema: i64) -> impl Iterator<Item = &'static str> {
     KEYS.into_iter().filter(move |key| ![AUDIT_KEY, SECRET_KEY].contains(key) || schema >= SEALED_SINCE)
 }

@@ -9,7 +9,7 @@ use ports::clock::Clock as _;
 use storage::sqlite::{inspect, snapshot};
 
 use super::manifest::{Listed, Manifest};
-use super::{DATABASE, copy, file, keys_of};
+use super::{DATABASE, KEYS_IF_THERE, copy, file, keys_of};
 use crate::clock::WallClock;
 use crate::config::{Config, Store};
 use crate::keys::private_dir;
@@ -46,7 +46,8 @@ async fn write(config: &Config, database: &Path, part: &Path, created_at: String
     let cluster = contents.cluster.context("the store does not say which installation it belongs to")?;
     let mut files = vec![Listed::new(DATABASE, copy::digest(&copied)?)];
     copy::private_folder(&part.join("keys"))?;
-    for key in keys_of(contents.schema) {
+    let more = KEYS_IF_THERE.into_iter().filter(|key| config.data.dir.join(key).exists());
+    for key in keys_of(contents.schema).chain(more) {
         files.push(Listed::new(key, copy::copy(&config.data.dir.join(key), &part.join(key))?));
     }
     Manifest::new(created_at, cluster, contents.schema, files).write(part)?;

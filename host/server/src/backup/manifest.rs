@@ -7,6 +7,7 @@ use plan::id::ClusterId;
 use serde::{Deserialize, Serialize};
 use services::digest::sha256_hex;
 
+use super::DATABASE;
 use super::copy::Digest;
 use crate::keys::write_private;
 
@@ -73,6 +74,11 @@ impl Manifest {
             schema,
             files,
         }
+    }
+
+    /// The keys in the backup, by their places.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|listed| listed.path.as_str()).filter(|path| *path != DATABASE)
     }
 
     /// Writes it and its guard into a backup.

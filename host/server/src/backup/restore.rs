@@ -9,8 +9,9 @@ use ports::restore::Restored;
 use services::restore::{Adopted, adopt};
 use storage::sqlite::{Lock, RestoredSqlite, beside};
 
+use super::manifest::Manifest;
 use super::verify::{Verified, verify};
-use super::{DATABASE, copy, create, file, keys_of, ready};
+use super::{DATABASE, copy, create, file, ready};
 use crate::clock::WallClock;
 use crate::config::Config;
 use crate::keys::{AUDIT_KEY, AuditKey, private_dir, write_private};
@@ -74,7 +75,7 @@ pub async fn restore(
     let lock = Lock::of(&database)?;
     let Verified { manifest, .. } = verify(&order.from).await?;
     let (stamp, _) = create::stamp(WallClock.now())?;
-    let way = InTheWay::find(data, &database, order, manifest.schema)?;
+    let way = InTheWay::find(data, &database, order, &manifest)?;
     if !order.replace {
         way.refuse()?;
     }
@@ -89,7 +90,7 @@ pub async fn restore(
     }
     between(Step::Copied)?;
     // The key that will be in place: the backup's, or, where that is older than seals, this directory's.
-    let sealed = keys_of(manifest.schema).any(|key| key == AUDIT_KEY);
+    let sealed = manifest.keys().any(|key| key == AUDIT_KEY);
     private_dir(&data.join("keys"))?;
     let notary = AuditKey::in_data(if sealed { &order.from } else { data })?;
     let mut store = Box::new(RestoredSqlite::open(&draft, &lock, Some(notary)).await?);
@@ -107,7 +108,7 @@ pub async fn restore(
     let aside = way.set_aside(data, &database, &stamp, between)?;
     between(Step::Aside)?;
     private_dir(&data.join("keys"))?;
-    for (n, key) in keys_of(manifest.schema).enumerate() {
+    for (n, key) in manifest.keys().enumerate() {
         write_private(&data.join(key), &std::fs::read(order.from.join(key))?)?;
         if n == 0 {
             between(Step::FirstKey)?;
@@ -129,17 +130,17 @@ struct InTheWay {
     /// A database and what SQLite keeps beside it.
     database: Vec<PathBuf>,
     /// Keys that are not those of the backup.
-    keys: Vec<&'static str>,
+    keys: Vec<String>,
 }
 
 impl InTheWay {
-    fn find(data: &Path, database: &Path, order: &Order, schema: i64) -> anyhow::Result<InTheWay> {
+    fn find(data: &Path, database: &Path, order: &Order, manifest: &Manifest) -> anyhow::Result<InTheWay> {
         let database = places(database).filter(|path| path.exists()).collect();
         let mut keys = Vec::new();
-        for key in keys_of(schema) {
+        for key in manifest.keys() {
             let there = data.join(key);
             if there.exists() && copy::digest(&there)? != copy::digest(&order.from.join(key))? {
-                keys.push(key);
+                keys.push(key.to_owned());
             }
         }
         Ok(InTheWay { database, keys })

@@ -10,7 +10,7 @@ use ports::journal::Cluster;
 use storage::sqlite::{Contents, inspect};
 
 use super::manifest::{GUARD, Listed, MANIFEST, Manifest};
-use super::{DATABASE, KEYS, copy, keys_of};
+use super::{DATABASE, KEYS, KEYS_IF_THERE, copy, keys_of};
 
 /// A backup in which nothing is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,10 +71,11 @@ fn fault(folder: &Path, listed: &Listed) -> Option<String> {
 fn strays(folder: &Path, manifest: &Manifest) -> anyhow::Result<Vec<String>> {
     let mut known: BTreeSet<&str> = [MANIFEST, GUARD, "keys"].into();
     for listed in &manifest.files {
-        if listed.path != DATABASE && !KEYS.contains(&listed.path.as_str()) {
-            bail!("{MANIFEST} lists `{}`, which is no part of a backup", listed.path);
-        }
         known.insert(&listed.path);
+    }
+    let is_key = |path: &str| KEYS.contains(&path) || KEYS_IF_THERE.contains(&path);
+    if let Some(other) = manifest.keys().find(|path| !is_key(path)) {
+        bail!("{MANIFEST} lists `{other}`, which is no part of a backup");
     }
     let mut wrong = Vec::new();
     for (dir, before) in [(folder.to_owned(), ""), (folder.join("keys"), "keys/")] {

@@ -24,13 +24,27 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::backup::KEYS;
 use crate::backup::create::create;
 use crate::backup::refuse_unfinished;
+use crate::backup::{KEYS, KEYS_IF_THERE};
 use crate::clock::RandomIds;
 use crate::keys::load_or_make;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000_000);
+
+/// What is in a backup.
+const FILES: [&str; 10] = [
+    DATABASE,
+    "keys/cluster.key",
+    "keys/token.key",
+    "keys/audit.key",
+    "keys/secret.key",
+    "keys/tls.key",
+    "keys/agents-ca.key",
+    "keys/agents-ca.former.key",
+    "manifest.json",
+    "manifest.sha256",
+];
 
 /// A data directory as a host leaves it.
 struct Home {
@@ -54,7 +68,7 @@ impl Home {
     async fn lived_in() -> (Home, Cluster, CommandId) {
         let home = Home::new();
         private_dir(&home.config.data.dir.join("keys")).expect("made");
-        for key in KEYS {
+        for key in KEYS.into_iter().chain(KEYS_IF_THERE) {
             load_or_make(&home.config.data.dir.join(key)).expect("a key");
         }
         let (cluster, command) = home.open(async |store| (cluster(&store).await, accept(&store).await)).await;
@@ -216,15 +230,7 @@ async fn what_was_backed_up_comes_back_elsewhere_with_a_higher_epoch_and_holds_w
         .await;
     let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
     assert_eq!(mode(&backup), 0o700);
-    for file in [
-        DATABASE,
-        "keys/cluster.key",
-        "keys/token.key",
-        "keys/audit.key",
-        "keys/secret.key",
-        "manifest.json",
-        "manifest.sha256",
-    ] {
+    for file in FILES {
         assert_eq!(mode(&backup.join(file)), 0o600, "{file}");
     }
 
@@ -232,7 +238,7 @@ async fn what_was_backed_up_comes_back_elsewhere_with_a_higher_epoch_and_holds_w
     let done = elsewhere.restore(&order(&backup)).await.expect("restored");
     assert_eq!((done.adopted.cluster.id, done.adopted.before, done.aside.len()), (before.id, before.epoch, 0));
     assert_eq!((done.adopted.held.commands, done.adopted.held.invocations), (1, 1));
-    for key in KEYS {
+    for key in KEYS.into_iter().chain(KEYS_IF_THERE) {
         let read = |home: &Home| fs::read(home.config.data.dir.join(key)).expect("a key");
         assert_eq!(read(&elsewhere), read(&home));
     }
@@ -246,22 +252,36 @@ async fn what_was_backed_up_comes_back_elsewhere_with_a_higher_epoch_and_holds_w
 }
 
 #[tokio::test]
+async fn a_host_without_some_keys_has_a_backup_without_them_and_the_others_are_needed() {
+    let (home, before, _) = Home::lived_in().await;
+    for key in KEYS_IF_THERE {
+        fs::remove_file(home.config.data.dir.join(key)).expect("removed");
+    }
+    let backup = home.backup().await;
+    verify(&backup).await.expect("whole");
+    let elsewhere = Home::new();
+    let done = elsewhere.restore(&order(&backup)).await.expect("restored");
+    assert_eq!(done.adopted.cluster.id, before.id);
+    for key in KEYS_IF_THERE {
+        assert!(!elsewhere.config.data.dir.join(key).exists(), "{key} out of nowhere");
+    }
+    for key in KEYS {
+        let (there, aside) = (home.config.data.dir.join(key), home.dir.path().join("aside"));
+        fs::rename(&there, &aside).expect("moved");
+        let refused = create(&home.config, &home.dir.path().join("none")).await.expect_err("no backup");
+        assert!(format!("{refused:#}").contains(key), "{refused:#}");
+        fs::rename(&aside, &there).expect("moved back");
+    }
+}
+
+#[tokio::test]
 async fn every_flipped_bit_every_cut_and_every_stray_file_is_found() {
     let (home, ..) = Home::lived_in().await;
     let backup = home.backup().await;
     verify(&backup).await.expect("whole");
-    let files = [
-        DATABASE,
-        "keys/cluster.key",
-        "keys/token.key",
-        "keys/audit.key",
-        "keys/secret.key",
-        "manifest.json",
-        "manifest.sha256",
-    ];
     let mut found = 0;
     for number in 0..300 {
-        let path = backup.join(files[number % files.len()]);
+        let path = backup.join(FILES[number % FILES.len()]);
         let whole = fs::read(&path).expect("read");
         let at = rand::random_range(0..whole.len());
         let mut broken = whole.clone();
@@ -293,7 +313,7 @@ async fn every_flipped_bit_every_cut_and_every_stray_file_is_found() {
         fs::remove_file(backup.join(stray)).expect("removed");
         found += 1;
     }
-    for file in files {
+    for file in FILES {
         let aside = home.dir.path().join("aside");
         fs::rename(backup.join(file), &aside).expect("moved");
         assert!(verify(&backup).await.is_err(), "{file} is missing");
