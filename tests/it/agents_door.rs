@@ -13,8 +13,11 @@ use tests::host::TestHost;
 use tests::machine::TestAgent;
 use tests::played::{Played, join_body};
 use tests::store::Store;
-use tests::wait::until;
+use tests::wait::{CEILING, until};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Error;
 use wire::frame::{AgentFrame, HostFrame};
@@ -28,6 +31,7 @@ tests::on_both_stores![
     a_revoked_agent_is_cut_and_not_let_in_again,
     a_taken_name_is_refused_and_its_token_is_good_for_another,
     the_newest_session_of_an_agent_wins,
+    an_end_that_cannot_be_ends_the_session_and_not_the_host,
 ];
 
 #[tokio::test]
@@ -112,14 +116,29 @@ async fn a_host_holds_so_many_sessions_and_tells_the_next_to_come_again() {
     host.launch().await;
     let admin = host.admin().await;
     let (one, two) = (Played::join(&host, &admin, "one").await, Played::join(&host, &admin, "two").await);
-    let (socket, _) = one.open().await;
-    // A session counts a moment after its WELCOME.
-    let refused = until("the next is turned away", async || two.try_dial().await.err()).await;
-    let Error::Http(answer) = *refused else { panic!("{refused}") };
-    assert_eq!(answer.status().as_u16(), 503);
-    assert_eq!(answer.headers()["retry-after"], "5");
-    drop(socket);
-    until("the place of who left", async || two.try_dial().await.ok()).await;
+    let (mut socket, _) = one.open().await;
+    assert!(is_sent_away(&two).await);
+    // Full or not, who has a place dials for it and has it: the host may not know yet that its older session is gone.
+    let (newer, _) = one.open().await;
+    assert_eq!(socket.ended().await.as_deref(), Some("replaced"));
+    assert!(is_sent_away(&two).await, "one place is all there is");
+    drop(newer);
+    until("the place of who left", async || (!is_sent_away(&two).await).then_some(())).await;
+}
+
+/// Whether one more is told to come again; it leaves in any case.
+async fn is_sent_away(played: &Played) -> bool {
+    let (mut socket, challenge) = played.dial().await;
+    socket.say(&AgentFrame::Hello(played.hello(&challenge))).await;
+    match socket.hear().await {
+        Some(HostFrame::Welcome(_)) => false,
+        Some(HostFrame::Goodbye(goodbye)) => {
+            assert_eq!(goodbye.retry_after_ms, Some(5_000));
+            assert_eq!(socket.ended().await, None);
+            true
+        }
+        other => panic!("neither let in nor asked to come again: {other:?}"),
+    }
 }
 
 #[tokio::test]
@@ -170,8 +189,75 @@ async fn of_many_agents_that_come_at_once_exactly_as_many_get_a_session_as_there
     let (played, (mut next, challenge)) = outside.remove(0);
     next.say(&AgentFrame::Hello(played.hello(&challenge))).await;
     assert!(matches!(next.hear().await, Some(HostFrame::Goodbye(_))), "one more than there is room for");
+    assert!(is_sent_away(&played).await, "nor when it dials anew");
     drop(inside);
-    until("the place of who left", async || played.try_dial().await.ok()).await;
+    until("the place of who left", async || (!is_sent_away(&played).await).then_some(())).await;
+}
+
+#[tokio::test]
+async fn who_only_asks_at_the_agents_door_keeps_no_place_there() {
+    let mut host = TestHost::new();
+    host.set_sections("[agent_management]\nmax_unauthenticated_per_address = 2\n");
+    host.launch().await;
+    let admin = host.admin().await;
+    let played = Played::join(&host, &admin, "played").await;
+    for path in ["/livez", "/nowhere", limits::PATH] {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+        let asking = (0..2).map(|_| async { until("a place", async || asked(&host, &request).await).await });
+        let strangers = join_all(asking).await;
+        for (_, answer) in &strangers {
+            assert!(answer.contains("connection: close\r\n") && answer.matches("HTTP/1.1").count() == 1, "{answer}");
+        }
+        let agent = until("both places", async || Some((played.try_dial().await.ok()?, played.try_dial().await.ok()?)));
+        drop((agent.await, strangers));
+    }
+}
+
+/// A connection, and all that it is answered until the host closes it; `None` when there was no place for it.
+async fn asked(host: &TestHost, request: &str) -> Option<(TcpStream, String)> {
+    let mut stream = TcpStream::connect(host.agents_address()).await.expect("the door is there");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    let read = timeout(CEILING, stream.read_to_string(&mut answer)).await.expect("it is closed");
+    read.ok().filter(|read| *read > 0).map(|_| (stream, answer))
+}
+
+/// Sends what the host was to run; whether it is the end of the session, and how.
+async fn after_end(host: &TestHost, admin: &Api, name: &str, outcome: serde_json::Value) -> Option<String> {
+    let played = Played::join(host, admin, name).await;
+    let (mut socket, _) = played.open().await;
+    let id = admin.exec(name, &json!({ "program": "true" })).await;
+    let Some(HostFrame::Command(command)) = socket.hear().await else { panic!("no command") };
+    let frame = json!({ "type": "RESULT", "attempt": command.attempt, "outcome": outcome });
+    socket.say_text(frame.to_string()).await;
+    match socket.hear().await {
+        Some(HostFrame::ResultAck { .. }) => None,
+        Some(HostFrame::Error(fault)) => {
+            // Nothing of it was taken for true.
+            assert!(!state_of(&admin.invocation(&id, name).await).is_terminal());
+            Some(fault.code)
+        }
+        other => panic!("neither taken nor refused: {other:?}"),
+    }
+}
+
+async fn an_end_that_cannot_be_ends_the_session_and_not_the_host(store: Store) {
+    let host = TestHost::start_on(store).await;
+    let admin = host.admin().await;
+    let steps = |count: usize| json!({ "end": { "kind": "exited" }, "steps": vec![json!({}); count] });
+    let stdout = |bytes: u64, head: u64| {
+        json!({ "end": { "kind": "exited" }, "steps": [{ "exit_code": 0 }],
+            "stdout": { "bytes": bytes, "head": head, "tail": 0 } })
+    };
+    for (name, outcome, code) in [
+        ("eight", steps(8), None),
+        ("nine", steps(9), Some("bad_result")),
+        ("many", steps(300_000), Some("bad_result")),
+        ("more-kept-than-there-was", stdout(5, 10), Some("bad_result")),
+        ("kept-and-not-sent", stdout(10, 10), None),
+    ] {
+        assert_eq!(after_end(&host, &admin, name, outcome).await.as_deref(), code, "{name}");
+    }
 }
 
 async fn only_the_key_that_joined_opens_a_session_and_only_for_this_nonce(store: Store) {

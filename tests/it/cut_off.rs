@@ -1,4 +1,4 @@
-//! A command's own events, for a reader who is cut off again and again while it runs.
+//! Cut off while a command runs: a reader of its events, again and again, and the agent that runs it.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,8 +12,9 @@ use services::digest::sha256_hex;
 use tests::events::Event;
 use tests::host::TestHost;
 use tests::played::{Played, Socket};
+use tests::store::Store;
 use tests::wait::until;
-use wire::frame::{AgentFrame, HostFrame, Output};
+use wire::frame::{AgentFrame, HostFrame, Output, Unfinished};
 
 /// How often the reader is cut off.
 const CUTS: u32 = 100;
@@ -48,6 +49,10 @@ impl Attempt {
     }
 
     async fn end(&mut self) {
+        self.end_as(End::Exited).await;
+    }
+
+    async fn end_as(&mut self, how: End) {
         let end = |stream: Stream| {
             let text = self.said.get(stream.as_str()).map_or("", String::as_str);
             let sha256 = sha256_hex(text.as_bytes());
@@ -55,7 +60,7 @@ impl Attempt {
         };
         let (stdout, stderr) = (end(Stream::Stdout), end(Stream::Stderr));
         let step = StepEnd { exit_code: Some(0), stdout_bytes: stdout.bytes, ..StepEnd::default() };
-        let outcome = Outcome { end: End::Exited, steps: vec![step], stdout, stderr, duration_ms: 5 };
+        let outcome = Outcome { end: how, steps: vec![step], stdout, stderr, duration_ms: 5 };
         self.socket.say(&AgentFrame::Result { attempt: self.key, outcome, traceparent: None }).await;
     }
 }
@@ -70,6 +75,35 @@ fn printed(events: &[Event]) -> BTreeMap<(String, String), String> {
         text.push_str(&event.text());
     }
     texts
+}
+
+tests::on_both_stores![what_was_printed_unheard_is_kept_when_its_end_was_asked_for_meanwhile];
+
+async fn what_was_printed_unheard_is_kept_when_its_end_was_asked_for_meanwhile(store: Store) {
+    let host = TestHost::start_on(store).await;
+    let admin = host.admin().await;
+    let played = Played::join(&host, &admin, "played").await;
+    let (socket, _) = played.open().await;
+    let body = json!({ "verb": "exec.run", "args": { "program": "true" }, "target": { "agents": ["played"] } });
+    let id = admin.submit(&body).await;
+    let mut attempt = Attempt::start(socket).await;
+    attempt.print(Stream::Stdout, "heard\n").await;
+    let printed = async || admin.invocation(&id, "played").await["stdout"].as_str().expect("text").to_owned();
+    until("it is kept", async || (printed().await == "heard\n").then_some(())).await;
+    drop(attempt.socket);
+    assert_eq!(admin.post(&format!("/api/v1/commands/{id}/cancel"), &json!({})).await.status, 202);
+
+    let (mut socket, challenge) = played.dial().await;
+    let mut hello = played.hello(&challenge);
+    hello.unfinished = vec![Unfinished { attempt: attempt.key, started: true }];
+    socket.say(&AgentFrame::Hello(hello)).await;
+    let Some(HostFrame::Welcome(welcome)) = socket.hear().await else { panic!("not let in") };
+    assert_eq!(welcome.cancel.iter().map(|cancel| cancel.attempt).collect::<Vec<_>>(), [attempt.key]);
+    attempt.socket = socket;
+    attempt.print(Stream::Stdout, "unheard\n").await;
+    attempt.end_as(End::Cancelled { started: true }).await;
+    let ended = admin.ended(&id, "played").await;
+    assert_eq!((&ended["state"], &ended["stdout"]), (&json!("cancelled"), &json!("heard\nunheard\n")), "{ended}");
 }
 
 #[tokio::test]

@@ -11,10 +11,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use domain::attempt::State;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use servers::postgres::{End, Postgres};
 use sqlx::ConnectOptions as _;
-use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tests::client::{Answer, Api, exec_body, state_of};
 use tests::gate::Gated;
 use tests::host::TestHost;
@@ -227,6 +229,18 @@ fn runs(ledger: &Path) -> HashMap<String, usize> {
     runs
 }
 
+/// Another program opens the embedded store and locks it.
+async fn lock(host: &TestHost) -> SqliteConnection {
+    let file = host.data().join("viworks.db");
+    let mut other = SqliteConnectOptions::new().filename(file).connect().await.expect("another program opens it");
+    sqlx::query("begin immediate").execute(&mut other).await.expect("and locks it");
+    other
+}
+
+async fn let_go(mut other: SqliteConnection) {
+    sqlx::query("rollback").execute(&mut other).await.expect("it lets it go");
+}
+
 #[tokio::test]
 async fn an_embedded_store_that_another_program_locks_is_away_until_it_is_let_go() {
     let host = TestHost::start().await;
@@ -236,9 +250,7 @@ async fn an_embedded_store_that_another_program_locks_is_away_until_it_is_let_go
     let long = admin.exec("web-1", &gated.args()).await;
     gated.started().await;
 
-    let file = host.data().join("viworks.db");
-    let mut other = SqliteConnectOptions::new().filename(file).connect().await.expect("another program opens it");
-    sqlx::query("begin immediate").execute(&mut other).await.expect("and locks it");
+    let other = lock(&host).await;
     gated.open();
     until("the command ends without a store", async || (gated.ends() == 1).then_some(())).await;
     for _ in 0..3 {
@@ -253,7 +265,7 @@ async fn an_embedded_store_that_another_program_locks_is_away_until_it_is_let_go
     assert_eq!(nobody.get("/livez").await.status, 200);
     assert_eq!(admin.get(&format!("/api/v1/commands/{long}")).await.status, 200, "reading needs no lock");
 
-    sqlx::query("rollback").execute(&mut other).await.expect("and lets it go");
+    let_go(other).await;
     let invocation = end_of(&admin, &long, "web-1").await;
     assert_eq!(state_of(&invocation), State::Succeeded, "{invocation:#}");
     assert_eq!((&invocation["attempt"], &invocation["stdout"]), (&json!(1), &json!("out\nend\n")));
@@ -262,6 +274,104 @@ async fn an_embedded_store_that_another_program_locks_is_away_until_it_is_let_go
     assert_eq!(state_of(&admin.ended(&after, "web-1").await), State::Succeeded);
     assert_eq!(nobody.get("/readyz").await.status, 200);
     assert_eq!(host.log().matches("\"message\":\"session open\"").count(), 1, "the agent stayed");
+}
+
+/// An agent that has a command running and another waiting, at a host that soon takes for lost what is gone.
+struct Busy {
+    host: TestHost,
+    admin: Api,
+    agent: TestAgent,
+    running: String,
+    waiting: String,
+    _gated: Gated,
+}
+
+impl Busy {
+    async fn start_on(store: Store) -> Busy {
+        let mut host = TestHost::new_on(store);
+        host.set_sections("[agent_management]\nlost_after_ms = 2000\n[command]\nagent_concurrency = 1\n");
+        host.launch().await;
+        let admin = host.admin().await;
+        let agent = TestAgent::start(&host, &admin, "web-1").await;
+        let gated = Gated::new();
+        let running = admin.exec("web-1", &gated.args()).await;
+        gated.started().await;
+        is_running(&admin, &running).await;
+        let mut body = exec_body("web-1", &json!({ "program": "true" }));
+        body["start_within_ms"] = json!(15_000);
+        let waiting = admin.submit(&body).await;
+        Busy { host, admin, agent, running, waiting, _gated: gated }
+    }
+
+    /// The agent dies while the store is away, so that the end of its session cannot be written down.
+    async fn agent_dies(&mut self) {
+        self.agent.kill9();
+        until("the session's end is not stored", async || {
+            self.host.log().contains("the session's end is not stored").then_some(())
+        })
+        .await;
+    }
+
+    async fn all_ends(&mut self) {
+        let invocation = end_of(&self.admin, &self.running, "web-1").await;
+        assert_eq!((state_of(&invocation), &invocation["reason"]), (State::Lost, &json!("agent_gone")));
+        let invocation = end_of(&self.admin, &self.waiting, "web-1").await;
+        assert!(matches!(state_of(&invocation), State::Lost | State::Expired), "{invocation:#}");
+        self.agent.seen(&self.admin, "offline").await;
+    }
+}
+
+async fn is_running(api: &Api, id: &str) {
+    let path = format!("/api/v1/commands/{id}/invocations/web-1");
+    until(&format!("{id} reads running"), async || {
+        let answer = api.get(&path).await;
+        (answer.status == 200 && state_of(&answer.json) == State::Running).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_an_agent_had_that_died_while_postgresql_was_away_ends() {
+    let Some((store, server)) = Store::own_postgres() else { return };
+    let mut busy = Busy::start_on(store).await;
+    let server = with_server(server, |server| server.stop(End::Kill).expect("it ends")).await;
+    busy.agent_dies().await;
+    let _server = with_server(server, |server| server.start().expect("it starts")).await;
+    busy.all_ends().await;
+}
+
+#[tokio::test]
+async fn what_an_agent_had_that_died_while_its_embedded_store_was_locked_ends() {
+    let mut busy = Busy::start_on(Store::Sqlite).await;
+    let other = lock(&busy.host).await;
+    busy.agent_dies().await;
+    let_go(other).await;
+    busy.all_ends().await;
+}
+
+#[tokio::test]
+async fn a_start_that_was_noted_in_a_commit_that_failed_is_told_again() {
+    let host = TestHost::start().await;
+    let admin = host.admin().await;
+    let agent = TestAgent::start(&host, &admin, "web-1").await;
+    // It stands still until the store is away: what it says of the command comes then.
+    let signal = |signal| kill(Pid::from_raw(agent.pid()), signal).expect("it runs");
+    signal(Signal::SIGSTOP);
+    let mut gated = Gated::new();
+    let id = admin.exec("web-1", &gated.args()).await;
+    let other = lock(&host).await;
+    signal(Signal::SIGCONT);
+    gated.started().await;
+    // The second of two that are refused was refused with all that had been noted before it.
+    for _ in 0..2 {
+        let begun = Instant::now();
+        let answer = admin.post("/api/v1/commands", &exec_body("web-1", &json!({ "program": "true" }))).await;
+        assert_away(&answer, begun);
+    }
+    let_go(other).await;
+    is_running(&admin, &id).await;
+    gated.open();
+    assert_eq!(state_of(&end_of(&admin, &id, "web-1").await), State::Succeeded);
 }
 
 /// What a start says that is refused.

@@ -141,6 +141,24 @@ impl Permission {
         self == Permission::OwnLogin
     }
 
+    /// Whether no key has it, whatever the role: with a user or a password that a key made, its thief would stay when the
+    /// key is revoked.
+    pub fn takes_a_person(self) -> bool {
+        matches!(self, Permission::OwnLogin | Permission::ManageUsers)
+    }
+
+    /// Whether it reaches every site, so that who is held to some of them does not have it.
+    pub fn is_of_every_site(self) -> bool {
+        matches!(
+            self,
+            Permission::ManageGroups
+                | Permission::ManagePlugins
+                | Permission::ManageUsers
+                | Permission::ReadAudit
+                | Permission::ManageChannels
+        )
+    }
+
     /// The name used in audit and problems.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -231,7 +249,8 @@ pub struct Caller {
     /// Its grants; empty means nothing, see [`Grant::ordinary`] for the usual one. An admin holds every grant
     /// whatever stands here.
     pub grants: Vec<Grant>,
-    /// A key's own grants: what is not covered here as well may not be done. Absent = no narrower than `grants`.
+    /// A key's own grants, or what another issuer says of an admin: what is not covered here as well may not be done.
+    /// Absent = no narrower than `grants`.
     pub within: Option<Vec<Grant>>,
 }
 
@@ -251,6 +270,18 @@ pub enum Forbidden {
     /// The caller did not log in.
     #[error("{permission} takes a login with name and password, not a key or another issuer's token", permission = permission.as_str())]
     Login {
+        /// What was asked for.
+        permission: Permission,
+    },
+    /// The caller is a key.
+    #[error("{permission} takes somebody who logged in, not a key", permission = permission.as_str())]
+    Key {
+        /// What was asked for.
+        permission: Permission,
+    },
+    /// The caller is held to some sites.
+    #[error("{permission} reaches every site, and you are held to some of them", permission = permission.as_str())]
+    Sites {
         /// What was asked for.
         permission: Permission,
     },
@@ -283,10 +314,10 @@ impl Caller {
         Caller { principal, role: role.min(self.role), grants, within, ..self }
     }
 
-    /// Whether the role has `permission`.
+    /// Whether it has `permission`.
     ///
     /// # Errors
-    /// [`Forbidden::Role`], [`Forbidden::Login`].
+    /// [`Forbidden::Role`], [`Forbidden::Login`], [`Forbidden::Key`], [`Forbidden::Sites`].
     pub fn may(&self, permission: Permission) -> Result<(), Forbidden> {
         let needs = permission.least_role();
         if self.role < needs {
@@ -296,6 +327,8 @@ impl Caller {
             Principal::Key { .. } | Principal::Guest if permission.takes_a_login() => {
                 Err(Forbidden::Login { permission })
             }
+            Principal::Key { .. } if permission.takes_a_person() => Err(Forbidden::Key { permission }),
+            _ if permission.is_of_every_site() && !self.sees_all_sites() => Err(Forbidden::Sites { permission }),
             Principal::User(_) | Principal::Key { .. } | Principal::Guest => Ok(()),
         }
     }
@@ -411,18 +444,33 @@ mod tests {
         assert!(narrow.may_run(&docker_ps, Effect::Read, "eu").is_ok() && narrow.may(Permission::ManageUsers).is_err());
         assert!(narrow.may_run(&docker_ps, Effect::Read, "us").is_err() && !narrow.sees_site("us"));
         let whole = caller(Role::Admin, vec![]).by_key(key, Role::Admin, None);
-        assert!(whole.may_run(&exec, Effect::Host, "us").is_ok() && whole.may(Permission::ManageUsers).is_ok());
+        assert!(whole.may_run(&exec, Effect::Host, "us").is_ok() && whole.may(Permission::ManagePlugins).is_ok());
         let bounded = caller(Role::Admin, vec![]).by_key(key, Role::Admin, Some(vec![]));
         assert!(bounded.may_run(&docker_ps, Effect::Read, "eu").is_err() && !bounded.sees_site("eu"));
     }
 
     #[test]
-    fn what_takes_a_login_is_not_done_with_a_key() {
+    fn what_takes_a_person_is_not_done_with_a_key() {
         let admin = caller(Role::Admin, vec![]);
         assert_eq!(admin.permissions().count(), Permission::ALL.len());
-        let key = admin.by_key(KeyId(Uuid::from_u128(9)), Role::Admin, None);
+        let key = admin.clone().by_key(KeyId(Uuid::from_u128(9)), Role::Admin, None);
+        let guest = Caller { principal: Principal::Guest, ..admin };
         for permission in Permission::ALL {
-            assert_eq!(key.may(permission).is_err(), permission.takes_a_login(), "{}", permission.as_str());
+            assert_eq!(key.may(permission).is_err(), permission.takes_a_person(), "{}", permission.as_str());
+            assert_eq!(guest.may(permission).is_err(), permission.takes_a_login(), "{}", permission.as_str());
+        }
+    }
+
+    #[test]
+    fn who_is_held_to_some_sites_does_nothing_that_reaches_all() {
+        let all = Grant { effects: vec![Effect::Read], ..Grant::all() };
+        let eu = Grant { sites: vec!["eu".into()], ..Grant::all() };
+        let held = |within: Vec<Grant>| Caller { within: Some(within), ..caller(Role::Admin, vec![]) };
+        for permission in Permission::ALL {
+            assert_eq!(held(vec![eu.clone(), all.clone()]).may(permission), Ok(()), "{}", permission.as_str());
+            let every = permission.is_of_every_site();
+            let refused = if every { Err(Forbidden::Sites { permission }) } else { Ok(()) };
+            assert_eq!(held(vec![eu.clone()]).may(permission), refused);
         }
     }
 }

@@ -203,11 +203,6 @@ impl Connected {
         self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many sessions there are.
-    pub fn count(&self) -> usize {
-        self.sessions.read().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
     fn handle(&self, agent: AgentId) -> Option<Handle> {
         self.sessions.read().unwrap_or_else(PoisonError::into_inner).get(&agent).cloned()
     }

@@ -45,7 +45,7 @@ pub struct Greeted {
 /// What came of a handshake.
 pub enum Greeting {
     /// The session is open.
-    Open(Greeted),
+    Open(Box<Greeted>),
     /// It is who it says, and nobody has approved it yet.
     Waits(Box<Hello>),
     /// It went, or was told why not; the socket is to be dropped.
@@ -77,7 +77,9 @@ pub async fn greet(gateway: &Gateway, socket: &mut WebSocket, shown: Option<&Bad
         Ok(Err(fault)) => Err(fault.into()),
     };
     match verdict {
-        Ok(greeted) => welcome(gateway, socket, greeted).await.map_or(Greeting::Gone, Greeting::Open),
+        Ok(greeted) => {
+            welcome(gateway, socket, greeted).await.map_or(Greeting::Gone, |greeted| Greeting::Open(Box::new(greeted)))
+        }
         Err(Refusal::Waits(hello)) => Greeting::Waits(hello),
         Err(Refusal::Over(farewell)) => {
             tracing::info!(?farewell, "agent not admitted");

@@ -79,7 +79,9 @@ pub async fn run(
     let (slots, at_once) = (gateway.slots.clone(), options.agent_concurrency);
     let dispatch = gateway.dispatch.clone();
     let gate = Arc::new(move |due: &Due, effect: Option<Effect>| dispatch.verdict(due, effect));
-    let session = Session::new(slots, gate, at_once, options.heartbeat, &opened.run, &opened.send, now);
+    let running: Vec<_> = opened.run.iter().chain(&opened.ending).copied().collect();
+    let mut session = Session::new(slots, gate, at_once, options.heartbeat, &running, &opened.send, now);
+    session.were_asked_to_end(opened.ending.iter().map(|(key, _)| *key));
     let mut pump = Pump {
         gateway: gateway.clone(),
         agent,

@@ -68,8 +68,9 @@ async fn upgrade(
         Ok(shown) => shown,
         Err(refused) => return *refused,
     };
-    if gateway.stop.is_cancelled() || gateway.connected.count() >= gateway.options.max_agents {
-        return busy("the host holds as many agents as it may, or is leaving");
+    // Whether there is a place for it is said when it has said who it is: it may have one already.
+    if gateway.stop.is_cancelled() {
+        return busy("the host is leaving");
     }
     // A storm of reconnects waits here in turn rather than being turned away.
     let patience = Duration::from_millis(wire::limits::HELLO_WITHIN_MS);
@@ -85,7 +86,7 @@ async fn upgrade(
         gateway.unauthenticated.add_permits(1);
         drop(place);
         let greeted = match heard {
-            Greeting::Open(greeted) => Some(greeted),
+            Greeting::Open(greeted) => Some(*greeted),
             Greeting::Waits(hello) => anteroom::wait(&gateway, &mut socket, *hello).await,
             Greeting::Gone => None,
         };

@@ -8,6 +8,8 @@
 //! it was not sent.
 
 mod exchange;
+mod held;
+mod parked;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -33,14 +35,14 @@ use crate::collector::Collector;
 use crate::slots::{Slot, Slots};
 use crate::waiting::Waiting;
 pub use exchange::{Input, Output};
+use held::{HELD_BYTES, Held};
+pub use parked::PARKED_BYTES;
+use parked::Parked;
 
 /// Most results of one agent on their way to the store at once. While the store is away this bounds what
 /// a session holds: nothing more is sent to the agent, and further results wait without their output,
 /// which is read back from the store.
 pub const STORING_MAX: usize = 64;
-
-/// The store is told to let go of output when there is this much more of it.
-const LET_GO_BYTES: u64 = 128 * 1024;
 
 /// How far an attempt is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +61,8 @@ struct InFlight {
     since: Timestamp,
     command: Option<Arc<Command>>,
     collector: Option<Collector>,
-    /// Up to where the store was told to let go of standard output and standard error.
-    gone: [u64; 2],
+    /// What the store was given of standard output and standard error.
+    held: [Held; 2],
     /// Held until the agent says how it ended.
     slot: Option<Slot>,
     /// Keys it holds at the agent until it ends, as far as this session sent it.
@@ -69,7 +71,7 @@ struct InFlight {
 
 impl InFlight {
     fn new(stage: Stage, since: Timestamp, slot: Option<Slot>) -> InFlight {
-        InFlight { stage, since, command: None, collector: None, gone: [0; 2], slot, locks: Vec::new() }
+        InFlight { stage, since, command: None, collector: None, held: [Held::default(); 2], slot, locks: Vec::new() }
     }
 
     /// Whether it takes one of the agent's places, and has its locks.
@@ -99,13 +101,13 @@ pub struct Session {
     /// Results being stored.
     storing: usize,
     /// Results that wait for one of those.
-    parked: VecDeque<(AttemptKey, Option<Arc<Command>>, Outcome)>,
+    parked: Parked,
     out: VecDeque<Output>,
     closed: bool,
 }
 
 impl Session {
-    /// A session just opened; `running` are the attempts its agent goes on with, and whether each was
+    /// A session just opened; `running` are the attempts its agent goes on with or ends, and whether each was
     /// started, `ended` those whose results it was asked for. It begins by reading the store.
     pub fn new(
         slots: Arc<Slots>,
@@ -134,12 +136,17 @@ impl Session {
             in_flight,
             asked: HashSet::new(),
             storing: 0,
-            parked: VecDeque::new(),
+            parked: Parked::default(),
             out: VecDeque::new(),
             closed: false,
         };
         session.dispatch(now);
         session
+    }
+
+    /// These were asked to end in the WELCOME: not again, but what they say until then is taken.
+    pub fn were_asked_to_end(&mut self, attempts: impl Iterator<Item = AttemptKey>) {
+        self.asked.extend(attempts);
     }
 
     /// Takes one input in.
@@ -281,31 +288,34 @@ impl Session {
             let rule = format!("an OUTPUT frame carries 1 to {MAX_OUTPUT_CHUNK_BYTES} bytes below offset 2^63");
             return self.close("bad_output", rule);
         };
+        let held = &mut attempt.held[usize::from(output.stream == Stream::Stderr)];
+        if !held.takes(data.len() as u64, end) {
+            let rule = format!("more than {HELD_BYTES} bytes of a stream that are not said to be gone");
+            return self.close("bad_output", rule);
+        }
+        let let_go = output.gone.map(|frame::Gone { from, until }| from..until).filter(|gone| held.lets_go(gone));
         if let Some(collector) = &mut attempt.collector {
             collector.add(output.stream, output.offset, &data);
         }
         let (key, stream, offset) = (output.attempt, output.stream, output.offset);
         self.out.push_back(Output::Append { key, stream, offset, data });
-        let Some(frame::Gone { from, until }) = output.gone else { return };
-        let index = usize::from(stream == Stream::Stderr);
-        if from < until && until <= end && until >= attempt.gone[index].saturating_add(LET_GO_BYTES) {
-            attempt.gone[index] = until;
-            self.out.push_back(Output::LetGo { key, stream, gone: from..until });
-        }
+        self.out.extend(let_go.map(|gone| Output::LetGo { key, stream, gone }));
     }
 
     fn result(&mut self, key: AttemptKey, outcome: Outcome, now: Timestamp) {
+        if let Err(fault) = outcome.check() {
+            return self.close("bad_result", fault.to_string());
+        }
         let attempt = self.in_flight.entry(key).or_insert_with(|| InFlight::new(Stage::Running, now, None));
         if attempt.stage == Stage::Finishing {
             return;
         }
         (attempt.stage, attempt.since) = (Stage::Finishing, now);
         attempt.slot = None;
-        for (index, (stream, end)) in
-            [(Stream::Stdout, &outcome.stdout), (Stream::Stderr, &outcome.stderr)].into_iter().enumerate()
-        {
+        let ends = [(Stream::Stdout, &outcome.stdout), (Stream::Stderr, &outcome.stderr)];
+        for (held, (stream, end)) in attempt.held.iter().zip(ends) {
             let gone = end.head..end.bytes.saturating_sub(end.tail);
-            if attempt.gone[index] > 0 && !gone.is_empty() {
+            if held.has_let_go() && !gone.is_empty() {
                 self.out.push_back(Output::LetGo { key, stream, gone });
             }
         }
@@ -316,10 +326,9 @@ impl Session {
             let kept = collector.and_then(|collector| collector.take(&outcome));
             let before = if kept.is_some() { self.unsaid(key) } else { Vec::new() };
             self.out.push_back(Output::Finish { key, command, outcome, kept, before });
-        } else if self.parked.len() < MAX_HELLO_ATTEMPTS {
-            self.parked.push_back((key, command, outcome));
-        } else {
-            let rule = format!("more than {MAX_HELLO_ATTEMPTS} results wait for their acknowledgement");
+        } else if !self.parked.push((key, command, outcome)) {
+            let most = format!("{MAX_HELLO_ATTEMPTS} results, or {PARKED_BYTES} bytes of them");
+            let rule = format!("more than {most} wait for their acknowledgement");
             self.close("too_many_results", rule);
         }
     }
@@ -342,7 +351,7 @@ impl Session {
         self.waiting.ended(key);
         self.say(HostFrame::ResultAck { attempt: key });
         self.storing = self.storing.saturating_sub(1);
-        if let Some((key, command, outcome)) = self.parked.pop_front() {
+        if let Some((key, command, outcome)) = self.parked.pop() {
             self.storing += 1;
             self.out.push_back(Output::Finish { key, command, outcome, kept: None, before: Vec::new() });
         }

@@ -36,6 +36,9 @@ pub trait Agents: Send + Sync {
         maybe_sent: bool,
     ) -> Result<(), StoreError>;
 
+    /// Agents with sessions that are stored as open at this host, and their numbers.
+    async fn sessions_here(&self) -> Result<Vec<(AgentId, u64)>, StoreError>;
+
     /// Stores when agents were last heard. Nobody waits.
     fn seen(&self, agents: Vec<(AgentId, Timestamp)>);
 

@@ -44,12 +44,12 @@ pub trait Commands: Send + Sync {
     /// waits, but a later `advance` of the same attempt commits after it.
     fn append(&self, chunk: Chunk);
 
-    /// Records on every open invocation of a command (or on one agent's) that a cancel was asked for,
-    /// with the audit entry, and returns the open ones. Changes no state. Durable on return.
+    /// Records on every open invocation of a command, or on those at `sites` alone, that a cancel was asked for,
+    /// with the audit entry, and returns them. Changes no state. Durable on return.
     async fn request_cancel(
         &self,
         command: CommandId,
-        agent: Option<AgentId>,
+        sites: Option<Vec<String>>,
         at: Timestamp,
         audit: Entry,
     ) -> Result<Vec<Open>, StoreError>;
@@ -107,8 +107,8 @@ pub trait Commands: Send + Sync {
     /// Every open invocation of an agent, for reconciling at HELLO.
     async fn open(&self, agent: AgentId) -> Result<Vec<Open>, StoreError>;
 
-    /// Unsent or unacknowledged attempts whose start deadline is before `now`.
-    async fn overdue(&self, now: Timestamp, limit: u32) -> Result<Vec<Open>, StoreError>;
+    /// Unsent or unacknowledged attempts whose start deadline is before `now`, by their places, those after `after`.
+    async fn overdue(&self, now: Timestamp, after: Option<Place>, limit: u32) -> Result<Vec<Overdue>, StoreError>;
 
     /// Sent, accepted or running attempts of agents last seen before `seen_before`.
     async fn abandoned(&self, seen_before: Timestamp, limit: u32) -> Result<Vec<Open>, StoreError>;
@@ -296,6 +296,25 @@ impl Open {
     /// Whether it came out of a backup, so that only its agent can say whether it ever ran.
     pub fn is_restored(&self) -> bool {
         self.reason == Some(Reason::Restored)
+    }
+}
+
+/// Where one stands among those that have not started in time.
+pub type Place = (Timestamp, CommandId, AgentId);
+
+/// One invocation that has not started in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overdue {
+    /// The invocation.
+    pub open: Open,
+    /// When it was to start at the latest.
+    pub start_by: Timestamp,
+}
+
+impl Overdue {
+    /// Its place: who waits longest comes first.
+    pub fn place(&self) -> Place {
+        (self.start_by, self.open.key.command, self.open.agent)
     }
 }
 

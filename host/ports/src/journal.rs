@@ -106,11 +106,9 @@ pub trait Installation: Send + Sync {
     /// Waits until everything noted so far is committed.
     async fn flush(&self) -> Result<(), StoreError>;
 
-    /// How often a commit has failed since the start. After one, notes may be lost, and what was answered
-    /// with an error may be stored all the same.
-    fn failed_commits(&self) -> u64 {
-        0
-    }
+    /// How often a commit has failed, or a note has found no room, since the start. After that, notes may be lost,
+    /// and what was answered with an error may be stored all the same.
+    fn failed_commits(&self) -> u64;
 }
 
 /// Who an installation is.

@@ -32,6 +32,7 @@ use services::replays::Replays;
 use services::standing::Standing;
 use services::statistics::Statistics;
 use services::submit::Submit;
+use tokio_util::task::TaskTracker;
 
 use crate::described::{Describe, Kept};
 use crate::external::External;
@@ -109,6 +110,8 @@ pub struct Deps {
     pub readiness: Readiness,
     /// What hosts count together; absent: each by itself.
     pub paces: Option<Arc<dyn Paces>>,
+    /// Changes under way, which go on when whoever asked for them hangs up.
+    pub changes: TaskTracker,
 }
 
 /// What an operator sets.

@@ -14,6 +14,7 @@ use services::origin::Origin;
 use crate::app::App;
 use crate::edge::PROBES;
 use crate::jwt::TokenError;
+use crate::pace::Standing;
 use crate::problem::{Code, Problem};
 use crate::request::{Context, single};
 use crate::sessions::{self, Known, Proof};
@@ -89,15 +90,17 @@ impl<P: Needs> FromRequestParts<App> for Authorized<P> {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let Context { origin, standing, caller } = context(parts)?;
         let now = app.clock.now();
-        let (token, known) = match identify(parts, app, now).await {
-            Ok(identified) => identified,
+        let address = origin.ip_address.as_deref();
+        let token = match read(parts, app, now).await {
+            Ok(token) => token,
             Err(problem) => {
                 if problem.code.status().is_client_error() {
-                    app.pace.address(origin.ip_address.as_deref(), &standing, now).await?;
+                    app.pace.address(address, &standing, now).await?;
                 }
                 return Err(problem);
             }
         };
+        let known = identify(&token, app, address, &standing, now).await?;
         _ = caller.set(known.caller.name.clone());
         app.pace.principal(&payer(&known.caller), &standing, now).await?;
         known.caller.may(P::PERMISSION)?;
@@ -110,18 +113,38 @@ pub fn payer(caller: &Caller) -> String {
     caller.principal.user().map_or_else(|| caller.name.clone(), |user| user.to_string())
 }
 
-/// Whose token it is.
-async fn identify(parts: &Parts, app: &App, now: Timestamp) -> Result<(Proof, Arc<Known>), Problem> {
-    let token = sessions::read(bearer(parts)?, &app.judges(), now).await.map_err(|error| {
+/// What the request was sent with. Nothing of the store is asked.
+async fn read(parts: &Parts, app: &App, now: Timestamp) -> Result<Proof, Problem> {
+    sessions::read(bearer(parts)?, &app.judges(), now).await.map_err(|error| {
         let code = match error {
             TokenError::Expired => Code::TokenExpired,
             TokenError::Invalid => Code::InvalidToken,
         };
         Problem::new(code, error.to_string())
-    })?;
-    let known = app.sessions.known(&token, &app.judges(), now).await?;
-    let known = known.ok_or_else(|| Problem::new(Code::InvalidToken, TokenError::Invalid.to_string()))?;
-    Ok((token, known))
+    })
+}
+
+/// Whose token it is. Anybody can make up keys, so an address that has sent too many wrong ones has none looked up that
+/// this host has not met: a good one goes on, and one that comes for the first time may have to wait until its address
+/// has room again.
+async fn identify(
+    token: &Proof,
+    app: &App,
+    address: Option<&str>,
+    standing: &Standing,
+    now: Timestamp,
+) -> Result<Arc<Known>, Problem> {
+    let aside = if app.sessions.may_be_a_guess(token) { app.pace.set_aside(address, standing, now)? } else { None };
+    let known = app.sessions.known(token, &app.judges(), now).await;
+    if let Ok(None) = known {
+        match aside {
+            Some(aside) => app.pace.wrong(aside, standing).await?,
+            None => app.pace.address(address, standing, now).await?,
+        }
+    } else if let Some(aside) = aside {
+        app.pace.give_back(&aside);
+    }
+    known?.ok_or_else(|| Problem::new(Code::InvalidToken, TokenError::Invalid.to_string()))
 }
 
 impl<P: Needs> Authorized<P> {

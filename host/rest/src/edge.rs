@@ -1,5 +1,5 @@
 //! What every request passes through, whatever it asks for: id, address and origin checks, a net under
-//! panics, problems rendered and logged once, security headers on the way out.
+//! panics, changes seen through to their end, problems rendered and logged once, security headers on the way out.
 
 use std::panic::AssertUnwindSafe;
 
@@ -28,10 +28,12 @@ pub async fn edge(State(app): State<App>, mut request: Request, next: Next) -> R
     request.extensions_mut().insert(context.clone());
     let response = match admitted {
         Err(problem) => problem.into_response(),
-        Ok(()) => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-            Ok(response) => response,
-            Err(panic) => Problem::internal(format!("handler panicked: {}", words(panic.as_ref()))).into_response(),
-        },
+        // Whoever hangs up must not leave a change half done: what is stored is also told to whom it is for.
+        Ok(()) if is_change(&method) => {
+            let ended = app.changes.spawn(run(next, request)).await;
+            ended.unwrap_or_else(|error| Problem::internal(format!("handler was ended: {error}")).into_response())
+        }
+        Ok(()) => run(next, request).await,
     };
     let status = response.status();
     let route = response.extensions().get::<metrics::Route>().copied();
@@ -50,6 +52,14 @@ pub async fn edge(State(app): State<App>, mut request: Request, next: Next) -> R
         tracing::info!(%method, path, status, ms, request_id = context.id(), peer, traceparent, "request");
     }
     response
+}
+
+/// The answer of the layers within, whatever becomes of them.
+async fn run(next: Next, request: Request) -> Response {
+    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) => response,
+        Err(panic) => Problem::internal(format!("handler panicked: {}", words(panic.as_ref()))).into_response(),
+    }
 }
 
 fn is_change(method: &Method) -> bool {
@@ -92,14 +102,15 @@ fn admit(hosts: &[String], origins: &[String], request: &Request) -> Result<(), 
         let detail = "this host does not go by that name; add it to the server's allowed hosts to change that";
         return Err(Problem::new(Code::HostNotAllowed, detail));
     }
-    if !is_change(request.method()) {
+    // A browser opens a socket for any page, and lets the page read what comes of it.
+    if !is_change(request.method()) && !headers.contains_key(header::UPGRADE) {
         return Ok(());
     }
     if headers.contains_key(header::ORIGIN) {
         let origin = single(headers, &header::ORIGIN).unwrap_or("null");
         if !is_allowed_origin(origin, host, origins) {
-            let detail =
-                "pages of that origin may not change anything here; add it to the allowed origins to change that";
+            let detail = "pages of that origin may neither change anything here nor open a socket; add it to the \
+                 allowed origins to change that";
             return Err(Problem::new(Code::OriginNotAllowed, detail));
         }
     }

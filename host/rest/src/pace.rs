@@ -69,6 +69,12 @@ pub struct Pace {
     together: Option<Arc<dyn Paces>>,
 }
 
+/// What a wrong key costs its address, taken on this host before anybody knows whether the key is wrong.
+pub struct Aside {
+    address: String,
+    alone: Taken,
+}
+
 /// One limit, as this host counts by itself.
 struct Limit {
     policy: &'static str,
@@ -101,9 +107,45 @@ impl Pace {
     /// # Errors
     /// 429.
     pub async fn address(&self, address: Option<&str>, standing: &Standing, now: Timestamp) -> Result<(), Problem> {
-        let address = address.unwrap_or_default();
-        let key = address.parse().map_or_else(|_| address.to_owned(), |address| network(address).to_string());
-        self.count(self.addresses.as_ref(), &key, standing, now).await
+        self.count(self.addresses.as_ref(), &place(address), standing, now).await
+    }
+
+    /// Takes what a wrong key costs before the store is asked whose key it is, so that wrong ones are looked up no more
+    /// often than they are allowed, however many come at once. `None` when there is no limit.
+    ///
+    /// # Errors
+    /// 429.
+    pub fn set_aside(
+        &self,
+        address: Option<&str>,
+        standing: &Standing,
+        now: Timestamp,
+    ) -> Result<Option<Aside>, Problem> {
+        let Some(limit) = &self.addresses else { return Ok(None) };
+        let address = place(address);
+        let alone = limit.take(&address, now);
+        if alone.granted {
+            return Ok(Some(Aside { address, alone }));
+        }
+        limit.judge(alone, standing).map(|()| None)
+    }
+
+    /// Gives back what was set aside for a key that turned out to be good, or could not be looked up.
+    pub fn give_back(&self, aside: &Aside) {
+        if let Some(limit) = &self.addresses {
+            limit.own.give(&aside.address);
+        }
+    }
+
+    /// Counts a wrong key. What this host has set aside for it is gone whatever the others say: else an address that
+    /// has had enough of them would have the next one looked up.
+    ///
+    /// # Errors
+    /// 429.
+    pub async fn wrong(&self, Aside { address, alone }: Aside, standing: &Standing) -> Result<(), Problem> {
+        let Some(limit) = &self.addresses else { return Ok(()) };
+        let answer = self.others(limit, &address).await;
+        limit.judge(answer.unwrap_or(alone), standing)
     }
 
     async fn count(
@@ -114,16 +156,37 @@ impl Pace {
         now: Timestamp,
     ) -> Result<(), Problem> {
         let Some(limit) = limit else { return Ok(()) };
-        let Limit { policy, rate, refill, own: _ } = limit;
         let alone = limit.take(key, now);
-        let answer = match &self.together {
-            Some(together) if alone.granted => together.take(&format!("{policy}:{key}"), rate.burst, *refill).await,
-            Some(_) | None => None,
-        };
+        let answer = if alone.granted { self.others(limit, key).await } else { None };
         if answer.is_some_and(|taken| !taken.granted) {
             limit.own.give(&key.to_owned());
         }
-        let Taken { granted, full_in } = answer.unwrap_or(alone);
+        limit.judge(answer.unwrap_or(alone), standing)
+    }
+
+    /// What all hosts that count together say of one more.
+    async fn others(&self, Limit { policy, rate, refill, own: _ }: &Limit, key: &str) -> Option<Taken> {
+        self.together.as_ref()?.take(&format!("{policy}:{key}"), rate.burst, *refill).await
+    }
+}
+
+/// What an address is counted as.
+fn place(address: Option<&str>) -> String {
+    let address = address.unwrap_or_default();
+    address.parse().map_or_else(|_| address.to_owned(), |address| network(address).to_string())
+}
+
+impl Limit {
+    /// By what this host has seen.
+    fn take(&self, key: &str, now: Timestamp) -> Taken {
+        let granted = self.own.take(&key.to_owned(), now).is_ok();
+        let (_, full_in) = self.own.state(&key.to_owned(), now);
+        Taken { granted, full_in }
+    }
+
+    /// Tells how one stands who has asked, and refuses who may not.
+    fn judge(&self, Taken { granted, full_in }: Taken, standing: &Standing) -> Result<(), Problem> {
+        let Limit { policy, rate, refill, own: _ } = self;
         let owed = full_in.as_nanos().div_ceil(refill.as_nanos().max(1));
         let left = rate.burst.saturating_sub(u32::try_from(owed).unwrap_or(u32::MAX));
         // A request is counted once; the second count of one that turned out to be nobody's is not told.
@@ -138,15 +201,6 @@ impl Pace {
         );
         let seconds = u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1);
         Err(Problem { retry_after: Some(seconds), ..Problem::new(Code::RateLimited, detail) })
-    }
-}
-
-impl Limit {
-    /// By what this host has seen.
-    fn take(&self, key: &str, now: Timestamp) -> Taken {
-        let granted = self.own.take(&key.to_owned(), now).is_ok();
-        let (_, full_in) = self.own.state(&key.to_owned(), now);
-        Taken { granted, full_in }
     }
 }
 
@@ -246,5 +300,40 @@ mod tests {
         let standing = Standing::default();
         assert!(pace.principal("ada", &standing, now).await.is_err());
         assert_eq!(told(&standing).1, "\"principal\";r=0;t=2");
+    }
+
+    /// Says that there is nothing left.
+    struct Stingy;
+
+    #[async_trait::async_trait]
+    impl Paces for Stingy {
+        async fn take(&self, _: &str, burst: u32, refill: Duration) -> Option<Taken> {
+            Some(Taken { granted: false, full_in: refill * burst })
+        }
+
+        async fn give(&self, _: &str, _: Duration) {}
+    }
+
+    #[tokio::test]
+    async fn a_good_key_costs_its_address_nothing_and_a_wrong_one_what_it_cost_to_look_it_up() {
+        let (now, address) = (Timestamp(0), Some("192.0.2.1"));
+        for others in [None, Some(Arc::new(Stingy) as Arc<dyn Paces>)] {
+            let alone = others.is_none();
+            let pace = Pace::new(RATE, RATE, others);
+            for _ in 0..100 {
+                let aside = pace.set_aside(address, &Standing::default(), now).expect("room").expect("a limit");
+                pace.give_back(&aside);
+            }
+            for _ in 0..RATE.burst {
+                let aside = pace.set_aside(address, &Standing::default(), now).expect("room").expect("a limit");
+                assert_eq!(pace.wrong(aside, &Standing::default()).await.is_ok(), alone);
+            }
+            let standing = Standing::default();
+            let problem = pace.set_aside(address, &standing, now).map(|_| ()).expect_err("no room");
+            assert_eq!((problem.code, problem.retry_after), (Code::RateLimited, Some(1)));
+            assert_eq!(told(&standing).1, "\"address\";r=0;t=2");
+        }
+        let unlimited = Pace::new(RATE, Rate { per_second: 0, burst: 0 }, None);
+        assert!(matches!(unlimited.set_aside(address, &Standing::default(), now), Ok(None)));
     }
 }

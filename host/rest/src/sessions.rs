@@ -132,6 +132,15 @@ impl Sessions {
         Ok(Some(known).filter(|_| counts))
     }
 
+    /// Whether a proof may be made up: a key that was good here when it was last looked up is none, however long ago.
+    pub fn may_be_a_guess(&self, proof: &Proof) -> bool {
+        match proof {
+            Proof::Key(sha256) => !self.lock().contains_key(&Session::Key(sha256.clone())),
+            // Nobody but who signs them makes these up.
+            Proof::Login(_) | Proof::Guest(_) => false,
+        }
+    }
+
     /// Forgets a user whose row, logins or keys just changed.
     pub fn forget(&self, user: UserId) {
         self.lock().retain(|_, (_, known)| known.caller.principal.user() != Some(user));

@@ -147,7 +147,7 @@ codes! {
     /// Another plugin provides the verb.
     VerbConflict = 9 "verb_conflict": "remove one of the two plugins, or rename the verb";
     /// The operator's file cannot be read.
-    ConfigMalformed = 9 "config_malformed": "mend the toml file; it knows `enabled`, `tier`, `config`, `grants`, `limits`, `pin` and `aliases`";
+    ConfigMalformed = 9 "config_malformed": "mend the toml file; it knows `enabled`, `tier`, `config`, `grants`, `limits`, `pin`, `aliases` and, for a rule, `overrides`";
     /// The plugin does not accept the operator's configuration.
     ConfigInvalid = 9 "config_invalid": "mend `[config]` in the toml file; `viworks plugin inspect FILE` shows its schema";
     /// The operator wants another version.

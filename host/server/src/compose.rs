@@ -146,6 +146,8 @@ pub struct Host {
     pub asking: Option<TlsAcceptor>,
     /// Every agent's session.
     pub sessions: TaskTracker,
+    /// Changes that callers asked for.
+    pub changes: TaskTracker,
     /// Set when this host is about to leave, for balancers to notice.
     pub leaving: CancellationToken,
     /// Set to send every agent away.
@@ -366,7 +368,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     let api_listener = listen::bind("server.bind", config.server.bind).await?;
     let agents_listener = listen::bind("server.agents_bind", config.server.agents_bind).await?;
     let (leaving, leave) = (CancellationToken::new(), CancellationToken::new());
-    let sessions = TaskTracker::new();
+    let (sessions, changes) = (TaskTracker::new(), TaskTracker::new());
     let default_url = format!(
         "{}://{}{}",
         if shown.is_some() { "wss" } else { "ws" },
@@ -454,6 +456,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         meter,
         vitals: calls::vitals(counters, line.clone()),
         paces: line.as_ref().map(|line| Arc::new(SharedPaces::of(line)) as Arc<dyn Paces>),
+        changes: changes.clone(),
         tokens,
         clock,
         readiness: readiness::of(whole.clone(), line, leaving.clone()),
@@ -489,6 +492,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
         shown,
         asking,
         sessions,
+        changes,
         leaving,
         leave,
     };

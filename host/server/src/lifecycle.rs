@@ -58,6 +58,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         shown,
         asking,
         sessions,
+        changes,
         leaving,
         leave,
     } = host;
@@ -148,6 +149,8 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         sessions.close();
         sessions.wait().await;
         doors.wait().await;
+        changes.close();
+        changes.wait().await;
         stop_work.cancel();
         work.close();
         work.wait().await;

@@ -3,14 +3,14 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use gateway::certificate::PeerCertificate;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -18,6 +18,7 @@ use ports::place::Place;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -34,6 +35,11 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// Most header fields.
 const MAX_HEADERS: usize = 64;
+/// A connection to the API on which nobody known has asked for so long ends with its next answer: whoever asks only
+/// what needs no token keeps no place by asking again and again.
+const STRANGERS_STAY: Duration = Duration::from_secs(60);
+/// Says of an answer for whom it was counted; absent where requests are not counted, and then all are strangers.
+const COUNTED_FOR: HeaderName = HeaderName::from_static("ratelimit-policy");
 /// After a failed accept, e.g. for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -43,7 +49,8 @@ pub struct Door {
     pub max_connections: usize,
     /// Of one address; the next one is closed at once.
     pub crowd: Crowd,
-    /// A WebSocket takes up its place among all connections for as long as it lives.
+    /// A WebSocket takes up its place among all connections for as long as it lives. Where it does not, places are for
+    /// becoming one, and any other answer ends its connection.
     pub for_life: bool,
     /// Opens TLS; absent: plain text.
     pub tls: Option<TlsAcceptor>,
@@ -84,7 +91,8 @@ pub async fn serve(listener: TcpListener, router: Router, door: Door, stop: Canc
         } else {
             (Some(permit), Place::holding(of_address))
         };
-        let ends = Ends { leaving: leaving.clone(), stop: stop.clone() };
+        let strangers_stay = if for_life { STRANGERS_STAY } else { Duration::ZERO };
+        let ends = Ends { leaving: leaving.clone(), stop: stop.clone(), strangers_stay };
         tasks.spawn(async move {
             let stream = Patient::new(stream, STUCK);
             match tls {
@@ -104,10 +112,28 @@ pub async fn serve(listener: TcpListener, router: Router, door: Door, stop: Canc
     }
 }
 
-/// What ends a connection: its next answer once the host is leaving, the answer under way at its stop.
+/// What ends a connection: its next answer once the host is leaving, or once nobody known has asked for long; the
+/// answer under way at its stop.
 struct Ends {
     leaving: CancellationToken,
     stop: CancellationToken,
+    strangers_stay: Duration,
+}
+
+/// When somebody known was answered last, or the connection was accepted.
+#[derive(Clone)]
+struct Known(Arc<Mutex<Instant>>);
+
+impl Known {
+    /// How long ago that is, once this is answered.
+    fn since(&self, answer: &HeaderMap) -> Duration {
+        let is_known = answer.get(COUNTED_FOR).is_some_and(|policy| policy.as_bytes().starts_with(b"\"principal\""));
+        let mut at = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_known {
+            *at = Instant::now();
+        }
+        at.elapsed()
+    }
 }
 
 /// Who is at the other end of a connection.
@@ -121,22 +147,26 @@ async fn converse<S>(
     io: TokioIo<S>,
     Caller { peer, shown, place }: Caller,
     router: Router,
-    Ends { leaving, stop }: Ends,
+    Ends { leaving, stop, strangers_stay }: Ends,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let known = Known(Arc::new(Mutex::new(Instant::now())));
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
         request.extensions_mut().insert(place.clone());
         if let Some(shown) = &shown {
             request.extensions_mut().insert(shown.clone());
         }
-        let (answer, leaving) = (router.clone().call(request.map(axum::body::Body::new)), leaving.clone());
+        let answer = router.clone().call(request.map(axum::body::Body::new));
+        let (leaving, known) = (leaving.clone(), known.clone());
         async move {
             let mut answer = answer.await?;
             let cannot = answer.status() == StatusCode::SERVICE_UNAVAILABLE;
+            let is_stale = known.since(answer.headers()) >= strangers_stay;
             // Whoever keeps connections open makes a new one, which a balancer leads to a host that can.
-            if cannot || leaving.is_cancelled() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let ends = cannot || is_stale || leaving.is_cancelled();
+            if ends && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(answer)
@@ -179,13 +209,24 @@ mod tests {
 
     use super::*;
 
+    fn caller() -> Caller {
+        Caller { peer: SocketAddr::from(([127, 0, 0, 1], 1)), shown: None, place: Place::holding(()) }
+    }
+
+    fn router() -> Router {
+        let router = Router::new().route("/", get(|| async {}));
+        let router = router.route("/known", get(|| async { [(COUNTED_FOR, "\"principal\";q=2;w=1")] }));
+        let router = router.route("/unknown", get(|| async { [(COUNTED_FOR, "\"address\";q=2;w=1")] }));
+        router.route("/away", get(|| async { StatusCode::SERVICE_UNAVAILABLE }))
+    }
+
+    fn ends(strangers_stay: Duration) -> Ends {
+        Ends { leaving: CancellationToken::new(), stop: CancellationToken::new(), strangers_stay }
+    }
+
     /// What a request of `head` is answered, by a host that is leaving or not.
     async fn answer(head: String, leaving: bool) -> String {
         let (mut client, server) = tokio::io::duplex(4096);
-        let router = Router::new().route("/", get(|| async {}));
-        let router = router.route("/away", get(|| async { StatusCode::SERVICE_UNAVAILABLE }));
-        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let caller = Caller { peer, shown: None, place: Place::holding(()) };
         let talk = async {
             // Who is refused is not read to the end.
             _ = client.write_all(head.as_bytes()).await;
@@ -193,11 +234,34 @@ mod tests {
             client.read_to_string(&mut answer).await.expect("an answer");
             answer
         };
-        let ends = Ends { leaving: CancellationToken::new(), stop: CancellationToken::new() };
+        let ends = ends(STRANGERS_STAY);
         if leaving {
             ends.leaving.cancel();
         }
-        tokio::join!(talk, converse(TokioIo::new(server), caller, router, ends)).0
+        tokio::join!(talk, converse(TokioIo::new(server), caller(), router(), ends)).0
+    }
+
+    /// Asks for one path after the other on one connection, a moment between them; whether each ends it.
+    async fn endings(paths: &[&str], pause: Duration, strangers_stay: Duration) -> Vec<bool> {
+        let (mut client, server) = tokio::io::duplex(4096);
+        let talk = async move {
+            let mut endings = Vec::new();
+            for path in paths {
+                tokio::time::sleep(pause).await;
+                let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+                client.write_all(request.as_bytes()).await.expect("the connection is open");
+                let mut answer = Vec::new();
+                while !answer.ends_with(b"\r\n\r\n") {
+                    answer.push(client.read_u8().await.expect("an answer"));
+                }
+                endings.push(String::from_utf8_lossy(&answer).contains("connection: close\r\n"));
+            }
+            if endings.last() == Some(&true) {
+                assert_eq!(client.read(&mut [0]).await.expect("the end"), 0, "it is closed, as it was said");
+            }
+            endings
+        };
+        tokio::join!(talk, converse(TokioIo::new(server), caller(), router(), ends(strangers_stay))).0
     }
 
     /// The status that it is answered with.
@@ -211,6 +275,18 @@ mod tests {
             let told = answer(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n"), leaving).await;
             assert!(told.contains(status) && told.contains("connection: close\r\n"), "{told}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_anybody_known_ends_after_a_while_however_often_it_asks_and_others_go_on() {
+        let (moment, pause, stay) = (Duration::from_millis(10), Duration::from_millis(1_100), Duration::from_secs(2));
+        let (busy, idle, known) = tokio::join!(
+            endings(&["/", "/unknown", "/", "/unknown"], moment, stay),
+            endings(&["/", "/unknown"], pause, stay),
+            endings(&["/known", "/", "/known", "/"], pause, stay),
+        );
+        assert_eq!((busy, idle, known), (vec![false; 4], vec![false, true], vec![false; 4]));
+        assert_eq!(endings(&["/"], Duration::ZERO, Duration::ZERO).await, [true], "where places are for sockets");
     }
 
     #[tokio::test]

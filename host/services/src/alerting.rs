@@ -279,7 +279,8 @@ impl Alerting {
         Ok((changes, heard.over.into_iter().chain(mine).collect()))
     }
 
-    /// What only time, people or absence change: silences and flapping that end, agents and rules that are gone.
+    /// What only time, people or absence change: silences and flapping that end, agents that are at another site, agents
+    /// and rules that are gone.
     async fn sweep(&mut self, quiet: &Quiet) -> Result<(), StoreError> {
         let is_on = |status: &PluginStatus| status.record.as_ref().is_none_or(|record| record.enabled);
         let there: BTreeSet<String> =
@@ -321,7 +322,10 @@ impl Alerting {
         let lines = kept.alert.look(Limits::default(), quiet.now);
         let muted = quiet.mute(&kept, &about);
         let untold = muted.is_none() && !kept.alert.known && matches!(kept.alert.state, State::Firing(_));
-        (!lines.is_empty() || muted != kept.muted || untold).then(|| (quiet.change(kept, &about, &lines, None), None))
+        // Lists go by the row, and what is not over is where its machine is.
+        let moved = about.site != kept.site;
+        (!lines.is_empty() || muted != kept.muted || untold || moved)
+            .then(|| (quiet.change(kept, &about, &lines, None), None))
     }
 
     /// Whether nobody has this rule any more, or it was switched off. One in quarantine has its alerts as they were.

@@ -1,4 +1,7 @@
 //! Alerts for people: they see them, take them, give them back, and want silence.
+//!
+//! What is not over is where its machine is; its row, by which lists go, follows with the next sweep. What is over stays
+//! at the site where it ended, like a command that ran there, whatever becomes of its machine.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -102,11 +105,23 @@ impl Alerts {
     ) -> Result<Vec<Kept>, AlertError> {
         caller.may(Permission::ReadAlerts)?;
         if !caller.sees_all_sites() {
-            let mut sites = filter.sites.take().unwrap_or_else(|| self.sites());
+            let mut sites = filter.sites.take().unwrap_or_else(|| self.sites(caller));
             sites.retain(|site| caller.sees_site(site));
             filter.sites = Some(sites);
         }
-        Ok(self.alerts.alerts(&filter, before, limit).await?)
+        // Rows whose machine was moved a moment ago do not count, or a page could be short with more to come.
+        let (mut in_sight, mut before) = (Vec::new(), before);
+        while in_sight.len() < limit as usize {
+            let page = self.alerts.alerts(&filter, before, limit).await?;
+            let ended = page.len() < limit as usize;
+            before = page.last().map(|kept| kept.id).or(before);
+            in_sight.extend(page.into_iter().filter(|kept| self.sees(caller, kept)));
+            if ended {
+                break;
+            }
+        }
+        in_sight.truncate(limit as usize);
+        Ok(in_sight)
     }
 
     /// How many alerts are not over, by rule and how they stand; counted at most once a second however many ask.
@@ -270,15 +285,23 @@ impl Alerts {
 
     async fn in_sight(&self, caller: &Caller, id: AlertId) -> Result<Kept, AlertError> {
         let kept = self.alerts.alert(id).await?;
-        let seen = |kept: &Kept| match kept.agent.and_then(|agent| self.directory.get(agent)) {
-            Some(found) => caller.sees_site(&found.agent.site),
-            None => caller.sees_all_sites(),
-        };
-        kept.filter(seen).ok_or(AlertError::NotFound("alert"))
+        kept.filter(|kept| self.sees(caller, kept)).ok_or(AlertError::NotFound("alert"))
     }
 
-    fn sites(&self) -> Vec<String> {
+    /// Whether an alert is in the caller's sight, whichever way they ask for it.
+    fn sees(&self, caller: &Caller, kept: &Kept) -> bool {
+        let Some(agent) = kept.agent else { return caller.sees_all_sites() };
+        if kept.alert.state.is_over() {
+            return caller.sees_site(&kept.site);
+        }
+        self.directory.get(agent).map_or(caller.sees_all_sites(), |found| caller.sees_site(&found.agent.site))
+    }
+
+    /// The sites there are, and those that the caller's grants name: what is over may be at one without machines.
+    fn sites(&self, caller: &Caller) -> Vec<String> {
         let mut sites: Vec<String> = self.directory.all().iter().map(|found| found.agent.site.clone()).collect();
+        let grants = caller.grants.iter().chain(caller.within.iter().flatten());
+        sites.extend(grants.flat_map(|grant| grant.sites.iter().cloned()));
         sites.sort();
         sites.dedup();
         sites

@@ -1,4 +1,4 @@
-//! Asks a command, or its invocation on one agent, to end.
+//! Asks a command to end, as far as its caller sees it.
 //!
 //! The wish is recorded first. What was never sent then never runs; what may have been sent is for
 //! the agent to end and to confirm.
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use domain::access::{Caller, Forbidden};
 use domain::attempt::Event;
 use domain::command::Status;
-use plan::id::{AgentId, CommandId};
+use plan::id::CommandId;
 use ports::clock::Clock;
 use ports::commands::{Advance, Advanced, Commands, Open, Word};
 use ports::error::StoreError;
@@ -36,7 +36,7 @@ pub struct Cancel {
 pub struct Answer {
     /// The command's status now.
     pub status: Status,
-    /// Invocations that were open and have been asked to end; 0 when it was over already.
+    /// Invocations in sight that were open and have been asked to end; 0 when it was over already.
     pub requested: u64,
 }
 
@@ -55,17 +55,11 @@ pub enum CancelError {
 }
 
 impl Cancel {
-    /// Asks every open invocation of `command`, or the one on `agent`, to end.
+    /// Asks every open invocation of `command` in the caller's sight to end; what is out of it goes on.
     ///
     /// # Errors
     /// See [`CancelError`]; nothing was asked then.
-    pub async fn run(
-        &self,
-        caller: &Caller,
-        command: CommandId,
-        agent: Option<AgentId>,
-        origin: &Origin,
-    ) -> Result<Answer, CancelError> {
+    pub async fn run(&self, caller: &Caller, command: CommandId, origin: &Origin) -> Result<Answer, CancelError> {
         caller.may(domain::access::Permission::RunCommands)?;
         let view = match self.browse.command(caller, command).await {
             Ok(view) => view,
@@ -75,10 +69,11 @@ impl Cancel {
         if view.status.is_terminal() {
             return Ok(Answer { status: view.status, requested: 0 });
         }
+        let sites = self.sites(caller, command).await?;
         let now = self.clock.now();
         let mut audit = origin.entry(now, "command.cancel", Some(&caller.name));
         audit.resource = Some(("command", command.to_string()));
-        let open = self.commands.request_cancel(command, agent, now, audit).await?;
+        let open = self.commands.request_cancel(command, sites, now, audit).await?;
         for open in &open {
             if !self.link.settle(*open, Settle::Cancel) {
                 self.settle.run(*open, Settle::Cancel).await?;
@@ -86,6 +81,18 @@ impl Cancel {
         }
         let status = self.commands.command(command).await?.map_or(view.status, |view| view.status);
         Ok(Answer { status, requested: open.len() as u64 })
+    }
+
+    /// The command's sites in sight; `None` where that is all of them.
+    async fn sites(&self, caller: &Caller, command: CommandId) -> Result<Option<Vec<String>>, CancelError> {
+        if caller.sees_all_sites() {
+            return Ok(None);
+        }
+        match self.browse.rollup(caller, command).await {
+            Ok(shares) => Ok(Some(shares.into_iter().map(|share| share.site).collect())),
+            Err(BrowseError::NotFound) => Err(CancelError::NotFound),
+            Err(BrowseError::Store(error)) => Err(error.into()),
+        }
     }
 }
 

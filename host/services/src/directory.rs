@@ -19,6 +19,8 @@ use tokio::sync::futures::Notified;
 
 use crate::looks::Looks;
 
+mod attended;
+
 /// All agents.
 #[derive(Default)]
 pub struct Directory {
@@ -35,6 +37,8 @@ struct Inner {
     by_name: HashMap<String, AgentId>,
     /// Deleted, and something may still be open for them.
     leavers: BTreeSet<AgentId>,
+    /// Whose sessions are being opened or ended at this moment, and by how many.
+    attended: HashMap<AgentId, usize>,
 }
 
 struct Known {

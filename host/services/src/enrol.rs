@@ -121,6 +121,7 @@ impl Enrol {
         let Wanted { site, labels, ttl, needs_approval } = wanted;
         let site = site.unwrap_or_else(|| "default".to_owned());
         check_site(&site)?;
+        may_place(caller, &site)?;
         check_labels(&labels)?;
         let ttl = life(ttl)?;
         let now = self.clock.now();
@@ -147,13 +148,15 @@ impl Enrol {
         Ok((token, format!("vwj_{}_{secret}_{}{tls_pin}", id.0.simple(), self.seal.pin())))
     }
 
-    /// All tokens, newest first, without their secrets.
+    /// All tokens for sites in sight, newest first, without their secrets.
     ///
     /// # Errors
     /// See [`EnrolError`].
     pub async fn tokens(&self, caller: &Caller) -> Result<Vec<JoinToken>, EnrolError> {
         caller.may(Permission::EnrolAgents)?;
-        Ok(self.agents.tokens().await?)
+        let mut tokens = self.agents.tokens().await?;
+        tokens.retain(|token| caller.sees_site(&token.site));
+        Ok(tokens)
     }
 
     /// Makes a token useless.
@@ -161,7 +164,9 @@ impl Enrol {
     /// # Errors
     /// See [`EnrolError`].
     pub async fn revoke_token(&self, caller: &Caller, token: TokenId, origin: &Origin) -> Result<(), EnrolError> {
-        caller.may(Permission::EnrolAgents)?;
+        if !self.tokens(caller).await?.iter().any(|known| known.id == token) {
+            return Err(EnrolError::NotFound);
+        }
         let now = self.clock.now();
         let mut audit = origin.entry(now, "agents.revoke_join_token", Some(&caller.name));
         audit.resource = Some(("join_token", token.to_string()));
@@ -264,9 +269,7 @@ impl Enrol {
         let known = self.in_sight(caller, agent)?;
         if let Some(site) = &change.site {
             check_site(site)?;
-            if !caller.sees_site(site) {
-                return Err(invalid("/site", format!("site `{site}` is not among those granted to you")));
-            }
+            may_place(caller, site)?;
         }
         change.labels.as_ref().map_or(Ok(()), check_labels)?;
         change.expected = expected(&known, if_match)?;
@@ -278,6 +281,14 @@ impl Enrol {
         self.directory.put(changed.clone());
         Ok(changed)
     }
+}
+
+/// Whether `caller` may bring an agent to `site`.
+fn may_place(caller: &Caller, site: &str) -> Result<(), EnrolError> {
+    if caller.sees_site(site) {
+        return Ok(());
+    }
+    Err(invalid("/site", format!("site `{site}` is not among those granted to you")))
 }
 
 /// `vwj_<id>_<secret>_<pin>`, and `_<pin of the TLS key>` where there is one, to id and secret.

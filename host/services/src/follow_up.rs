@@ -120,14 +120,28 @@ impl FollowUp {
             let page = self.browse.invocations(caller, command, None, after, PAGE).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.agent);
-            let meant = |one: &&Invocation| only.means(one.state, one.reason);
-            agents.extend(page.iter().filter(meant).map(|one| one.agent.to_string()));
+            for one in &page {
+                if self.is_meant(caller, only, one).await? {
+                    agents.push(one.agent.to_string());
+                }
+            }
         }
         if agents.is_empty() {
             return Err(FollowUpError::Nothing);
         }
         let target = Target { agents, ..Target::default() };
         Ok(self.submit.run(caller, Request { once, ..request(&parent, target) }, origin).await?)
+    }
+
+    /// Whether it ended like that. One whose last attempt never started although an earlier one may have is failed.
+    async fn is_meant(&self, caller: &Caller, only: Only, one: &Invocation) -> Result<bool, BrowseError> {
+        let never_started = |state, reason| Only::NeverStarted.means(state, reason);
+        if one.attempt == 1 || !never_started(one.state, one.reason) {
+            return Ok(only.means(one.state, one.reason));
+        }
+        let earlier = self.browse.attempts(caller, one.command, one.agent).await?;
+        let never = earlier.iter().all(|attempt| never_started(attempt.state, attempt.reason));
+        Ok(never == (only == Only::NeverStarted))
     }
 }
 

@@ -63,7 +63,9 @@ pub struct Opened {
     pub forget: Vec<AttemptKey>,
     /// Go on with these; `true` when started.
     pub run: Vec<(AttemptKey, bool)>,
-    /// Of `send` and `run`: every byte of standard output and standard error below these is stored.
+    /// Of `cancel`: those whose end and output are wanted; `true` when started.
+    pub ending: Vec<(AttemptKey, bool)>,
+    /// Of `send`, `run` and `ending`: every byte of standard output and standard error below these is stored.
     pub have: Vec<(AttemptKey, [u64; 2])>,
 }
 
@@ -89,6 +91,8 @@ impl Presence {
         unacknowledged: &[AttemptKey],
     ) -> Result<Option<Opened>, StoreError> {
         let now = self.clock.now();
+        // Whoever asked may not wait for the end of this; what is stored by then is closed by `reap`.
+        let _attended = self.directory.attend(agent);
         let Some(epoch) = self.agents.open_session(agent, &facts, now).await? else { return Ok(None) };
         if let Some(known) = self.directory.get(agent) {
             let before = &known.agent.facts;
@@ -117,9 +121,10 @@ impl Presence {
     /// later session is open, at this host or another, that one has asked the agent, and nothing is recorded.
     ///
     /// # Errors
-    /// The store's; what is not written now stays "possibly sent", which is true.
+    /// The store's; what is not written now stays "possibly sent", which is true, and `reap` closes the session.
     pub async fn close(&self, agent: AgentId, epoch: u64, sent: Vec<AttemptKey>) -> Result<(), StoreError> {
         let now = self.clock.now();
+        let _attended = self.directory.attend(agent);
         let latest = self.directory.closed(agent, epoch, now);
         for key in sent {
             self.commands.advance(advance(key, agent, epoch, vec![Event::Send], now)).await?;
@@ -164,6 +169,7 @@ impl Presence {
             advances.push(advance(held.key, agent, epoch, events, now));
             if known.is_some_and(|known| known.cancel_requested) {
                 opened.cancel.push(held.key);
+                opened.ending.push((held.key, held.started));
             } else {
                 opened.run.push((held.key, held.started));
             }
@@ -188,7 +194,7 @@ impl Presence {
         for part in advances.chunks(AT_ONCE) {
             try_join_all(part.iter().map(|advance| self.commands.advance(advance.clone()))).await?;
         }
-        let running = opened.run.iter().map(|(key, _)| *key);
+        let running = opened.run.iter().chain(&opened.ending).map(|(key, _)| *key);
         for key in opened.send.iter().copied().chain(running).take(HAVE_MAX) {
             let stored =
                 [self.stored(key, agent, Stream::Stdout).await?, self.stored(key, agent, Stream::Stderr).await?];

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use domain::attempt::Event;
 use domain::command::Command;
+use domain::deadline::OUTPUT_BYTES_DEFAULT;
 use domain::time::Timestamp;
 use domain::verb::Profile;
 use plan::id::{AgentId, AttemptKey};
@@ -152,8 +153,8 @@ impl Progress {
                 }
             }
         };
-        let missing = |kept: &[u8], end: &StreamEnd| (end.head + end.tail).saturating_sub(kept.len() as u64);
-        let lost = missing(&kept.stdout, &outcome.stdout) + missing(&kept.stderr, &outcome.stderr);
+        let missing = |kept: &[u8], end: &StreamEnd| end.kept().saturating_sub(kept.len() as u64);
+        let lost = missing(&kept.stdout, &outcome.stdout).saturating_add(missing(&kept.stderr, &outcome.stderr));
         if lost > 0 {
             let why = format!("{lost} bytes of output that the agent kept did not arrive");
             return Ok(Some(unparsed(outcome, why)));
@@ -188,23 +189,27 @@ impl Progress {
     ) -> Result<Vec<u8>, StoreError> {
         let mut bytes = Vec::new();
         let mut offset = 0;
-        while offset < end.bytes {
+        // An honest agent keeps no more; of what another one says there may be no end.
+        while offset < end.bytes && bytes.len() as u64 <= OUTPUT_BYTES_DEFAULT {
             let chunks = self.commands.output(key, agent, stream, offset, 256 * 1024).await?;
             let Some(last) = chunks.last() else { break };
-            offset = last.offset + last.data.len() as u64;
-            for chunk in chunks {
-                let at = |offset: u64| {
-                    let inside = offset.saturating_sub(chunk.offset).min(chunk.data.len() as u64);
-                    usize::try_from(inside).unwrap_or(usize::MAX)
-                };
-                let head = ..at(end.head);
-                let tail = at(end.head.max(end.bytes - end.tail.min(end.bytes)))..at(end.bytes);
-                bytes.extend_from_slice(&chunk.data[head]);
-                bytes.extend_from_slice(&chunk.data[tail]);
+            offset = last.offset.saturating_add(last.data.len() as u64);
+            for chunk in &chunks {
+                kept_of(chunk.offset, &chunk.data, end).for_each(|part| bytes.extend_from_slice(part));
             }
         }
         Ok(bytes)
     }
+}
+
+/// What belongs to the head and to the tail of the bytes at `offset`; nothing of an end that cannot be.
+fn kept_of<'a>(offset: u64, data: &'a [u8], end: &StreamEnd) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    let at = move |place: u64| {
+        let inside = place.saturating_sub(offset).min(data.len() as u64);
+        usize::try_from(inside).unwrap_or(usize::MAX)
+    };
+    let tail = end.head.max(end.bytes.saturating_sub(end.tail))..end.bytes;
+    [0..end.head, tail].into_iter().map(move |kept| data.get(at(kept.start)..at(kept.end)).unwrap_or_default())
 }
 
 fn message_of(end: &End) -> Option<String> {
@@ -220,4 +225,34 @@ fn message_of(end: &End) -> Option<String> {
 fn unparsed(outcome: &Outcome, why: String) -> Interpretation {
     let succeeded = outcome.steps.last().is_some_and(|step| step.exit_code == Some(0));
     Interpretation { succeeded, result: None, summary: String::new(), parse_fault: Some(why) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn head_and_tail_are_cut_out_of_what_is_stored_and_an_end_that_cannot_be_cuts_nothing_more() {
+        let whole = |bytes, head, tail| {
+            let end = StreamEnd { bytes, head, tail, sha256: String::new() };
+            kept_of(100, b"0123456789", &end).flatten().copied().map(char::from).collect::<String>()
+        };
+        for ((bytes, head, tail), kept) in [
+            ((110, 110, 0), "0123456789"),
+            ((110, 103, 2), "01289"),
+            ((110, 103, 7), "0123456789"),
+            ((105, 103, 1), "0124"),
+            ((110, 0, 10), "0123456789"),
+            ((400, 50, 50), ""),
+            ((105, 110, 0), "0123456789"),
+            ((5, 10, 0), ""),
+            ((5, 0, 10), ""),
+            ((0, u64::MAX, u64::MAX), "0123456789"),
+            ((u64::MAX, 0, u64::MAX), "0123456789"),
+        ] {
+            assert_eq!(whole(bytes, head, tail), kept, "{bytes} bytes, {head} and {tail} kept");
+        }
+        let end = StreamEnd { bytes: 5, head: 10, tail: 0, sha256: String::new() };
+        assert_eq!(kept_of(0, b"0123456789", &end).count(), 2, "an end before its head");
+    }
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use domain::attempt::Event;
 use domain::time::Timestamp;
+use futures_util::future::try_join_all;
 use ports::agents::Agents;
 use ports::clock::Clock;
-use ports::commands::{Advance, Commands, Word};
+use ports::commands::{Advance, Commands, Open, Overdue, Word};
 use ports::delivery::Delivery;
 use ports::error::StoreError;
 use ports::journal::Installation;
@@ -28,6 +29,8 @@ const STEP: u32 = 500;
 const EVERY: Duration = Duration::from_secs(1);
 /// Between writes of when connected agents were last heard.
 const SEEN_EVERY: u32 = 30;
+/// Between looks for sessions that nobody has: all that are open here are read for it.
+const LEFT_EVERY: u32 = 5;
 
 /// The use case.
 pub struct Reap {
@@ -63,7 +66,7 @@ impl Reap {
     /// Looks again and again until told to stop.
     pub async fn run(self, stop: CancellationToken) {
         let mut rhythm = Rhythm::new(EVERY, stop);
-        let mut since_seen = 0;
+        let (mut since_seen, mut since_left) = (0, 0);
         let mut failed = self.whole.failed_commits();
         let mut away = false;
         while rhythm.next().await {
@@ -77,6 +80,16 @@ impl Reap {
             }
             if !away && let Err(error) = self.make_good(&mut failed).await {
                 tracing::debug!(%error, "agents could not be read after an outage; trying again in a second");
+            }
+            since_left += 1;
+            // Until it is done: it is needed most just after the store was away.
+            if !away && since_left >= LEFT_EVERY {
+                match self.close_left_behind().await {
+                    Ok(()) => since_left = 0,
+                    Err(error) => {
+                        tracing::debug!(%error, "sessions could not be looked through; trying again in a second");
+                    }
+                }
             }
             since_seen += 1;
             if since_seen >= SEEN_EVERY {
@@ -133,29 +146,53 @@ impl Reap {
     /// The store's; what was done until then stays done.
     pub async fn step(&self) -> Result<(), StoreError> {
         let now = self.clock.now();
-        for open in self.commands.overdue(now, STEP).await? {
-            if !self.link.settle(open, Settle::StartDeadline) {
-                self.settle.run(open, Settle::StartDeadline).await?;
-            }
-        }
+        self.end_overdue(now).await?;
         if now.since(self.since) < self.lost_after {
             return Ok(());
         }
-        for open in self.commands.abandoned(now - self.lost_after, STEP).await? {
-            if self.directory.is_connected(open.agent) {
-                continue;
+        let abandoned = self.commands.abandoned(now - self.lost_after, STEP).await?;
+        let gone = abandoned.into_iter().filter(|open| !self.directory.is_connected(open.agent));
+        let advances = gone.map(|Open { key, agent, .. }| {
+            // It may have come to another host since it was read, and said there that it has the attempt.
+            let (events, word) = (vec![Event::AgentGone], Word::NoSession);
+            self.commands.advance(Advance { key, agent, events, at: now, message: None, end: None, word })
+        });
+        try_join_all(advances).await?;
+        Ok(())
+    }
+
+    /// Passes over what does not move: the session that has it may be at another host, which ends it.
+    async fn end_overdue(&self, now: Timestamp) -> Result<(), StoreError> {
+        let mut after = None;
+        loop {
+            let overdue = self.commands.overdue(now, after, STEP).await?;
+            after = overdue.last().map(Overdue::place);
+            let whole = overdue.len() == STEP as usize;
+            let unowned = overdue.into_iter().filter(|late| !self.link.settle(late.open, Settle::StartDeadline));
+            try_join_all(unowned.map(|late| self.settle.run(late.open, Settle::StartDeadline))).await?;
+            if !whole {
+                return Ok(());
             }
-            let events = vec![Event::AgentGone];
-            let advance = Advance {
-                key: open.key,
-                agent: open.agent,
-                events,
-                at: now,
-                message: None,
-                end: None,
-                word: Word::Anyone,
-            };
-            self.commands.advance(advance).await?;
+        }
+    }
+
+    /// Closes sessions that the store has for open at this host and that nobody has here: one whose end could not
+    /// be stored while the store was away, or whose opening was stored when nobody waited for it any more. As long
+    /// as one is open, what its agent had is left to a host that knows nothing of it. What was sent in it is not
+    /// known any more, so it stays possibly sent. Each is closed by its number, so a later one is not.
+    ///
+    /// # Errors
+    /// The store's; what was closed until then stays so.
+    pub async fn close_left_behind(&self) -> Result<(), StoreError> {
+        let left_behind = self.directory.left_behind(self.agents.sessions_here().await?);
+        // Since when its agent has been away is not known any more, so that counts from now.
+        let now = self.clock.now();
+        for part in left_behind.chunks(STEP as usize) {
+            try_join_all(part.iter().map(|(agent, epoch)| self.agents.close_session(*agent, *epoch, now, true)))
+                .await?;
+        }
+        if !left_behind.is_empty() {
+            tracing::warn!(closed = left_behind.len(), "sessions whose ends were not stored are closed");
         }
         Ok(())
     }

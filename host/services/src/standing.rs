@@ -25,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 const EVERY: Duration = Duration::from_secs(2);
 /// Most submitters remembered; beyond it all are forgotten, and read again when they are asked for.
 const CAPACITY: usize = 20_000;
+/// How often somebody is read because a look came between; whoever sends asks again for those who were not learned.
+const TRIES: usize = 5;
 
 /// What is recorded in the transaction of whatever changes who somebody is or what they may.
 const CHANGES: [&str; 4] = ["users.create", "users.change", "users.delete", "auth.revoke_api_key"];
@@ -35,10 +37,19 @@ pub struct Standing {
     keys: Arc<dyn ApiKeys>,
     journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
-    callers: RwLock<HashMap<Who, Option<Held>>>,
+    memory: RwLock<Memory>,
     /// The newest of [`CHANGES`] that was looked at; `None` before the first look.
     seen: Mutex<Option<u64>>,
     stale: Notify,
+}
+
+/// Who is known.
+#[derive(Debug, Default)]
+struct Memory {
+    callers: HashMap<Who, Option<Held>>,
+    /// How many looks have asked what changed. What was read before the last of them may be older than what it saw, and
+    /// nothing would have it read again.
+    looks: u64,
 }
 
 /// What is known of a submitter who is there.
@@ -100,16 +111,16 @@ impl Standing {
         journal: Arc<dyn Journal>,
         clock: Arc<dyn Clock>,
     ) -> Standing {
-        let (callers, seen, stale) = (RwLock::default(), Mutex::default(), Notify::new());
-        Standing { users, keys, journal, clock, callers, seen, stale }
+        let (memory, seen, stale) = (RwLock::default(), Mutex::default(), Notify::new());
+        Standing { users, keys, journal, clock, memory, seen, stale }
     }
 
-    fn known(&self) -> RwLockReadGuard<'_, HashMap<Who, Option<Held>>> {
-        self.callers.read().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> RwLockReadGuard<'_, Memory> {
+        self.memory.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn know(&self) -> RwLockWriteGuard<'_, HashMap<Who, Option<Held>>> {
-        self.callers.write().unwrap_or_else(PoisonError::into_inner)
+    fn know(&self) -> RwLockWriteGuard<'_, Memory> {
+        self.memory.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether `command` may run with `effect` at `site`. Never waits.
@@ -119,8 +130,8 @@ impl Standing {
         if who == Who::Is(Principal::Guest) {
             return Verdict::May;
         }
-        let callers = self.known();
-        let held = callers.get(&who).map(|held| held.as_ref().filter(|held| held.is_good(&self.clock)));
+        let memory = self.known();
+        let held = memory.callers.get(&who).map(|held| held.as_ref().filter(|held| held.is_good(&self.clock)));
         match held {
             None => Verdict::Unknown,
             Some(None) => Verdict::may_not(match who {
@@ -142,25 +153,34 @@ impl Standing {
     pub fn note(&self, caller: &Caller) {
         if caller.may(Permission::RunCommands).is_ok() {
             let held = || Some(Held { caller: caller.clone(), until: None, read: false });
-            self.know().entry(Who::Is(caller.principal)).or_insert_with(held);
+            self.know().callers.entry(Who::Is(caller.principal)).or_insert_with(held);
         }
     }
 
-    /// Reads whoever submitted these and is not known yet.
+    /// Reads whoever submitted these and is not known yet. Nothing is taken in that was read before a look and comes
+    /// after it: that look did not know them, and the next one finds nothing new to read them again for.
     ///
     /// # Errors
     /// The store's.
     pub async fn learn(&self, commands: impl IntoIterator<Item = &Command> + Send) -> Result<(), StoreError> {
         let unknown: BTreeSet<Who> = {
-            let callers = self.known();
-            commands.into_iter().map(Who::of).filter(|who| !callers.contains_key(who)).collect()
+            let memory = self.known();
+            commands.into_iter().map(Who::of).filter(|who| !memory.callers.contains_key(who)).collect()
         };
-        let read = self.read(unknown).await?;
-        let mut callers = self.know();
-        if callers.len() + read.len() > CAPACITY {
-            callers.clear();
+        if self.known().callers.len() + unknown.len() > CAPACITY {
+            self.know().callers.clear();
         }
-        callers.extend(read);
+        for who in unknown {
+            for _ in 0..TRIES {
+                let looks = self.known().looks;
+                let held = self.read(&who).await?;
+                let mut memory = self.know();
+                if memory.looks == looks {
+                    memory.callers.insert(who, held);
+                    break;
+                }
+            }
+        }
         Ok(())
     }
 
@@ -193,31 +213,34 @@ impl Standing {
         let newest = self.journal.newest_audit(&CHANGES).await?;
         let same = *self.seen.lock().unwrap_or_else(PoisonError::into_inner) == Some(newest);
         let is_stale = |held: &Option<Held>| !same || held.as_ref().is_some_and(|held| !held.read);
-        let stale = self.known().iter().filter(|(_, held)| is_stale(held)).map(|(who, _)| who.clone()).collect();
-        let read = self.read(stale).await?;
-        self.know().extend(read);
+        let stale: Vec<Who> = {
+            let mut memory = self.know();
+            memory.looks += 1;
+            memory.callers.iter().filter(|(_, held)| is_stale(held)).map(|(who, _)| who.clone()).collect()
+        };
+        let mut read = Vec::with_capacity(stale.len());
+        for who in stale {
+            let held = self.read(&who).await?;
+            read.push((who, held));
+        }
+        self.know().callers.extend(read);
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(newest);
         Ok(())
     }
 
-    /// Each of them as they are stored.
-    async fn read(&self, asked: BTreeSet<Who>) -> Result<Vec<(Who, Option<Held>)>, StoreError> {
-        let mut found = Vec::with_capacity(asked.len());
-        for who in asked {
-            let held = match &who {
-                Who::Is(Principal::User(user)) => self.users.user(*user).await?.map(|user| Held::user(&user)),
-                Who::Is(Principal::Key { key, owner }) => match self.keys.api_key(*key).await? {
-                    Some(key) if key.owner == *owner && key.revoked_at.is_none() => {
-                        self.users.user(*owner).await?.map(|owner| Held::key(&key, &owner))
-                    }
-                    Some(_) | None => None,
-                },
-                Who::Is(Principal::Guest) => None,
-                Who::Named(name) => self.users.user_named(name).await?.map(|user| Held::user(&user)),
-            };
-            found.push((who, held));
-        }
-        Ok(found)
+    /// Somebody as they are stored; `None` when they are not there, or no longer good.
+    async fn read(&self, who: &Who) -> Result<Option<Held>, StoreError> {
+        Ok(match who {
+            Who::Is(Principal::User(user)) => self.users.user(*user).await?.map(|user| Held::user(&user)),
+            Who::Is(Principal::Key { key, owner }) => match self.keys.api_key(*key).await? {
+                Some(key) if key.owner == *owner && key.revoked_at.is_none() => {
+                    self.users.user(*owner).await?.map(|owner| Held::key(&key, &owner))
+                }
+                Some(_) | None => None,
+            },
+            Who::Is(Principal::Guest) => None,
+            Who::Named(name) => self.users.user_named(name).await?.map(|user| Held::user(&user)),
+        })
     }
 }
 

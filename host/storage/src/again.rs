@@ -19,8 +19,8 @@ pub(crate) struct Retrying {
     pub created_at: Timestamp,
     /// One attempt's longest run.
     pub run_timeout: Duration,
-    /// Whether a cancel was asked for.
-    pub cancel_requested: bool,
+    /// Whether nothing more of it is to begin: a cancel was asked for, or its rollout has halted.
+    pub over: bool,
 }
 
 /// The attempt that follows.
@@ -33,15 +33,17 @@ pub(crate) struct Next {
 }
 
 impl Retrying {
-    /// The attempt after `key`, which stands at `standing` now.
+    /// The attempt after `key`, which stands at `standing` now. There is none that could not start any more: what
+    /// became of the one before would be hidden behind it.
     pub fn next(&self, key: AttemptKey, agent: AgentId, standing: &Standing) -> Option<Next> {
-        if self.cancel_requested || !standing.state.is_terminal() {
+        if self.over || !standing.state.is_terminal() {
             return None;
         }
         let Terms { retry, finish_by, .. } = &*self.terms;
         let at = standing.changed_at;
         let due_at = retry.next(key.number, standing.state, standing.reason, at, *finish_by, chance(key, agent))?;
-        Some(Next { due_at, start_by: self.terms.next_start_by(self.created_at, due_at, self.run_timeout) })
+        let start_by = self.terms.next_start_by(self.created_at, due_at, self.run_timeout);
+        (start_by > due_at).then_some(Next { due_at, start_by })
     }
 }
 
@@ -90,7 +92,7 @@ mod tests {
             terms: Arc::new(Terms { retry, ..Terms::default() }),
             created_at: Timestamp(0),
             run_timeout: Duration::from_secs(1),
-            cancel_requested: false,
+            over: false,
         };
         let mut failed = Standing::new(State::Failed, None, None);
         failed.changed_at = Timestamp(5);
@@ -98,7 +100,14 @@ mod tests {
         let next = retrying.next(key(7, 1), agent, &failed).expect("another attempt");
         assert!(next.due_at >= Timestamp(5) && next.start_by > next.due_at);
         assert_eq!(retrying.next(key(7, 2), agent, &failed), None, "two are enough");
-        let asked = Retrying { cancel_requested: true, ..retrying };
-        assert_eq!(asked.next(key(7, 1), agent, &failed), None);
+        let over = Retrying { over: true, ..retrying.clone() };
+        assert_eq!(over.next(key(7, 1), agent, &failed), None);
+
+        // Reported when all that was signed for it has passed.
+        let end = retrying.terms.not_after(retrying.created_at, retrying.run_timeout);
+        failed.changed_at = end - Duration::from_secs(60);
+        assert!(retrying.next(key(7, 1), agent, &failed).is_some());
+        failed.changed_at = end;
+        assert_eq!(retrying.next(key(7, 1), agent, &failed), None);
     }
 }

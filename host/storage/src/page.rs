@@ -44,6 +44,7 @@ const GROUPS: [(&str, &[(&str, &str)]); 4] = [
             ("open", "what an agent has that is not over"),
             ("overdue", "what has not started in time"),
             ("abandoned", "what agents had that have stayed away"),
+            ("sessions here", "sessions that are open at this host, to find those that nobody has any more"),
             ("retries", "what is to be tried again by now"),
             ("rolling", "commands that a rollout holds back"),
             ("held", "what one of them holds back"),

@@ -25,12 +25,20 @@ pub(crate) struct Tally {
     pub audits: AtomicU64,
     pub chunks_dropped: AtomicU64,
     pub notes_dropped: AtomicU64,
+    /// Commits that failed, and notes that found the queue full: after each, the host has what may be lost said again.
+    pub failures: AtomicU64,
 }
 
 impl Tally {
+    /// A note found no room.
+    pub fn note_refused(&self) {
+        self.notes_dropped.fetch_add(1, Ordering::Relaxed);
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// How far it is.
     pub fn read(&self) -> Counters {
-        let Tally { commits, writes, audits, chunks_dropped, notes_dropped } = self;
+        let Tally { commits, writes, audits, chunks_dropped, notes_dropped, failures: _ } = self;
         Counters {
             commits: commits.load(Ordering::Relaxed),
             writes: writes.load(Ordering::Relaxed),

@@ -53,7 +53,7 @@ pub async fn cancel(
 
 async fn one(app: &App, who: &Authorized<RunCommands>, view: CommandView) -> Result<CancelledOne, Problem> {
     let id = view.command.id;
-    let (status, requested) = match app.cancel.run(&who.caller, id, None, &who.origin).await {
+    let (status, requested) = match app.cancel.run(&who.caller, id, &who.origin).await {
         Ok(answer) => (answer.status, answer.requested),
         // Out of sight by now: somebody changed the caller's grants in between.
         Err(CancelError::NotFound) => (view.status, 0),

@@ -222,7 +222,7 @@ pub async fn cancel(
     In(command): In<String>,
     _: Nothing,
 ) -> Result<Response, Problem> {
-    let answer = app.cancel.run(&who.caller, id(&command, "command")?, None, &who.origin).await?;
+    let answer = app.cancel.run(&who.caller, id(&command, "command")?, &who.origin).await?;
     let code = if answer.requested == 0 { StatusCode::OK } else { StatusCode::ACCEPTED };
     let body = CancelAnswer { status: answer.status.as_str().to_owned(), requested: answer.requested };
     Ok((code, Json(body)).into_response())

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use domain::access::Permission;
+use domain::verb::VerbName;
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::EncodePrivateKey;
 use jsonwebtoken::{Algorithm, EncodingKey};
@@ -118,6 +120,29 @@ async fn claims_become_a_guest_with_a_role_and_sites() {
     nowhere["sites"] = json!(null);
     let guest = oidc.read(&token(1, &header(1), &nowhere), NOW).await.expect("good");
     assert!(!guest.caller().sees_site("eu-1"), "who lists no site sees none");
+}
+
+#[tokio::test]
+async fn an_admin_of_another_issuer_stays_within_what_it_says() {
+    let issuer = Issuer::start().await;
+    let oidc = oidc(Source::Url(issuer.url.clone()));
+    let caller = async |sites: Value| {
+        let mut said = claims();
+        (said["groups"], said["sites"]) = (json!("root"), sites);
+        let guest = oidc.read(&token(1, &header(1), &said), NOW).await.expect("good");
+        assert_eq!(guest.role, Role::Admin);
+        guest.caller()
+    };
+    let verb = VerbName::parse("exec.run").expect("a verb");
+    let eu = caller(json!(["eu-*"])).await;
+    assert!(eu.sees_site("eu-1") && !eu.sees_site("us-1"));
+    assert!(eu.may(Permission::ManageAgents).is_ok() && eu.may(Permission::ManageUsers).is_err());
+    let all = caller(json!(["*"])).await;
+    assert!(all.may(Permission::ManageUsers).is_ok());
+    for caller in [eu, all] {
+        assert!(caller.may_run(&verb, Effect::Change, "eu-1").is_ok());
+        assert!(caller.may_run(&verb, Effect::Host, "eu-1").is_err(), "not among the effects of guests");
+    }
 }
 
 #[tokio::test]

@@ -47,7 +47,9 @@ impl From<StoreError> for Problem {
 impl From<Forbidden> for Problem {
     fn from(error: Forbidden) -> Problem {
         let code = match &error {
-            Forbidden::Role { .. } | Forbidden::Login { .. } => Code::Forbidden,
+            Forbidden::Role { .. } | Forbidden::Login { .. } | Forbidden::Key { .. } | Forbidden::Sites { .. } => {
+                Code::Forbidden
+            }
             Forbidden::Effect { .. } => Code::EffectNotGranted,
         };
         Problem::new(code, error.to_string())

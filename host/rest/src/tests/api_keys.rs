@@ -135,6 +135,52 @@ async fn everybody_sees_their_own_keys_and_an_admin_all() {
 }
 
 #[tokio::test]
+async fn an_admins_key_makes_no_user_and_changes_nobodys_password() {
+    let world = World::new().await;
+    let root = world.login("root").await;
+    let (key, _) = make(&world, &root, json!({})).await;
+    let user = json!({ "name": "mallory", "password": "a long enough one", "role": "admin" });
+    for (method, path, body) in [
+        ("POST", "/api/v1/users", user),
+        ("PATCH", "/api/v1/users/op", json!({ "role": "admin" })),
+        ("PATCH", "/api/v1/users/root", json!({ "password": "a long enough one" })),
+        ("PUT", "/api/v1/grants/op", json!({ "grants": [] })),
+        ("DELETE", "/api/v1/users/op", json!({})),
+    ] {
+        let refused = world.call(&key, method, path, body).await.refused(403, "forbidden").json();
+        assert_eq!(refused["detail"], "manage_users takes somebody who logged in, not a key");
+    }
+    world.get(&key, "/api/v1/audit").await.expect(200);
+}
+
+#[tokio::test]
+async fn an_admins_key_that_is_held_to_a_site_reaches_no_other() {
+    let world = World::new().await;
+    let root = world.login("root").await;
+    let eu = json!([{ "sites": ["eu"], "verbs": ["*"], "effects": ["read"] }]);
+    let (key, _) = make(&world, &root, json!({ "grants": eu })).await;
+    let refused = world.get(&key, "/api/v1/audit").await.refused(403, "forbidden").json();
+    assert_eq!(refused["detail"], "read_audit reaches every site, and you are held to some of them");
+    let tokens = "/api/v1/join-tokens";
+    let refused = world.call(&key, "POST", tokens, json!({ "site": "us" })).await.refused(422, "invalid_body").json();
+    assert_eq!(refused["errors"][0]["pointer"], "/site");
+    let us = world.call(&root, "POST", tokens, json!({ "site": "us" })).await.expect(201).json();
+    let ours = world.call(&key, "POST", tokens, json!({ "site": "eu" })).await.expect(201).json();
+    let list = world.get(&key, tokens).await.expect(200).json();
+    let items = list["items"].as_array().expect("items");
+    assert!(
+        items.iter().any(|item| item["id"] == ours["id"]) && items.iter().all(|item| item["site"] == "eu"),
+        "{list}"
+    );
+    let revoke = async |made: &serde_json::Value| {
+        let path = format!("{tokens}/{}", made["id"].as_str().expect("an id"));
+        world.call(&key, "DELETE", &path, json!({})).await
+    };
+    revoke(&us).await.refused(404, "not_found");
+    revoke(&ours).await.expect(204);
+}
+
+#[tokio::test]
 async fn a_key_makes_no_keys_and_changes_no_password() {
     let world = World::new().await;
     let root = world.login("root").await;

@@ -206,6 +206,29 @@ async fn a_cancel_is_asked_for_once_and_an_ended_command_is_left_alone() {
 }
 
 #[tokio::test]
+async fn a_cancel_reaches_what_its_caller_sees_and_no_further() {
+    let world = World::new().await;
+    let (op, eu) = (world.login("op").await, world.login("eu").await);
+    let (one, other) = (world.submit(&op).await, world.submit(&op).await);
+    let answer = world.call(&eu, "POST", &format!("{COMMANDS}/{one}/cancel"), json!({})).await.expect(202).json();
+    assert_eq!(answer["requested"], 1);
+    let many = world.call(&eu, "POST", &format!("{COMMANDS}/cancel"), json!({ "verb": "test.echo" })).await;
+    let many = many.expect(202).json();
+    assert_eq!(
+        (&many["commands"], &many["requested"]),
+        (&json!(2), &json!(2)),
+        "what is asked for twice is open twice"
+    );
+    for command in [one, other] {
+        for (agent, asked) in [("web-1", true), ("db-1", false)] {
+            let path = format!("{COMMANDS}/{command}/invocations/{agent}");
+            let invocation = world.get(&op, &path).await.expect(200).json();
+            assert_eq!(invocation["cancel_requested"], asked, "{agent}: {invocation}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_submitter_may_wait_for_the_end() {
     let world = World::new().await;
     let op = world.login("op").await;

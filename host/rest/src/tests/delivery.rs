@@ -1,5 +1,9 @@
 //! How a command may be delivered: what is granted, what is refused and where, and how much may wait.
 
+use domain::attempt::Event;
+use plan::id::AttemptKey;
+use ports::clock::Clock as _;
+use ports::commands::{Advance, Commands as _, Word};
 use serde_json::{Value, json};
 
 use super::world::{PER_AGENT, World};
@@ -89,4 +93,32 @@ async fn a_queue_that_is_full_says_so_and_when_to_come_back() {
     both.refused(429, "queue_full");
     let list = world.get(&op, &format!("{COMMANDS}?limit=500")).await.expect(200).json();
     assert_eq!(list["items"].as_array().expect("items").len() as u64, PER_AGENT, "none of them half");
+}
+
+#[tokio::test]
+async fn what_ran_once_is_not_taken_for_never_started_because_its_last_attempt_was() {
+    let world = World::new().await;
+    let op = world.login("op").await;
+    let retry = json!({ "retry": { "max_attempts": 2, "on": ["failed"] } });
+    let made = world.call(&op, "POST", COMMANDS, echo(retry)).await.expect(202).json();
+    let id = made["id"].as_str().expect("an id").to_owned();
+    let command = id.parse().expect("an id");
+    let fails = vec![Event::Send, Event::Acknowledge, Event::Start, Event::Finish { succeeded: false }];
+    world.advance(command, world.web, fails, None).await;
+    world.advance(command, world.db, vec![Event::StartDeadline], None).await;
+    let (key, at) = (AttemptKey { command, number: 2 }, world.clock.now());
+    let events = vec![Event::Release, Event::StartDeadline];
+    let expires = Advance { key, agent: world.web, events, at, message: None, end: None, word: Word::Anyone };
+    world.store.advance(expires).await.expect("stored");
+    for agent in ["web-1", "db-1"] {
+        let one = world.get(&op, &format!("{COMMANDS}/{id}/invocations/{agent}")).await.expect(200).json();
+        assert_eq!(one["state"], "expired", "{one}");
+    }
+    for (only, agent) in [("never_started", "db-1"), ("failed", "web-1")] {
+        let path = format!("{COMMANDS}/{id}/retry");
+        let child = world.call(&op, "POST", &path, json!({ "only": only })).await.expect(202).json();
+        let names: Vec<_> =
+            child["targets"].as_array().expect("targets").iter().map(|one| &one["agent_name"]).collect();
+        assert_eq!(names, [agent], "{only}");
+    }
 }

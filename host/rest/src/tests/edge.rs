@@ -70,6 +70,31 @@ async fn only_trusted_pages_change_anything() {
 }
 
 #[tokio::test]
+async fn a_socket_is_opened_for_trusted_pages_and_for_whoever_is_no_page() {
+    let world = World::with(|options| options.origins = vec!["https://ops.example.org".into()]).await;
+    let op = world.login("op").await;
+    let upgrade = |origin: Option<&'static str>| {
+        let request = with(&op, "GET", "/ws/events").header("connection", "upgrade").header("upgrade", "websocket");
+        let request = match origin {
+            Some(origin) => request.header("origin", origin),
+            None => request,
+        };
+        request.body(Body::empty()).expect("a request")
+    };
+    let without = world.send(upgrade(None)).await;
+    assert_ne!((without.status.as_u16(), without.code().as_str()), (403, "origin_not_allowed"));
+    for origin in ["http://localhost:8080", "https://ops.example.org"] {
+        let reply = world.send(upgrade(Some(origin))).await;
+        assert_eq!((reply.status, reply.code()), (without.status, without.code()), "{origin}");
+    }
+    for origin in ["null", "https://evil.example", "https://ops.example.org.evil.example"] {
+        world.send(upgrade(Some(origin))).await.refused(403, "origin_not_allowed");
+    }
+    let followed = with(&op, "GET", "/api/v1/me").header("origin", "https://evil.example");
+    world.send(followed.body(Body::empty()).expect("a request")).await.expect(200);
+}
+
+#[tokio::test]
 async fn without_listed_origins_there_is_no_cors() {
     let world = World::new().await;
     let preflight = with("", "OPTIONS", "/api/v1/commands").header("origin", "https://ops.example.org");
@@ -161,4 +186,20 @@ async fn readiness_names_the_part_that_is_not() {
     world.get("", "/livez").await.expect(200);
     let version = world.get("", "/version").await.expect(200).json();
     assert_eq!((&version["name"], &version["api"]), (&json!("viworks-host"), &json!(["v1"])));
+}
+
+#[tokio::test]
+async fn a_change_is_seen_through_when_whoever_asked_for_it_hangs_up() {
+    let world = World::new().await;
+    let op = world.login("op").await;
+    let mut asked = Box::pin(world.submit(&op));
+    assert!(futures_util::poll!(&mut asked).is_pending());
+    drop(asked);
+    world.changes.close();
+    world.changes.wait().await;
+    let list = world.get(&op, "/api/v1/commands").await.expect(200).json();
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(1), "{list}");
+    // Counted behind the commit, just before its agents are told.
+    let metrics = String::from_utf8(world.get(&op, "/metrics").await.expect(200).body.to_vec()).expect("text");
+    assert!(metrics.contains(r#"viworks_commands_accepted_total{verb="test.echo"} 1"#), "{metrics}");
 }

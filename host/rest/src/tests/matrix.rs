@@ -19,12 +19,16 @@ enum Who {
     Anybody,
     /// At least this role, however they come.
     From(Role),
+    /// At least this role, and held to no site.
+    EverySite(Role),
+    /// At least this role, and no key.
+    Person(Role),
     /// Any role, after a login.
     LoggedIn,
 }
 
 use Role::{Admin, Operator, Viewer};
-use Who::{Anybody, From, LoggedIn};
+use Who::{Anybody, EverySite, From, LoggedIn, Person};
 
 /// The routes there are, and who may use them.
 const EXPECTED: &[(&str, &str, Who)] = &[
@@ -33,14 +37,14 @@ const EXPECTED: &[(&str, &str, Who)] = &[
     ("POST", "/api/v1/auth/logout", LoggedIn),
     ("GET", "/api/v1/me", From(Viewer)),
     ("POST", "/api/v1/me/password", LoggedIn),
-    ("GET", "/api/v1/users", From(Admin)),
-    ("POST", "/api/v1/users", From(Admin)),
-    ("GET", "/api/v1/users/{user}", From(Admin)),
-    ("PATCH", "/api/v1/users/{user}", From(Admin)),
-    ("DELETE", "/api/v1/users/{user}", From(Admin)),
-    ("GET", "/api/v1/grants", From(Admin)),
-    ("GET", "/api/v1/grants/{user}", From(Admin)),
-    ("PUT", "/api/v1/grants/{user}", From(Admin)),
+    ("GET", "/api/v1/users", Person(Admin)),
+    ("POST", "/api/v1/users", Person(Admin)),
+    ("GET", "/api/v1/users/{user}", Person(Admin)),
+    ("PATCH", "/api/v1/users/{user}", Person(Admin)),
+    ("DELETE", "/api/v1/users/{user}", Person(Admin)),
+    ("GET", "/api/v1/grants", Person(Admin)),
+    ("GET", "/api/v1/grants/{user}", Person(Admin)),
+    ("PUT", "/api/v1/grants/{user}", Person(Admin)),
     ("GET", "/api/v1/api-keys", From(Viewer)),
     ("POST", "/api/v1/api-keys", LoggedIn),
     ("DELETE", "/api/v1/api-keys/{id}", From(Viewer)),
@@ -70,18 +74,18 @@ const EXPECTED: &[(&str, &str, Who)] = &[
     ("GET", "/api/v1/alert-rules", From(Viewer)),
     ("GET", "/api/v1/alert-rules/{rule}", From(Viewer)),
     ("POST", "/api/v1/alert-rules/{rule}/backtest", From(Operator)),
-    ("GET", "/api/v1/notification-channels", From(Admin)),
-    ("POST", "/api/v1/notification-channels", From(Admin)),
-    ("GET", "/api/v1/notification-channels/{channel}", From(Admin)),
-    ("PATCH", "/api/v1/notification-channels/{channel}", From(Admin)),
-    ("DELETE", "/api/v1/notification-channels/{channel}", From(Admin)),
-    ("POST", "/api/v1/notification-channels/{channel}/test", From(Admin)),
-    ("GET", "/api/v1/notification-channels/{channel}/messages", From(Admin)),
+    ("GET", "/api/v1/notification-channels", EverySite(Admin)),
+    ("POST", "/api/v1/notification-channels", EverySite(Admin)),
+    ("GET", "/api/v1/notification-channels/{channel}", EverySite(Admin)),
+    ("PATCH", "/api/v1/notification-channels/{channel}", EverySite(Admin)),
+    ("DELETE", "/api/v1/notification-channels/{channel}", EverySite(Admin)),
+    ("POST", "/api/v1/notification-channels/{channel}/test", EverySite(Admin)),
+    ("GET", "/api/v1/notification-channels/{channel}/messages", EverySite(Admin)),
     ("GET", "/api/v1/groups", From(Viewer)),
-    ("POST", "/api/v1/groups", From(Admin)),
+    ("POST", "/api/v1/groups", EverySite(Admin)),
     ("GET", "/api/v1/groups/{group}", From(Viewer)),
-    ("PATCH", "/api/v1/groups/{group}", From(Admin)),
-    ("DELETE", "/api/v1/groups/{group}", From(Admin)),
+    ("PATCH", "/api/v1/groups/{group}", EverySite(Admin)),
+    ("DELETE", "/api/v1/groups/{group}", EverySite(Admin)),
     ("GET", "/api/v1/join-tokens", From(Admin)),
     ("POST", "/api/v1/join-tokens", From(Admin)),
     ("DELETE", "/api/v1/join-tokens/{id}", From(Admin)),
@@ -105,17 +109,17 @@ const EXPECTED: &[(&str, &str, Who)] = &[
     ("GET", "/api/v1/plugins", From(Viewer)),
     ("GET", "/api/v1/plugins/{name}", From(Viewer)),
     ("GET", "/api/v1/plugins/{name}/history", From(Viewer)),
-    ("POST", "/api/v1/plugins/{name}/enable", From(Admin)),
-    ("POST", "/api/v1/plugins/{name}/disable", From(Admin)),
-    ("POST", "/api/v1/plugins/{name}/rollback", From(Admin)),
-    ("POST", "/api/v1/plugins/{name}/retry", From(Admin)),
-    ("POST", "/api/v1/plugins/{name}/approve", From(Admin)),
+    ("POST", "/api/v1/plugins/{name}/enable", EverySite(Admin)),
+    ("POST", "/api/v1/plugins/{name}/disable", EverySite(Admin)),
+    ("POST", "/api/v1/plugins/{name}/rollback", EverySite(Admin)),
+    ("POST", "/api/v1/plugins/{name}/retry", EverySite(Admin)),
+    ("POST", "/api/v1/plugins/{name}/approve", EverySite(Admin)),
     ("GET", "/api/v1/events", From(Viewer)),
     ("GET", "/ws/events", Anybody),
     ("GET", "/api/v1/statistics", From(Viewer)),
-    ("GET", "/api/v1/audit", From(Admin)),
-    ("GET", "/api/v1/audit/verify", From(Admin)),
-    ("GET", "/api/v1/audit/export", From(Admin)),
+    ("GET", "/api/v1/audit", EverySite(Admin)),
+    ("GET", "/api/v1/audit/verify", EverySite(Admin)),
+    ("GET", "/api/v1/audit/export", EverySite(Admin)),
     ("GET", "/health", Anybody),
     ("GET", "/readyz", Anybody),
     ("GET", "/livez", Anybody),
@@ -134,6 +138,8 @@ struct Visitor {
     /// `None` = nobody any more, or not yet.
     role: Option<Role>,
     logged_in: bool,
+    /// Held to some sites although it is an admin.
+    held: bool,
 }
 
 impl Visitor {
@@ -141,8 +147,10 @@ impl Visitor {
     fn meets(&self, who: Who) -> Option<u16> {
         match (who, self.role) {
             (Anybody, _) => None,
-            (From(_) | LoggedIn, None) => Some(401),
+            (From(_) | EverySite(_) | Person(_) | LoggedIn, None) => Some(401),
             (From(least), Some(role)) => (role < least).then_some(403),
+            (EverySite(least), Some(role)) => (role < least || self.held).then_some(403),
+            (Person(least), Some(role)) => (role < least || !self.logged_in).then_some(403),
             (LoggedIn, Some(_)) => (!self.logged_in).then_some(403),
         }
     }
@@ -152,6 +160,8 @@ fn who(access: Access) -> Who {
     match access {
         Access::Public => Anybody,
         Access::Needs(permission) if permission.takes_a_login() => LoggedIn,
+        Access::Needs(permission) if permission.takes_a_person() => Person(permission.least_role()),
+        Access::Needs(permission) if permission.is_of_every_site() => EverySite(permission.least_role()),
         Access::Needs(permission) => From(permission.least_role()),
     }
 }
@@ -193,10 +203,11 @@ async fn visitors(world: &World) -> Vec<Visitor> {
         key(world, &eu, json!({})).await,
         key(world, &root, json!({})).await,
         key(world, &root, json!({ "role": "viewer" })).await,
+        key(world, &root, json!({ "grants": [{ "sites": ["eu"], "verbs": ["*"], "effects": ["read"] }] })).await,
     ];
     world.call(&eu, "DELETE", &format!("/api/v1/api-keys/{id}"), json!({})).await.expect(204);
-    let [of_eye, of_eu, of_root, lesser] = keys;
-    let visitor = |what, token, role, logged_in| Visitor { what, token, role, logged_in };
+    let [of_eye, of_eu, of_root, lesser, held] = keys;
+    let visitor = |what, token, role, logged_in| Visitor { what, token, role, logged_in, held: false };
     vec![
         visitor("nobody", String::new(), None, false),
         visitor("a forger", "forged".to_owned(), None, false),
@@ -211,6 +222,7 @@ async fn visitors(world: &World) -> Vec<Visitor> {
         visitor("an operator's key", of_eu, Some(Operator), false),
         visitor("an admin's key", of_root, Some(Admin), false),
         visitor("an admin's key for looking", lesser, Some(Viewer), false),
+        Visitor { held: true, ..visitor("an admin's key for one site", held, Some(Admin), false) },
     ]
 }
 

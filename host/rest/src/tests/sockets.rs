@@ -17,7 +17,9 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use plan::envelope::SignedEnvelope;
 use plan::id::{AgentId, AttemptKey, CommandId};
 use plan::outcome::Stream;
-use ports::commands::{Advance, Advanced, Chunk, CommandFilter, Commands, Due, Group, NewCommand, Open, Page};
+use ports::commands::{
+    Advance, Advanced, Chunk, CommandFilter, Commands, Due, Group, NewCommand, Open, Overdue, Page, Place,
+};
 use ports::error::StoreError;
 use ports::journal::Journal as _;
 use serde_json::Value;
@@ -94,7 +96,7 @@ impl Commands for Gated {
     async fn request_cancel(
         &self,
         _: CommandId,
-        _: Option<AgentId>,
+        _: Option<Vec<String>>,
         _: Timestamp,
         _: Entry,
     ) -> Result<Vec<Open>, StoreError> {
@@ -133,7 +135,7 @@ impl Commands for Gated {
         panic!("{NEVER}")
     }
 
-    async fn overdue(&self, _: Timestamp, _: u32) -> Result<Vec<Open>, StoreError> {
+    async fn overdue(&self, _: Timestamp, _: Option<Place>, _: u32) -> Result<Vec<Overdue>, StoreError> {
         panic!("{NEVER}")
     }
 

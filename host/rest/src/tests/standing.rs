@@ -1,11 +1,13 @@
-//! What it costs to know what submitters may: counted in rows asked for, with one user and with many.
+//! What it costs to know what submitters may, counted in rows asked for, with one user and with many; and that what
+//! was read before a change does not outlive it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use domain::access::Role;
+use domain::access::{Principal, Role};
 use domain::audit::Entry;
+use domain::command::Command;
 use domain::event::Event;
 use domain::time::Timestamp;
 use plan::effect::Effect;
@@ -21,6 +23,7 @@ use serde_json::json;
 use services::origin::Origin;
 use services::standing::{Standing, Verdict};
 use storage::sqlite::SqliteStore;
+use tokio::sync::Semaphore;
 
 use super::world::World;
 
@@ -28,9 +31,20 @@ use super::world::World;
 struct Counted {
     store: SqliteStore,
     rows: AtomicUsize,
+    /// The answer of this number, from 1, comes when the test says so.
+    late: usize,
+    /// A permit once that one was read.
+    begun: Semaphore,
+    /// A permit for it to be answered.
+    may_end: Semaphore,
 }
 
 impl Counted {
+    fn new(store: &SqliteStore, late: usize) -> Arc<Counted> {
+        let (rows, begun, may_end) = (AtomicUsize::new(0), Semaphore::new(0), Semaphore::new(0));
+        Arc::new(Counted { store: store.clone(), rows, late, begun, may_end })
+    }
+
     fn row(&self) -> &SqliteStore {
         self.rows.fetch_add(1, Ordering::Relaxed);
         &self.store
@@ -51,7 +65,12 @@ impl Users for Counted {
     }
 
     async fn user(&self, id: UserId) -> Result<Option<User>, StoreError> {
-        self.row().user(id).await
+        let found = self.row().user(id).await;
+        if self.rows.load(Ordering::Relaxed) == self.late {
+            self.begun.add_permits(1);
+            self.may_end.acquire().await.expect("never closed").forget();
+        }
+        found
     }
 
     async fn user_named(&self, name: &str) -> Result<Option<User>, StoreError> {
@@ -153,7 +172,7 @@ async fn what_submitters_may_is_looked_up_at_a_cost_that_users_do_not_raise() {
         let id = world.submit(token).await;
         commands.push(world.store.command(id).await.expect("read").expect("there").command);
     }
-    let store = Arc::new(Counted { store: world.store.clone(), rows: AtomicUsize::new(0) });
+    let store = Counted::new(&world.store, usize::MAX);
     let standing = Standing::new(store.clone(), store.clone(), store.clone(), world.clock.clone());
     standing.learn(&commands).await.expect("read");
     assert_eq!(store.taken(), 3, "two submitters, one with a key and its owner");
@@ -188,4 +207,35 @@ async fn what_submitters_may_is_looked_up_at_a_cost_that_users_do_not_raise() {
     // A key is over by itself, and nothing has to be read for that.
     world.clock.forward(std::time::Duration::from_secs(3600));
     assert!(matches!(verdicts()[..], [Verdict::May, Verdict::MayNot(_)]), "{:?}", verdicts());
+}
+
+#[tokio::test]
+async fn whoever_was_read_before_they_were_deleted_may_nothing_after_the_look_that_missed_them() {
+    for late in [1, 2] {
+        let world = World::new().await;
+        let (root, op) = (world.login("root").await, world.login("op").await);
+        let id = world.submit(&op).await;
+        let first = world.store.command(id).await.expect("read").expect("there").command;
+        let eu = world.store.user_named("eu").await.expect("read").expect("there").id;
+        let second = Command { principal: Some(Principal::User(eu)), submitter: "eu".into(), ..first.clone() };
+        let commands = [first, second];
+        let store = Counted::new(&world.store, late);
+        let standing = Standing::new(store.clone(), store.clone(), store.clone(), world.clock.clone());
+        standing.look().await.expect("read");
+        store.taken();
+        let others = async {
+            store.begun.acquire().await.expect("never closed").forget();
+            for name in ["op", "eu"] {
+                world.call(&root, "DELETE", &format!("/api/v1/users/{name}"), json!({})).await.expect(204);
+            }
+            standing.look().await.expect("read");
+            store.may_end.add_permits(1);
+        };
+        let (learned, ()) = tokio::join!(standing.learn(&commands), others);
+        learned.expect("read");
+        for command in &commands {
+            let verdict = standing.verdict(command, Effect::Read, "eu");
+            assert!(matches!(verdict, Verdict::MayNot(_)), "{late}: `{}`: {verdict:?}", command.submitter);
+        }
+    }
 }

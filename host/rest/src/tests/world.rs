@@ -23,6 +23,7 @@ use plan::effect::Effect;
 use plan::id::{AgentId, AttemptKey, CommandId};
 use plan::outcome::{End, Outcome, StepEnd, Stream, StreamEnd};
 use ports::agents::{Agents, JoinToken, Joined, NewAgent};
+use ports::api_keys::ApiKeys;
 use ports::clock::{Clock, Ids};
 use ports::commands::{Advance, AttemptEnd, Chunk, Commands, Word};
 use ports::journal::Journal;
@@ -59,6 +60,7 @@ use tempfile::TempDir;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::machines::{
@@ -87,6 +89,7 @@ pub struct World {
     pub standing: Arc<Standing>,
     pub keys: Arc<KeyRing>,
     pub tokens: Arc<Tokens>,
+    pub changes: TaskTracker,
     meter: Arc<Meter>,
     router: Router,
     deps: Deps,
@@ -293,12 +296,14 @@ impl World {
                 Box::pin(async move { BTreeMap::from([("database".to_owned(), word.to_owned())]) })
             }),
             paces: None,
+            changes: TaskTracker::new(),
         };
         let mut options = Options::new("0.1.0", CLUSTER);
         // A test asks as fast as it can; that is no matter of its own here.
         options.address_rate = Rate { per_second: 0, burst: 0 };
         set(&mut options);
         let (standing, keys, tokens) = (deps.standing.clone(), deps.keys.clone(), deps.tokens.clone());
+        let changes = deps.changes.clone();
         let router = crate::router(deps.clone(), options.clone());
         World {
             store,
@@ -312,6 +317,7 @@ impl World {
             standing,
             keys,
             tokens,
+            changes,
             meter,
             router,
             deps,
@@ -324,6 +330,13 @@ impl World {
     /// Forgets all that the door has in memory, as a start of the host does.
     pub fn restart(&mut self) {
         self.router = crate::router(self.deps.clone(), self.options.clone());
+    }
+
+    /// The same after a start, with keys that are looked up there.
+    pub fn restart_over(&mut self, keys: Arc<dyn ApiKeys>) {
+        let (clock, ids) = (self.clock.clone(), Arc::new(Counting::default()));
+        self.deps.keys = Arc::new(KeyRing { keys, clock, ids, used: Arc::default() });
+        self.restart();
     }
 
     /// The door of another host over the same store, which looks commands up there.

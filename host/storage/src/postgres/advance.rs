@@ -34,7 +34,8 @@ use crate::{terms, text};
 /// the latest there is, also when another host had to be waited for.
 pub(super) const STANDING: &str = "select w.command_id, w.agent_id, i.attempt, i.state, i.reason, i.started_at, c.status, \
      c.counts::text, case when c.max_retries > 0 then c.terms::text end, c.created_at, c.run_timeout_ms, \
-     i.cancel_requested_at is not null from unnest($1::uuid[], $2::uuid[]) as w (command_id, agent_id) \
+     i.cancel_requested_at is not null or c.error_message is not null \
+     from unnest($1::uuid[], $2::uuid[]) as w (command_id, agent_id) \
      join invocations i on i.command_id = w.command_id and i.agent_id = w.agent_id \
      join commands c on c.id = i.command_id \
      order by w.command_id, w.agent_id for no key update of i, c";
@@ -226,7 +227,7 @@ fn retrying(cells: &mut Cells<'_>, terms: Arc<Terms>) -> Result<Retrying, StoreE
         terms,
         created_at: cells.time()?,
         run_timeout: Duration::from_millis(cells.number()?),
-        cancel_requested: cells.take()?,
+        over: cells.take()?,
     })
 }
 
@@ -268,6 +269,7 @@ async fn write_slots(tx: &mut PgConnection, slots: &[Slot]) -> Result<(), Failur
         slots.iter().map(|slot| plain::text_if_any(read(&slot.standing))).collect()
     };
     let outcomes = slots.iter().map(|slot| slot.standing.end.as_ref().map(|end| text::json(&end.outcome)));
+    let results = slots.iter().map(|slot| plain::json_if_any(slot.standing.end.as_ref()?.result.as_deref()));
     let moved = sqlx::query(MOVE)
         .bind(slots.iter().map(|slot| slot.command.0).collect::<Vec<_>>())
         .bind(slots.iter().map(|slot| slot.agent.0).collect::<Vec<_>>())
@@ -279,7 +281,7 @@ async fn write_slots(tx: &mut PgConnection, slots: &[Slot]) -> Result<(), Failur
         .bind(slots.iter().map(|slot| slot.standing.started_at.map(micros)).collect::<Vec<_>>())
         .bind(slots.iter().map(|slot| micros(slot.standing.changed_at)).collect::<Vec<_>>())
         .bind(outcomes.collect::<Vec<_>>())
-        .bind(of(|standing| standing.end.as_ref()?.result.as_deref()))
+        .bind(results.collect::<Vec<_>>())
         .bind(of(|standing| standing.end.as_ref()?.summary.as_deref()))
         .bind(of(|standing| standing.end.as_ref()?.parse_fault.as_deref()))
         .execute(tx)

@@ -10,6 +10,7 @@ use plan::id::{AgentId, TokenId};
 use ports::agents::{AgentChange, Agents, Expected, JoinToken, Joined, NewAgent, Order, Rotation};
 use ports::error::StoreError;
 use ports::replies::Once;
+use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
@@ -27,6 +28,9 @@ pub(super) const SEEN: &str = "with heard as materialized (select a.id, h.at \
      from unnest($1::uuid[], $2::timestamptz[]) as h (id, at) join agents a on a.id = h.id \
      order by a.id for no key update of a) \
      update agents a set last_seen = greatest(a.last_seen, h.at) from heard h where a.id = h.id";
+
+/// Whose sessions are open at a host.
+pub(super) const HERE: &str = "select id, session_epoch from agents where session_open and node_id = $1";
 
 /// Stores when agents were last heard.
 pub(super) async fn store_seen(tx: &mut PgConnection, seen: &HashMap<AgentId, Timestamp>) -> Result<(), sqlx::Error> {
@@ -74,6 +78,11 @@ async fn tell(
 
 fn status(cells: &mut Cells<'_>) -> Result<AgentStatus, StoreError> {
     cells.read(rows::word("status of an agent", AgentStatus::parse))
+}
+
+fn session(row: &PgRow) -> Result<(AgentId, u64), StoreError> {
+    let mut cells = Cells::new(row, "agents");
+    Ok((AgentId(cells.id()?), cells.number()?))
 }
 
 /// Refuses what was decided about an agent that is placed otherwise by now.
@@ -215,6 +224,11 @@ impl Agents for PostgresStore {
     ) -> Result<(), StoreError> {
         self.cold(move |connection, staged| Box::pin(end_session(connection, staged, agent, epoch, at, maybe_sent)))
             .await
+    }
+
+    async fn sessions_here(&self) -> Result<Vec<(AgentId, u64)>, StoreError> {
+        let found = self.rows(Statement::new(HERE).bind(self.shared.node)).await?;
+        found.iter().map(session).collect()
     }
 
     fn seen(&self, agents: Vec<(AgentId, Timestamp)>) {

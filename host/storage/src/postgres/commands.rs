@@ -14,7 +14,9 @@ use domain::time::Timestamp;
 use plan::envelope::SignedEnvelope;
 use plan::id::{AgentId, AttemptKey, CommandId};
 use plan::outcome::Stream;
-use ports::commands::{Advance, Advanced, Chunk, CommandFilter, Commands, Due, Group, NewCommand, Open, Page};
+use ports::commands::{
+    Advance, Advanced, Chunk, CommandFilter, Commands, Due, Group, NewCommand, Open, Overdue, Page, Place,
+};
 use ports::error::StoreError;
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
@@ -199,7 +201,7 @@ impl Commands for PostgresStore {
 
     fn note(&self, advance: Advance) {
         if self.shared.intake.note(Job::Advance(advance, None), 1).is_err() {
-            self.shared.tally.notes_dropped.fetch_add(1, Ordering::Relaxed);
+            self.shared.tally.note_refused();
         }
     }
 
@@ -213,11 +215,11 @@ impl Commands for PostgresStore {
     async fn request_cancel(
         &self,
         command: CommandId,
-        agent: Option<AgentId>,
+        sites: Option<Vec<String>>,
         at: Timestamp,
         audit: Entry,
     ) -> Result<Vec<Open>, StoreError> {
-        self.cancel(command, agent, at, audit).await
+        self.cancel(command, sites, at, audit).await
     }
 
     async fn command(&self, id: CommandId) -> Result<Option<CommandView>, StoreError> {
@@ -281,8 +283,8 @@ impl Commands for PostgresStore {
         self.open_of(agent).await
     }
 
-    async fn overdue(&self, now: Timestamp, limit: u32) -> Result<Vec<Open>, StoreError> {
-        self.past_deadline(now, limit).await
+    async fn overdue(&self, now: Timestamp, after: Option<Place>, limit: u32) -> Result<Vec<Overdue>, StoreError> {
+        self.past_deadline(now, after, limit).await
     }
 
     async fn abandoned(&self, seen_before: Timestamp, limit: u32) -> Result<Vec<Open>, StoreError> {

@@ -21,7 +21,7 @@ use super::invocations::IS_OPEN;
 use super::micros::micros;
 use super::read::Statement;
 use super::rows::{self, Cells};
-use super::{PostgresStore, advance};
+use super::{PostgresStore, advance, plain};
 use crate::staged::Staged;
 use crate::{terms, text};
 
@@ -60,9 +60,10 @@ impl PostgresStore {
              from ( \
                  select state, value, agent_name, \
                      row_number() over (partition by state, value order by agent_name) as place from ( \
-                         select i.state, i.agent_name, i.result::jsonb #> $2::text[] as value from invocations i \
+                         select i.state, i.agent_name, {} #> $2::text[] as value from invocations i \
                          where i.command_id = $1 and not ({IS_OPEN})) as ended) as placed \
-             group by state, value order by count(*) desc, state, value limit $3"
+             group by state, value order by count(*) desc, state, value limit $3",
+            plain::json_in_sql("i.result")
         );
         let statement = Statement::new(text).bind(command.0).bind(by.to_vec()).bind(i64::from(limit));
         let group = |row| {
@@ -190,7 +191,8 @@ async fn roll(
                 .bind(cause.to_string())
                 .execute(&mut *tx)
                 .await?;
-            let keys: Vec<_> = held(tx, command, u32::MAX).await?.iter().map(|due| (due.key(), due.agent)).collect();
+            let held = open(tx, command, "i.state = 'held' and i.reason in ('rollout', 'retry')").await?;
+            let keys: Vec<_> = held.iter().map(|one| (one.key, one.agent)).collect();
             advance_all(tx, staged, &keys, Event::Halt, now).await?;
             let mark = "update invocations set halted_at = $2 where command_id = $1 and state = 'queued'";
             sqlx::query(mark).bind(command.0).bind(micros(now)).execute(&mut *tx).await?;

@@ -97,7 +97,7 @@ pub(super) async fn amend(
         .bind(standing.started_at.map(micros))
         .bind(micros(standing.changed_at))
         .bind(end.map(|end| text::json(&end.outcome)))
-        .bind(plain::text_if_any(end.and_then(|end| end.result.as_deref())))
+        .bind(plain::json_if_any(end.and_then(|end| end.result.as_deref())))
         .bind(plain::text_if_any(end.and_then(|end| end.summary.as_deref())))
         .bind(plain::text_if_any(end.and_then(|end| end.parse_fault.as_deref())))
         .execute(&mut *tx)

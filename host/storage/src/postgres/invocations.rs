@@ -5,7 +5,7 @@ use domain::audit::Entry;
 use domain::command::Invocation;
 use domain::time::Timestamp;
 use plan::id::{AgentId, CommandId};
-use ports::commands::{Due, Open};
+use ports::commands::{Due, Open, Overdue, Place};
 use ports::error::StoreError;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgRow;
@@ -42,13 +42,17 @@ pub(super) fn open(agent: AgentId) -> Statement {
 }
 
 /// What has not started in time. Rows that another host is moving at this moment are left to it.
-pub(super) fn overdue(now: Timestamp, limit: u32) -> Statement {
+pub(super) fn overdue(now: Timestamp, after: Option<Place>, limit: u32) -> Statement {
     let text = format!(
-        "select {} from invocations i where {AWAITS_START} and i.start_by < $1 order by i.start_by limit $2 \
-         for update skip locked",
+        "select {}, i.start_by from invocations i where {AWAITS_START} and i.start_by < $1 \
+         and (i.start_by, i.command_id, i.agent_id) > ($2, $3, $4) \
+         order by i.start_by, i.command_id, i.agent_id limit $5 for update skip locked",
         rows::OPEN
     );
-    Statement::new(text).bind(micros(now)).bind(i64::from(limit))
+    let (start_by, command, agent) =
+        after.map_or((Timestamp(0), Uuid::nil(), Uuid::nil()), |(at, command, agent)| (at, command.0, agent.0));
+    let statement = Statement::new(text).bind(micros(now)).bind(micros(start_by)).bind(command).bind(agent);
+    statement.bind(i64::from(limit))
 }
 
 /// What agents had that have stayed away. A session counts for nothing when its host has not written
@@ -104,8 +108,13 @@ impl PostgresStore {
         opens(&self.rows(open(agent)).await?)
     }
 
-    pub(super) async fn past_deadline(&self, now: Timestamp, limit: u32) -> Result<Vec<Open>, StoreError> {
-        opens(&self.rows(overdue(now, limit)).await?)
+    pub(super) async fn past_deadline(
+        &self,
+        now: Timestamp,
+        after: Option<Place>,
+        limit: u32,
+    ) -> Result<Vec<Overdue>, StoreError> {
+        self.rows(overdue(now, after, limit)).await?.iter().map(rows::overdue).collect()
     }
 
     pub(super) async fn without_agent(&self, seen_before: Timestamp, limit: u32) -> Result<Vec<Open>, StoreError> {
@@ -115,20 +124,20 @@ impl PostgresStore {
     pub(super) async fn cancel(
         &self,
         command: CommandId,
-        agent: Option<AgentId>,
+        sites: Option<Vec<String>>,
         at: Timestamp,
         audit: Entry,
     ) -> Result<Vec<Open>, StoreError> {
         self.cold(move |connection, staged| {
-            let audit = audit.clone();
+            let (audit, sites) = (audit.clone(), sites.clone());
             Box::pin(async move {
                 let text = format!(
                     "update invocations i set cancel_requested_at = coalesce(i.cancel_requested_at, $1) \
-                     where i.command_id = $2 and ($3::uuid is null or i.agent_id = $3) and {IS_OPEN} returning {}",
+                     where i.command_id = $2 and ($3::text[] is null or i.site = any($3)) and {IS_OPEN} returning {}",
                     rows::OPEN
                 );
                 let query = sqlx::query(AssertSqlSafe(text)).bind(micros(at)).bind(command.0);
-                let mut open = opens(&query.bind(agent.map(|agent| agent.0)).fetch_all(connection).await?)?;
+                let mut open = opens(&query.bind(sites).fetch_all(connection).await?)?;
                 open.sort_by_key(|open| open.agent);
                 staged.audit(audit);
                 Ok(open)

@@ -1,6 +1,7 @@
 //! The event log, what is asked of the audit log, and who this installation is.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -287,6 +288,10 @@ impl Installation for PostgresStore {
 
     async fn flush(&self) -> Result<(), StoreError> {
         self.write(1, Job::Flush).await
+    }
+
+    fn failed_commits(&self) -> u64 {
+        self.shared.tally.failures.load(Ordering::Relaxed)
     }
 }
 

@@ -33,6 +33,18 @@ pub(super) fn json(json: String) -> String {
     clean
 }
 
+/// The same of JSON text that may be absent.
+pub(super) fn json_if_any(found: Option<&str>) -> Option<Cow<'_, str>> {
+    found.map(|found| if found.contains("\\u0000") { Cow::Owned(json(found.to_owned())) } else { Cow::Borrowed(found) })
+}
+
+/// What [`json`] does, for SQL to do to a column of type `json`: earlier versions kept NUL there, and `jsonb` refuses the
+/// whole of it. Two backslashes are a control character meanwhile, which no JSON text can hold.
+pub(super) fn json_in_sql(column: &str) -> String {
+    let aside = format!(r"replace({column}::text, E'\\\\', E'\x01')");
+    format!(r"replace(replace({aside}, E'\\u0000', E'\\ufffd'), E'\x01', E'\\\\')::jsonb")
+}
+
 /// The compact form of what `jsonb` gives back, which sets a space after each colon and comma.
 pub(super) fn compact(spaced: &str) -> String {
     let mut compact = String::with_capacity(spaced.len());

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use domain::attempt::Reason;
 use plan::id::AttemptKey;
 use plan::outcome::Stream;
+use ports::agents::Agents as _;
 use ports::commands::Commands as _;
 use ports::delivery::Delivery as _;
 use ports::hosts::Hosts as _;
@@ -140,8 +141,9 @@ async fn answer(store: &PostgresStore, url: &str) -> Answer {
     let now = plans::now();
     session.ask("due", store.due(agent, 10)).await;
     session.ask("open", store.open(agent)).await;
-    session.ask("overdue", store.overdue(now, 10)).await;
+    session.ask("overdue", store.overdue(now, None, 10)).await;
     session.ask("abandoned", store.abandoned(now, 10)).await;
+    session.ask("sessions here", store.sessions_here()).await;
     session.ask("retries", store.retries(now, 10)).await;
     session.ask("rolling", store.rolling(None, 10)).await;
     session.ask("held", store.held(command, Reason::Rollout, None, 10)).await;

@@ -13,7 +13,7 @@ use domain::verb::VerbName;
 use plan::envelope::SignedEnvelope;
 use plan::id::{AgentId, AttemptKey, CommandId};
 use plan::outcome::{Outcome, Stream};
-use ports::commands::{Due, Open};
+use ports::commands::{Due, Open, Overdue};
 use ports::error::StoreError;
 use sqlx::postgres::PgRow;
 use sqlx::{Decode, Postgres, Row as _, Type};
@@ -281,13 +281,22 @@ fn due_with(
 pub(super) const OPEN: &str = "i.command_id, i.agent_id, i.attempt, i.state, i.reason, i.cancel_requested_at";
 
 pub(super) fn open(row: &PgRow) -> Result<Open, StoreError> {
+    open_of(&mut Cells::new(row, "invocations"))
+}
+
+/// A row of [`OPEN`], and when it was to start.
+pub(super) fn overdue(row: &PgRow) -> Result<Overdue, StoreError> {
     let mut cells = Cells::new(row, "invocations");
+    Ok(Overdue { open: open_of(&mut cells)?, start_by: cells.time()? })
+}
+
+fn open_of(cells: &mut Cells<'_>) -> Result<Open, StoreError> {
     let (command, agent) = cells.pair()?;
     Ok(Open {
         key: AttemptKey { command, number: cells.attempt()? },
         agent,
-        state: state(&mut cells)?,
-        reason: reason(&mut cells)?,
+        state: state(cells)?,
+        reason: reason(cells)?,
         cancel_requested: cells.time_if_any()?.is_some(),
     })
 }

@@ -213,8 +213,9 @@ impl Writer {
         }
         let (chunks, notes) = (batch.chunks.len() as u64, batch.notes());
         let kept = batch.fail_and_keep(&error);
+        let tally = &self.shared.tally;
+        tally.failures.fetch_add(1, Ordering::Relaxed);
         if poisoned || !self.shared.intake.put_back(kept) {
-            let tally = &self.shared.tally;
             tally.chunks_dropped.fetch_add(chunks, Ordering::Relaxed);
             tally.notes_dropped.fetch_add(notes, Ordering::Relaxed);
         }

@@ -34,7 +34,8 @@ pub(super) static STANDING: Bulk = Bulk::new(
     "with wanted (place, command_id, agent_id) as (values",
     "(?, ?, ?)",
     ") select w.place, i.id, i.attempt, i.state, i.reason, i.started_at, c.rowid, c.status, c.counts, \
-     case when c.max_retries > 0 then c.terms end, c.created_at, c.run_timeout_ms, i.cancel_requested_at is not null \
+     case when c.max_retries > 0 then c.terms end, c.created_at, c.run_timeout_ms, \
+     i.cancel_requested_at is not null or c.error_message is not null \
      from wanted w cross join invocations i on i.command_id = w.command_id and i.agent_id = w.agent_id \
      cross join commands c on c.id = i.command_id",
 );
@@ -206,7 +207,7 @@ struct Found<'r> {
     terms: Option<&'r str>,
     created_at: Timestamp,
     run_timeout: Duration,
-    cancel_requested: bool,
+    over: bool,
 }
 
 /// Runs the script and answers where `wanted` stand; it is sorted, and what does not exist is left out.
@@ -259,13 +260,13 @@ impl<'r> Found<'r> {
             terms: cells.take()?,
             created_at: cells.time()?,
             run_timeout: Duration::from_millis(cells.number()?),
-            cancel_requested: cells.take()?,
+            over: cells.take()?,
         })
     }
 
     fn retrying(&self, terms: Arc<Terms>) -> Retrying {
-        let Found { created_at, run_timeout, cancel_requested, .. } = *self;
-        Retrying { terms, created_at, run_timeout, cancel_requested }
+        let Found { created_at, run_timeout, over, .. } = *self;
+        Retrying { terms, created_at, run_timeout, over }
     }
 
     fn parent(&self, id: CommandId) -> Result<Parent, String> {

@@ -14,7 +14,7 @@ use ports::replies::Once;
 use super::bulk::{Bulk, Script};
 use super::connection::Sqlite;
 use super::failure::Failure;
-use super::query::query;
+use super::query::{Row, query};
 use super::rows::{self, Cells};
 use super::{SqliteStore, keys, replies, tokens};
 use crate::job::Job;
@@ -26,6 +26,9 @@ pub(super) static SEEN: Bulk = Bulk::new(
     "(?, ?)",
     ") update agents set last_seen = max(coalesce(agents.last_seen, h.at), h.at) from heard h where agents.id = h.id",
 );
+
+/// Whose sessions are open. Nobody else writes here, so they are open at this host.
+pub(super) const HERE: &str = "select id, session_epoch from agents where session_open";
 
 /// Stores when agents were last heard.
 pub(super) fn store_seen(script: &mut Script, seen: &HashMap<AgentId, Timestamp>) {
@@ -69,6 +72,11 @@ async fn tell(
 
 fn status(cells: &mut Cells<'_>) -> Result<AgentStatus, StoreError> {
     cells.read(rows::word("status of an agent", AgentStatus::parse))
+}
+
+fn session(row: &Row) -> Result<(AgentId, u64), StoreError> {
+    let mut cells = Cells::new(row, "agents");
+    Ok((AgentId(cells.id()?), cells.number()?))
 }
 
 /// Refuses what was decided about an agent that is placed otherwise by now.
@@ -211,6 +219,11 @@ impl Agents for SqliteStore {
     ) -> Result<(), StoreError> {
         self.cold(move |connection, staged| Box::pin(end_session(connection, staged, agent, epoch, at, maybe_sent)))
             .await
+    }
+
+    async fn sessions_here(&self) -> Result<Vec<(AgentId, u64)>, StoreError> {
+        let found = query(HERE).fetch_all(&self.readers).await.map_err(Failure::from)?;
+        found.iter().map(session).collect()
     }
 
     fn seen(&self, agents: Vec<(AgentId, Timestamp)>) {

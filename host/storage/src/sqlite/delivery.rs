@@ -206,7 +206,8 @@ async fn roll(tx: &mut Sqlite, staged: &mut Staged, command: CommandId, now: Tim
                 .bind(command.0)
                 .execute(&mut *tx)
                 .await?;
-            let keys: Vec<_> = held(tx, command, u32::MAX).await?.iter().map(|due| (due.key(), due.agent)).collect();
+            let held = open(tx, command, "state = 'held' and reason in ('rollout', 'retry')").await?;
+            let keys: Vec<_> = held.iter().map(|one| (one.key, one.agent)).collect();
             advance_all(tx, staged, &keys, Event::Halt, now).await?;
             let mark = "update invocations set halted_at = ? where command_id = ? and state = 'queued'";
             query(mark).bind(now.0).bind(command.0).execute(&mut *tx).await?;

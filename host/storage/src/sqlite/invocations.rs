@@ -5,8 +5,9 @@ use domain::audit::Entry;
 use domain::command::Invocation;
 use domain::time::Timestamp;
 use plan::id::{AgentId, CommandId};
-use ports::commands::{Due, Open};
+use ports::commands::{Due, Open, Overdue, Place};
 use ports::error::StoreError;
+use uuid::Uuid;
 
 use super::failure::Failure;
 use super::query::{Row, query};
@@ -44,8 +45,8 @@ pub(super) const HAS_OPEN: &str =
 /// What has not started in time.
 pub(super) fn overdue() -> String {
     format!(
-        "select {} from invocations indexed by invocations_deadline where awaits_start and start_by < ? \
-         order by start_by limit ?",
+        "select {}, start_by from invocations indexed by invocations_deadline where awaits_start and start_by < ? \
+         and (start_by, command_id, agent_id) > (?, ?, ?) order by start_by, command_id, agent_id limit ?",
         rows::OPEN
     )
 }
@@ -105,9 +106,16 @@ impl SqliteStore {
         opens(&query.fetch_all(&self.readers).await.map_err(Failure::from)?)
     }
 
-    pub(super) async fn past_deadline(&self, now: Timestamp, limit: u32) -> Result<Vec<Open>, StoreError> {
-        let query = query(overdue()).bind(now.0).bind(limit);
-        opens(&query.fetch_all(&self.readers).await.map_err(Failure::from)?)
+    pub(super) async fn past_deadline(
+        &self,
+        now: Timestamp,
+        after: Option<Place>,
+        limit: u32,
+    ) -> Result<Vec<Overdue>, StoreError> {
+        let (start_by, command, agent) =
+            after.map_or((0, Uuid::nil(), Uuid::nil()), |(at, command, agent)| (at.0, command.0, agent.0));
+        let query = query(overdue()).bind(now.0).bind(start_by).bind(command).bind(agent).bind(limit);
+        query.fetch_all(&self.readers).await.map_err(Failure::from)?.iter().map(rows::overdue).collect()
     }
 
     pub(super) async fn without_agent(&self, seen_before: Timestamp, limit: u32) -> Result<Vec<Open>, StoreError> {
@@ -118,7 +126,7 @@ impl SqliteStore {
     pub(super) async fn cancel(
         &self,
         command: CommandId,
-        agent: Option<AgentId>,
+        sites: Option<Vec<String>>,
         at: Timestamp,
         audit: Entry,
     ) -> Result<Vec<Open>, StoreError> {
@@ -126,11 +134,12 @@ impl SqliteStore {
             Box::pin(async move {
                 let sql = format!(
                     "update invocations set cancel_requested_at = coalesce(cancel_requested_at, ?) \
-                     where command_id = ? and (? is null or agent_id = ?) and is_open returning {}",
+                     where command_id = ? and (? is null or site in (select value from json_each(?))) and is_open \
+                     returning {}",
                     rows::OPEN
                 );
-                let agent = agent.map(|agent| agent.0);
-                let query = query(sql).bind(at.0).bind(command.0).bind(agent).bind(agent);
+                let sites = sites.map(|sites| crate::text::json(&sites));
+                let query = query(sql).bind(at.0).bind(command.0).bind(sites.clone()).bind(sites);
                 let mut open = opens(&query.fetch_all(connection).await?)?;
                 open.sort_by_key(|open| open.agent);
                 staged.audit(audit);

@@ -222,6 +222,10 @@ impl Installation for SqliteStore {
     async fn flush(&self) -> Result<(), StoreError> {
         self.write(1, Job::Flush).await
     }
+
+    fn failed_commits(&self) -> u64 {
+        self.shared.tally.failures.load(Ordering::Relaxed)
+    }
 }
 
 pub(super) async fn fact<T>(

@@ -43,6 +43,7 @@ fn statements(lists: Vec<(&'static str, String)>) -> Vec<(&'static str, String)>
     ];
     let texts = [
         ("sessions", advance::FENCE.to_owned()),
+        ("sessions here", agents::HERE.to_owned()),
         ("due", invocations::due()),
         ("open", invocations::open()),
         ("overdue", invocations::overdue()),

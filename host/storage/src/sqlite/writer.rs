@@ -166,8 +166,9 @@ impl Writer {
         Ok(Answers { accepted, advanced, chunks_refused })
     }
 
-    /// Nothing of the batch is on disk, as far as is known. Whoever waits is told; output goes back to
-    /// the front of the queue, for nobody would send it again.
+    /// Nothing of the batch is on disk, as far as is known. Whoever waits is told, and sessions say again what was
+    /// only noted when they hear that a commit has failed; output goes back to the front of the queue, for nobody
+    /// would send it again.
     fn give_up(&mut self, batch: Batch<Sqlite>, failure: Failure) {
         self.connection = None;
         self.streams = Streams::default();
@@ -176,6 +177,7 @@ impl Writer {
         let error = StoreError::from(failure);
         tracing::error!(%error, writes = batch.len(), "a batch of writes failed and was rolled back");
         let tally = &self.shared.tally;
+        tally.failures.fetch_add(1, Ordering::Relaxed);
         tally.notes_dropped.fetch_add(batch.notes(), Ordering::Relaxed);
         let chunks = batch.fail(&error);
         let n = chunks.len() as u64;

@@ -167,10 +167,14 @@ pub async fn an_older_session_cannot_end_a_newer_one<S: Store>(Ground { store, .
     let web = enrol(&store, "web-1", "eu").await;
     store.open_session(web.id, &facts(), at(1)).await.expect("stored");
     store.open_session(web.id, &facts(), at(2)).await.expect("stored");
+    assert_eq!(store.sessions_here().await, Ok(vec![(web.id, 2)]));
     store.close_session(web.id, 1, at(9), false).await.expect("answered");
     let agent = find(&store, web.id).await;
     assert_eq!((agent.maybe_sent, agent.last_seen), (true, Some(at(2))));
+    assert_eq!(store.sessions_here().await, Ok(vec![(web.id, 2)]));
     assert_eq!(statuses(&store, web.id).await.last(), Some(&AgentStatus::Online));
+    store.close_session(web.id, 2, at(10), true).await.expect("answered");
+    assert_eq!(store.sessions_here().await, Ok(vec![]));
 }
 
 pub async fn a_change_is_stored_and_told<S: Store>(Ground { store, .. }: Ground<S>) {

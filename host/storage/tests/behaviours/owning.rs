@@ -67,6 +67,21 @@ pub async fn what_a_session_may_have_sent_is_nobodys_to_call_unsent<S: Store>(Gr
     assert_eq!(said, Advanced { state: State::Cancelled, moved: true }, "it left in order and sent nothing");
 }
 
+pub async fn what_an_agent_had_is_not_lost_when_it_has_come_again_since_that_was_read<S: Store>(
+    Ground { store, .. }: Ground<S>,
+) {
+    let web = enrol(&store, "web-1", "eu").await;
+    let id = queued(&store, &web).await;
+    let epoch = session(&store, web.id).await;
+    say(&store, id, web.id, Word::Anyone, &[Event::Send, Event::Acknowledge, Event::Start]).await;
+    store.close_session(web.id, epoch, at(6), true).await.expect("closed");
+    let abandoned = store.abandoned(at(100), 10).await.expect("read");
+    assert_eq!(abandoned.iter().map(|open| open.key).collect::<Vec<_>>(), [key(id)]);
+    session(&store, web.id).await;
+    let said = say(&store, id, web.id, Word::NoSession, &[Event::AgentGone]).await;
+    assert_eq!(said, stays(State::Running), "its session asked the agent, which has it");
+}
+
 pub async fn what_is_held_was_not_sent_whoever_has_a_session<S: Store>(Ground { store, .. }: Ground<S>) {
     let web = enrol(&store, "web-1", "eu").await;
     session(&store, web.id).await;

@@ -68,13 +68,18 @@ pub async fn asking_to_cancel_takes_it_out_of_the_queue_and_changes_no_state<S: 
     assert_eq!(store.request_cancel(id, None, at(5), entry("command.cancel")).await, Ok(vec![]));
 }
 
-pub async fn cancelling_one_agent_leaves_the_others<S: Store>(Ground { store, .. }: Ground<S>) {
-    let (one, two) = (enrol(&store, "web-1", "eu").await, enrol(&store, "web-2", "eu").await);
+pub async fn cancelling_at_some_sites_leaves_the_others<S: Store>(Ground { store, .. }: Ground<S>) {
+    let (one, two) = (enrol(&store, "web-1", "eu").await, enrol(&store, "web-2", "us").await);
     let new = command(&[&one, &two]);
     let id = new.command.id;
     store.accept(new).await.expect("accepted");
-    let asked = store.request_cancel(id, Some(two.id), at(1), entry("command.cancel")).await.expect("stored");
-    assert_eq!(asked.iter().map(|open| open.agent).collect::<Vec<_>>(), [two.id]);
+    let cancel = async |sites: &[&str]| {
+        let sites = sites.iter().map(|site| (*site).to_owned()).collect();
+        let asked = store.request_cancel(id, Some(sites), at(1), entry("command.cancel")).await.expect("stored");
+        asked.iter().map(|open| open.agent).collect::<Vec<_>>()
+    };
+    assert_eq!(cancel(&[]).await, []);
+    assert_eq!(cancel(&["asia", "us"]).await, [two.id]);
     assert_eq!(due(&store, one.id, 10).await, [id]);
     assert!(due(&store, two.id, 10).await.is_empty());
 }
@@ -101,12 +106,35 @@ pub async fn overdue_is_what_has_not_started_in_time<S: Store>(Ground { store, .
     }
     store.advance(advance(ids[2], web.id, 1, &[Event::Send])).await.expect("advanced");
     store.advance(advance(ids[4], web.id, 1, &[Event::Acknowledge])).await.expect("advanced");
-    let overdue = async |now, limit| commands(&store.overdue(at(now), limit).await.expect("read"));
+    let page = async |now, after, limit| store.overdue(at(now), after, limit).await.expect("read");
+    let overdue = async |now, limit| -> Vec<CommandId> {
+        page(now, None, limit).await.iter().map(|late| late.open.key.command).collect()
+    };
     assert_eq!(overdue(31, 10).await, [ids[1], ids[2], ids[0]]);
     assert_eq!(overdue(31, 1).await, [ids[1]]);
     assert_eq!(overdue(10, 10).await, []);
     store.advance(advance(ids[1], web.id, 32, &[Event::StartDeadline])).await.expect("advanced");
     assert_eq!(overdue(31, 10).await, [ids[2], ids[0]]);
+}
+
+pub async fn what_is_overdue_is_paged_though_none_of_it_moves<S: Store>(Ground { store, .. }: Ground<S>) {
+    let (one, two) = (enrol(&store, "web-1", "eu").await, enrol(&store, "web-2", "eu").await);
+    // Many are to start at one instant.
+    for start_by in [10, 30, 10, 20, 10] {
+        let new = with(command(&[&one, &two]), |command| command.start_by = at(start_by));
+        store.accept(new).await.expect("accepted");
+    }
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.overdue(at(31), after, 3).await.expect("read");
+        let Some(last) = page.last() else { break };
+        after = Some(last.place());
+        found.extend(page);
+    }
+    let whole = store.overdue(at(31), None, 100).await.expect("read");
+    assert_eq!((whole.len(), &whole), (10, &found));
+    assert!(found.is_sorted_by_key(|late| late.place()));
+    assert_eq!((found[0].start_by, found[9].start_by), (at(10), at(30)));
 }
 
 pub async fn abandoned_is_what_an_absent_agent_had<S: Store>(Ground { store, .. }: Ground<S>) {

@@ -125,6 +125,19 @@ pub async fn a_late_report_amends_its_own_attempt_only<S: Store>(Ground { store,
     assert_eq!(unknown, None, "there is no third attempt yet");
 }
 
+pub async fn what_could_not_start_any_more_is_not_tried_again<S: Store>(Ground { store, .. }: Ground<S>) {
+    let web = enrol(&store, "web-1", "eu").await;
+    let id = stubborn(&store, &web, 5).await;
+    let command = store.command(id).await.expect("read").expect("there").command;
+    let end = command.terms.not_after(command.created_at, Duration::from_millis(command.run_timeout_ms));
+    store.advance(of(nth(id, 1), &web, 1, &[Event::Send, Event::Start])).await.expect("stored");
+    let mut late = fails(nth(id, 1), &web, 2);
+    late.at = end;
+    store.advance(late).await.expect("stored");
+    let now = store.invocation(id, web.id).await.expect("read").expect("there");
+    assert_eq!((now.attempt, now.state), (1, State::Failed), "and not an attempt that expired behind it");
+}
+
 pub async fn what_was_asked_to_end_is_not_tried_again<S: Store>(Ground { store, .. }: Ground<S>) {
     let web = enrol(&store, "web-1", "eu").await;
     let id = stubborn(&store, &web, 5).await;

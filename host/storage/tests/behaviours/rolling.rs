@@ -1,12 +1,16 @@
 //! Commands on many machines: what a rollout holds and lets go, what they add up to, what is waiting; and
 //! replies that are kept.
 
+use std::time::Duration;
+
 use domain::attempt::{Event, Reason, State};
 use domain::command::Status;
 use domain::priority::Priority;
+use domain::retry::{Cause, Retry};
 use domain::rollout::{Decision, HaltCause, Portion, Rollout};
 use domain::terms::Terms;
-use ports::commands::{Group, NewCommand};
+use plan::id::AttemptKey;
+use ports::commands::{Advance, Group, NewCommand};
 use ports::error::StoreError;
 use ports::replies::{Once, Reply};
 
@@ -76,6 +80,42 @@ pub async fn a_rollout_that_halts_skips_the_rest_and_says_why<S: Store>(Ground {
     assert_eq!(store.rolling(None, 10).await, Ok(vec![]));
 }
 
+pub async fn a_halt_is_the_end_of_retries<S: Store>(Ground { store, .. }: Ground<S>) {
+    let [a, b, c] = three(&store).await;
+    let held = enrol(&store, "web-4", "us").await;
+    let (three, none) = (Some(Portion::Count(3)), Some(Portion::Count(0)));
+    let rollout = Rollout { max_concurrency: three, max_errors: none, ..Rollout::default() };
+    let retry = Retry { max_attempts: 2, on: vec![Cause::Failed], backoff: Duration::from_secs(1) };
+    let terms = Terms { rollout, retry, ..Terms::default() };
+    let mut new = with(command(&[&a, &b, &c, &held]), |command| command.terms = terms);
+    new.invocations[3].held = true;
+    let id = new.command.id;
+    store.accept(new).await.expect("accepted");
+    let nth = |number, advance: Advance| Advance { key: AttemptKey { command: id, number }, ..advance };
+    store.advance(advance(id, c.id, 1, &[Event::Send, Event::Start])).await.expect("stored");
+    for machine in [&a, &b] {
+        store.advance(finish(id, machine.id, 2, false)).await.expect("stored");
+        let waits = store.invocation(id, machine.id).await.expect("read").expect("there");
+        assert_eq!((waits.attempt, waits.state, waits.reason), (2, State::Held, Some(Reason::Retry)));
+    }
+    store.advance(nth(2, advance(id, a.id, 10, &[Event::Release]))).await.expect("stored");
+    store.advance(nth(2, finish(id, a.id, 11, false))).await.expect("stored");
+    let rolled = store.roll(id, at(12)).await.expect("looked at");
+    assert_eq!(rolled.decision, Decision::Halt(HaltCause::Errors { found: 1, allowed: 0 }));
+
+    // Between two attempts at the halt, and one that fails after it.
+    store.advance(finish(id, c.id, 13, false)).await.expect("stored");
+    let stands = async |machine: &Machine| {
+        let one = store.invocation(id, machine.id).await.expect("read").expect("there");
+        (one.attempt, one.state, one.reason)
+    };
+    assert_eq!(stands(&b).await, (2, State::Skipped, Some(Reason::Halted)));
+    assert_eq!(stands(&c).await, (1, State::Failed, None));
+    assert_eq!(stands(&held).await, (1, State::Skipped, Some(Reason::Halted)));
+    assert!(store.retries(at(10_000), 10).await.expect("read").is_empty());
+    assert_eq!(store.command(id).await.expect("read").expect("there").status, Status::Halted);
+}
+
 pub async fn a_rollup_counts_by_site_state_and_reason<S: Store>(Ground { store, .. }: Ground<S>) {
     let [a, b, c] = three(&store).await;
     let new = command(&[&a, &b, &c]);
@@ -125,6 +165,26 @@ pub async fn results_are_grouped_whole_or_by_one_value<S: Store>(Ground { store,
     assert_eq!(store.groups(id, &[], 1).await.expect("read").len(), 1, "at most so many");
     let strange = store.groups(id, &names(&["a\"b", "'", ""]), 10).await.expect("no value is there");
     assert!(strange.iter().all(|group| group.value.is_none()));
+}
+
+pub async fn a_result_with_nul_takes_nobodys_results_away<S: Store>(Ground { store, .. }: Ground<S>) {
+    let [a, b, c] = three(&store).await;
+    let new = command(&[&a, &b, &c]);
+    let id = new.command.id;
+    store.accept(new).await.expect("accepted");
+    // The last one has a backslash before plain letters, and no NUL.
+    let results = [r#"{"stdout":"a\u0000b"}"#, r#"{"stdout":"ab"}"#, r#"{"stdout":"a\\u0000b"}"#];
+    for (machine, result) in [&a, &b, &c].into_iter().zip(results) {
+        let mut end = finish(id, machine.id, 2, true);
+        end.end.as_mut().expect("an end").result = Some(result.to_owned());
+        store.advance(end).await.expect("stored");
+    }
+    let whole = store.groups(id, &[], 10).await.expect("read");
+    assert_eq!(whole.iter().map(|group| group.count).sum::<u32>(), 3);
+    let by = store.groups(id, &["stdout".to_owned()], 10).await.expect("read");
+    let of = |machine: &Machine| by.iter().find(|group| group.agents == [machine.name.clone()])?.value.clone();
+    assert_eq!((of(&b).as_deref(), of(&c).as_deref()), (Some(r#""ab""#), Some(r#""a\\u0000b""#)));
+    assert!(of(&a).is_some(), "{by:?}");
 }
 
 pub async fn the_backlog_is_what_is_not_over<S: Store>(Ground { store, .. }: Ground<S>) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use domain::agent::Facts;
 use domain::attempt::{Event, State};
 use domain::command::Status;
-use plan::id::{ClusterId, CommandId};
+use plan::id::{AgentId, ClusterId, CommandId};
 use plan::outcome::Stream;
 use ports::agents::Agents as _;
 use ports::commands::Commands as _;
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use super::fixtures::*;
 use super::place::{CEILING, Place, child, given, open, tell, tell_parent};
-use super::{Ground, Told};
+use super::{Ground, Store as _, Told};
 
 pub async fn everything_is_there_again_after_reopening<P: Place>() {
     let Some(place) = P::fresh() else { return };
@@ -264,4 +264,17 @@ pub async fn a_writer_that_is_cut_off_leaves_nobody_waiting<P: Place>() {
     drop(running);
     let answer = tokio::time::timeout(CEILING, store.flush()).await.expect("answered");
     assert!(matches!(&answer, Err(StoreError::Unavailable(_))), "{answer:?}");
+}
+
+pub async fn a_note_without_room_is_told_of_as_a_commit_that_failed<P: Place>() {
+    let Some(place) = P::fresh() else { return };
+    // Nobody writes, so that the queue fills.
+    let (store, _writing) = place.try_open(Arc::new(Told::default())).await.expect("opens");
+    let (id, web) = (CommandId(uuid()), AgentId(uuid()));
+    let noted = (0..1_000_000).take_while(|_| {
+        store.note(advance(id, web, 1, &[Event::Start]));
+        store.failed_commits() == 0
+    });
+    assert!(noted.count() < 1_000_000, "it is bounded");
+    assert_eq!((store.failed_commits(), store.counters().notes_dropped), (1, 1));
 }

@@ -273,6 +273,8 @@ async fn an_opening_closes_the_sessions_of_hosts_that_are_gone_and_no_others() {
     other.open_session(db.id, &Facts::default(), at(1)).await.expect("stored").expect("known");
     let (_third, _running) = place::open(&database).await;
     assert_eq!(open_sessions(&database).await.as_deref(), Some("db-1 web-1"), "both live");
+    assert_eq!(one.sessions_here().await, Ok(vec![(web.id, 1)]), "each its own");
+    assert_eq!(other.sessions_here().await, Ok(vec![(db.id, 1)]));
 
     // Cut off like a process that is killed: the server learns of it when the connection breaks.
     drop((dying, one));

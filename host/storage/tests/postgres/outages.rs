@@ -188,4 +188,5 @@ async fn what_nobody_waits_for_is_kept_while_the_server_is_away() {
     assert_eq!(output.iter().map(|chunk| chunk.data.len()).sum::<usize>(), 26);
     let counters = store.counters();
     assert_eq!((counters.chunks_dropped, counters.notes_dropped), (0, 0));
+    assert!(store.failed_commits() >= 2, "each outage is told of");
 }

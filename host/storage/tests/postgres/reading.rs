@@ -1,4 +1,4 @@
-//! Single rows that many ask for at once.
+//! Single rows that many ask for at once, and rows as an earlier version wrote them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -135,4 +135,23 @@ async fn a_failed_question_is_told_to_all_who_waited_and_to_nobody_after() {
     }
     sqlx::raw_sql("rollback").execute(&mut barrier).await.expect("rolled back");
     assert!(store.command(id).await.expect("read").is_some());
+}
+
+#[tokio::test]
+async fn results_are_kept_without_nul_and_those_of_an_earlier_version_grouped_without() {
+    let Some(database) = Database::fresh() else { return };
+    let (Ground { store, .. }, _running) = place::open(&database).await;
+    let web = enrol(&store, "web-1", "eu").await;
+    let id = accepted(&store, &web).await;
+    let mut end = finish(id, web.id, 2, true);
+    end.end.as_mut().expect("an end").result = Some(r#"["\u0000","\\u0000"]"#.to_owned());
+    store.advance(end).await.expect("stored");
+    let found = store.invocation(id, web.id).await.expect("read").expect("there");
+    assert_eq!(found.result.as_deref(), Some(r#"["\ufffd","\\u0000"]"#));
+    let kept = r#"update invocations set result = '{"out":"a\u0000\u0000b\\u0000\\\u0000\"c","path":["C:\\u0000"]}'"#;
+    database.many(kept).await;
+    for (by, value) in [("out", "\"a\u{fffd}\u{fffd}b\\\\u0000\\\\\u{fffd}\\\"c\""), ("path", r#"["C:\\u0000"]"#)] {
+        let found = store.groups(id, &[by.to_owned()], 10).await.expect("read");
+        assert_eq!(found.iter().map(|group| group.value.as_deref()).collect::<Vec<_>>(), [Some(value)]);
+    }
 }

@@ -3,9 +3,18 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
+use std::time::Duration;
 
+use domain::attempt::{Event, State};
 use futures_util::future::join_all;
+use ports::commands::Commands as _;
+use ports::error::StoreError;
+use ports::journal::Installation as _;
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
 use storage::sqlite::{OpenError, Options, open};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::behaviours::fixtures::*;
 use crate::behaviours::place::{self, Place as _};
@@ -51,4 +60,26 @@ async fn of_several_openers_at_once_one_gets_the_file_and_the_others_hear_why() 
             assert!(matches!(refused, OpenError::InUse { .. }), "{refused}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_is_told_of_for_what_was_noted_in_it_is_lost() {
+    let file = File::fresh().expect("a folder");
+    let options = Options { busy_timeout: Duration::from_millis(10), ..Options::new(&file.path) };
+    let (store, writer) = open(options, Arc::new(Told::default())).await.expect("opens");
+    let mut tasks = JoinSet::new();
+    tasks.spawn(writer.run(CancellationToken::new()));
+    let web = enrol(&store, "web-1", "eu").await;
+    let new = command(&[&web]);
+    let id = new.command.id;
+    store.accept(new).await.expect("accepted");
+    assert_eq!(store.failed_commits(), 0);
+    let mut other = SqliteConnectOptions::new().filename(&file.path).connect().await.expect("opens");
+    sqlx::query("begin immediate").execute(&mut other).await.expect("locked");
+    store.note(advance(id, web.id, 2, &[Event::Send, Event::Start]));
+    assert!(matches!(store.flush().await, Err(StoreError::Unavailable(_))));
+    sqlx::query("rollback").execute(&mut other).await.expect("let go");
+    store.flush().await.expect("written");
+    assert_eq!(store.invocation(id, web.id).await.expect("read").expect("there").state, State::Queued);
+    assert_eq!((store.failed_commits(), store.counters().notes_dropped), (1, 1));
 }

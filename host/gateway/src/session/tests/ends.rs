@@ -59,3 +59,79 @@ fn a_session_that_has_nothing_to_say_keeps_no_room_for_it() {
     while session.poll().is_some() {}
     assert_eq!(session.out.capacity(), 0);
 }
+
+fn over(number: u128, outcome: Outcome) -> Input {
+    Input::Frame(AgentFrame::Result { attempt: key(number), outcome, traceparent: None })
+}
+
+#[test]
+fn an_end_that_cannot_be_ends_the_session_and_nothing_of_it_is_stored() {
+    let good = || Outcome::not_started(End::Exited);
+    let step = plan::outcome::StepEnd::default();
+    let stdout = plan::outcome::StreamEnd { bytes: 5, head: 10, tail: 0, sha256: String::new() };
+    for (outcome, is_good) in [
+        (Outcome { steps: vec![step; plan::step::MAX_STEPS], ..good() }, true),
+        (Outcome { steps: vec![step; plan::step::MAX_STEPS + 1], ..good() }, false),
+        (Outcome { stdout, ..good() }, false),
+    ] {
+        let mut session = ready(1);
+        session.handle(Input::Offer(due(1, Priority::Normal)), now());
+        drain(&mut session);
+        session.handle(over(1, outcome), now());
+        let outputs = drain(&mut session);
+        match outputs.as_slice() {
+            [Output::Finish { .. }] if is_good => {}
+            [Output::Send(HostFrame::Error(_)), Output::Close(fault)] if !is_good => {
+                assert_eq!(fault.code, "bad_result");
+            }
+            _ => panic!("{outputs:?}"),
+        }
+    }
+}
+
+#[test]
+fn results_that_wait_are_bounded_by_what_they_say_too() {
+    let mut session = ready(1);
+    let message = "m".repeat(plan::outcome::MAX_MESSAGE_BYTES);
+    let most = STORING_MAX + PARKED_BYTES / plan::outcome::MAX_MESSAGE_BYTES;
+    for number in 1..=most as u128 {
+        assert!(!session.closed, "at {number}");
+        session.handle(over(number, Outcome::not_started(End::Interrupted { message: message.clone() })), now());
+    }
+    let outputs = drain(&mut session);
+    assert!(matches!(outputs.last(), Some(Output::Close(fault)) if fault.code == "too_many_results"));
+}
+
+#[test]
+fn output_that_nobody_asked_to_keep_ends_the_session_and_what_passes_by_does_not() {
+    let chunk = MAX_OUTPUT_CHUNK_BYTES as u64;
+    let data = STANDARD.encode(vec![b'x'; MAX_OUTPUT_CHUNK_BYTES]);
+    let piece = |offset: u64, gone| {
+        let (stream, data) = (Stream::Stderr, data.clone());
+        Input::Frame(AgentFrame::Output(frame::Output { attempt: key(1), stream, offset, data, gone }))
+    };
+    let begin = || {
+        let mut session = ready(1);
+        session.handle(Input::Offer(due(1, Priority::Normal)), now());
+        drain(&mut session);
+        session
+    };
+    let mut session = begin();
+    for number in 0..2 * HELD_BYTES / chunk {
+        let end = (number + 1) * chunk;
+        let gone = (end > 8 * chunk).then(|| frame::Gone { from: 4 * chunk, until: end - 4 * chunk });
+        session.handle(piece(number * chunk, gone), now());
+        drain(&mut session);
+    }
+    assert!(!session.closed, "what passes by is let go of");
+
+    let mut session = begin();
+    for number in 0..HELD_BYTES / chunk {
+        // Holes do not help, nor does saying the same again.
+        session.handle(piece([0, 5 * number * chunk][(number % 2) as usize], None), now());
+        assert!(matches!(drain(&mut session)[..], [Output::Append { .. }]), "{number}");
+    }
+    session.handle(piece(0, None), now());
+    let outputs = drain(&mut session);
+    assert!(matches!(&outputs[..], [Output::Send(_), Output::Close(fault)] if fault.code == "bad_output"));
+}

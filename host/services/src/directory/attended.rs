@@ -1,0 +1,97 @@
+//! Which of the sessions that the store has for open at this host are nobody's here.
+//!
+//! A session is in the store before it is in the directory, and goes from the directory before it goes from the store.
+//! Whoever opens or ends one says so meanwhile, so that it is not taken for one that was left behind, however long
+//! the store is in answering.
+
+use plan::id::AgentId;
+
+use super::Directory;
+
+/// Held as long as a session of an agent is being opened or ended; let go, too, when that is broken off.
+pub struct Attended<'d> {
+    directory: &'d Directory,
+    agent: AgentId,
+}
+
+impl Drop for Attended<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.directory.write();
+        if let Some(count) = inner.attended.get_mut(&self.agent) {
+            *count -= 1;
+            if *count == 0 {
+                inner.attended.remove(&self.agent);
+            }
+        }
+    }
+}
+
+impl Directory {
+    /// To be taken before a session of the agent is opened in the store or is [`closed`](Self::closed), and held until
+    /// it is [`opened`](Self::opened) or its end is stored.
+    pub fn attend(&self, id: AgentId) -> Attended<'_> {
+        *self.write().attended.entry(id).or_default() += 1;
+        Attended { directory: self, agent: id }
+    }
+
+    /// Those of `open`, sessions that the store had for open at this host a moment ago, which nobody has here and
+    /// nobody is opening or ending. That is one look under one lock: a session is attended until it is here.
+    pub fn left_behind(&self, mut open: Vec<(AgentId, u64)>) -> Vec<(AgentId, u64)> {
+        let inner = self.read();
+        let session = |id: &AgentId| inner.by_id.get(id).and_then(|known| known.session);
+        open.retain(|(id, epoch)| {
+            !inner.attended.contains_key(id) && session(id).is_none_or(|session| session.epoch < *epoch)
+        });
+        open
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::agent::{Agent, Facts};
+    use domain::time::Timestamp;
+
+    use super::*;
+
+    fn agent(id: AgentId) -> Agent {
+        Agent {
+            id,
+            name: "web-1".to_owned(),
+            site: "default".to_owned(),
+            labels: std::collections::BTreeMap::new(),
+            public_key: "key".to_owned(),
+            facts: Facts::default(),
+            maintenance: false,
+            awaits_approval: false,
+            revoked_at: None,
+            deleted_at: None,
+            rotation_asked_at: None,
+            created_at: Timestamp(0),
+            last_seen: None,
+            session_epoch: 0,
+            maybe_sent: false,
+        }
+    }
+
+    #[test]
+    fn a_session_is_left_behind_when_nobody_has_it_and_nobody_is_about_to() {
+        let directory = Directory::default();
+        let id = AgentId(uuid::Uuid::from_u128(1));
+        directory.put(agent(id));
+        let is_left_behind = |epoch| !directory.left_behind(vec![(id, epoch)]).is_empty();
+        let opening = directory.attend(id);
+        assert!(!is_left_behind(1), "stored, and not here yet");
+        directory.opened(id, 1, Timestamp(0));
+        drop(opening);
+        assert!(!is_left_behind(1), "it is here");
+        assert!(is_left_behind(2), "the next was given up on its way");
+        let (first, second) = (directory.attend(id), directory.attend(id));
+        assert!(directory.closed(id, 1, Timestamp(1)));
+        drop(first);
+        assert!(!is_left_behind(1), "its end is on its way into the store");
+        drop(second);
+        assert!(is_left_behind(1), "and never got there");
+        directory.opened(id, 3, Timestamp(2));
+        assert!(!is_left_behind(1), "what was read before is old");
+    }
+}
