@@ -408,7 +408,10 @@ impl Session {
             return;
         }
         while self.room() > 0 {
-            let Some(place) = self.waiting.next(&self.taken()) else { break };
+            let Some(place) = self.waiting.next(&self.taken()) else {
+                self.waiting.look_behind();
+                break;
+            };
             let Some(slot) = self.slots.take() else {
                 self.starved = true;
                 break;

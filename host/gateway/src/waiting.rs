@@ -14,6 +14,9 @@ pub const QUEUE_MAX: usize = 256;
 /// several mailboxes full of those.
 const EARLY_MAX: usize = 1024;
 
+/// While nothing in memory may go, the store is read after the first, second, fourth … look, and after each of so many.
+const STUCK_LOOKS: u32 = 16;
+
 /// Place in the queue.
 pub type Order = (i64, CommandId, u32);
 
@@ -45,6 +48,10 @@ pub struct Waiting {
     settled: HashSet<AttemptKey>,
     /// Settled lately without having been heard of.
     early: VecDeque<AttemptKey>,
+    /// What comes first in the store was asked for, and is in `queue`.
+    looked: bool,
+    /// How often that was so since anything went.
+    stuck: u32,
 }
 
 impl Waiting {
@@ -63,7 +70,20 @@ impl Waiting {
         let known = self.queue.values().any(|entry| entry.due.key() == first)
             || self.settled.contains(&first)
             || self.early.contains(&first);
+        self.looked |= known;
         if !known {
+            (self.more, self.overtaken) = (true, true);
+        }
+    }
+
+    /// There is room, and nothing in memory may go. A look tells of the first in the store alone: what other hosts took
+    /// in behind it may go all the same, so the store is read, ever more rarely.
+    pub fn look_behind(&mut self) {
+        if self.queue.is_empty() || !std::mem::take(&mut self.looked) {
+            return;
+        }
+        self.stuck = self.stuck.saturating_add(1);
+        if self.stuck.is_power_of_two() || self.stuck.is_multiple_of(STUCK_LOOKS) {
             (self.more, self.overtaken) = (true, true);
         }
     }
@@ -148,6 +168,7 @@ impl Waiting {
 
     /// Takes out the one that is there, and what its envelope says of its plan.
     pub fn take(&mut self, order: Order) -> Option<(Due, Claims)> {
+        self.stuck = 0;
         self.queue.remove(&order).map(|Entry { due, claims }| (due, claims))
     }
 }

@@ -21,6 +21,7 @@ use super::*;
 use gate::{begun, ready};
 
 mod ends;
+mod locks;
 
 fn now() -> Timestamp {
     Timestamp::from_millis(1_700_000_000_000)
@@ -96,38 +97,6 @@ fn result(number: u128) -> Input {
         outcome: Outcome::not_started(End::Exited),
         traceparent: None,
     })
-}
-
-#[test]
-fn what_waits_for_a_lock_takes_no_place_of_what_wants_none() {
-    let mut session = ready(2);
-    for number in 1..=5 {
-        session.handle(Input::Offer(wanting(number, Priority::Normal, "compose:shop")), now());
-    }
-    session.handle(Input::Offer(wanting(6, Priority::Normal, "")), now());
-    session.handle(Input::Offer(wanting(7, Priority::Low, "compose:blog")), now());
-    assert_eq!(sent(&drain(&mut session)), [key(1), key(6)]);
-    session.handle(result(6), now());
-    assert_eq!(sent(&drain(&mut session)), [key(7)], "another lock is another matter");
-    session.handle(result(1), now());
-    assert_eq!(sent(&drain(&mut session)), [key(2)], "in order, as soon as the lock is given back");
-    session.handle(Input::Settle(vec![(open(3), Settle::Cancel)]), now());
-    session.handle(result(2), now());
-    assert_eq!(sent(&drain(&mut session)), [key(4)], "what was cancelled meanwhile holds up nobody");
-}
-
-#[test]
-fn nobody_overtakes_another_that_wants_the_same_lock() {
-    let mut session = ready(4);
-    session.handle(Input::Offer(wanting(1, Priority::Normal, "a")), now());
-    assert_eq!(sent(&drain(&mut session)), [key(1)]);
-    session.handle(Input::Offer(wanting(2, Priority::Normal, "a")), now());
-    session.handle(Input::Offer(wanting(3, Priority::Critical, "a")), now());
-    assert_eq!(sent(&drain(&mut session)), []);
-    session.handle(result(1), now());
-    assert_eq!(sent(&drain(&mut session)), [key(3)], "the more urgent one first, as everywhere");
-    session.handle(result(3), now());
-    assert_eq!(sent(&drain(&mut session)), [key(2)]);
 }
 
 #[test]
