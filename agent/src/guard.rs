@@ -363,6 +363,12 @@ pub fn start_ticks(pid: u32) -> Option<u64> {
     field(pid, 19)
 }
 
+/// Whether somebody stopped a process.
+pub fn is_stopped(pid: Pid) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    text.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['T', 't']))
+}
+
 /// A numeric field of `/proc/<pid>/stat`, counted from the state, which is 0.
 fn field(pid: u32, index: usize) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

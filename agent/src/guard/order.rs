@@ -9,7 +9,8 @@ use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv, recvmsg, sendmsg,
+    socketpair,
 };
 use nix::unistd::close;
 
@@ -49,6 +50,11 @@ pub fn give(way: &OwnedFd, start: &Start, streams: &Streams) -> io::Result<()> {
     let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
     sendmsg::<()>(way.as_raw_fd(), &[IoSlice::new(&[0])], &[ControlMessage::ScmRights(&numbers)], flags, None)?;
     Ok(())
+}
+
+/// Whether nobody has taken the last order and nobody will: the other end was closed over it.
+pub fn is_untaken(way: &OwnedFd) -> bool {
+    recv(way.as_raw_fd(), &mut [0], MsgFlags::MSG_DONTWAIT) == Err(Errno::ECONNRESET)
 }
 
 /// Waits for the next order; `None` when none will come any more.

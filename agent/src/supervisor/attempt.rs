@@ -10,12 +10,13 @@ use plan::outcome::{End, Outcome, RejectCause, StepEnd, Stream, StreamEnd};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::clock;
-use crate::guard::{Start, Word};
+use crate::clock::{self, Alarm};
+use crate::guard::Start;
 use crate::spool::{Keeper, Spool};
+use crate::supervisor::begin::{Begun, Cut, Patience, begin};
 use crate::supervisor::blot::Blots;
 use crate::supervisor::growth::Totals;
-use crate::supervisor::process::{Exit, Guarded, Reaper};
+use crate::supervisor::process::{Exit, Reaper};
 use crate::supervisor::protocol::{Launch, LaunchStep};
 use crate::supervisor::sink::Sink;
 use crate::supervisor::step::{Bounds, Kill, StepOver, Why, follow};
@@ -62,12 +63,6 @@ pub struct Attempt {
     pub tell: mpsc::Sender<(AttemptKey, Told)>,
 }
 
-/// The only two ways in which nothing was started.
-enum NotStarted {
-    Late,
-    Refused(io::Error),
-}
-
 impl Attempt {
     /// Runs to the end. The output is on disk when this returns.
     pub async fn run(mut self) -> (AttemptKey, Outcome) {
@@ -92,6 +87,7 @@ impl Attempt {
     }
 
     async fn steps(&mut self, sinks: &mut [Sink; 2], steps: &mut Vec<StepEnd>) -> End {
+        let mut alarm = Alarm::default();
         let run_limit_ms = clock::now().mono_ms.saturating_add(self.launch.run_timeout_ms);
         for index in 0..self.launch.steps.len() {
             let wanted = *self.kill.borrow();
@@ -100,15 +96,18 @@ impl Attempt {
             }
             let spawned = Instant::now();
             let step = &self.launch.steps[index];
-            let (guarded, pid, start_ticks) = match self.start(step, index == 0).await {
-                Ok(Some(started)) => started,
-                // Between the wish and the word nothing is known; a start must not be denied.
-                Ok(None) => return End::Interrupted { message: "the process's guard was killed".to_owned() },
-                Err(NotStarted::Late) => return End::Expired,
-                Err(NotStarted::Refused(error)) if index == 0 => {
+            let (guarded, pid, start_ticks) = match self.start(step, index == 0, run_limit_ms, &mut alarm).await {
+                Begun::Started { guarded, pid, start_ticks } => (guarded, pid, start_ticks),
+                Begun::Late => return End::Expired,
+                Begun::Unheard(cut) => return cut_off(cut, index > 0),
+                // Between the order and the word nothing is known; a start must not be denied.
+                Begun::Unsaid { cut, is_left } => {
+                    return End::Interrupted { message: unsaid_message(cut, is_left) };
+                }
+                Begun::Refused(error) if index == 0 => {
                     return End::Rejected { cause: RejectCause::Spawn, message: spawn_message(step, &error) };
                 }
-                Err(NotStarted::Refused(error)) => {
+                Begun::Refused(error) => {
                     let line = format!("viworks-agent: {}\n", spawn_message(step, &error));
                     sinks[1].take(line.as_bytes());
                     sinks[1].settle();
@@ -125,7 +124,7 @@ impl Attempt {
             let limit_ms = step.timeout_ms.map_or(run_limit_ms, |limit| run_limit_ms.min(now_ms.saturating_add(limit)));
             let bounds =
                 Bounds { limit_ms, grace: Duration::from_millis(self.launch.grace_ms), kill: self.kill.clone() };
-            let (exit, over) = follow(guarded, step.stdin.as_deref(), bounds, sinks, &self.reaper).await;
+            let (exit, over) = follow(guarded, step.stdin.as_deref(), bounds, &mut alarm, sinks, &self.reaper).await;
             sinks.iter_mut().for_each(Sink::settle);
             let (exit_code, signal) = match exit {
                 Some(Exit::Code(code)) => (Some(code), None),
@@ -155,26 +154,24 @@ impl Attempt {
         End::Exited
     }
 
-    /// Starts one step. `None`: its guard died before it said what became of it.
-    async fn start(&self, step: &LaunchStep, first: bool) -> Result<Option<(Guarded, u32, u64)>, NotStarted> {
+    /// Starts one step.
+    async fn start(&self, step: &LaunchStep, first: bool, run_limit_ms: u64, alarm: &mut Alarm) -> Begun {
+        let start_by_ms = first.then_some(self.launch.start_by_mono_ms);
         let start = Start {
             program: step.program.clone(),
             name: step.name.clone(),
             args: step.args.clone(),
             env: step.env.clone(),
             cwd: step.cwd.as_deref().map_or_else(|| self.work.clone(), PathBuf::from),
-            start_by_mono_ms: first.then_some(self.launch.start_by_mono_ms),
+            start_by_mono_ms: start_by_ms,
         };
-        let mut guarded = self.reaper.start(&start, step.stdin.is_some()).map_err(NotStarted::Refused)?;
-        match guarded.guard.words.next().await {
-            Some(Word::Started { pid, start_ticks }) => Ok(Some((guarded, pid, start_ticks))),
-            Some(Word::Refused { errno }) => Err(NotStarted::Refused(io::Error::from_raw_os_error(errno))),
-            Some(Word::Late) => Err(NotStarted::Late),
-            Some(Word::Exited { .. } | Word::Killed { .. } | Word::Asking | Word::Clear) | None => {
-                self.reaper.reap();
-                self.reaper.kill_orphans();
-                Ok(None)
+        match self.reaper.start(&start, step.stdin.is_some()) {
+            Ok(guarded) => {
+                // A receiver of its own: what it sees has yet to be seen by those that follow the process.
+                let patience = Patience { limit_ms: run_limit_ms, start_by_ms, kill: self.kill.clone() };
+                begin(guarded, patience, alarm, &self.reaper).await
             }
+            Err(error) => Begun::Refused(error),
         }
     }
 }
@@ -198,6 +195,28 @@ fn ended_by(why: Why, started: bool) -> End {
             End::Rejected { cause: RejectCause::Busy, message }
         }
     }
+}
+
+/// The end of an attempt whose next process was not started and will not be.
+fn cut_off(cut: Cut, started: bool) -> End {
+    match cut {
+        Cut::Killed(why) => ended_by(why, started),
+        Cut::TimedOut if started => End::TimedOut,
+        Cut::TimedOut | Cut::Late => End::Expired,
+    }
+}
+
+fn unsaid_message(cut: Option<Cut>, is_left: bool) -> String {
+    let why = match cut {
+        None => "its guard was killed",
+        Some(Cut::Killed(Why::Cancel)) => "its end was asked for",
+        Some(Cut::Killed(Why::HostGone)) => "its time without a host was over",
+        Some(Cut::Killed(Why::Shutdown)) => "the agent's supervisor was told to stop",
+        Some(Cut::TimedOut) => "its run timeout was over",
+        Some(Cut::Late) => "its time to start was over",
+    };
+    let left = if is_left { "; something that may be of it did not die of KILL" } else { "" };
+    format!("{why} before a process was known to have started; whether it began is not known{left}")
 }
 
 fn spawn_message(step: &LaunchStep, error: &io::Error) -> String {

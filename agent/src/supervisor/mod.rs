@@ -2,6 +2,7 @@
 //! or read its pipes, so the agent is nobody's parent.
 
 pub mod attempt;
+pub mod begin;
 pub mod blot;
 pub mod client;
 mod door;

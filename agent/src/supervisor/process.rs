@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -20,11 +21,16 @@ use rustix::process::{WaitOptions, wait};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::guard::order::{self, Streams};
 use crate::guard::{self, Start, Word};
 use crate::supervisor::spare::Spares;
+
+/// From KILL to admitting that something cannot be killed.
+pub const UNKILLABLE_AFTER: Duration = Duration::from_secs(5);
+/// How often a guard that was killed itself is cleaned up after, until nothing is found.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,12 +46,17 @@ pub enum Exit {
 pub struct Guard {
     /// Its process id.
     pub pid: Pid,
-    orders: OwnedFd,
+    /// The way it gets its orders by.
+    pub orders: OwnedFd,
     /// What it tells.
     pub words: Words,
-    /// Resolves when it was reaped: nothing is left below it, or it was killed itself.
-    pub gone: oneshot::Receiver<()>,
+    /// Its end.
+    pub gone: Gone,
 }
+
+/// The end of a guard.
+#[derive(Debug)]
+pub struct Gone(Option<oneshot::Receiver<()>>);
 
 /// A guard that was given an order, and the ends of what connects its process to us.
 #[derive(Debug)]
@@ -119,7 +130,7 @@ impl Reaper {
         let pid = i32::try_from(child.id()).expect("process ids are below 2^22");
         let (sender, gone) = oneshot::channel();
         lock(&self.guards).insert(pid, sender);
-        Ok(Guard { pid: Pid::from_raw(pid), orders, words, gone })
+        Ok(Guard { pid: Pid::from_raw(pid), orders, words, gone: Gone(Some(gone)) })
     }
 
     /// Keeps a guard for another step: one that has said that nothing is left below it, and that was never signalled.
@@ -176,10 +187,50 @@ impl Reaper {
         }
         !orphans.is_empty()
     }
+
+    /// Kills everything whose guard was killed until nothing is found; `false` when something does not die.
+    pub async fn sweep(&self) -> bool {
+        let until = Instant::now() + UNKILLABLE_AFTER;
+        while self.kill_orphans() {
+            if Instant::now() >= until {
+                return false;
+            }
+            sleep(LOOK_EVERY).await;
+            self.reap();
+        }
+        true
+    }
+
+    /// Ends a guard that does not do what it is told, and everything below it; `false` when something does not die.
+    /// One that is dead already is cleaned up after.
+    pub async fn put_down(&self, guard: &mut Guard) -> bool {
+        // A number that was reaped may be another's by now.
+        let is_there = lock(&self.guards).contains_key(&guard.pid.as_raw());
+        let below = if is_there { guard::below(guard.pid) } else { Vec::new() };
+        // The guard first, so that it starts nothing more; what it starts until then falls to us.
+        self.signal(guard.pid, Signal::SIGKILL);
+        for pid in below {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        timeout(UNKILLABLE_AFTER, guard.gone.wait()).await.is_ok() && self.sweep().await
+    }
 }
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Gone {
+    /// Waits until the guard was reaped: nothing is left below it, or it was killed itself. That stays so.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn wait(&mut self) {
+        if let Some(gone) = &mut self.0 {
+            let _ = gone.await;
+            self.0 = None;
+        }
+    }
 }
 
 impl Words {

@@ -13,24 +13,21 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::clock::Alarm;
-use crate::guard::{ASK, FORCE, Word};
-use crate::supervisor::process::{Exit, Guarded, Reaper, Words};
+use crate::guard::{ASK, FORCE, Word, is_stopped};
+use crate::supervisor::process::{Exit, Guarded, Reaper, UNKILLABLE_AFTER, Words};
 use crate::supervisor::sink::Sink;
 
 /// Longest time leftovers get to follow their leader by themselves.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(2);
 /// From the guard's word or end to giving up pipes that somebody outside holds.
 const GIVE_UP_AFTER: Duration = Duration::from_millis(1_200);
-/// From KILL to admitting that something cannot be killed.
-const UNKILLABLE_AFTER: Duration = Duration::from_secs(5);
-/// How often a guard that was killed itself is cleaned up after, until nothing is found.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// Somebody wants the attempt ended.
@@ -121,6 +118,7 @@ pub async fn follow(
     guarded: Guarded,
     stdin: Option<&str>,
     mut bounds: Bounds,
+    alarm: &mut Alarm,
     sinks: &mut [Sink; 2],
     reaper: &Reaper,
 ) -> (Option<Exit>, StepOver) {
@@ -130,7 +128,6 @@ pub async fn follow(
     let mut buffers = [vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]];
     let feeding = feed(input, stdin.unwrap_or_default());
     tokio::pin!(feeding);
-    let mut alarm = Alarm::default();
     let (mut fed, mut heard, mut ending) = (false, Heard::default(), Ending::No);
     let mut is_mute = false;
     let mut empty_since: Option<Instant> = None;
@@ -163,7 +160,7 @@ pub async fn follow(
                     reaper.reap();
                 }
             },
-            _ = &mut guard.gone, if empty_since.is_none() => empty_since = Some(Instant::now()),
+            () = guard.gone.wait(), if empty_since.is_none() => empty_since = Some(Instant::now()),
             () = alarm.at(limit) => {
                 // What had ended by itself before this moment keeps its own end.
                 heard.take_all(&mut guard.words);
@@ -191,7 +188,13 @@ pub async fn follow(
                 }
                 (None, Ending::Asked { over, .. }) => {
                     reaper.signal(pid, FORCE);
+                    // What it guards may have stopped it, being the same user.
+                    reaper.signal(pid, Signal::SIGCONT);
                     ending = Ending::Forced { over, since: Instant::now() };
+                }
+                // It was stopped again, and so again it would be.
+                (None, Ending::Forced { .. }) if is_stopped(pid) && reaper.put_down(&mut guard).await => {
+                    empty_since = Some(Instant::now());
                 }
                 (None, Ending::Forced { .. }) => {
                     tracing::error!(guard = pid.as_raw(), "something of an attempt did not die of KILL");
@@ -208,11 +211,7 @@ pub async fn follow(
                 heard.take_all(&mut guard.words);
             }
             if heard.exit.is_none() {
-                let until = Instant::now() + UNKILLABLE_AFTER;
-                while reaper.kill_orphans() && Instant::now() < until {
-                    tokio::time::sleep(LOOK_EVERY).await;
-                    reaper.reap();
-                }
+                reaper.sweep().await;
             }
             if pipes.iter().all(Option::is_none) {
                 // One that was signalled may have the signal before it still.
@@ -275,7 +274,7 @@ async fn feed(pipe: Option<OwnedFd>, text: &str) {
 }
 
 /// Waits until somebody newly wants the attempt ended.
-async fn wanted(kill: &mut watch::Receiver<Option<Kill>>) -> Kill {
+pub(super) async fn wanted(kill: &mut watch::Receiver<Option<Kill>>) -> Kill {
     loop {
         if kill.changed().await.is_err() {
             pending::<()>().await;

@@ -6,6 +6,7 @@ mod guard;
 mod join;
 mod held;
 mod hostile;
+mod hung;
 mod journal;
 mod live;
 mod played;
