@@ -21,7 +21,7 @@ use std::path::Path;
 
 use plan::effect::Effect;
 use plan::policy::{Denied, ProgramRule, Rules};
-use plan::step::{Plan, is_clean_absolute, is_program};
+use plan::step::{Plan, Step, is_clean_absolute, is_program};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -144,11 +144,11 @@ impl Policy {
     /// # Errors
     /// The first thing that is not allowed.
     pub fn resolve(&self, plan: &Plan) -> Result<Vec<LaunchStep>, Denied> {
-        self.rules.permit(plan)?;
+        self.rules.permit_effect(plan)?;
         let mut steps = Vec::with_capacity(plan.steps.len());
         for (index, step) in plan.steps.iter().enumerate() {
             let at = format!("/steps/{index}");
-            let rule = self.rules.rule_for(step, &at)?;
+            let rule = self.rule_for(step, &at)?;
             let path = rule.path.as_deref().unwrap_or_default();
             let Some(program) = self.files.get(path) else {
                 let message = format!("program `{}` is not mapped to a file", step.program);
@@ -169,6 +169,14 @@ impl Policy {
             });
         }
         Ok(steps)
+    }
+
+    /// The line by which `step` may run. For how long it wants to is nothing to refuse: it is ended when it may no longer.
+    ///
+    /// # Errors
+    /// What of the step no line allows.
+    pub fn rule_for(&self, step: &Step, at: &str) -> Result<&ProgramRule, Denied> {
+        self.rules.rule_for(&Step { timeout_ms: None, ..step.clone() }, at)
     }
 
     /// The real file behind a program's name, for probing what it can do.

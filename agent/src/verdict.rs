@@ -54,7 +54,7 @@ pub fn judge(policy: &Policy, plan: &Plan) -> Verdict {
     say(&mut text, format_args!("effect {}: {word} (effects: {})", plan.effect, effects(policy)));
     for (index, step) in plan.steps.iter().enumerate() {
         let line = line_of(step);
-        match policy.rules.rule_for(step, &format!("/steps/{index}")) {
+        match policy.rule_for(step, &format!("/steps/{index}")) {
             Ok(rule) => {
                 let file = rule.path.as_deref().unwrap_or("?");
                 say(

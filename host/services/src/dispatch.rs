@@ -112,7 +112,7 @@ impl Dispatch {
         }
         let plugin = &due.command.plugin;
         if let Some(grant) = self.plugins.grant(plugin) {
-            let denied = grant.cover(&envelope.plan).err();
+            let denied = grant.cover(&envelope.plan, envelope.limits.run_timeout_ms).err();
             return denied.map(|denied| objection(Withdrawn::Plugin, denied.to_string()));
         }
         // A plugin whose file is gone keeps its word: queued commands run from their stored plan. One

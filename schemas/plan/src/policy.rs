@@ -108,23 +108,28 @@ impl Rules {
         Ok(plan)
     }
 
-    /// Says whether `plan`, made earlier, is still what [`Rules::bound`] would make of it.
+    /// Says whether `plan`, made earlier for a run of `run_timeout_ms` at most, stays within these rules.
     ///
     /// # Errors
-    /// As [`Rules::permit`], and a step that names no longest run although there is one.
-    pub fn cover(&self, plan: &Plan) -> Result<(), Denied> {
+    /// As [`Rules::permit`], and a step that may run for longer than its rule says.
+    pub fn cover(&self, plan: &Plan, run_timeout_ms: u64) -> Result<(), Denied> {
         self.permit_effect(plan)?;
         for (index, step) in plan.steps.iter().enumerate() {
             let rule = self.rule_for(step, &step_at(index))?;
-            if let (Some(limit), None) = (rule.max_timeout_ms, step.timeout_ms) {
-                let message = format!("no longest run is named, and `{}` may run {limit} ms", rule.program);
+            let longest = step.timeout_ms.unwrap_or(run_timeout_ms).min(run_timeout_ms);
+            if let Some(limit) = rule.max_timeout_ms.filter(|limit| longest > *limit) {
+                let message = format!("it would run {longest} ms, and `{}` may run {limit} ms", rule.program);
                 return Err(Denied { pointer: format!("{}/timeout_ms", step_at(index)), message });
             }
         }
         Ok(())
     }
 
-    fn permit_effect(&self, plan: &Plan) -> Result<(), Denied> {
+    /// Says whether a plan of this effect is allowed.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn permit_effect(&self, plan: &Plan) -> Result<(), Denied> {
         if !self.effects.contains(&plan.effect) {
             let allowed: Vec<&str> = self.effects.iter().map(|effect| effect.as_str()).collect();
             let list = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };

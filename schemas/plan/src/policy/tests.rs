@@ -83,16 +83,17 @@ fn a_step_that_names_no_longest_run_gets_that_of_the_first_rule_that_allows_all_
     let bound = rules.bound(plan(vec![Step::new("env"), other.clone(), short])).expect("allowed");
     let longest: Vec<_> = bound.steps.iter().map(|step| step.timeout_ms).collect();
     assert_eq!(longest, [Some(10), Some(20), Some(3)]);
-    assert_eq!(rules.cover(&bound), Ok(()));
-    // Made when there was no limit: whoever runs it may bound it, whoever sends it asks for another.
+    assert_eq!(rules.cover(&bound, 1_000), Ok(()));
+    // Made when there was no limit: whoever runs it bounds it, whoever sends it looks at the whole command's.
     let loose = plan(vec![other]);
     assert_eq!(rules.permit(&loose), Ok(()));
+    assert_eq!(rules.cover(&loose, 20), Ok(()));
     assert_eq!(
-        rules.cover(&loose).expect_err("unbounded").to_string(),
-        "/steps/0/timeout_ms: no longest run is named, and `env` may run 20 ms"
+        rules.cover(&loose, 21).expect_err("too long").to_string(),
+        "/steps/0/timeout_ms: it would run 21 ms, and `env` may run 20 ms"
     );
     let long = plan(vec![Step { timeout_ms: Some(21), ..Step::new("env") }]);
-    for denied in [rules.permit(&long).err(), rules.bound(long.clone()).err(), rules.cover(&long).err()] {
+    for denied in [rules.permit(&long).err(), rules.bound(long.clone()).err(), rules.cover(&long, 1_000).err()] {
         assert_eq!(denied.expect("too long").pointer, "/steps/0/timeout_ms");
     }
 }
