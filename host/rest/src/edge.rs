@@ -9,6 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::metrics;
@@ -18,8 +19,27 @@ use crate::request::{Context, REQUEST_ID, TRACEPARENT, single};
 /// Paths that probes ask by whatever address they know; they say nothing a page could misuse.
 pub(crate) const PROBES: [&str; 3] = ["/health", "/livez", "/readyz"];
 
-/// The outermost layer.
+/// Whether whoever asked has hung up: nobody waits for what is only for them any more.
+#[derive(Clone, Debug)]
+pub struct Gone(pub CancellationToken);
+
+/// The outermost layer. A change is seen through to its end, its line in the log and its entry on record, also when
+/// whoever asked for it hangs up: what is stored is told to whom it is for.
 pub async fn edge(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    if !is_change(request.method()) {
+        return answer(app, request, next).await;
+    }
+    let gone = CancellationToken::new();
+    request.extensions_mut().insert(Gone(gone.clone()));
+    let _hung_up = gone.drop_guard();
+    let ended = app.changes.spawn(answer(app.clone(), request, next)).await;
+    ended.unwrap_or_else(|error| {
+        tracing::error!(%error, "a change was ended by the runtime");
+        StatusCode::INTERNAL_SERVER_ERROR.into_response()
+    })
+}
+
+async fn answer(app: App, mut request: Request, next: Next) -> Response {
     let started = app.clock.now();
     let context = Context::of(&request, &app.options.proxies);
     let method = request.method().clone();
@@ -28,12 +48,10 @@ pub async fn edge(State(app): State<App>, mut request: Request, next: Next) -> R
     request.extensions_mut().insert(context.clone());
     let response = match admitted {
         Err(problem) => problem.into_response(),
-        // Whoever hangs up must not leave a change half done: what is stored is also told to whom it is for.
-        Ok(()) if is_change(&method) => {
-            let ended = app.changes.spawn(run(next, request)).await;
-            ended.unwrap_or_else(|error| Problem::internal(format!("handler was ended: {error}")).into_response())
-        }
-        Ok(()) => run(next, request).await,
+        Ok(()) => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+            Ok(response) => response,
+            Err(panic) => Problem::internal(format!("handler panicked: {}", words(panic.as_ref()))).into_response(),
+        },
     };
     let status = response.status();
     let route = response.extensions().get::<metrics::Route>().copied();
@@ -52,14 +70,6 @@ pub async fn edge(State(app): State<App>, mut request: Request, next: Next) -> R
         tracing::info!(%method, path, status, ms, request_id = context.id(), peer, traceparent, "request");
     }
     response
-}
-
-/// The answer of the layers within, whatever becomes of them.
-async fn run(next: Next, request: Request) -> Response {
-    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-        Ok(response) => response,
-        Err(panic) => Problem::internal(format!("handler panicked: {}", words(panic.as_ref()))).into_response(),
-    }
 }
 
 fn is_change(method: &Method) -> bool {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use api::command::{CancelAnswer, Command as CommandBody, NewCommand, ReleaseAnswer};
 use api::page::Page;
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use domain::access::Caller;
 use domain::command::Status;
 use domain::event::What;
@@ -25,6 +25,7 @@ use crate::authorize::{Authorized, ReadCommands, RunCommands};
 use crate::body::{Nothing, Strict};
 use crate::doors::once::{self, Once};
 use crate::doors::{In, Whom, agent_in_sight, id, located};
+use crate::edge::Gone;
 use crate::instant;
 use crate::page::Asked;
 use crate::problem::{Code, Problem};
@@ -42,6 +43,7 @@ const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 pub async fn submit(
     who: Authorized<RunCommands>,
     State(app): State<App>,
+    Extension(gone): Extension<Gone>,
     headers: HeaderMap,
     Strict(body): Strict<NewCommand>,
 ) -> Result<Response, Problem> {
@@ -85,7 +87,7 @@ pub async fn submit(
     let accepted = app.submit.run(&who.caller, request, &who.origin).await?;
     let id = accepted.command.id;
     let status = match wait {
-        Some(wait) => ended(&app, &who.caller, id, wait).await.unwrap_or(accepted.status),
+        Some(wait) => ended(&app, &who.caller, id, wait, gone).await.unwrap_or(accepted.status),
         None => accepted.status,
     };
     let over = wait.is_some() && status.is_terminal();
@@ -127,22 +129,23 @@ fn wait_of(headers: &HeaderMap) -> Result<Option<Duration>, Problem> {
     wait.map(Some).ok_or_else(refuse)
 }
 
-/// Follows a command until it is over or `wait` is. The command is accepted already: whatever goes
+/// Follows a command until it is over, `wait` is, or its caller has hung up. The command is accepted already: whatever goes
 /// wrong here costs the caller a follow-up request, never the answer.
-async fn ended(app: &App, caller: &Caller, id: CommandId, wait: Duration) -> Option<Status> {
+async fn ended(app: &App, caller: &Caller, id: CommandId, wait: Duration, Gone(gone): Gone) -> Option<Status> {
     let deadline = Instant::now() + wait;
     // Listened to before it is read, so that no end falls between the two.
     let mut live = app.browse.subscribe(id);
     let mut status = app.browse.command(caller, id).await.ok()?.status;
     while !status.is_terminal() {
-        match timeout_at(deadline, live.next()).await {
-            Ok(Heard::Event(event)) => {
+        match timeout_at(deadline, gone.run_until_cancelled(live.next())).await {
+            Ok(None) => break,
+            Ok(Some(Heard::Event(event))) => {
                 if let What::Status { status: now, .. } = event.what {
                     status = now;
                 }
             }
-            Ok(Heard::Lagged) => status = app.browse.command(caller, id).await.ok()?.status,
-            Ok(Heard::Closed) | Err(_) => break,
+            Ok(Some(Heard::Lagged)) => status = app.browse.command(caller, id).await.ok()?.status,
+            Ok(Some(Heard::Closed)) | Err(_) => break,
         }
     }
     Some(status)
