@@ -37,9 +37,9 @@ impl Machine {
                 return Next::Frame(Box::new(kept.result()));
             }
             let Some(active) = self.active.get_mut(&attempt) else { continue };
-            // What is kept of an unknown command is not known either, so nothing of it is said to be gone.
+            // What is kept of an unknown command is not known either: no less than all that this agent keeps.
             let most = self.setup.spool.stream_bytes;
-            let limit = active.task.as_ref().map_or(u64::MAX, |task| task.limits.output_bytes.min(most));
+            let limit = active.task.as_ref().map_or(most, |task| task.limits.output_bytes.min(most));
             match active.output.due(attempt, limit, now.mono_ms) {
                 Ok(chunk) => {
                     self.lane.push_front(attempt);

@@ -20,7 +20,9 @@ use crate::supervisor::{Bed, follow, next, run, shell};
 use crate::support::{attempt, is_alive, wait_for};
 
 /// Far below what a held file hangs for by itself, 45 s.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(30);
+/// The clocks that end an attempt: long enough for its guard to begin beside many others, far below [`SOON`].
+const CLOCK_MS: u64 = 6_000;
 /// Holds a write lease on a file without having it open for writing: whoever is to execute it waits for that.
 const HOLD: &str =
     r#"$SIG{IO} = "IGNORE"; open(F, "<", $ARGV[0]) && fcntl(F, 1024, 1) or die; $| = 1; print "held\n"; sleep 600"#;
@@ -116,10 +118,10 @@ async fn the_clocks_of_an_attempt_end_it_though_its_start_hangs() {
         let hung = Hung::new(bed.dir.path());
         let mut launch = hung.launch(attempt(1, 1));
         match clock {
-            "its run timeout" => launch.run_timeout_ms = 1_000,
-            "its time to start" => launch.start_by_mono_ms = clock::now().mono_ms + 1_000,
+            "its run timeout" => launch.run_timeout_ms = CLOCK_MS,
+            "its time to start" => launch.start_by_mono_ms = clock::now().mono_ms + CLOCK_MS,
             _ => {
-                launch.kill_after_ms = Some(1_000);
+                launch.kill_after_ms = Some(CLOCK_MS);
                 link.send(&Request::Host { here: true });
             }
         }
@@ -128,7 +130,7 @@ async fn the_clocks_of_an_attempt_end_it_though_its_start_hangs() {
         wait_for("a process below the guard", || async { (below(supervisor(&bed)).len() == 2).then_some(()) }).await;
         link.send(&Request::Host { here: false });
         let (outcome, told) = follow(&mut link).await;
-        assert!((Duration::from_secs(1)..SOON).contains(&begun.elapsed()), "{clock}: {:?}", begun.elapsed());
+        assert!((Duration::from_millis(CLOCK_MS)..SOON).contains(&begun.elapsed()), "{clock}: {:?}", begun.elapsed());
         interrupted(&outcome, &format!("{clock} was over"));
         assert_eq!(told, []);
         hung.over_for_good(&bed, &mut link, 2).await;
@@ -143,7 +145,7 @@ async fn a_later_step_whose_start_hangs_ends_the_attempt_with_what_was_known_bef
     let mut launch = shell(attempt(1, 1), "echo one");
     launch.steps.extend(hung.launch(attempt(1, 1)).steps);
     // The time to start by is of the first one only.
-    (launch.run_timeout_ms, launch.start_by_mono_ms) = (3_000, clock::now().mono_ms + 1_500);
+    (launch.run_timeout_ms, launch.start_by_mono_ms) = (2 * CLOCK_MS, clock::now().mono_ms + CLOCK_MS);
     let begun = Instant::now();
     let (outcome, _) = run(&mut link, launch).await;
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
@@ -245,8 +247,8 @@ async fn a_guard_that_stands_still_is_ended_and_what_it_never_heard_of_was_not_s
         let launch = |number| {
             let mut launch = shell(attempt(command, number), &script);
             match clock {
-                "run timeout" => launch.run_timeout_ms = 1_000,
-                "start deadline" => launch.start_by_mono_ms = clock::now().mono_ms + 1_000,
+                "run timeout" => launch.run_timeout_ms = CLOCK_MS,
+                "start deadline" => launch.start_by_mono_ms = clock::now().mono_ms + CLOCK_MS,
                 _ => {}
             }
             launch

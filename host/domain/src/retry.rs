@@ -27,7 +27,7 @@ pub enum Cause {
     Failed,
     /// It was killed at its run timeout.
     TimedOut,
-    /// It started, then the agent died.
+    /// It may have started, then its supervisor or machine died, or its start hung.
     Interrupted,
     /// The agent went away for too long. It may still be running.
     Lost,

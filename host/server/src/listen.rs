@@ -277,7 +277,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_connection_without_anybody_known_ends_after_a_while_however_often_it_asks_and_others_go_on() {
         let (moment, pause, stay) = (Duration::from_millis(10), Duration::from_millis(1_100), Duration::from_secs(2));
         let (busy, idle, known) = tokio::join!(

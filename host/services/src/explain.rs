@@ -3,8 +3,17 @@
 use domain::attempt::{Reason, State, Withdrawn};
 use domain::command::Invocation;
 
-/// Says what is known, and no more.
+/// Says what is known, and no more. Of an invocation that was tried before it speaks of the latest attempt.
 pub fn sentence(invocation: &Invocation) -> String {
+    let text = of_attempt(invocation);
+    let never = matches!(invocation.state, State::Skipped | State::Expired | State::Rejected | State::Cancelled);
+    match invocation.attempt {
+        number @ 2.. if never => format!("attempt {number}: {text}; see its earlier attempts for what ran"),
+        _ => text,
+    }
+}
+
+fn of_attempt(invocation: &Invocation) -> String {
     let cancelling = invocation.cancel_requested_at.is_some();
     let text = match invocation.state {
         State::Held => match invocation.reason {
@@ -54,7 +63,7 @@ pub fn sentence(invocation: &Invocation) -> String {
             _ => "the agent refused it; it never ran",
         },
         State::Skipped => "not sent: too many failures elsewhere",
-        State::Interrupted => "the agent died after it started; effect unknown",
+        State::Interrupted => "it may have started; its effect is not known",
         State::Lost => match invocation.reason {
             Some(Reason::Unacknowledged) => "sent, never confirmed, and the agent is away; it may or may not have run",
             Some(Reason::JournalLost) => "the agent came back without any memory of it; effect unknown",

@@ -9,6 +9,7 @@ use domain::command::{Command, Invocation};
 use domain::target::Target;
 use domain::terms::{RetryWish, Wishes};
 use domain::time::millis;
+use futures_util::future::try_join_all;
 use plan::id::CommandId;
 use ports::error::StoreError;
 use serde_json::json;
@@ -20,6 +21,8 @@ use crate::submit::{Accepted, Request, Submit, SubmitError};
 
 /// Invocations read at once.
 const PAGE: u32 = 500;
+/// Invocations whose earlier attempts are read at once.
+const AT_ONCE: usize = 8;
 
 /// On which targets it runs again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,10 +123,10 @@ impl FollowUp {
             let page = self.browse.invocations(caller, command, None, after, PAGE).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.agent);
-            for one in &page {
-                if self.is_meant(caller, only, one).await? {
-                    agents.push(one.agent.to_string());
-                }
+            for some in page.chunks(AT_ONCE) {
+                let meant = try_join_all(some.iter().map(|one| self.is_meant(only, one))).await?;
+                let meant = some.iter().zip(meant).filter(|(_, meant)| *meant);
+                agents.extend(meant.map(|(one, _)| one.agent.to_string()));
             }
         }
         if agents.is_empty() {
@@ -134,12 +137,12 @@ impl FollowUp {
     }
 
     /// Whether it ended like that. One whose last attempt never started although an earlier one may have is failed.
-    async fn is_meant(&self, caller: &Caller, only: Only, one: &Invocation) -> Result<bool, BrowseError> {
+    async fn is_meant(&self, only: Only, one: &Invocation) -> Result<bool, StoreError> {
         let never_started = |state, reason| Only::NeverStarted.means(state, reason);
         if one.attempt == 1 || !never_started(one.state, one.reason) {
             return Ok(only.means(one.state, one.reason));
         }
-        let earlier = self.browse.attempts(caller, one.command, one.agent).await?;
+        let earlier = self.browse.commands.attempts(one.command, one.agent).await?;
         let never = earlier.iter().all(|attempt| never_started(attempt.state, attempt.reason));
         Ok(never == (only == Only::NeverStarted))
     }

@@ -192,7 +192,10 @@ impl Reap {
                 .await?;
         }
         if !left_behind.is_empty() {
-            tracing::warn!(closed = left_behind.len(), "sessions whose ends were not stored are closed");
+            tracing::warn!(
+                closed = left_behind.len(),
+                "sessions that nobody has here any more are closed in the store"
+            );
         }
         Ok(())
     }

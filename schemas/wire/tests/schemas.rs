@@ -8,6 +8,7 @@ use plan::effect::Effect;
 use plan::envelope::{Envelope, RunLimits, SignedEnvelope};
 use plan::keyring::Turn;
 use plan::outcome::{End, Outcome, RejectCause, StepEnd, Stream, StreamEnd};
+use plan::secret::KeyText;
 use plan::step::{Plan, Step};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -184,7 +185,7 @@ fn frames_of_the_host_are_as_their_schemas_say() {
             kill_after_ms: Some(1),
             finish_within_ms: Some(1),
             envelope: SignedEnvelope { signed: "e30".into(), signature: "A".repeat(86) },
-            secret_key: None,
+            secret_key: Some(KeyText("A".repeat(43))),
             traceparent: trace(),
         }),
     );

@@ -42,7 +42,7 @@ impl Parked {
     }
 }
 
-/// Bytes that a result takes up, without the command, which others hold as well.
+/// Bytes that a result takes up, without the command: nothing is sent while results wait, so few of them bring one.
 fn weight(result: &Result) -> usize {
     let (_, _, Outcome { end, steps, stdout, stderr, duration_ms: _ }) = result;
     let message = match end {
