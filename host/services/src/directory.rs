@@ -352,7 +352,7 @@ mod tests {
 
     use super::*;
 
-    fn agent() -> Agent {
+    pub(super) fn agent() -> Agent {
         Agent {
             id: AgentId(uuid::Uuid::from_u128(1)),
             name: "web-1".to_owned(),

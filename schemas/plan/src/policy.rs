@@ -88,11 +88,7 @@ impl Rules {
     /// # Errors
     /// The first thing that is not, in document order.
     pub fn permit(&self, plan: &Plan) -> Result<(), Denied> {
-        self.permit_effect(plan)?;
-        for (index, step) in plan.steps.iter().enumerate() {
-            self.rule_for(step, &step_at(index))?;
-        }
-        Ok(())
+        self.rules_of(plan).map(drop)
     }
 
     /// `plan` as it may run: a step that names no longest run gets that of its rule.
@@ -100,10 +96,9 @@ impl Rules {
     /// # Errors
     /// As [`Rules::permit`].
     pub fn bound(&self, mut plan: Plan) -> Result<Plan, Denied> {
-        self.permit_effect(&plan)?;
-        for (index, step) in plan.steps.iter_mut().enumerate() {
-            let limit = self.rule_for(step, &step_at(index))?.max_timeout_ms;
-            step.timeout_ms = step.timeout_ms.or(limit);
+        let rules = self.rules_of(&plan)?;
+        for (step, rule) in plan.steps.iter_mut().zip(rules) {
+            step.timeout_ms = step.timeout_ms.or(rule.max_timeout_ms);
         }
         Ok(plan)
     }
@@ -113,9 +108,7 @@ impl Rules {
     /// # Errors
     /// As [`Rules::permit`], and a step that may run for longer than its rule says.
     pub fn cover(&self, plan: &Plan, run_timeout_ms: u64) -> Result<(), Denied> {
-        self.permit_effect(plan)?;
-        for (index, step) in plan.steps.iter().enumerate() {
-            let rule = self.rule_for(step, &step_at(index))?;
+        for (index, (step, rule)) in plan.steps.iter().zip(self.rules_of(plan)?).enumerate() {
             let longest = step.timeout_ms.unwrap_or(run_timeout_ms).min(run_timeout_ms);
             if let Some(limit) = rule.max_timeout_ms.filter(|limit| longest > *limit) {
                 let message = format!("it would run {longest} ms, and `{}` may run {limit} ms", rule.program);
@@ -123,6 +116,12 @@ impl Rules {
             }
         }
         Ok(())
+    }
+
+    /// The rule of each step, if all of the plan is allowed.
+    fn rules_of(&self, plan: &Plan) -> Result<Vec<&ProgramRule>, Denied> {
+        self.permit_effect(plan)?;
+        plan.steps.iter().enumerate().map(|(index, step)| self.rule_for(step, &step_at(index))).collect()
     }
 
     /// Says whether a plan of this effect is allowed.

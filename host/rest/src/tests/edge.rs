@@ -188,17 +188,22 @@ async fn readiness_names_the_part_that_is_not() {
     assert_eq!((&version["name"], &version["api"]), (&json!("viworks-host"), &json!(["v1"])));
 }
 
-#[tokio::test]
-async fn a_change_is_seen_through_when_whoever_asked_for_it_hangs_up() {
-    let world = World::new().await;
-    let op = world.login("op").await;
-    let mut asked = Box::pin(world.submit(&op));
+/// Asks for a command, hangs up before there is an answer, and waits for what goes on; the command is there then.
+async fn submits_and_hangs_up(world: &World, token: &str, asked: impl Future) {
+    let mut asked = Box::pin(asked);
     assert!(futures_util::poll!(&mut asked).is_pending());
     drop(asked);
     world.changes.close();
     world.changes.wait().await;
-    let list = world.get(&op, "/api/v1/commands").await.expect(200).json();
+    let list = world.get(token, "/api/v1/commands").await.expect(200).json();
     assert_eq!(list["items"].as_array().map(Vec::len), Some(1), "{list}");
+}
+
+#[tokio::test]
+async fn a_change_is_seen_through_when_whoever_asked_for_it_hangs_up() {
+    let world = World::new().await;
+    let op = world.login("op").await;
+    submits_and_hangs_up(&world, &op, world.submit(&op)).await;
     // Counted behind the commit, just before its agents are told.
     let metrics = String::from_utf8(world.get(&op, "/metrics").await.expect(200).body.to_vec()).expect("text");
     assert!(metrics.contains(r#"viworks_commands_accepted_total{verb="test.echo"} 1"#), "{metrics}");
@@ -211,12 +216,6 @@ async fn nobody_waits_for_the_end_of_a_command_whose_submitter_has_hung_up() {
     let body = json!({ "verb": "test.echo", "args": { "text": "hi" }, "target": { "all": true } }).to_string();
     let request = with(&op, "POST", "/api/v1/commands").header("content-type", "application/json");
     let request = request.header("prefer", "wait=60").body(Body::from(body)).expect("a request");
-    let mut asked = Box::pin(world.send(request));
-    assert!(futures_util::poll!(&mut asked).is_pending());
-    drop(asked);
-    world.changes.close();
     // Long before those 60 s are over, or this test is.
-    world.changes.wait().await;
-    let list = world.get(&op, "/api/v1/commands").await.expect(200).json();
-    assert_eq!(list["items"].as_array().map(Vec::len), Some(1), "{list}");
+    submits_and_hangs_up(&world, &op, world.send(request)).await;
 }

@@ -48,36 +48,17 @@ impl Directory {
 
 #[cfg(test)]
 mod tests {
-    use domain::agent::{Agent, Facts};
+    use domain::agent::Agent;
     use domain::time::Timestamp;
 
+    use super::super::tests::agent;
     use super::*;
-
-    fn agent(id: AgentId) -> Agent {
-        Agent {
-            id,
-            name: "web-1".to_owned(),
-            site: "default".to_owned(),
-            labels: std::collections::BTreeMap::new(),
-            public_key: "key".to_owned(),
-            facts: Facts::default(),
-            maintenance: false,
-            awaits_approval: false,
-            revoked_at: None,
-            deleted_at: None,
-            rotation_asked_at: None,
-            created_at: Timestamp(0),
-            last_seen: None,
-            session_epoch: 0,
-            maybe_sent: false,
-        }
-    }
 
     #[test]
     fn a_session_is_left_behind_when_nobody_has_it_and_nobody_is_about_to() {
         let directory = Directory::default();
         let id = AgentId(uuid::Uuid::from_u128(1));
-        directory.put(agent(id));
+        directory.put(Agent { id, ..agent() });
         let is_left_behind = |epoch| !directory.left_behind(vec![(id, epoch)]).is_empty();
         let opening = directory.attend(id);
         assert!(!is_left_behind(1), "stored, and not here yet");
