@@ -215,6 +215,8 @@ impl Machine {
 
     /// Takes note of what happened. What follows from it is in [`Machine::poll`].
     pub fn handle(&mut self, input: Input, now: Now) {
+        // First: what comes after too long a silence was said nobody knows when, and its session is over.
+        self.keep_time(now);
         match input {
             Input::Opened { facts } => self.on_opened(facts, now),
             Input::Text(text) => self.on_text(&text, now),
@@ -236,7 +238,6 @@ impl Machine {
             Input::Stop => self.on_stop(),
             Input::Tick => {}
         }
-        self.keep_time(now);
         self.expire(now);
         self.start_waiting(now);
     }

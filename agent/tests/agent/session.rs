@@ -1,6 +1,7 @@
 //! The real binary against a host that the test plays: enrolment, sessions, deaths at awkward moments.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use nix::sys::signal::{Signal, kill};
@@ -103,6 +104,31 @@ async fn what_is_not_signed_for_this_agent_or_not_allowed_is_not_run() {
     for number in [8, 9] {
         session.say(HostFrame::Cancel(Cancel { attempt: attempt(number, 1), grace_ms: Some(1_000) })).await;
         assert_eq!(session.result(attempt(number, 1)).await.end, End::Cancelled { started: true });
+    }
+    assert!(!mark.exists());
+}
+
+#[tokio::test]
+async fn what_is_heard_after_a_standstill_of_three_heartbeats_is_not_run() {
+    const SILENCE: Duration = Duration::from_millis(3_200);
+    let bed = Bed::new().await;
+    let pid = Pid::from_raw(bed.agent.as_ref().expect("runs").id() as i32);
+    let mark = bed.dir.path().join("mark");
+    for number in 1..=3 {
+        let (mut session, _) = bed.session().await;
+        session.until(|frame| matches!(frame, AgentFrame::Heartbeat { .. })).await;
+        kill(pid, Signal::SIGSTOP).expect("stops");
+        let stopped =
+            || async { std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?.contains(") T ").then_some(()) };
+        wait_for("its standstill", stopped).await;
+        let begun = Instant::now();
+        // It may be tried again: what is signed is the end of all its attempts, and that is far away.
+        session.say(HostFrame::Command(shell(attempt(number, 1), &format!("echo x >> {}", mark.display())))).await;
+        wait_for("a long silence", || async { (begun.elapsed() > SILENCE).then_some(()) }).await;
+        kill(pid, Signal::SIGCONT).expect("goes on");
+        let (mut session, hello) = bed.session().await;
+        assert_eq!((hello.unfinished, hello.unacknowledged), (vec![], vec![]));
+        session.say(HostFrame::Goodbye(Goodbye { reason: "test".to_owned(), retry_after_ms: Some(1) })).await;
     }
     assert!(!mark.exists());
 }
