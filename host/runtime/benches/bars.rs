@@ -2,12 +2,16 @@
 //! none; they stand in `docs/benchmarks.md`. It wants the plugins of `cargo xtask plugins`, and an idle machine.
 //!
 //! Behind `--`, names of parts that alone are to run: `calls`, `kills`, `neighbours`, `rules`, `reloads`, `start`,
-//! `memory`. `VIWORKS_BENCH_CALLS` is how many calls the memory is watched for, a million by default.
+//! `memory`. `VIWORKS_BENCH_CALLS` is how many calls the memory is watched for, a million by default;
+//! `VIWORKS_BENCH_JSON` a file that what a call costs is appended to, beside a bare one, as `viworks-bench` does it.
 
 #[expect(dead_code, reason = "the tests misbehave in more ways")]
 #[path = "../tests/plugins/guest.rs"]
 mod guest;
+#[path = "bars/bare.rs"]
+mod bare;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +29,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use bare::Bare;
 use guest::{Guest, LOOP};
 
 struct RealClock;
@@ -157,6 +162,7 @@ async fn plan_calls(exec: &[u8]) {
     let took = calls_of_it(50_000);
     println!("fresh guest and one call, on one thread: {:.0}/s", 50_000.0 / began.elapsed().as_secs_f64());
     told("fresh guest and one call", took);
+    beside_a_bare_one(&Bare::new(exec), calls_of_it);
     let plans = |rounds| loaded.time_plans(&run, &profile(), &kilobyte(), rounds).expect("plans");
     plans(2_000);
     let began = Instant::now();
@@ -169,6 +175,32 @@ async fn plan_calls(exec: &[u8]) {
     calls(&verb, &kilobyte(), 2_000).await;
     println!("instances are {:?}", house.handle.allocation());
     told("the same through the queue", calls(&verb, &kilobyte(), 20_000).await);
+}
+
+/// What limits cost: such calls and bare ones in turn, the medians of all of each.
+fn beside_a_bare_one(bare: &Bare, ours: impl Fn(usize) -> Vec<Duration>) {
+    let (profile, args) = (json!({ "os": "linux", "arch": "x86_64" }).to_string(), kilobyte().to_string());
+    let bare = |rounds| bare.calls("exec.run", &profile, &args, rounds);
+    bare(2_000);
+    let (mut of_ours, mut of_bare) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        of_bare.extend(bare(5_000));
+        of_ours.extend(ours(5_000));
+        of_bare.extend(bare(5_000));
+    }
+    let median = |mut took: Vec<Duration>| {
+        took.sort_unstable();
+        took[took.len() / 2].as_secs_f64() * 1e6
+    };
+    let (ours, beside) = (median(of_ours), median(of_bare));
+    println!("beside bare calls of the same component, p50: {ours:.1} µs ÷ {beside:.1} µs = {:.2}", ours / beside);
+    let Some(file) = std::env::var_os("VIWORKS_BENCH_JSON") else { return };
+    let row = json!({
+        "axis": "D1", "what": "plan in a fresh, limited guest, p50 ÷ a bare pooled call of the same component",
+        "unit": "µs", "ours": ours, "beside": beside, "goal": { "at_most": 2.0 },
+    });
+    let file = std::fs::OpenOptions::new().append(true).create(true).open(file);
+    writeln!(file.expect("opens"), "{row}").expect("writes");
 }
 
 /// How long after its limit of 10 ms a loop is over.
