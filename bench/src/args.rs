@@ -406,7 +406,8 @@ pub struct Axes {
     /// Which stores, one after the other; PostgreSQL is started for it.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Kind::Sqlite, Kind::Postgres])]
     pub store: Vec<Kind>,
-    /// Only these groups: `life`, `urgent`, `telemetry`, `past`, `crowd`, `growth`, `machines`, `start`, `soak`.
+    /// Only these groups: `life`, `overload`, `hosts`, `urgent`, `telemetry`, `past`, `history`, `retention`, `crowd`,
+    /// `growth`, `machines`, `start`, `soak`.
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
     /// One short repetition of each: a look, not a figure.

@@ -354,6 +354,8 @@ mod tests {
         assert!(closed.refused_429 > 0 && closed.errors == 0 && closed.faults.is_empty(), "{closed}");
         let open = load(Flaw::Refuses, Pace::Open { rate: 100.0, poisson: true }).await;
         assert!(open.faults.join("; ").contains("of the offered rate"), "{open}");
+        let over = load(Flaw::Refuses, Pace::Over { rate: 100.0 }).await;
+        assert!(over.refused_429 > 0 && over.faults.is_empty(), "{over}");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

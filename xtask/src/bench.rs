@@ -47,6 +47,11 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let wanted = |group: &str| options.only.is_empty() || options.only.iter().any(|word| word == group);
     if options.store.contains("postgres") {
         toolchain::postgres()?;
+        if wanted("hosts")
+            && let Err(error) = toolchain::redis()
+        {
+            say(format_args!("skipped: several hosts by Redis: {error:#}"));
+        }
     }
     if wanted("start")
         && let Err(error) = toolchain::nats()

@@ -42,6 +42,11 @@ pub enum Pace {
         /// Whether arrivals are independent of each other instead of evenly spaced.
         poisson: bool,
     },
+    /// The same, with more than can be done: whether all of it was offered in time is no matter.
+    Over {
+        /// Commands per second.
+        rate: f64,
+    },
 }
 
 /// One run.
@@ -125,7 +130,8 @@ pub async fn run(operator: &Arc<Operator>, fleet: &Fleet, load: &Load) -> Result
     let mut offered = 0;
     match load.pace {
         Pace::Closed => (0..load.in_flight).for_each(|_| _ = workers.spawn(closed(bench.clone()))),
-        Pace::Open { rate, poisson } => {
+        Pace::Open { rate, .. } | Pace::Over { rate } => {
+            let poisson = matches!(load.pace, Pace::Open { poisson: true, .. });
             let whole = load.warmup + load.duration;
             let schedule = if poisson { Schedule::poisson(rate, whole, SEED) } else { Schedule::constant(rate, whole) };
             let start = window.from - u64::try_from(load.warmup.as_nanos()).unwrap_or(0);
@@ -206,9 +212,13 @@ fn parameters(fleet: &Fleet, load: &Load) -> serde_json::Value {
         "verify_every": behaviour.verify_every,
         "flush_each": behaviour.flush_each,
     });
-    if let Pace::Open { rate, poisson } = load.pace {
-        parameters["rate"] = json!(rate);
-        parameters["poisson"] = json!(poisson);
+    match load.pace {
+        Pace::Closed => {}
+        Pace::Open { rate, poisson } => {
+            parameters["rate"] = json!(rate);
+            parameters["poisson"] = json!(poisson);
+        }
+        Pace::Over { rate } => parameters["over_rate"] = json!(rate),
     }
     parameters
 }
@@ -277,9 +287,10 @@ async fn submit(bench: &Bench, client: &mut Client) -> Submitted {
             Ok(accepted) => Submitted::Accepted(accepted.id.as_u128()),
             Err(error) => Submitted::Failed(format!("202 without an id: {error}")),
         },
-        Ok(answer) if answer.status == 429 => {
-            Submitted::Refused(Duration::from_millis(answer.retry_after.map_or(50, |seconds| seconds * 1000)))
-        }
+        Ok(answer) if answer.status == 429 => match answer.retry_after {
+            Some(seconds) => Submitted::Refused(Duration::from_secs(seconds)),
+            None => Submitted::Failed("429 without Retry-After".to_owned()),
+        },
         Ok(answer) => Submitted::Failed(format!("{}: {}", answer.status, String::from_utf8_lossy(answer.body))),
     }
 }

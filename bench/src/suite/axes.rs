@@ -10,12 +10,16 @@ use serde_json::Value;
 use crate::args::{All, Axes, History, Past, Retention, Telemetry};
 use crate::store::{Kept, Kind};
 use crate::suite::ground::Ground;
-use crate::suite::{crowd, growth, history, machines, past, retention, soak, starting, telemetry, urgent};
+use crate::suite::{
+    crowd, growth, history, hosts, machines, overload, past, retention, soak, starting, telemetry, urgent,
+};
 use crate::table::{FAILED, Goal, Row, Table};
 
 /// Groups of axes, and whether each is measured on every store or on the first alone.
-const GROUPS: [(&str, bool); 11] = [
+const GROUPS: [(&str, bool); 13] = [
     ("life", true),
+    ("overload", true),
+    ("hosts", true),
     ("urgent", true),
     ("telemetry", true),
     ("past", true),
@@ -70,6 +74,8 @@ pub async fn run(asked: &Axes, json: Option<&Path>) -> Result<bool> {
 async fn measure(group: &str, ground: &Ground<'_>) -> Result<Vec<Row>> {
     match group {
         "life" => life(ground).await,
+        "overload" => overload::run(ground).await,
+        "hosts" => hosts::run(ground).await,
         "urgent" => urgent::run(ground).await,
         "crowd" => crowd::run(ground).await,
         "growth" => growth::run(ground).await,

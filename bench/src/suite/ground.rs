@@ -14,7 +14,7 @@ use crate::http::Origin;
 use crate::operator::Operator;
 use crate::report::Measured;
 use crate::store::{Kind, Store};
-use crate::suite::host::Host;
+use crate::suite::host::{Host, Setting};
 use crate::suite::keep;
 
 /// One store's ground.
@@ -63,9 +63,31 @@ impl<'a> Ground<'a> {
     /// # Errors
     /// When the host does not start.
     pub async fn calm_host(&self, heartbeat: Duration) -> Result<(Host, Arc<Operator>, Arc<Origin>)> {
+        let heartbeat_ms = Some(u64::try_from(heartbeat.as_millis())?);
+        self.host_as(&self.store.fresh()?, Setting { heartbeat_ms, ..Setting::default() }).await
+    }
+
+    /// A host on this database, as `setting` says.
+    ///
+    /// # Errors
+    /// When the host does not start.
+    pub async fn host_as(&self, url: &str, setting: Setting<'_>) -> Result<(Host, Arc<Operator>, Arc<Origin>)> {
         let Axes { host, plugins, work, .. } = self.asked;
-        let beat = u64::try_from(heartbeat.as_millis())?;
-        greeted(Host::start_beating(host, plugins, work, &self.store.fresh()?, beat).await?).await
+        greeted(Host::start_as(host, plugins, work, url, setting).await?).await
+    }
+
+    /// One more beside `first`, as `setting` says.
+    ///
+    /// # Errors
+    /// When the host does not start.
+    pub async fn host_beside(
+        &self,
+        first: &Host,
+        url: &str,
+        setting: Setting<'_>,
+    ) -> Result<(Host, Arc<Operator>, Arc<Origin>)> {
+        let Axes { host, plugins, work, .. } = self.asked;
+        greeted(first.beside(host, plugins, work, url, setting).await?).await
     }
 
     /// How simulated agents behave on all axes: on a real fleet checking signatures is not the host's machine's work.

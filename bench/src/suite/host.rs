@@ -37,6 +37,17 @@ pub struct Host {
     home: TempDir,
 }
 
+/// What a host is to have besides the usual.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Setting<'a> {
+    /// Between an agent's heartbeats, milliseconds.
+    pub heartbeat_ms: Option<u64>,
+    /// Most invocations that may wait.
+    pub max_waiting: Option<usize>,
+    /// By what it calls other hosts.
+    pub redis: Option<&'a str>,
+}
+
 #[derive(Deserialize)]
 struct Listening {
     api: String,
@@ -60,25 +71,37 @@ impl Host {
     /// # Errors
     /// When it does not start to listen, or `exec.run` is not served; the end of its log comes along.
     pub async fn start(binary: &Path, plugins: &Path, work: &Path, url: &str) -> Result<Host> {
-        Host::start_beating(binary, plugins, work, url, wire::limits::HEARTBEAT_MS).await
+        Host::start_as(binary, plugins, work, url, Setting::default()).await
     }
 
-    /// The same, with `heartbeat_ms` between an agent's heartbeats.
+    /// The same, as `setting` says.
     ///
     /// # Errors
     /// As of [`start`](Self::start).
-    pub async fn start_beating(
+    pub async fn start_as(binary: &Path, plugins: &Path, work: &Path, url: &str, setting: Setting<'_>) -> Result<Host> {
+        Host::run(binary, settled(plugins, work, url, setting)?).await
+    }
+
+    /// One more on the same database, with its keys and its administrator.
+    ///
+    /// # Errors
+    /// As of [`start`](Self::start).
+    pub async fn beside(
+        &self,
         binary: &Path,
         plugins: &Path,
         work: &Path,
         url: &str,
-        heartbeat_ms: u64,
+        setting: Setting<'_>,
     ) -> Result<Host> {
-        let home = tempfile::tempdir_in(work).with_context(|| format!("directory {}", work.display()))?;
-        let data = home.path().join("data");
-        let config = home.path().join("host.toml");
-        let plugins = plugins.canonicalize().with_context(|| format!("plugins {}", plugins.display()))?;
-        std::fs::write(&config, configuration(&data, &plugins, url, heartbeat_ms)?)?;
+        let home = settled(plugins, work, url, setting)?;
+        let (ours, theirs) = (self.home.path().join("data"), home.path().join("data"));
+        std::fs::create_dir_all(theirs.join("keys"))?;
+        for key in std::fs::read_dir(ours.join("keys"))? {
+            let key = key?;
+            std::fs::copy(key.path(), theirs.join("keys").join(key.file_name()))?;
+        }
+        std::fs::copy(&self.credential, theirs.join("admin.json"))?;
         Host::run(binary, home).await
     }
 
@@ -179,10 +202,24 @@ impl Host {
     }
 }
 
-fn configuration(data: &Path, plugins: &Path, url: &str, heartbeat_ms: u64) -> Result<String> {
+/// A fresh home with a configuration in it.
+fn settled(plugins: &Path, work: &Path, url: &str, setting: Setting<'_>) -> Result<TempDir> {
+    let home = tempfile::tempdir_in(work).with_context(|| format!("directory {}", work.display()))?;
+    let plugins = plugins.canonicalize().with_context(|| format!("plugins {}", plugins.display()))?;
+    let text = configuration(&home.path().join("data"), &plugins, url, setting)?;
+    std::fs::write(home.path().join("host.toml"), text)?;
+    Ok(home)
+}
+
+fn configuration(data: &Path, plugins: &Path, url: &str, setting: Setting<'_>) -> Result<String> {
     // A JSON string is a TOML string.
     let quoted =
         |path: &Path| Ok::<_, anyhow::Error>(serde_json::to_string(path.to_str().context("a path is not text")?)?);
+    let heartbeat_ms = setting.heartbeat_ms.unwrap_or(wire::limits::HEARTBEAT_MS);
+    let waiting = setting.max_waiting.map(|most| format!("[command]\nmax_waiting = {most}\n")).unwrap_or_default();
+    let redis =
+        setting.redis.map(|url| Ok::<_, anyhow::Error>(format!("[redis]\nurl = {}\n", serde_json::to_string(url)?)));
+    let redis = redis.transpose()?.unwrap_or_default();
     Ok(format!(
         "[server]\nbind = \"127.0.0.1:0\"\nagents_bind = \"127.0.0.1:0\"\n\
          max_connections_per_address = 0\n[security]\nrequests_per_second = 0\nanonymous_per_second = 0\n\
@@ -190,7 +227,7 @@ fn configuration(data: &Path, plugins: &Path, url: &str, heartbeat_ms: u64) -> R
          [database]\nurl = {}\n\
          [plugins]\ndir = {}\ndefault_grants = \"requested\"\n\
          [data]\ndir = {}\n\
-         [logging]\nlevel = \"warn\"\n",
+         {waiting}{redis}[logging]\nlevel = \"warn\"\n",
         serde_json::to_string(url)?,
         quoted(plugins)?,
         quoted(data)?
@@ -210,7 +247,8 @@ mod tests {
 
     #[test]
     fn odd_paths_survive_the_configuration() {
-        let text = configuration(Path::new("/tmp/a \"b\"\\c"), Path::new("/p"), "sqlite:x", 15_000).expect("text");
+        let (data, setting) = (Path::new("/tmp/a \"b\"\\c"), Setting::default());
+        let text = configuration(data, Path::new("/p"), "sqlite:x", setting).expect("text");
         assert!(text.contains(r#"dir = "/tmp/a \"b\"\\c""#), "{text}");
     }
 
