@@ -119,11 +119,14 @@ impl Turnstile {
     }
 
     /// Drives the schedule to its end; blocks, so it has a thread of its own. `workers` is how many
-    /// tasks call [`take`](Self::take): each is let through once more, to find that nothing is left.
-    pub fn drive(&self, workers: usize) {
+    /// tasks call [`take`](Self::take): each is let through once more, to find that nothing is left. What is due within
+    /// one `lump` of time is let through at its end, together.
+    pub fn drive(&self, workers: usize, lump: Duration) {
+        let lump = nanos(lump).max(1);
         for due in self.schedule.due(self.start) {
-            if now_ns() < due {
-                sleep_until(due);
+            let at = due.next_multiple_of(lump);
+            if now_ns() < at {
+                sleep_until(at);
             }
             self.open.add_permits(1);
         }
@@ -177,7 +180,7 @@ mod tests {
             });
         }
         let driver = turnstile.clone();
-        let thread = std::thread::spawn(move || driver.drive(3));
+        let thread = std::thread::spawn(move || driver.drive(3, Duration::ZERO));
         let mut seen: Vec<u64> = workers.join_all().await.concat();
         thread.join().expect("driver ends");
         seen.sort_unstable();
@@ -189,7 +192,7 @@ mod tests {
         // The whole schedule lies in the past: what comes out are its instants, not now.
         let start = now_ns() - 1_000_000_000;
         let turnstile = Turnstile::new(Schedule::constant(10.0, Duration::from_millis(300)), start);
-        turnstile.drive(1);
+        turnstile.drive(1, Duration::from_millis(1));
         let mut seen = Vec::new();
         while let Some(due) = turnstile.take().await {
             seen.push(due - start);

@@ -25,6 +25,8 @@ use crate::usage::Meter;
 pub const DRAIN: Duration = Duration::from_secs(30);
 /// A run that achieved less of the offered rate has no latencies.
 const ACHIEVED: f64 = 0.99;
+/// What is due within this comes together where it is no matter when.
+const LUMP: Duration = Duration::from_millis(10);
 /// Fewest connections of an open loop.
 const FEWEST: usize = 4;
 /// Seed of Poisson arrivals, so that runs offer the same load.
@@ -132,6 +134,8 @@ pub async fn run(operator: &Arc<Operator>, fleet: &Fleet, load: &Load) -> Result
         Pace::Closed => (0..load.in_flight).for_each(|_| _ = workers.spawn(closed(bench.clone()))),
         Pace::Open { rate, .. } | Pace::Over { rate } => {
             let poisson = matches!(load.pace, Pace::Open { poisson: true, .. });
+            // To wake for each command by itself costs this machine more than the command costs the generator.
+            let lump = if matches!(load.pace, Pace::Over { .. }) { LUMP } else { Duration::ZERO };
             let whole = load.warmup + load.duration;
             let schedule = if poisson { Schedule::poisson(rate, whole, SEED) } else { Schedule::constant(rate, whole) };
             let start = window.from - u64::try_from(load.warmup.as_nanos()).unwrap_or(0);
@@ -139,7 +143,8 @@ pub async fn run(operator: &Arc<Operator>, fleet: &Fleet, load: &Load) -> Result
             offered = turnstile.due_inside(window);
             let count = load.in_flight.min((rate as usize).max(FEWEST));
             (0..count).for_each(|_| _ = workers.spawn(open(bench.clone(), turnstile.clone())));
-            driver = Some(std::thread::Builder::new().name("schedule".into()).spawn(move || turnstile.drive(count))?);
+            driver =
+                Some(std::thread::Builder::new().name("schedule".into()).spawn(move || turnstile.drive(count, lump))?);
         }
     }
     tokio::time::sleep(Duration::from_nanos(window.from.saturating_sub(now_ns()))).await;

@@ -42,8 +42,6 @@ pub struct Host {
 pub struct Setting<'a> {
     /// Between an agent's heartbeats, milliseconds.
     pub heartbeat_ms: Option<u64>,
-    /// Most invocations that may wait.
-    pub max_waiting: Option<usize>,
     /// By what it calls other hosts.
     pub redis: Option<&'a str>,
 }
@@ -216,7 +214,6 @@ fn configuration(data: &Path, plugins: &Path, url: &str, setting: Setting<'_>) -
     let quoted =
         |path: &Path| Ok::<_, anyhow::Error>(serde_json::to_string(path.to_str().context("a path is not text")?)?);
     let heartbeat_ms = setting.heartbeat_ms.unwrap_or(wire::limits::HEARTBEAT_MS);
-    let waiting = setting.max_waiting.map(|most| format!("[command]\nmax_waiting = {most}\n")).unwrap_or_default();
     let redis =
         setting.redis.map(|url| Ok::<_, anyhow::Error>(format!("[redis]\nurl = {}\n", serde_json::to_string(url)?)));
     let redis = redis.transpose()?.unwrap_or_default();
@@ -227,7 +224,7 @@ fn configuration(data: &Path, plugins: &Path, url: &str, setting: Setting<'_>) -
          [database]\nurl = {}\n\
          [plugins]\ndir = {}\ndefault_grants = \"requested\"\n\
          [data]\ndir = {}\n\
-         {waiting}{redis}[logging]\nlevel = \"warn\"\n",
+         {redis}[logging]\nlevel = \"warn\"\n",
         serde_json::to_string(url)?,
         quoted(plugins)?,
         quoted(data)?
