@@ -73,11 +73,17 @@ pub trait Agents: Send + Sync {
     /// Stores a join token, with the reply that is kept for who asked.
     async fn create_token(&self, token: JoinToken, audit: Entry, once: Option<Once>) -> Result<(), StoreError>;
 
+    /// A join token.
+    async fn token(&self, token: TokenId) -> Result<Option<JoinToken>, StoreError>;
+
     /// Tokens, newest first.
     async fn tokens(&self) -> Result<Vec<JoinToken>, StoreError>;
 
     /// Makes a token useless. `false` when there is no such token.
     async fn revoke_token(&self, token: TokenId, at: Timestamp, audit: Entry) -> Result<bool, StoreError>;
+
+    /// Forgets up to `most` join tokens that were used, revoked or expired before that; answers how many.
+    async fn forget_tokens(&self, before: Timestamp, most: u32) -> Result<u64, StoreError>;
 }
 
 /// What an order was decided about: it is carried out only if all that operators change of the agent is still this.

@@ -6,6 +6,7 @@ use anyhow::{Context as _, ensure};
 use bus::local::Local;
 use domain::audit::Entry;
 use domain::time::Timestamp;
+use ports::agents::Agents;
 use ports::clock::Clock;
 use ports::commands::Commands;
 use ports::journal::Trail;
@@ -21,13 +22,13 @@ use crate::store::{self, Writing};
 /// What this host forgets, and after how long.
 pub fn forgetting(
     config: &Config,
-    commands: &Arc<dyn Commands>,
+    (commands, agents): (&Arc<dyn Commands>, &Arc<dyn Agents>),
     trail: &Arc<dyn Trail>,
     clock: &Arc<dyn Clock>,
 ) -> Forget {
-    let (commands, trail, clock) = (commands.clone(), trail.clone(), clock.clone());
+    let (commands, agents, trail, clock) = (commands.clone(), agents.clone(), trail.clone(), clock.clone());
     let audit_days = config.audit.kept();
-    Forget { commands, output: config.command.output(), trail, audit_days, clock }
+    Forget { commands, output: config.command.output(), agents, trail, audit_days, clock }
 }
 
 /// Drops audit entries that are older than `keep_days`, while no host runs on an embedded store, leaves sealed
@@ -130,7 +131,7 @@ mod tests {
             let (rows, writing) = open(&config).await;
             let clock: Arc<dyn Clock> = Arc::new(WallClock);
             grow(&rows.journal, clock.now()).await;
-            let forget = forgetting(&config, &rows.commands, &rows.trail, &clock);
+            let forget = forgetting(&config, (&rows.commands, &rows.agents), &rows.trail, &clock);
             for _ in 0..2 {
                 forget.turn(&CancellationToken::new()).await.expect("forgotten");
             }

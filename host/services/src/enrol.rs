@@ -164,7 +164,10 @@ impl Enrol {
     /// # Errors
     /// See [`EnrolError`].
     pub async fn revoke_token(&self, caller: &Caller, token: TokenId, origin: &Origin) -> Result<(), EnrolError> {
-        if !self.tokens(caller).await?.iter().any(|known| known.id == token) {
+        caller.may(Permission::EnrolAgents)?;
+        let known = self.agents.token(token).await?;
+        // What is out of sight looks like what is not there.
+        if !known.is_some_and(|known| caller.sees_site(&known.site)) {
             return Err(EnrolError::NotFound);
         }
         let now = self.clock.now();

@@ -1,12 +1,14 @@
 //! What is old enough is forgotten, in steps so small that whoever writes is never far from its turn: output, of which
-//! what became of its command stays; and audit entries, if an operator said how long they are kept, up to checkpoints
-//! that are sealed. To run twice, here or on two hosts, does no harm.
+//! what became of its command stays; join tokens that let nobody in any more, of which the audit log tells; and audit
+//! entries, if an operator said how long they are kept, up to checkpoints that are sealed. To run twice, here or on two
+//! hosts, does no harm.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::audit::Entry;
 use domain::time::Timestamp;
+use ports::agents::Agents;
 use ports::clock::Clock;
 use ports::commands::Commands;
 use ports::error::StoreError;
@@ -19,8 +21,10 @@ use crate::origin::Origin;
 const EVERY: Duration = Duration::from_secs(300);
 /// Between two steps.
 const BREATH: Duration = Duration::from_millis(20);
-/// Audit entries of one step, where a store does not drop them by days.
+/// Audit entries of one step, where a store does not drop them by days; and join tokens.
 const STEP: u32 = 500;
+/// How long a join token is shown after it was used, revoked or expired.
+const SPENT_TOKENS: Duration = Duration::from_secs(30 * 86_400);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// The use case.
@@ -29,6 +33,8 @@ pub struct Forget {
     pub commands: Arc<dyn Commands>,
     /// How long. More than an attempt can take, so that nothing goes of what still runs.
     pub output: Duration,
+    /// Where join tokens are kept.
+    pub agents: Arc<dyn Agents>,
     /// Where audit entries are kept.
     pub trail: Arc<dyn Trail>,
     /// How many days; for ever when absent.
@@ -58,6 +64,9 @@ impl Forget {
     pub async fn turn(&self, stop: &CancellationToken) -> Result<(), StoreError> {
         let now = self.clock.now();
         while self.commands.forget_output(now - self.output).await? && !stop.is_cancelled() {
+            tokio::time::sleep(BREATH).await;
+        }
+        while self.agents.forget_tokens(now - SPENT_TOKENS, STEP).await? > 0 && !stop.is_cancelled() {
             tokio::time::sleep(BREATH).await;
         }
         if let Some(days) = self.audit_days {

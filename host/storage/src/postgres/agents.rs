@@ -343,8 +343,17 @@ impl Agents for PostgresStore {
         .await
     }
 
+    async fn token(&self, token: TokenId) -> Result<Option<JoinToken>, StoreError> {
+        tokens::one(self, token).await
+    }
+
     async fn tokens(&self) -> Result<Vec<JoinToken>, StoreError> {
         tokens::all(self).await
+    }
+
+    async fn forget_tokens(&self, before: Timestamp, most: u32) -> Result<u64, StoreError> {
+        self.cold(move |connection, _| Box::pin(async move { Ok(tokens::forget(connection, before, most).await?) }))
+            .await
     }
 
     async fn revoke_token(&self, token: TokenId, at: Timestamp, audit: Entry) -> Result<bool, StoreError> {

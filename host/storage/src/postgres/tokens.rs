@@ -110,6 +110,12 @@ pub(super) async fn insert(connection: &mut PgConnection, token: &JoinToken) -> 
     Ok(())
 }
 
+/// One token.
+pub(super) async fn one(store: &PostgresStore, id: TokenId) -> Result<Option<JoinToken>, StoreError> {
+    let sql = format!("select {COLUMNS} from join_tokens where id = $1");
+    store.rows(Statement::new(sql).bind(id.0)).await?.first().map(token).transpose()
+}
+
 /// Tokens, newest first.
 pub(super) async fn all(store: &PostgresStore) -> Result<Vec<JoinToken>, StoreError> {
     let sql = format!("select {COLUMNS} from join_tokens order by id desc");
@@ -124,4 +130,11 @@ pub(super) async fn revoke(connection: &mut PgConnection, id: TokenId, at: Times
         .execute(connection)
         .await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// Forgets some that let nobody in any more since then; answers how many.
+pub(super) async fn forget(connection: &mut PgConnection, before: Timestamp, most: u32) -> Result<u64, sqlx::Error> {
+    let sql = "delete from join_tokens where id in \
+         (select id from join_tokens where coalesce(used_at, revoked_at, expires_at) < $1 limit $2)";
+    Ok(sqlx::query(sql).bind(micros(before)).bind(i64::from(most)).execute(connection).await?.rows_affected())
 }

@@ -102,6 +102,13 @@ pub(super) async fn insert(connection: &mut Sqlite, token: &JoinToken) -> Result
     Ok(())
 }
 
+/// One token.
+pub(super) async fn one(readers: &Readers, id: TokenId) -> Result<Option<JoinToken>, Failure> {
+    let sql = format!("select {COLUMNS} from join_tokens where id = ?");
+    let found = query(sql).bind(id.0).fetch_optional(readers).await?;
+    Ok(found.as_ref().map(token).transpose()?)
+}
+
 /// Tokens, newest first.
 pub(super) async fn all(readers: &Readers) -> Result<Vec<JoinToken>, Failure> {
     let sql = format!("select {COLUMNS} from join_tokens order by id desc");
@@ -117,4 +124,11 @@ pub(super) async fn revoke(connection: &mut Sqlite, id: TokenId, at: Timestamp) 
         .execute(connection)
         .await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// Forgets some that let nobody in any more since then; answers how many.
+pub(super) async fn forget(connection: &mut Sqlite, before: Timestamp, most: u32) -> Result<u64, Error> {
+    let sql = "delete from join_tokens where id in \
+         (select id from join_tokens where coalesce(used_at, revoked_at, expires_at) < ? limit ?)";
+    Ok(query(sql).bind(before.0).bind(i64::from(most)).execute(connection).await?.rows_affected())
 }

@@ -92,6 +92,30 @@ pub async fn a_token_that_is_wrong_revoked_or_expired_is_refused<S: Store>(Groun
     assert!(matches!(store.join(newcomer(good.id, "web-1")).await, Ok(Joined::Enrolled(_))));
 }
 
+pub async fn a_token_that_lets_nobody_in_any_more_is_forgotten_when_its_time_is_over<S: Store>(
+    Ground { store, .. }: Ground<S>,
+) {
+    let (used, revoked, expired, good) = (token("eu"), token("eu"), token("eu"), token("eu"));
+    let good = JoinToken { expires_at: at(9_000), ..good };
+    for token in [&used, &revoked, &expired, &good] {
+        store.create_token(token.clone(), entry("token.create"), None).await.expect("stored");
+    }
+    let Ok(Joined::Enrolled(web)) = store.join(newcomer(used.id, "web-1")).await else { panic!("not enrolled") };
+    assert_eq!(store.revoke_token(revoked.id, at(2), entry("token.revoke")).await, Ok(true));
+    // Used at 1, revoked at 2, over at 3600.
+    let left = async || store.tokens().await.expect("read").iter().map(|token| token.id).collect::<Vec<_>>();
+    assert_eq!(store.forget_tokens(at(1), 10).await, Ok(0));
+    assert_eq!(store.forget_tokens(at(2), 10).await, Ok(1));
+    assert_eq!(left().await, [good.id, expired.id, revoked.id]);
+    assert_eq!((store.token(used.id).await, store.token(good.id).await), (Ok(None), Ok(Some(good.clone()))));
+    // No more at once than were asked for.
+    assert_eq!(store.forget_tokens(at(3_601), 1).await, Ok(1));
+    assert_eq!(store.forget_tokens(at(3_601), 1).await, Ok(1));
+    assert_eq!(store.forget_tokens(at(3_601), 1).await, Ok(0));
+    assert_eq!(left().await, [good.id]);
+    assert_eq!(find(&store, web.id).await.name, "web-1", "who came by it stays");
+}
+
 pub async fn a_name_is_taken_for_ever<S: Store>(Ground { store, .. }: Ground<S>) {
     let web = enrol(&store, "web-1", "eu").await;
     let token = token("eu");

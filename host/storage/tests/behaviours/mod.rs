@@ -185,6 +185,7 @@ macro_rules! behaviours {
             rolling::a_kept_reply_is_found_until_it_expires_and_is_stored_with_its_command,
             agents::a_join_token_lets_one_of_fifty_in,
             agents::a_token_that_is_wrong_revoked_or_expired_is_refused,
+            agents::a_token_that_lets_nobody_in_any_more_is_forgotten_when_its_time_is_over,
             agents::a_name_is_taken_for_ever,
             agents::a_key_that_is_over_never_comes_back_and_a_deleted_agents_name_does,
             agents::who_waits_for_approval_opens_no_session,
