@@ -26,9 +26,9 @@ use crate::config::{AgentCertificates, Config};
 use crate::keys;
 
 /// The authority's key, in the data directory.
-const KEY: &str = "keys/agents-ca.key";
+pub const KEY: &str = "keys/agents-ca.key";
 /// The one before it, if an operator put it there: what it vouched for counts until it is exchanged.
-const FORMER: &str = "keys/agents-ca.former.key";
+pub const FORMER: &str = "keys/agents-ca.former.key";
 /// A certificate made on a host whose clock is ahead is good at once on the others.
 const AHEAD: Duration = Duration::from_secs(3600);
 

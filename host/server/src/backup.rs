@@ -16,6 +16,7 @@ use anyhow::bail;
 use services::restore::Adopted;
 use storage::sqlite::beside;
 
+use crate::agent_authority::{FORMER as FORMER_AUTHORITY, KEY as AUTHORITY};
 use crate::args::BackupAction;
 use crate::config::{Config, Store};
 use crate::keys::{AUDIT_KEY, SECRET_KEY};
@@ -26,7 +27,7 @@ const DATABASE: &str = "viworks.db";
 const KEYS: [&str; 3] = ["keys/cluster.key", AUDIT_KEY, SECRET_KEY];
 /// Those that a backup has where the data directory has them: whether one is there depends on the configuration. Without
 /// the last three clients and agents would not know the restored host again.
-const KEYS_IF_THERE: [&str; 4] = ["keys/token.key", "keys/tls.key", "keys/agents-ca.key", "keys/agents-ca.former.key"];
+const KEYS_IF_THERE: [&str; 4] = ["keys/token.key", "keys/tls.key", AUTHORITY, FORMER_AUTHORITY];
 /// The schema from which on the audit log is sealed and arguments may be secret; a backup of an older one has no
 /// keys for that.
 const SEALED_SINCE: i64 = 6;

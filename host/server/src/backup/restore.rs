@@ -11,7 +11,7 @@ use storage::sqlite::{Lock, RestoredSqlite, beside};
 
 use super::manifest::Manifest;
 use super::verify::{Verified, verify};
-use super::{DATABASE, copy, create, file, ready};
+use super::{AUTHORITY, DATABASE, FORMER_AUTHORITY, copy, create, file, ready};
 use crate::clock::WallClock;
 use crate::config::Config;
 use crate::keys::{AUDIT_KEY, AuditKey, private_dir, write_private};
@@ -129,7 +129,7 @@ fn places(database: &Path) -> impl Iterator<Item = PathBuf> {
 struct InTheWay {
     /// A database and what SQLite keeps beside it.
     database: Vec<PathBuf>,
-    /// Keys that are not those of the backup.
+    /// Keys that are not those of the backup, and one that it does not have.
     keys: Vec<String>,
 }
 
@@ -143,12 +143,17 @@ impl InTheWay {
                 keys.push(key.to_owned());
             }
         }
+        // Whoever knows its authority of then knows whether there was one before it; no other is to be believed again.
+        let has = |wanted: &str| manifest.keys().any(|key| key == wanted);
+        if has(AUTHORITY) && !has(FORMER_AUTHORITY) && data.join(FORMER_AUTHORITY).exists() {
+            keys.push(FORMER_AUTHORITY.to_owned());
+        }
         Ok(InTheWay { database, keys })
     }
 
     fn refuse(&self) -> anyhow::Result<()> {
         let store = self.database.first().map(|path| format!("{} is there already", path.display()));
-        let key = self.keys.first().map(|key| format!("{key} is there already, and another than in the backup"));
+        let key = self.keys.first().map(|key| format!("{key} is there already, and not as in the backup"));
         match store.or(key) {
             Some(why) => bail!("{why}: with --replace it is set aside (not deleted), or name another --data"),
             None => Ok(()),

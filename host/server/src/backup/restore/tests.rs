@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::backup::create::create;
 use crate::backup::refuse_unfinished;
-use crate::backup::{KEYS, KEYS_IF_THERE};
+use crate::backup::{AUTHORITY, FORMER_AUTHORITY, KEYS, KEYS_IF_THERE};
 use crate::clock::RandomIds;
 use crate::keys::load_or_make;
 
@@ -365,6 +365,31 @@ async fn a_restore_cut_off_at_any_step_is_started_over_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn an_authority_of_agents_that_the_backup_does_not_know_is_not_believed_again() {
+    let (home, ..) = Home::lived_in().await;
+    let former = home.config.data.dir.join(FORMER_AUTHORITY);
+    let bytes = fs::read(&former).expect("read");
+    fs::remove_file(&former).expect("removed");
+    let backup = home.backup().await;
+    fs::write(&former, &bytes).expect("exchanged since");
+    fs::remove_file(home.database()).expect("lost");
+    let refused = home.restore(&order(&backup)).await.expect_err("refused").to_string();
+    assert!(refused.contains("keys/agents-ca.former.key is there already, and not as in the backup"), "{refused}");
+    let done = home.restore(&Order { replace: true, ..order(&backup) }).await.expect("restored");
+    assert!(!former.exists());
+    assert_eq!(fs::read(done.aside[0].join(FORMER_AUTHORITY)).expect("set aside, not deleted"), bytes);
+    // A backup from before authorities were in backups says nothing of them: what is there stays.
+    let authority = home.config.data.dir.join(AUTHORITY);
+    let kept = fs::read(&authority).expect("read");
+    fs::remove_file(&authority).expect("removed");
+    let without = home.backup().await;
+    fs::write(&authority, kept).expect("there again");
+    fs::write(&former, &bytes).expect("there again");
+    home.restore(&Order { replace: true, ..order(&without) }).await.expect("restored");
+    assert!(former.exists());
+}
+
+#[tokio::test]
 async fn a_restore_that_must_not_be_changes_nothing() {
     let (origin, ..) = Home::lived_in().await;
     let backup = origin.backup().await;
@@ -398,5 +423,5 @@ async fn a_restore_that_must_not_be_changes_nothing() {
     // Keys of another installation, left without their store.
     fs::remove_file(home.database()).expect("removed");
     let keys = refused(order(&backup)).await;
-    assert!(keys.contains("keys/cluster.key is there already, and another than in the backup"), "{keys}");
+    assert!(keys.contains("keys/cluster.key is there already, and not as in the backup"), "{keys}");
 }
