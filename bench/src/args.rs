@@ -336,6 +336,9 @@ pub struct Life {
     /// Commands in each commit.
     #[arg(long, default_value_t = 64)]
     pub batch: usize,
+    /// Connections that do so beside each other; one on SQLite.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub lanes: u8,
     /// Batches a second; one after the other when absent.
     #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
     pub rate: Option<f64>,
@@ -406,7 +409,7 @@ pub struct Axes {
     /// Which stores, one after the other; PostgreSQL is started for it.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Kind::Sqlite, Kind::Postgres])]
     pub store: Vec<Kind>,
-    /// Only these groups: `life`, `overload`, `hosts`, `urgent`, `telemetry`, `past`, `history`, `retention`, `crowd`,
+    /// Only these groups: `life`, `overload`, `hosts`, `kill`, `urgent`, `telemetry`, `past`, `history`, `retention`, `crowd`,
     /// `growth`, `machines`, `start`, `soak`.
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,

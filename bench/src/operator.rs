@@ -106,6 +106,17 @@ impl Operator {
         bail!("GET {path} was refused {PATIENCE} times for want of capacity")
     }
 
+    /// What the host says of itself under `metric`, all its labels together; `None` when it does not.
+    pub async fn metric(&self, metric: &str) -> Option<f64> {
+        let mut client = self.client();
+        let answer = client.send("GET", "/metrics", Some(&self.bearer()), None).await.ok()?;
+        let text = std::str::from_utf8(answer.body).ok().filter(|_| answer.status == 200)?;
+        let of_it =
+            text.lines().filter_map(|line| line.strip_prefix(metric)).filter(|rest| rest.starts_with([' ', '{']));
+        let values: Vec<f64> = of_it.filter_map(|rest| rest.rsplit(' ').next()?.parse().ok()).collect();
+        (!values.is_empty()).then(|| values.iter().sum())
+    }
+
     /// Posts `body` to `path`, waiting out 429 and 503, which promise that nothing was done.
     ///
     /// # Errors

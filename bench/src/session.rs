@@ -111,12 +111,23 @@ async fn next_frame(socket: &mut Socket) -> Result<HostFrame> {
 }
 
 /// Samples that leave in one write where they come more often than heartbeats.
-const AT_ONCE: u32 = 4;
+pub const AT_ONCE: u32 = 4;
 
 /// When an agent speaks of itself next.
 struct Due {
     beat: Instant,
     sample: Instant,
+}
+
+impl Due {
+    /// When there is something to say; samples that come in lumps wait for the last of each.
+    fn next(&self, speaks: bool, lump: Option<Duration>) -> Instant {
+        match lump {
+            _ if !speaks => self.beat,
+            Some(lump) => self.beat.min(self.sample + lump),
+            None => self.beat.min(self.sample),
+        }
+    }
 }
 
 /// Holds one session until told to stop.
@@ -147,11 +158,14 @@ impl Conversation {
         let every = Duration::from_millis(self.welcome.heartbeat_ms.max(1));
         let asked = Duration::from_millis(self.welcome.telemetry_ms);
         let sampled = self.shared.behaviour.sample_every.unwrap_or(asked);
+        let phase = |index: usize| (index % 1000) as f64 / 1000.0;
+        // What an agent says of its machine has its own moment, as a real one's has, not that of its heartbeat.
+        let first = self.opened + sampled.mul_f64(phase(index * 617));
+        let mut due = Due { beat: self.opened + every.mul_f64(phase(index)), sample: first };
         // Samples that come more often than heartbeats leave a few at a time, as the bare door's do.
-        let round = self.shared.behaviour.sample_every.map_or(every, |sampled| every.min(sampled * AT_ONCE));
-        let phase = (index % 1000) as f64 / 1000.0;
-        let mut beat = Box::pin(sleep_until(self.opened + round.mul_f64(phase)));
-        let mut due = Due { beat: self.opened, sample: self.opened + sampled.mul_f64(phase) };
+        let lump = self.shared.behaviour.sample_every.map(|sampled| every.min(sampled * AT_ONCE));
+        let speaks = !sampled.is_zero() && self.shared.behaviour.telemetry;
+        let mut beat = Box::pin(sleep_until(due.next(speaks, lump)));
         loop {
             tokio::select! {
                 biased;
@@ -168,7 +182,7 @@ impl Conversation {
                 }
                 () = beat.as_mut() => {
                     self.beat(&mut due, every, sampled).await?;
-                    beat.as_mut().reset(Instant::now() + round);
+                    beat.as_mut().reset(due.next(speaks, lump));
                 }
                 () = &mut stopped => {
                     let bye = Goodbye { reason: "the run is over".to_owned(), retry_after_ms: None };

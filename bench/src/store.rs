@@ -67,6 +67,11 @@ impl Store {
         Ok(store)
     }
 
+    /// Which.
+    pub fn kind(&self) -> Kind {
+        if self.server.is_some() { Kind::Postgres } else { Kind::Sqlite }
+    }
+
     /// A figure of a store that loses commits would mean nothing.
     fn check(&self) -> Result<()> {
         let Some(server) = &self.server else { return Ok(()) };

@@ -11,6 +11,7 @@ pub mod growth;
 pub mod history;
 pub mod host;
 pub mod hosts;
+pub mod kill;
 pub mod machines;
 pub mod overload;
 pub mod past;

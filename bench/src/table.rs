@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// What a ratio must be.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -126,6 +127,13 @@ impl Row {
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     rows: Vec<Row>,
+    /// Under which conditions the first of the results was taken.
+    conditions: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Stated {
+    conditions: Value,
 }
 
 /// What one peer did, as `bench/peers` leaves it among the results.
@@ -160,13 +168,14 @@ impl Table {
         let mut rows: Vec<Row> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let peers: Vec<Peer> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         rows.extend(beside_peers(&rows, &peers));
-        Ok(Table { rows })
+        rows.extend(others(&peers));
+        let conditions = text.lines().find_map(|line| serde_json::from_str::<Stated>(line).ok());
+        Ok(Table { rows, conditions: conditions.map(|stated| stated.conditions) })
     }
 
-    /// How many goals were met, missed and not tried.
-    pub fn count(&self) -> (usize, usize, usize) {
-        let of = |word: &str| self.rows.iter().filter(|row| row.verdict() == word).count();
-        (of("met"), of("missed"), of("skipped"))
+    /// How many goals were met, missed and not tried, and how many lines failed.
+    pub fn count(&self) -> [usize; 4] {
+        ["met", "missed", "skipped", "FAILED"].map(|word| self.rows.iter().filter(|row| row.verdict() == word).count())
     }
 }
 
@@ -190,8 +199,38 @@ fn beside_peers(rows: &[Row], peers: &[Peer]) -> Vec<Row> {
     all
 }
 
+/// What peers did that stands beside nothing of ours.
+fn others(peers: &[Peer]) -> Vec<Row> {
+    let told = |peer: &Peer| {
+        !BESIDE_PEERS.iter().any(|(.., name, figure, _, _)| (*name, *figure) == (&*peer.peer, &*peer.figure))
+    };
+    let row = |peer: &Peer| {
+        let what = format!("{}: {}", peer.peer, peer.figure);
+        match peer.value {
+            Some(value) => Row::new("peer", &what, "", Goal::Told, f64::NAN, value),
+            None => Row::skipped("peer", &what, peer.skipped.clone()),
+        }
+    };
+    peers.iter().filter(|peer| told(peer)).map(row).collect()
+}
+
 impl std::fmt::Display for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(conditions) = &self.conditions {
+            let word =
+                |name: &str| conditions[name].as_str().map_or_else(|| conditions[name].to_string(), str::to_owned);
+            writeln!(
+                f,
+                "commit {}, {} × {}, kernel {}, {}; load {}, idle share {}",
+                word("commit"),
+                word("cores"),
+                word("cpu"),
+                word("kernel"),
+                word("filesystem"),
+                word("load"),
+                word("idle_before")
+            )?;
+        }
         writeln!(
             f,
             "{:<4} {:<62} {:<8} {:>14} {:>14} {:>9}  {:<8}",
@@ -213,8 +252,8 @@ impl std::fmt::Display for Table {
                 row.skipped
             )?;
         }
-        let (met, missed, skipped) = self.count();
-        write!(f, "{met} met, {missed} missed, {skipped} skipped")
+        let [met, missed, skipped, failed] = self.count();
+        write!(f, "{met} met, {missed} missed, {skipped} skipped, {failed} FAILED")
     }
 }
 
@@ -240,8 +279,9 @@ mod tests {
         let untaken = Row::new("C1", "reports ÷ bare", "/s", Goal::AtMost(2.0), f64::NAN, 10.0);
         let other = r#"{"scenario":"hub","rate":1.0}"#.to_owned();
         let left_out = Row::skipped("I1", "half an hour", "takes half an hour");
-        let found = table(&[line(&met), other, line(&missed), line(&untaken), line(&left_out)]);
-        assert_eq!(found.count(), (1, 2, 1));
+        let failed = Row::skipped("A5", "50/s", format!("{FAILED}its rate was not kept"));
+        let found = table(&[line(&met), other, line(&missed), line(&untaken), line(&left_out), line(&failed)]);
+        assert_eq!(found.count(), [1, 2, 1, 1]);
         let text = found.to_string();
         assert!(text.contains("0.250") && text.contains("≥ 0.2") && text.contains("takes half an hour"), "{text}");
     }

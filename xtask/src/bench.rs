@@ -23,7 +23,7 @@ pub struct Options {
     /// Install peers into a temporary folder, and measure them too
     #[arg(long)]
     peers: bool,
-    /// Only these groups of axes; `viworks-bench axes --help` names them
+    /// Only these groups of axes: `plans`, and those that `viworks-bench axes --help` names
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Which stores
@@ -32,6 +32,9 @@ pub struct Options {
     /// Where databases are made; on the file system that is meant
     #[arg(long, value_name = "DIR")]
     work: Option<PathBuf>,
+    /// Finished invocations that growth is measured over; 1,000,000, or 100,000 with --quick, when absent
+    #[arg(long)]
+    invocations: Option<u64>,
     /// Where results are written, one JSON line each; target/bench/results.jsonl when absent
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
@@ -47,7 +50,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let wanted = |group: &str| options.only.is_empty() || options.only.iter().any(|word| word == group);
     if options.store.contains("postgres") {
         toolchain::postgres()?;
-        if wanted("hosts")
+        if (wanted("hosts") || wanted("life"))
             && let Err(error) = toolchain::redis()
         {
             say(format_args!("skipped: several hosts by Redis: {error:#}"));
@@ -82,6 +85,15 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
             }),
         )?;
     }
+    match peak_mib(&release.join("viworks")) {
+        Some(mib) => append(
+            &results,
+            &json!({
+                "axis": "S", "what": "viworks --help, memory at most", "unit": "MiB", "ours": mib, "beside": null, "goal": "told",
+            }),
+        )?,
+        None => say(format_args!("skipped: memory of the command line tool: no python3 to ask for it")),
+    }
     if wanted("plans") {
         well &= passed(Command::new(&bars).arg("calls").env("VIWORKS_BENCH_JSON", &results).current_dir(root()));
     }
@@ -91,6 +103,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     axes.args(["--store", &options.store]).arg("--json").arg(&results).current_dir(root());
     if options.quick {
         axes.arg("--quick");
+    }
+    if let Some(count) = options.invocations {
+        axes.args(["--invocations", &count.to_string()]);
     }
     if let Some(work) = &options.work {
         axes.arg("--work").arg(work);
@@ -111,8 +126,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         well &= passed(peers.current_dir(root()));
     }
     let mut table = Command::new(release.join("viworks-bench"));
-    // Missed goals are in the table; they are no fault of the run.
-    passed(table.arg("table").arg(&results));
+    // Missed goals are in the table; they are no fault of the run, and their exit status is not told.
+    table.arg("table").arg(&results).status().context("viworks-bench")?;
     say(format_args!("measured in {:.0} s; load after: {}", begun.elapsed().as_secs_f64(), load()));
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -140,6 +155,14 @@ fn build() -> anyhow::Result<PathBuf> {
         "json-render-diagnostics",
     ]))?;
     bars(&text).context("Cargo does not say where it put the benchmark `bars`")
+}
+
+/// The most memory that the command line tool has while it says how it is used.
+fn peak_mib(tool: &Path) -> Option<f64> {
+    const ASK: &str = "import resource, subprocess, sys; subprocess.run([sys.argv[1], '--help'], stdout=subprocess.DEVNULL, \
+         check=True); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
+    let told = program::read(Command::new("python3").args(["-c", ASK]).arg(tool)).ok()?;
+    Some(told.trim().parse::<f64>().ok()? / 1024.0)
 }
 
 fn bars(messages: &str) -> Option<PathBuf> {

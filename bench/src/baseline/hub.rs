@@ -19,13 +19,11 @@ use crate::frames::{Answers, Heard};
 use crate::http::Origin;
 use crate::report::{Measured, round};
 use crate::schedule::now_ns;
-use crate::session::{Socket, open, sample};
+use crate::session::{AT_ONCE, Socket, open, sample};
 use crate::usage::{Memory, Meter, memory_of};
 
 /// Connects under way at once.
 const CONNECTING: usize = 128;
-/// Samples of one agent between two flushes.
-const AT_ONCE: usize = 8;
 /// Longest wait for one phase beyond its own length.
 const PATIENCE: Duration = Duration::from_secs(180);
 

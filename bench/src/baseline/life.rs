@@ -7,6 +7,7 @@ mod sqlite;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use futures_util::future::try_join_all;
 use serde_json::json;
 
 use crate::latency::Recorder;
@@ -14,6 +15,9 @@ use crate::report::{Measured, round};
 use crate::schedule::{Window, now_ns};
 use crate::store::Store;
 use crate::usage::{Cost, Meter};
+
+/// The share of a rate that is kept, or it was not.
+const KEPT: f64 = 0.98;
 
 /// What a command takes with it, and what it leaves: as much as the product's.
 struct Luggage {
@@ -41,15 +45,24 @@ impl Lives {
         })
     }
 
-    /// One batch from birth to end; `committed` hears how long each of the three commits took.
-    async fn live(&mut self, mut committed: impl FnMut(u64)) -> Result<()> {
+    /// One more connection that does the same beside it; an embedded store has one that writes.
+    async fn beside(url: &str, batch: usize, lane: usize) -> Result<Lives> {
+        match url.strip_prefix("sqlite:") {
+            Some(_) => bail!("SQLite has one writer"),
+            None => Ok(Lives::Postgres(Box::new(postgres::Lives::beside(url, batch, lane).await?))),
+        }
+    }
+
+    /// One batch from birth to end; `committed` hears how long each of the three commits took. How many ended, which
+    /// need not be those that were born.
+    async fn live(&mut self, mut committed: impl FnMut(u64)) -> Result<u64> {
         let mut began = now_ns();
         let mut commit = || {
             let now = now_ns();
             committed(now - began);
             began = now;
         };
-        match self {
+        Ok(match self {
             Lives::Sqlite(lives) => {
                 lives.insert().await?;
                 commit();
@@ -57,6 +70,7 @@ impl Lives {
                 commit();
                 lives.finish(&claimed).await?;
                 commit();
+                claimed.len() as u64
             }
             Lives::Postgres(lives) => {
                 lives.insert().await?;
@@ -65,6 +79,21 @@ impl Lives {
                 commit();
                 lives.finish(&claimed).await?;
                 commit();
+                claimed.len() as u64
+            }
+        })
+    }
+
+    /// Ends what others left.
+    async fn end_the_rest(&mut self) -> Result<()> {
+        if let Lives::Postgres(lives) = self {
+            lives.alone = false;
+            loop {
+                let claimed = lives.claim().await?;
+                if claimed.is_empty() {
+                    break;
+                }
+                lives.finish(&claimed).await?;
             }
         }
         Ok(())
@@ -99,43 +128,46 @@ fn ascending(number: u64) -> u128 {
     (u128::from(now_ns()) << 64) | u128::from(number)
 }
 
-/// Lives batches in a fresh database of `store` for `duration`, after `warmup`: one after the other, or `rate` of them a
-/// second, with the machine idle between two.
+/// How lives are led.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
+    /// Commands a commit.
+    pub batch: usize,
+    /// Connections that do so beside each other; one on an embedded store.
+    pub lanes: usize,
+    /// Batches a second, with the machine idle between two; one after the other when absent.
+    pub rate: Option<f64>,
+}
+
+/// Lives batches in a fresh database of `store` for `duration`, after `warmup`.
 ///
 /// # Errors
 /// When the store fails, or a command's life does.
-pub async fn run(
-    store: &Store,
-    batch: usize,
-    rate: Option<f64>,
-    warmup: Duration,
-    duration: Duration,
-) -> Result<Measured> {
+pub async fn run(store: &Store, way: Way, warmup: Duration, duration: Duration) -> Result<Measured> {
+    let Way { batch, lanes, rate } = way;
     if batch == 0 || batch > 1_000 {
         bail!("batch is {batch}; 1 to 1000 commands a commit");
     }
-    let mut lives = Lives::open(&store.fresh()?, batch).await?;
+    let url = store.fresh()?;
+    let mut first = Lives::open(&url, batch).await?;
+    if let Lives::Postgres(lives) = &mut first {
+        lives.alone = lanes == 1;
+    }
+    let mut all = vec![first];
+    for lane in 1..lanes {
+        all.push(Lives::beside(&url, batch, lane).await?);
+    }
     let window = Window::after(warmup, duration);
-    while now_ns() < window.from {
-        lives.live(|_| ()).await?;
-    }
     let (whole, commits) = (Recorder::default(), Recorder::default());
-    let meter = Meter::start(None);
-    let parameters = json!({ "batch": batch, "duration_s": duration.as_secs_f64(), "batches_per_s": rate });
+    let parameters =
+        json!({ "batch": batch, "lanes": lanes, "duration_s": duration.as_secs_f64(), "batches_per_s": rate });
     let mut found = Measured::new("life", parameters);
+    try_join_all(all.iter_mut().map(|lives| warm(lives, window.from))).await?;
+    let meter = Meter::start(None);
     let began = now_ns();
-    let mut last = began;
-    while last < window.to {
-        if let Some(rate) = rate {
-            let due = began + (found.operations as f64 / batch as f64 * 1e9 / rate) as u64;
-            tokio::time::sleep(Duration::from_nanos(due.saturating_sub(now_ns()))).await;
-        }
-        let start = now_ns();
-        lives.live(|took| commits.record(0, took)).await?;
-        last = now_ns();
-        whole.record(0, last - start);
-        found.operations += batch as u64;
-    }
+    let led = try_join_all(all.iter_mut().map(|lives| lead(lives, window, rate, &whole, &commits))).await?;
+    let last = now_ns();
+    found.operations = led.iter().sum::<u64>();
     let cost = meter.stop();
     // An embedded store lives in this process: its CPU is what is measured. Of a server's it is the
     // client's part, as the host's is the host's part.
@@ -145,10 +177,53 @@ pub async fn run(
     found.note("commit_p50_us", round(commits.quantiles().p50_us));
     found.note("commit_p99_us", round(commits.quantiles().p99_us));
     found.note("durability", store.durability()?);
-    let (born, ended) = lives.count().await?;
+    if let Some(rate) = rate
+        && found.rate < rate * batch as f64 * KEPT
+    {
+        found
+            .faults
+            .push(format!("{:.1} of {rate} batches a second: its latencies say nothing", found.rate / batch as f64));
+    }
+    all[0].end_the_rest().await?;
+    // Each knows how many it began, and any of them how many of all ended.
+    let (mut born, mut ended) = (0, 0);
+    for mut lives in all {
+        let (of_it, of_all) = lives.count().await?;
+        (born, ended) = (born + of_it, of_all);
+        lives.close().await?;
+    }
     if ended != born {
         found.faults.push(format!("{ended} of {born} lives ended"));
     }
-    lives.close().await?;
     Ok(found)
+}
+
+async fn warm(lives: &mut Lives, until: u64) -> Result<()> {
+    while now_ns() < until {
+        lives.live(|_| ()).await?;
+    }
+    Ok(())
+}
+
+/// Batches of one connection until the window is over; how many commands ended by it.
+async fn lead(
+    lives: &mut Lives,
+    window: Window,
+    rate: Option<f64>,
+    whole: &Recorder,
+    commits: &Recorder,
+) -> Result<u64> {
+    let began = now_ns();
+    let (mut batches, mut ended) = (0_u64, 0);
+    while now_ns() < window.to {
+        if let Some(rate) = rate {
+            let due = began + (batches as f64 * 1e9 / rate) as u64;
+            tokio::time::sleep(Duration::from_nanos(due.saturating_sub(now_ns()))).await;
+        }
+        let start = now_ns();
+        ended += lives.live(|took| commits.record(0, took)).await?;
+        whole.record(0, now_ns() - start);
+        batches += 1;
+    }
+    Ok(ended)
 }

@@ -23,6 +23,8 @@ use crate::usage::Meter;
 
 /// How long the last commands may take after the window, usually.
 pub const DRAIN: Duration = Duration::from_secs(30);
+/// How a host counts its commits.
+const COMMITS: &str = "viworks_store_commits_total";
 /// A run that achieved less of the offered rate has no latencies.
 const ACHIEVED: f64 = 0.99;
 /// What is due within this comes together where it is no matter when.
@@ -149,8 +151,10 @@ pub async fn run(operator: &Arc<Operator>, fleet: &Fleet, load: &Load) -> Result
     }
     tokio::time::sleep(Duration::from_nanos(window.from.saturating_sub(now_ns()))).await;
     let meter = Meter::start(load.host_pid);
+    let commits = operator.metric(COMMITS).await;
     tokio::time::sleep(Duration::from_nanos(window.to.saturating_sub(now_ns()))).await;
     let cost = meter.stop();
+    let commits = operator.metric(COMMITS).await.zip(commits).map(|(after, before)| after - before);
     let mut tally = Tally::default();
     while let Some(worker) = workers.join_next().await {
         let one = worker.context("a worker panicked")?;
@@ -174,6 +178,9 @@ pub async fn run(operator: &Arc<Operator>, fleet: &Fleet, load: &Load) -> Result
     found.latency = bench.ledger.quantiles();
     (found.refused_429, found.errors) = (tally.refused, tally.errors);
     found.note("accepted", tally.accepted.len());
+    if let Some(commits) = commits.filter(|_| found.operations > 0) {
+        found.note("commits_per_op", round(commits / found.operations as f64));
+    }
     if let Pace::Open { .. } = load.pace {
         let achieved = bench.ledger.on_time() as f64 / (offered as f64).max(1.0);
         found.note("achieved_share", round(achieved));

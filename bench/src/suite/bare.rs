@@ -3,16 +3,17 @@
 use anyhow::Result;
 
 use crate::baseline::hub::Hub;
+use crate::baseline::life::Way;
 use crate::baseline::{life, route};
 use crate::report::Measured;
 use crate::runs::idle;
-use crate::store::Store;
+use crate::store::{Kind, Store};
 use crate::suite::Size;
 use crate::suite::product::LIGHT;
 
 /// What the machine does without the product, taken once.
 pub struct Bare {
-    /// Whole life in batches of 64.
+    /// Whole life in batches of 64; on PostgreSQL by four connections beside each other.
     pub life_64: Measured,
     /// Whole life, one at a time; knows the median commit.
     pub life_1: Measured,
@@ -42,9 +43,12 @@ impl Bare {
     /// # Errors
     /// When a baseline cannot be run.
     pub async fn measure(store: &Store, size: Size, rates: Option<[f64; 2]>) -> Result<Bare> {
-        let life_64 = life::run(store, 64, None, size.warmup, size.short).await?;
-        let life_1 = life::run(store, 1, None, size.warmup, size.short).await?;
-        let life_rare = life::run(store, 1, Some(LIGHT), size.warmup, size.short).await?;
+        // A server serves several connections at once; an embedded store has one that writes.
+        let lanes = if store.kind() == Kind::Postgres { 4 } else { 1 };
+        let one = Way { batch: 1, lanes: 1, rate: None };
+        let life_64 = life::run(store, Way { batch: 64, lanes, rate: None }, size.warmup, size.short).await?;
+        let life_1 = life::run(store, one, size.warmup, size.short).await?;
+        let life_rare = life::run(store, Way { rate: Some(LIGHT), ..one }, size.warmup, size.short).await?;
         let mut hub = Hub::start(size.agents).await?;
         let hub_idle = idle::run("hub-idle", size.agents, hub.pid(), hub.before, size.warmup).await?;
         let hub_light = hub.closed(1, size.warmup, size.short).await?;

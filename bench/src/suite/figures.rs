@@ -3,10 +3,13 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::report::round;
+use crate::report::{Measured, round};
 use crate::suite::bare::Bare;
 use crate::suite::product::Product;
-use crate::table::{Goal, Row};
+use crate::table::{FAILED, Goal, Row};
+
+/// The share of latencies that may lie where a delayed acknowledgement would put a mode.
+const MODE: f64 = 0.05;
 
 /// One line of the table.
 #[derive(Clone, Debug)]
@@ -60,38 +63,42 @@ impl Figures {
     pub fn add(&mut self, before: &Bare, product: &Product, after: &Bare) {
         let bare = |of: fn(&Bare) -> f64| f64::midpoint(of(before), of(after));
         let noted = |name| product.idle.noted(name).unwrap_or(f64::NAN);
+        // What does not count has no figures.
+        let counts = |found: &Measured, value: f64| if found.faults.is_empty() { value } else { f64::NAN };
         let floor = bare(Bare::floor_us);
         self.pair(
             "A1",
             "durable commands ÷ store's whole life × 64",
             "/s",
             Goal::AtLeast(0.20),
-            product.commands.rate,
+            counts(&product.commands, product.commands.rate),
             bare(|b| b.life_64.rate),
         );
-        let cpu = product.commands.server_us().unwrap_or(f64::NAN);
+        let commits = product.commands.noted("commits_per_op").unwrap_or(f64::NAN);
+        self.pair("A1", "commits per command at saturation ÷ 1", "", Goal::Told, commits, 1.0);
+        let cpu = counts(&product.commands, product.commands.server_us().unwrap_or(f64::NAN));
         self.pair("A4", "host CPU per command ÷ route + life + hub", "µs", Goal::AtMost(2.0), cpu, bare(Bare::cpu_us));
-        self.pair(
-            "A5",
-            "50/s: p50 ÷ (hub round trip + 2 commits)",
-            "µs",
-            Goal::AtMost(2.0),
-            product.light.latency.p50_us,
-            floor,
-        );
-        self.pair("A5", "50/s: p99 ÷ the same", "µs", Goal::AtMost(6.0), product.light.latency.p99_us, floor);
+        let light = |value| counts(&product.light, value);
+        let p50 = light(product.light.latency.p50_us);
+        self.pair("A5", "50/s: p50 ÷ (hub round trip + 2 commits)", "µs", Goal::AtMost(2.0), p50, floor);
+        let p99 = light(product.light.latency.p99_us);
+        self.pair("A5", "50/s: p99 ÷ the same", "µs", Goal::AtMost(6.0), p99, floor);
+        let commits = light(product.light.noted("commits_per_op").unwrap_or(f64::NAN));
+        self.pair("A5", "50/s: commits per command ÷ 1", "", Goal::Told, commits, 1.0);
         // A round trip and commits that follow on each other find a machine awake; under light load nobody does.
         let idle = bare(Bare::rare_floor_us);
         let what = "50/s: p50 ÷ the same parts, each at 50/s";
-        self.pair("A5", what, "µs", Goal::Told, product.light.latency.p50_us, idle);
+        self.pair("A5", what, "µs", Goal::Told, p50, idle);
         for (what, goal, ours, hub) in [
             ("half of saturation: p99 ÷ hub's at that rate", Goal::AtMost(5.0), &product.half, &after.hub_half),
             ("0.8 of saturation: p99 ÷ hub's at that rate", Goal::Told, &product.most, &after.hub_most),
         ] {
             if let Some(hub) = hub {
-                self.pair("A7", what, "µs", goal, ours.latency.p99_us, hub.latency.p99_us);
+                self.pair("A7", what, "µs", goal, counts(ours, ours.latency.p99_us), hub.latency.p99_us);
             }
         }
+        let what = "half of saturation: share between 35 and 55 ms ÷ what no mode there leaves";
+        self.pair("A7", what, "", Goal::AtMost(1.0), counts(&product.half, product.half.latency.mode_40ms_share), MODE);
         let memory = bare(|b| b.hub_idle.noted("memory_per_agent_bytes").unwrap_or(f64::NAN));
         // So few agents bear what a host takes once: the goal is held with thousands of them.
         self.pair("B1", "memory per idle agent ÷ hub", "B", Goal::Told, noted("memory_per_agent_bytes"), memory);
@@ -117,9 +124,11 @@ impl Figures {
     }
 
     fn pair(&mut self, id: &'static str, what: &'static str, unit: &'static str, goal: Goal, product: f64, bare: f64) {
+        // What could not be measured, or does not count, is a line without figures.
+        let pair = (product.is_finite() && bare.is_finite()).then_some((product, bare));
         match self.lines.iter_mut().find(|line| line.what == what) {
-            Some(line) => line.pairs.push((product, bare)),
-            None => self.lines.push(Figure { id, what, unit, goal, pairs: vec![(product, bare)] }),
+            Some(line) => line.pairs.extend(pair),
+            None => self.lines.push(Figure { id, what, unit, goal, pairs: pair.into_iter().collect() }),
         }
     }
 
@@ -133,10 +142,12 @@ impl Figures {
         let row = |line: &Figure| {
             let mut pairs = line.pairs.clone();
             pairs.sort_by(|(ours, bare), (other, beside)| (ours / bare).total_cmp(&(other / beside)));
-            let (ours, bare) = pairs.get(pairs.len() / 2).copied().unwrap_or((f64::NAN, f64::NAN));
             // On PostgreSQL the same axis has a name of its own.
             let axis = if (line.id, store) == ("A1", "postgres") { "A3" } else { line.id };
-            Row::new(axis, line.what, line.unit, line.goal, ours, bare).on(store)
+            match pairs.get(pairs.len() / 2) {
+                Some((ours, bare)) => Row::new(axis, line.what, line.unit, line.goal, *ours, *bare).on(store),
+                None => Row::skipped(axis, line.what, format!("{FAILED}no repetition of it counts")).on(store),
+            }
         };
         self.lines.iter().map(row).collect()
     }

@@ -13,7 +13,7 @@ use crate::runs::commands::{self, DRAIN, Load, Pace};
 use crate::runs::ledger_check::Check;
 use crate::suite::ground::Ground;
 use crate::suite::sizes;
-use crate::table::{Goal, Row};
+use crate::table::{FAILED, Goal, Row};
 
 /// A command's cost in the largest fleet, in those of the smallest.
 const COMMAND: f64 = 1.4;
@@ -26,11 +26,16 @@ const TARGET: f64 = 1.5;
 /// When a host does not start, or a run does not count.
 pub async fn run(ground: &Ground<'_>) -> Result<Vec<Row>> {
     let fleets: &[usize] = if ground.asked.quick { &[100, 1_000] } else { &[100, 1_000, 10_000] };
+    let few: &[usize] = &[1, 10];
     let mut costs = Vec::new();
     for agents in fleets {
         costs.push((*agents, command(ground, *agents).await?));
     }
     let mut rows = Vec::new();
+    for (agents, cost) in &costs {
+        let what = format!("host's CPU per command, {agents} agents");
+        rows.push(Row::new("N", &what, "µs", Goal::Told, *cost, f64::NAN));
+    }
     if let (Some((few, least)), Some((many, most))) = (costs.first(), costs.last()) {
         let what = format!("host's CPU per command, {many} agents ÷ {few}");
         rows.push(Row::new("N", &what, "µs", Goal::AtMost(COMMAND), *most, *least));
@@ -46,7 +51,7 @@ pub async fn run(ground: &Ground<'_>) -> Result<Vec<Row>> {
         work: ground.asked.work.clone(),
         verify_every: 16,
     };
-    sizes::run(&asked, Some(ground.json)).await?;
+    let good = sizes::run(&asked, Some(ground.json)).await?;
     for line in ground.added(before)?.iter().filter(|line| line["scenario"] == "sizes") {
         let shape = line["parameters"]["shape"].as_str().context("a shape")?;
         for (note, of) in [("time_ratio", "time"), ("cpu_ratio", "host's CPU")] {
@@ -54,6 +59,21 @@ pub async fn run(ground: &Ground<'_>) -> Result<Vec<Row>> {
             let ratio = line["notes"].get(note).and_then(Value::as_f64).unwrap_or(f64::NAN);
             rows.push(Row::new("N", &what, "", Goal::AtMost(TARGET), ratio, 1.0));
         }
+    }
+    // To how many is the curve's other end: what one target costs where there are hardly any.
+    let asked = Sizes { agents: few.to_vec(), ..asked };
+    let good = sizes::run(&asked, Some(ground.json)).await? && good;
+    for line in ground.added(before)?.iter().filter(|line| line["scenario"] == "broadcast") {
+        let (Some(agents), Some(shape)) = (line["parameters"]["agents"].as_u64(), line["parameters"]["shape"].as_str())
+        else {
+            continue;
+        };
+        let target = line["notes"]["us_per_target_p50"].as_f64().unwrap_or(f64::NAN);
+        let what = format!("a target's time, {shape}, command to {agents}");
+        rows.push(Row::new("N", &what, "µs", Goal::Told, target, f64::NAN));
+    }
+    if !good {
+        rows.push(Row::skipped("–", "growth", format!("{FAILED}a run does not count: its FAULT is among the results")));
     }
     Ok(rows)
 }

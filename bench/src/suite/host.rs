@@ -118,6 +118,17 @@ impl Host {
         Host::run(binary, home).await
     }
 
+    /// Kills it with -9 and starts it again on what it left behind; its ports are others.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn killed(self, binary: &Path) -> Result<Host> {
+        let Host { mut process, home, .. } = self;
+        process.kill().await.context("the host cannot be killed")?;
+        std::fs::remove_file(home.path().join("data/listening.json"))?;
+        Host::run(binary, home).await
+    }
+
     async fn run(binary: &Path, home: TempDir) -> Result<Host> {
         let (data, config) = (home.path().join("data"), home.path().join("host.toml"));
         let log = home.path().join("host.log");
@@ -219,7 +230,9 @@ fn configuration(data: &Path, plugins: &Path, url: &str, setting: Setting<'_>) -
     let redis = redis.transpose()?.unwrap_or_default();
     Ok(format!(
         "[server]\nbind = \"127.0.0.1:0\"\nagents_bind = \"127.0.0.1:0\"\n\
-         max_connections_per_address = 0\n[security]\nrequests_per_second = 0\nanonymous_per_second = 0\n\
+         max_connections_per_address = 0\n[security]\n\
+         requests_per_second = 1000000\nrequest_burst = 1000000\n\
+         anonymous_per_second = 1000000\nanonymous_burst = 1000000\n\
          [agent_management]\nmax_unauthenticated_per_address = 0\nheartbeat_ms = {heartbeat_ms}\n\
          [database]\nurl = {}\n\
          [plugins]\ndir = {}\ndefault_grants = \"requested\"\n\

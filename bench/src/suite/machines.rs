@@ -110,13 +110,19 @@ impl RealAgent {
         self.home.path().join("data")
     }
 
-    /// The same with its process ended, and seen to be gone by the host.
+    /// The same with its process and its supervisor's ended, and seen to be gone by the host.
     ///
     /// # Errors
     /// When it had to be killed, or the host goes on seeing it.
     pub async fn stopped(mut self, operator: &Operator) -> Result<RealAgent> {
         if let Some(process) = self.process.take() {
             terminate(process).await?;
+        }
+        let ended_within = now_ns() + nanos(SEEN_WITHIN);
+        while let Some(pid) = self.supervisor() {
+            _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            ensure!(now_ns() < ended_within, "the supervisor of {} does not end", self.name);
+            tokio::time::sleep(LOOK_EVERY).await;
         }
         let (path, mut client) = (format!("/api/v1/agents/{}", self.name), operator.client());
         let until = now_ns() + nanos(SEEN_WITHIN);
@@ -135,16 +141,20 @@ impl RealAgent {
         if let Some(process) = self.process.take() {
             terminate(process).await?;
         }
-        let lock = std::fs::read_to_string(self.data().join("supervisor.lock")).unwrap_or_default();
-        if let Ok(pid) = lock.trim().parse::<i32>() {
-            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let ours = self.data();
-            // The number may be somebody else's by now.
-            if line.split(|byte| *byte == 0).any(|word| word == ours.as_os_str().as_encoded_bytes()) {
-                _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-            }
+        if let Some(pid) = self.supervisor() {
+            _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
         Ok(())
+    }
+
+    /// The process of its supervisor.
+    pub fn supervisor(&self) -> Option<i32> {
+        let lock = std::fs::read_to_string(self.data().join("supervisor.lock")).unwrap_or_default();
+        let pid = lock.trim().parse::<i32>().ok()?;
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let ours = self.data();
+        // The number may be somebody else's by now.
+        line.split(|byte| *byte == 0).any(|word| word == ours.as_os_str().as_encoded_bytes()).then_some(pid)
     }
 }
 

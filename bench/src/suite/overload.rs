@@ -10,6 +10,7 @@ use crate::identity::Identities;
 use crate::report::Measured;
 use crate::runs::commands::{self, Load, Pace};
 use crate::runs::ledger_check::Check;
+use crate::store::Kind;
 use crate::suite::ground::Ground;
 use crate::table::{Goal, Row};
 
@@ -47,7 +48,8 @@ pub async fn run(ground: &Ground<'_>) -> Result<Vec<Row>> {
     fleet.close().await?;
     host.end().await?;
     let what = format!("{OFFERED} × saturation offered: done ÷ at saturation");
-    Ok(vec![Row::new("A1", &what, "/s", Goal::AtLeast(0.9), over.rate, f64::midpoint(before.rate, after.rate))])
+    let axis = if ground.kind == Kind::Postgres { "A3" } else { "A1" };
+    Ok(vec![Row::new(axis, &what, "/s", Goal::AtLeast(0.9), over.rate, f64::midpoint(before.rate, after.rate))])
 }
 
 fn kept(ground: &Ground<'_>, mut found: Measured, name: &str) -> Result<Measured> {

@@ -40,7 +40,7 @@ const STEPS: [&str; 6] = ["submit", "dispatch", "roll_up", "list", "list_by_agen
 /// Agents enrolled at once.
 const AT_ONCE: usize = 64;
 /// Commands that each agent has behind it in either store: a page of them, so that both list as much.
-const EACH: u64 = 50;
+pub const EACH: u64 = 50;
 /// Between numbers of a copy and those of the next; more than the original has.
 const APART: u64 = 10_000_000;
 
@@ -86,6 +86,9 @@ pub async fn run(asked: &Past, json: Option<&Path>) -> Result<bool> {
             grounds.push(Ground::new(opened, running, asked).await?);
         }
         fill_postgres(asked, &full).await?;
+        for url in [&empty, &full] {
+            settle(url).await?;
+        }
         compare(asked, &grounds).await?
     };
     found.cost = meter.stop();
@@ -282,8 +285,13 @@ async fn fill_postgres(asked: &Past, url: &str) -> Result<()> {
         }
         sqlx::raw_sql("drop table original").execute(&mut store).await?;
     }
+    Ok(store.close().await?)
+}
+
+/// The statistics are those of what is there, and what was written is on disk before anything is timed.
+async fn settle(url: &str) -> Result<()> {
+    let mut store = PgConnection::connect(url).await.context("PostgreSQL")?;
     sqlx::raw_sql("vacuum (analyze)").execute(&mut store).await?;
-    // What was filled is on disk before anything is timed.
     sqlx::raw_sql("checkpoint").execute(&mut store).await?;
     Ok(store.close().await?)
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use servers::redis::Redis;
 
 use crate::args::{Agent, All};
 use crate::fleet::Fleet;
@@ -14,9 +15,9 @@ use crate::runs::broadcast::{self, Shape};
 use crate::runs::commands::{self, DRAIN, Load, Pace};
 use crate::runs::idle;
 use crate::runs::ledger_check::Check;
-use crate::store::Store;
+use crate::store::{Kind, Store};
 use crate::suite::Size;
-use crate::suite::host::Host;
+use crate::suite::host::{Host, Setting};
 use crate::usage::memory_of;
 
 /// Light load: commands per second.
@@ -54,7 +55,14 @@ impl Product {
     /// When the host does not start or cannot be asked.
     pub async fn measure(asked: &All, store: &Store, size: Size) -> Result<Product> {
         let database = store.fresh()?;
-        let host = Host::start(&asked.host, &asked.plugins, &asked.work, &database).await?;
+        // On a server it is one of several hosts that might be: they call each other by Redis.
+        let redis = match store.kind() {
+            Kind::Sqlite => None,
+            Kind::Postgres => Some(Redis::start().context("Redis")?),
+        };
+        let address = redis.as_ref().map(Redis::url);
+        let setting = Setting { redis: address.as_deref(), ..Setting::default() };
+        let host = Host::start_as(&asked.host, &asked.plugins, &asked.work, &database, setting).await?;
         let fresh = idle::settled_memory(host.pid).await?;
         let operator = Operator::login(&host.api, &host.credential).await?;
         let door = Origin::parse(&host.agents)?;
@@ -82,6 +90,7 @@ impl Product {
             commands::run(&operator, &fleet, &load(Pace::Closed, size.in_flight, size.load)).await?;
         saturated.note("store_bytes", store.bytes(&database)?);
         let broadcast = broadcast::run(&operator, &fleet, Shape::Plain, size.broadcasts, Some(host.pid)).await?;
+        let read = crate::reads(&operator, size.connections, size.warmup, size.short, Some(host.pid)).await?;
         let pace = Pace::Open { rate: LIGHT, poisson: false };
         let (mut light, _) = commands::run(&operator, &fleet, &load(pace, 64, size.load)).await?;
         light.scenario = "commands-light".to_owned();
@@ -90,7 +99,6 @@ impl Product {
         at_half.scenario = "commands-half".to_owned();
         let (mut at_most, _) = commands::run(&operator, &fleet, &load(pace(MOST), size.in_flight, size.load)).await?;
         at_most.scenario = "commands-most".to_owned();
-        let read = crate::reads(&operator, size.connections, size.warmup, size.short, Some(host.pid)).await?;
         fleet.close().await?;
         host.end().await?;
         let [read_agent, read_command] = <[Measured; 2]>::try_from(read).expect("agents, then commands");

@@ -118,6 +118,8 @@ async fn agent(ground: &Ground<'_>, binary: &Path) -> Result<Vec<Row>> {
         times.push(agent.run(binary, &operator).await?.as_secs_f64() * 1e3);
     }
     let rss = idle::settled_memory(agent.pid().context("the agent runs")?).await?.rss as f64;
+    let supervisor = agent.supervisor().and_then(|pid| u32::try_from(pid).ok()).context("its supervisor runs")?;
+    let supervisor_rss = memory_of(supervisor)?.rss as f64;
     agent.end().await?;
     host.end().await?;
 
@@ -151,7 +153,9 @@ async fn agent(ground: &Ground<'_>, binary: &Path) -> Result<Vec<Row>> {
     found.note("bare_bytes", bare_bytes);
     ground.keep(found)?;
     let mib = f64::from(1 << 20);
+    let beside = "its supervisor's memory ÷ the agent's own";
     Ok(vec![
+        Row::new("G3", beside, "MiB", Goal::Told, supervisor_rss / mib, rss / mib),
         Row::new("G3", "agent's binary ÷ bare client's", "MiB", Goal::AtMost(2.5), bytes / mib, bare_bytes / mib),
         Row::new("G3", "agent's memory ÷ bare client's", "MiB", Goal::AtMost(3.0), rss / mib, bare_rss / mib),
         Row::new("G3", "agent, exec → online ÷ bare client's exec → up", "ms", Goal::AtMost(6.0), took, bare_took),

@@ -1,4 +1,4 @@
-//! Lives in PostgreSQL: one connection, one statement a batch, rows sent as arrays.
+//! Lives in PostgreSQL: one statement a batch, rows sent as arrays, by as many connections as are asked for.
 
 use anyhow::{Context as _, Result};
 use sqlx::{Connection as _, PgConnection, Row as _};
@@ -31,7 +31,10 @@ pub struct Lives {
     batch: usize,
     bodies: Vec<String>,
     results: Vec<String>,
+    first: u64,
     born: u64,
+    /// Nobody else claims anything.
+    pub alone: bool,
 }
 
 impl Lives {
@@ -41,15 +44,27 @@ impl Lives {
         for statement in SCHEMA {
             sqlx::query(statement).execute(&mut store).await?;
         }
+        Ok(Lives::on(store, batch, 0))
+    }
+
+    /// One more connection to the same table.
+    pub async fn beside(url: &str, batch: usize, lane: usize) -> Result<Lives> {
+        Ok(Lives::on(PgConnection::connect(url).await.context("PostgreSQL")?, batch, lane))
+    }
+
+    fn on(store: PgConnection, batch: usize, lane: usize) -> Lives {
         let Luggage { body, result } = Luggage::default();
-        Ok(Lives { store, batch, bodies: vec![body; batch], results: vec![result; batch], born: 0 })
+        // Numbers of their own, so that no two of one instant are alike.
+        let first = (lane as u64) << 32;
+        Lives { store, batch, bodies: vec![body; batch], results: vec![result; batch], first, born: 0, alone: false }
     }
 
     /// One commit: a batch is born.
     pub async fn insert(&mut self) -> Result<()> {
-        let first = self.born + 1;
+        let first = self.first + self.born + 1;
         self.born += self.batch as u64;
-        let ids: Vec<Uuid> = (first..=self.born).map(|number| Uuid::from_u128(ascending(number))).collect();
+        let ids: Vec<Uuid> =
+            (first..=self.first + self.born).map(|number| Uuid::from_u128(ascending(number))).collect();
         sqlx::query(INSERT).bind(ids).bind("agent-0001").bind(&self.bodies).execute(&mut self.store).await?;
         Ok(())
     }
@@ -58,14 +73,18 @@ impl Lives {
     pub async fn claim(&mut self) -> Result<Vec<Uuid>> {
         let limit = i64::try_from(self.batch)?;
         let claimed = sqlx::query(CLAIM).bind(limit).fetch_all(&mut self.store).await?;
-        whole("claimed", claimed.len() as u64, self.batch)?;
+        // Beside others it finds fewer now and then: what it sees, they have.
+        if self.alone {
+            whole("claimed", claimed.len() as u64, self.batch)?;
+        }
         claimed.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
     /// One commit: a batch is over.
     pub async fn finish(&mut self, claimed: &[Uuid]) -> Result<()> {
-        let finished = sqlx::query(FINISH).bind(claimed).bind(&self.results).execute(&mut self.store).await?;
-        whole("finished", finished.rows_affected(), self.batch)
+        let results = &self.results[..claimed.len()];
+        let finished = sqlx::query(FINISH).bind(claimed).bind(results).execute(&mut self.store).await?;
+        whole("finished", finished.rows_affected(), claimed.len())
     }
 
     /// Lives begun and lives ended.
