@@ -90,6 +90,11 @@ impl Row {
         Row { skipped: why.into(), ..Row::new(axis, what, "", Goal::Told, f64::NAN, f64::NAN) }
     }
 
+    /// What stands in the table when a run of `group` does not count.
+    pub fn faulty(group: &str) -> Row {
+        Row::skipped("–", group, format!("{FAILED}a run does not count: its FAULT is among the results"))
+    }
+
     /// The same, under `store`.
     #[must_use]
     pub fn on(self, store: &str) -> Row {

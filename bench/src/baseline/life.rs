@@ -48,21 +48,20 @@ impl Lives {
     /// One more connection that does the same beside it; an embedded store has one that writes.
     async fn beside(url: &str, batch: usize, lane: usize) -> Result<Lives> {
         match url.strip_prefix("sqlite:") {
-            Some(_) => bail!("SQLite has one writer"),
+            Some(_) => bail!("SQLite has one connection that writes; several lanes need --store postgres"),
             None => Ok(Lives::Postgres(Box::new(postgres::Lives::beside(url, batch, lane).await?))),
         }
     }
 
-    /// One batch from birth to end; `committed` hears how long each of the three commits took. How many ended, which
-    /// need not be those that were born.
-    async fn live(&mut self, mut committed: impl FnMut(u64)) -> Result<u64> {
+    /// One batch from birth to end; `committed` hears how long each of the three commits took.
+    async fn live(&mut self, mut committed: impl FnMut(u64)) -> Result<()> {
         let mut began = now_ns();
         let mut commit = || {
             let now = now_ns();
             committed(now - began);
             began = now;
         };
-        Ok(match self {
+        match self {
             Lives::Sqlite(lives) => {
                 lives.insert().await?;
                 commit();
@@ -70,7 +69,6 @@ impl Lives {
                 commit();
                 lives.finish(&claimed).await?;
                 commit();
-                claimed.len() as u64
             }
             Lives::Postgres(lives) => {
                 lives.insert().await?;
@@ -79,21 +77,6 @@ impl Lives {
                 commit();
                 lives.finish(&claimed).await?;
                 commit();
-                claimed.len() as u64
-            }
-        })
-    }
-
-    /// Ends what others left.
-    async fn end_the_rest(&mut self) -> Result<()> {
-        if let Lives::Postgres(lives) = self {
-            lives.alone = false;
-            loop {
-                let claimed = lives.claim().await?;
-                if claimed.is_empty() {
-                    break;
-                }
-                lives.finish(&claimed).await?;
             }
         }
         Ok(())
@@ -149,11 +132,7 @@ pub async fn run(store: &Store, way: Way, warmup: Duration, duration: Duration) 
         bail!("batch is {batch}; 1 to 1000 commands a commit");
     }
     let url = store.fresh()?;
-    let mut first = Lives::open(&url, batch).await?;
-    if let Lives::Postgres(lives) = &mut first {
-        lives.alone = lanes == 1;
-    }
-    let mut all = vec![first];
+    let mut all = vec![Lives::open(&url, batch).await?];
     for lane in 1..lanes {
         all.push(Lives::beside(&url, batch, lane).await?);
     }
@@ -167,7 +146,7 @@ pub async fn run(store: &Store, way: Way, warmup: Duration, duration: Duration) 
     let began = now_ns();
     let led = try_join_all(all.iter_mut().map(|lives| lead(lives, window, rate, &whole, &commits))).await?;
     let last = now_ns();
-    found.operations = led.iter().sum::<u64>();
+    found.operations = led.iter().sum::<u64>() * batch as u64;
     let cost = meter.stop();
     // An embedded store lives in this process: its CPU is what is measured. Of a server's it is the
     // client's part, as the host's is the host's part.
@@ -184,7 +163,6 @@ pub async fn run(store: &Store, way: Way, warmup: Duration, duration: Duration) 
             .faults
             .push(format!("{:.1} of {rate} batches a second: its latencies say nothing", found.rate / batch as f64));
     }
-    all[0].end_the_rest().await?;
     // Each knows how many it began, and any of them how many of all ended.
     let (mut born, mut ended) = (0, 0);
     for mut lives in all {
@@ -205,7 +183,7 @@ async fn warm(lives: &mut Lives, until: u64) -> Result<()> {
     Ok(())
 }
 
-/// Batches of one connection until the window is over; how many commands ended by it.
+/// Batches of one connection until the window is over; how many.
 async fn lead(
     lives: &mut Lives,
     window: Window,
@@ -214,16 +192,16 @@ async fn lead(
     commits: &Recorder,
 ) -> Result<u64> {
     let began = now_ns();
-    let (mut batches, mut ended) = (0_u64, 0);
+    let mut led = 0;
     while now_ns() < window.to {
         if let Some(rate) = rate {
-            let due = began + (batches as f64 * 1e9 / rate) as u64;
+            let due = began + (led as f64 * 1e9 / rate) as u64;
             tokio::time::sleep(Duration::from_nanos(due.saturating_sub(now_ns()))).await;
         }
         let start = now_ns();
-        ended += lives.live(|took| commits.record(0, took)).await?;
+        lives.live(|took| commits.record(0, took)).await?;
         whole.record(0, now_ns() - start);
-        batches += 1;
+        led += 1;
     }
-    Ok(ended)
+    Ok(led)
 }

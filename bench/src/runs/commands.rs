@@ -135,9 +135,11 @@ pub async fn run(operator: &Arc<Operator>, fleet: &Fleet, load: &Load) -> Result
     match load.pace {
         Pace::Closed => (0..load.in_flight).for_each(|_| _ = workers.spawn(closed(bench.clone()))),
         Pace::Open { rate, .. } | Pace::Over { rate } => {
-            let poisson = matches!(load.pace, Pace::Open { poisson: true, .. });
-            // To wake for each command by itself costs this machine more than the command costs the generator.
-            let lump = if matches!(load.pace, Pace::Over { .. }) { LUMP } else { Duration::ZERO };
+            let (poisson, lump) = match load.pace {
+                Pace::Open { poisson, .. } => (poisson, Duration::ZERO),
+                // To wake for each command by itself costs this machine more than the command costs the generator.
+                Pace::Over { .. } | Pace::Closed => (false, LUMP),
+            };
             let whole = load.warmup + load.duration;
             let schedule = if poisson { Schedule::poisson(rate, whole, SEED) } else { Schedule::constant(rate, whole) };
             let start = window.from - u64::try_from(load.warmup.as_nanos()).unwrap_or(0);
@@ -236,7 +238,7 @@ fn parameters(fleet: &Fleet, load: &Load) -> serde_json::Value {
 }
 
 /// The body that submits one command to one agent.
-fn body(agent: &str, priority: Option<&str>) -> String {
+pub fn body(agent: &str, priority: Option<&str>) -> String {
     let mut body = json!({ "verb": "exec.run", "args": { "program": "true" }, "target": { "agents": [agent] } });
     if let Some(priority) = priority {
         body["priority"] = json!(priority);

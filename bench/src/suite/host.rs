@@ -111,10 +111,6 @@ impl Host {
     pub async fn again(self, binary: &Path) -> Result<Host> {
         let Host { process, home, .. } = self;
         terminate(process).await?;
-        let told = home.path().join("data/listening.json");
-        if told.exists() {
-            std::fs::remove_file(told)?;
-        }
         Host::run(binary, home).await
     }
 
@@ -125,13 +121,16 @@ impl Host {
     pub async fn killed(self, binary: &Path) -> Result<Host> {
         let Host { mut process, home, .. } = self;
         process.kill().await.context("the host cannot be killed")?;
-        std::fs::remove_file(home.path().join("data/listening.json"))?;
         Host::run(binary, home).await
     }
 
     async fn run(binary: &Path, home: TempDir) -> Result<Host> {
         let (data, config) = (home.path().join("data"), home.path().join("host.toml"));
-        let log = home.path().join("host.log");
+        let (log, told) = (home.path().join("host.log"), data.join("listening.json"));
+        // Where one before it listened, it does not.
+        if told.exists() {
+            std::fs::remove_file(&told)?;
+        }
         let began = now_ns();
         let spawned = Command::new(binary)
             .args(["serve", "--config"])
@@ -149,7 +148,7 @@ impl Host {
                 bail!("the host ended with {status} before it listened:\n{}", tail(&log));
             }
             // The file may be looked at while it is written: what does not parse yet is looked at again.
-            if let Ok(text) = std::fs::read_to_string(data.join("listening.json"))
+            if let Ok(text) = std::fs::read_to_string(&told)
                 && let Ok(listening) = serde_json::from_str(&text)
             {
                 break listening;

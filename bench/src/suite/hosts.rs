@@ -16,12 +16,11 @@ use crate::runs::ledger_check::Check;
 use crate::store::Kind;
 use crate::suite::ground::Ground;
 use crate::suite::host::Setting;
+use crate::suite::product::LIGHT;
 use crate::table::{Goal, Row};
 
 /// Agents, all at the second host.
 const AGENTS: usize = 100;
-/// Commands a second at a light load.
-const LIGHT: f64 = 50.0;
 /// Reports of all agents a second.
 const REPORTS: f64 = 2_000.0;
 /// How the hosts count what they ask Redis.
@@ -58,14 +57,14 @@ pub async fn run(ground: &Ground<'_>) -> Result<Vec<Row>> {
         host_pid: Some(first.pid),
     };
     let mut rows = Vec::new();
-    for (name, pace) in [("hosts", Pace::Closed), ("hosts-light", Pace::Open { rate: LIGHT, poisson: false })] {
+    let light = Pace::Open { rate: LIGHT, poisson: false };
+    for (name, how, pace) in [("hosts", "as many as can be", Pace::Closed), ("hosts-light", "50/s", light)] {
         let before = asked(both).await?;
         let (mut found, accepted) = commands::run(&here, &fleet, &load(pace)).await?;
         let each = (asked(both).await? - before) / accepted.len() as f64;
         name.clone_into(&mut found.scenario);
         found.note("redis_requests_each", round(each));
         let found = ground.keep(found)?;
-        let how = if pace == Pace::Closed { "as many as can be" } else { "50/s" };
         let what = format!("two hosts, {how}: requests to Redis ÷ commands");
         rows.push(Row::new("H1", &what, "", Goal::AtMost(3.0), each, 1.0));
         rows.push(match pace {

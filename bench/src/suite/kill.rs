@@ -1,7 +1,7 @@
 //! I3: the host is killed with -9 while it does as much as it can, and started again on what it left behind. Whatever
 //! it accepted by then is there, and whatever an agent was told that it has is over and well.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use crate::identity::Identities;
 use crate::ledger::Acks;
 use crate::operator::Operator;
 use crate::report::{Measured, round};
+use crate::runs::commands::body;
 use crate::runs::ledger_check::look_up;
 use crate::suite::ground::Ground;
 use crate::table::{Goal, Row};
@@ -51,10 +52,7 @@ pub async fn run(ground: &Ground<'_>) -> Result<Vec<Row>> {
     let fleet = Fleet::connect(&door, &identities, ground.behaviour()).await?;
     let told = Arc::new(Told::default());
     fleet.tell(told.clone());
-    let bodies = fleet.ids.iter().map(|agent| {
-        json!({ "verb": "exec.run", "args": { "program": "true" }, "target": { "agents": [agent.to_string()] } })
-    });
-    let bodies: Arc<Vec<String>> = Arc::new(bodies.map(|body| body.to_string()).collect());
+    let bodies: Arc<Vec<String>> = Arc::new(fleet.ids.iter().map(|agent| body(&agent.to_string(), None)).collect());
     let (over, next) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut callers = JoinSet::new();
     for _ in 0..IN_FLIGHT {
@@ -76,7 +74,7 @@ pub async fn run(ground: &Ground<'_>) -> Result<Vec<Row>> {
     let fleet = Fleet::connect(&Origin::parse(&host.agents)?, &identities, ground.behaviour()).await?;
     let there = look_up(&operator, accepted.clone()).await?;
     let well = look_up(&operator, told.clone()).await?;
-    let count = |statuses: &std::collections::BTreeMap<String, usize>, is: fn(&str) -> bool| -> usize {
+    let count = |statuses: &BTreeMap<String, usize>, is: fn(&str) -> bool| -> usize {
         statuses.iter().filter(|(status, _)| is(status)).map(|(_, count)| count).sum()
     };
     let missing = count(&there.statuses, |status| status.starts_with("status "));

@@ -345,7 +345,7 @@ pub async fn build(config: &Config) -> anyhow::Result<(Host, Writing)> {
     let ingest = Arc::new(Ingest::new(telemetry.clone(), feed.clone()));
     let retention = config.telemetry.retention();
     let history = Arc::new(History::new(telemetry.clone(), retention, clock.clone()));
-    let forget = trail::forgetting(config, (&commands, &agent_rows), &audit.trail, &clock);
+    let forget = trail::forgetting(config, &commands, &agent_rows, &audit.trail, &clock);
     let alarms = alerts::build(
         config,
         alerts::Parts {

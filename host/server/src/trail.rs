@@ -22,7 +22,8 @@ use crate::store::{self, Writing};
 /// What this host forgets, and after how long.
 pub fn forgetting(
     config: &Config,
-    (commands, agents): (&Arc<dyn Commands>, &Arc<dyn Agents>),
+    commands: &Arc<dyn Commands>,
+    agents: &Arc<dyn Agents>,
     trail: &Arc<dyn Trail>,
     clock: &Arc<dyn Clock>,
 ) -> Forget {
@@ -131,7 +132,7 @@ mod tests {
             let (rows, writing) = open(&config).await;
             let clock: Arc<dyn Clock> = Arc::new(WallClock);
             grow(&rows.journal, clock.now()).await;
-            let forget = forgetting(&config, (&rows.commands, &rows.agents), &rows.trail, &clock);
+            let forget = forgetting(&config, &rows.commands, &rows.agents, &rows.trail, &clock);
             for _ in 0..2 {
                 forget.turn(&CancellationToken::new()).await.expect("forgotten");
             }

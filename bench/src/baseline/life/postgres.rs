@@ -16,12 +16,12 @@ const SCHEMA: [&str; 2] = [
         body text not null,
         result text
     )",
-    "create index life_queue on life (priority, id) where state = 'queued'",
+    "create index life_queue on life (agent, priority, id) where state = 'queued'",
 ];
 const INSERT: &str = "insert into life \
     select id, $2, 2, 'queued', now(), body, null from unnest($1::uuid[], $3::text[]) as born (id, body)";
 const CLAIM: &str = "update life set state = 'running' where id in \
-    (select id from life where state = 'queued' order by priority, id limit $1 for update skip locked) returning id";
+    (select id from life where state = 'queued' and agent = $2 order by priority, id limit $1 for update skip locked) returning id";
 const FINISH: &str = "update life set state = 'succeeded', result = done.result \
     from unnest($1::uuid[], $2::text[]) as done (id, result) where life.id = done.id";
 
@@ -31,10 +31,9 @@ pub struct Lives {
     batch: usize,
     bodies: Vec<String>,
     results: Vec<String>,
-    first: u64,
+    /// Whose queue it works on: nobody else does.
+    agent: String,
     born: u64,
-    /// Nobody else claims anything.
-    pub alone: bool,
 }
 
 impl Lives {
@@ -54,37 +53,31 @@ impl Lives {
 
     fn on(store: PgConnection, batch: usize, lane: usize) -> Lives {
         let Luggage { body, result } = Luggage::default();
-        // Numbers of their own, so that no two of one instant are alike.
-        let first = (lane as u64) << 32;
-        Lives { store, batch, bodies: vec![body; batch], results: vec![result; batch], first, born: 0, alone: false }
+        let agent = format!("agent-{lane:04}");
+        Lives { store, batch, bodies: vec![body; batch], results: vec![result; batch], agent, born: 0 }
     }
 
     /// One commit: a batch is born.
     pub async fn insert(&mut self) -> Result<()> {
-        let first = self.first + self.born + 1;
+        let first = self.born + 1;
         self.born += self.batch as u64;
-        let ids: Vec<Uuid> =
-            (first..=self.first + self.born).map(|number| Uuid::from_u128(ascending(number))).collect();
-        sqlx::query(INSERT).bind(ids).bind("agent-0001").bind(&self.bodies).execute(&mut self.store).await?;
+        let ids: Vec<Uuid> = (first..=self.born).map(|number| Uuid::from_u128(ascending(number))).collect();
+        sqlx::query(INSERT).bind(ids).bind(&self.agent).bind(&self.bodies).execute(&mut self.store).await?;
         Ok(())
     }
 
     /// One commit: a batch is running.
     pub async fn claim(&mut self) -> Result<Vec<Uuid>> {
         let limit = i64::try_from(self.batch)?;
-        let claimed = sqlx::query(CLAIM).bind(limit).fetch_all(&mut self.store).await?;
-        // Beside others it finds fewer now and then: what it sees, they have.
-        if self.alone {
-            whole("claimed", claimed.len() as u64, self.batch)?;
-        }
+        let claimed = sqlx::query(CLAIM).bind(limit).bind(&self.agent).fetch_all(&mut self.store).await?;
+        whole("claimed", claimed.len() as u64, self.batch)?;
         claimed.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
     /// One commit: a batch is over.
     pub async fn finish(&mut self, claimed: &[Uuid]) -> Result<()> {
-        let results = &self.results[..claimed.len()];
-        let finished = sqlx::query(FINISH).bind(claimed).bind(results).execute(&mut self.store).await?;
-        whole("finished", finished.rows_affected(), claimed.len())
+        let finished = sqlx::query(FINISH).bind(claimed).bind(&self.results).execute(&mut self.store).await?;
+        whole("finished", finished.rows_affected(), self.batch)
     }
 
     /// Lives begun and lives ended.
