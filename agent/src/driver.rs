@@ -30,7 +30,7 @@ use crate::line::{HostTrust, Own};
 use crate::log::LogError;
 use crate::machine::{Input, Machine, Output};
 use crate::policy::Policy;
-use crate::socket::{self, Heard};
+use crate::socket::{self, Heard, Socket};
 use crate::spool::Spool;
 use crate::supervisor::client::Place;
 use crate::supervisor::protocol::Event;
@@ -65,6 +65,8 @@ pub(crate) struct Driver {
     pub facts: Option<(Instant, Facts)>,
     pub net: Net,
     pub care: Care,
+    /// The supervisor has said what runs.
+    pub greeted: bool,
     pub sampling: Sampling,
     pub backoff: Backoff,
     pub rng: SmallRng,
@@ -140,7 +142,7 @@ impl Driver {
                 }
                 Output::Close { retry_after_ms } => {
                     let after = retry_after_ms.map(Duration::from_millis);
-                    match std::mem::replace(&mut self.net, Net::Idle) {
+                    match std::mem::replace(&mut self.net, Net::Waiting(Instant::now())) {
                         Net::Open(socket) => self.net = Net::Closing(Box::pin(socket.close(PARTING)), after),
                         other => self.net = other,
                     }
@@ -230,8 +232,8 @@ impl Driver {
             CareEvent::Told(event) => {
                 let greeting = matches!(event, Event::Hello { .. });
                 self.machine.handle(Input::Supervisor(event), clock::now());
-                if greeting && matches!(self.net, Net::Idle) {
-                    self.net = Net::Waiting(Instant::now());
+                if greeting {
+                    self.on_greeted();
                 }
             }
             CareEvent::Gone => {
@@ -242,17 +244,28 @@ impl Driver {
         }
     }
 
+    /// A host that was reached meanwhile has waited for this. Had it waited too long, it has hung up, which is seen now.
+    fn on_greeted(&mut self) {
+        self.greeted = true;
+        match std::mem::replace(&mut self.net, Net::Waiting(Instant::now())) {
+            Net::Early(dialled) => self.open(*dialled),
+            other => self.net = other,
+        }
+    }
+
+    fn open(&mut self, (socket, facts): (Socket, Facts)) {
+        self.facts = Some((Instant::now(), facts.clone()));
+        self.net = Net::Open(Box::new(socket));
+        self.was_in_session = false;
+        self.machine.handle(Input::Opened { facts: Box::new(facts) }, clock::now());
+    }
+
     fn on_net(&mut self, event: NetEvent) {
         let now = clock::now();
         match event {
             NetEvent::Dial => self.dial(),
-            NetEvent::Dialled(Ok(dialled)) => {
-                let (socket, facts) = *dialled;
-                self.facts = Some((Instant::now(), facts.clone()));
-                self.net = Net::Open(Box::new(socket));
-                self.was_in_session = false;
-                self.machine.handle(Input::Opened { facts: Box::new(facts) }, now);
-            }
+            NetEvent::Dialled(Ok(dialled)) if self.greeted => self.open(*dialled),
+            NetEvent::Dialled(Ok(dialled)) => self.net = Net::Early(dialled),
             NetEvent::Dialled(Err(error)) => {
                 tracing::warn!(url = %self.url, error, "cannot reach the host");
                 self.retry(None);
@@ -275,7 +288,7 @@ impl Driver {
             NetEvent::Closed => {
                 let after = match &self.net {
                     Net::Closing(_, after) => *after,
-                    Net::Idle | Net::Waiting(_) | Net::Dialling(_) | Net::Open(_) => None,
+                    Net::Early(_) | Net::Waiting(_) | Net::Dialling(_) | Net::Open(_) => None,
                 };
                 self.retry(after);
             }

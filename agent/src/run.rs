@@ -8,6 +8,7 @@ use std::sync::Arc;
 use nix::fcntl::{Flock, FlockArg};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
@@ -98,7 +99,8 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         url,
         known: Arc::new(Known { policy, config, labels: identity.labels, host: identity.host }),
         facts: None,
-        net: Net::Idle,
+        net: Net::Waiting(Instant::now()),
+        greeted: false,
         sampling: Sampling::Busy(tokio::task::spawn_blocking(move || (Sampler::new(sources).map(Box::new), None))),
         backoff: Backoff::default(),
         rng: SmallRng::seed_from_u64(rand::random()),

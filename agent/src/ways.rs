@@ -24,8 +24,8 @@ pub(crate) type Dialled = Result<Box<(Socket, Facts)>, String>;
 
 /// The way to the host.
 pub(crate) enum Net {
-    /// Nothing is known of running attempts before the supervisor's first greeting, so HELLO waits.
-    Idle,
+    /// Open, and nothing is said: what runs is not known before the supervisor's first greeting, and HELLO names it.
+    Early(Box<(Socket, Facts)>),
     Waiting(Instant),
     Dialling(Pin<Box<dyn Future<Output = Dialled> + Send>>),
     Open(Box<Socket>),
@@ -78,7 +78,7 @@ pub(crate) async fn next_care(care: &mut Care) -> CareEvent {
 
 pub(crate) async fn next_net(net: &mut Net, machine: &mut Machine, spool: &Spool) -> NetEvent {
     match net {
-        Net::Idle => pending().await,
+        Net::Early(_) => pending().await,
         Net::Waiting(until) => {
             sleep_until(*until).await;
             NetEvent::Dial

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
@@ -16,6 +17,7 @@ pub type Link = Peer<Event, Request>;
 
 /// From the wish for a supervisor to giving up on it for now.
 const READY_WITHIN: Duration = Duration::from_secs(10);
+/// Between two tries to reach one that was not started here, or did not get as far as to be reached.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How much both say.
 const LOG_LEVEL: &str = "VIWORKS_LOG";
@@ -43,10 +45,6 @@ pub async fn connect(place: &Place) -> std::io::Result<Link> {
             Ok(stream) => return Peer::new(stream),
             Err(error) => error,
         };
-        let ended = match &mut child {
-            Some(child) => child.try_wait()?.is_some(),
-            None => true,
-        };
         if Instant::now() >= deadline {
             let message = format!(
                 "no supervisor answers ({refused}); its own words are in {}",
@@ -54,11 +52,22 @@ pub async fn connect(place: &Place) -> std::io::Result<Link> {
             );
             return Err(std::io::Error::new(refused.kind(), message));
         }
-        if ended {
-            // One that finds another alive ends at once; then the next dial reaches that one.
-            child = Some(start(place)?);
+        // One that finds another alive ends at once; then the next dial reaches that one.
+        let alive = match &mut child {
+            Some(child) => {
+                tokio::time::sleep(LOOK_EVERY).await;
+                child.try_wait()?.is_none()
+            }
+            None => false,
+        };
+        if !alive {
+            let mut started = start(place)?;
+            if let Some(mut words) = started.stdout.take() {
+                // It says nothing, and ends when agents are answered, or with the process.
+                let _ = tokio::time::timeout_at(deadline, words.read(&mut [0])).await;
+            }
+            child = Some(started);
         }
-        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
@@ -79,6 +88,6 @@ fn start(place: &Place) -> std::io::Result<tokio::process::Child> {
     command.arg0("viworks-agent").arg("supervise").arg("--data").arg(&place.data);
     // Whatever else the agent was started with is nothing that the parent of all children need hold.
     command.env_clear().envs(std::env::var_os(LOG_LEVEL).map(|level| (LOG_LEVEL, level)));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(words).kill_on_drop(false);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(words).kill_on_drop(false);
     command.spawn()
 }

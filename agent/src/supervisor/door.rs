@@ -40,3 +40,12 @@ pub(super) fn listen(data: &Path) -> std::io::Result<UnixListener> {
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     Ok(listener)
 }
+
+/// Ends standard output, which whoever started this process reads to know that agents are answered.
+///
+/// # Errors
+/// What the system answered.
+pub(super) fn say_ready() -> std::io::Result<()> {
+    let nowhere = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+    Ok(nix::unistd::dup2_stdout(nowhere)?)
+}

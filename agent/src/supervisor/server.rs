@@ -77,7 +77,7 @@ struct Server {
     look_again: Option<Instant>,
 }
 
-/// Runs until nobody needs a supervisor any more, or SIGTERM.
+/// Runs until nobody needs a supervisor any more, or SIGTERM. Standard output ends once agents are answered.
 ///
 /// # Errors
 /// [`SuperviseError`].
@@ -92,6 +92,7 @@ pub async fn supervise(options: SuperviseOptions) -> Result<(), SuperviseError> 
     let mut terminate = signal(SignalKind::terminate()).map_err(io("listen for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("listen for SIGINT"))?;
     let listener = door::listen(&options.data).map_err(io("listen on supervisor.sock"))?;
+    door::say_ready().map_err(io("end standard output"))?;
     let (tell, mut told) = mpsc::channel(64);
     let held = ends.into_iter().map(|(attempt, outcome)| (attempt, Held::Ended { outcome })).collect();
     let mut server = Server {

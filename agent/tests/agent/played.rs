@@ -103,13 +103,22 @@ impl Bed {
     }
 
     pub fn kill_supervisor(&self) {
+        self.signal_supervisor(Signal::SIGKILL);
+    }
+
+    pub fn signal_supervisor(&self, signal: Signal) {
         if let Some(pid) = supervisor(&self.data()) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            let _ = kill(Pid::from_raw(pid), signal);
         }
     }
 
     pub async fn accept(&self) -> Session {
-        let (mut session, nonce) = self.challenge(1, None).await;
+        let (session, nonce) = self.challenge(1, None).await;
+        self.greeted(session, nonce).await
+    }
+
+    /// Hears what the agent answers to its challenge.
+    pub async fn greeted(&self, mut session: Session, nonce: [u8; 32]) -> Session {
         let AgentFrame::Hello(hello) = session.next().await else { panic!("no HELLO") };
         let key = Identity::load(&self.data()).expect("joined").key.verifying_key();
         assert_eq!(verify(&key, &[&hello_parts(cluster_id(), agent_id(), &nonce)], &hello.signature), Ok(()));
@@ -149,9 +158,8 @@ impl Drop for Bed {
             let _ = agent.kill();
             let _ = agent.wait();
         }
-        if let Some(pid) = supervisor(&self.data()) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-        }
+        self.signal_supervisor(Signal::SIGTERM);
+        self.signal_supervisor(Signal::SIGCONT);
     }
 }
 

@@ -11,7 +11,7 @@ use plan::outcome::{End, RejectCause, Stream};
 use plan::step::Plan;
 use tokio_tungstenite::tungstenite::Message;
 use wire::codec::encode;
-use wire::frame::{AgentFrame, Cancel, Command, Goodbye, HostFrame};
+use wire::frame::{AgentFrame, Cancel, Command, Goodbye, HostFrame, Welcome};
 
 use crate::support::{CEILING, attempt, cluster_id, cluster_key, envelope, is_alive, notes, plan, step, wait_for};
 
@@ -218,6 +218,31 @@ async fn an_agent_killed_mid_run_comes_back_to_its_child() {
     drop(session);
     let (_, hello) = bed.session().await;
     assert_eq!((hello.unfinished.len(), hello.unacknowledged.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_host_is_reached_while_the_supervisor_is_slow_and_hears_hello_when_it_is_known_what_runs() {
+    let mut bed = Bed::new().await;
+    let (mut session, _) = bed.session().await;
+    let (key, gate) = (attempt(1, 1), bed.dir.path().join("gate"));
+    session
+        .say(HostFrame::Command(shell(key, &format!("while [ ! -e {} ]; do sleep 0.02; done", gate.display()))))
+        .await;
+    session.started(key).await;
+    bed.kill_agent();
+    // It ends while nobody looks: only the supervisor knows, and that stands still.
+    std::fs::write(&gate, "").expect("opens the gate");
+    bed.signal_supervisor(Signal::SIGSTOP);
+    bed.start();
+    let (mut session, nonce) = bed.challenge(1, None).await;
+    let early = tokio::time::timeout(Duration::from_millis(500), session.next()).await;
+    assert!(early.is_err(), "nothing is said before it is known what runs: {early:?}");
+    bed.signal_supervisor(Signal::SIGCONT);
+    let mut session = bed.greeted(session, nonce).await;
+    let Some(AgentFrame::Hello(hello)) = session.heard.pop() else { panic!("no HELLO") };
+    assert_eq!(hello.unfinished.iter().map(|held| held.attempt).chain(hello.unacknowledged).collect::<Vec<_>>(), [key]);
+    session.say(HostFrame::Welcome(Welcome { run: vec![key], ..welcome() })).await;
+    assert_eq!(session.result(key).await.end, End::Exited);
 }
 
 #[tokio::test]
