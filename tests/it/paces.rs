@@ -1,8 +1,21 @@
 //! Limits at the doors, each at its edge: the last that passes and the first that does not.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bus::local::Local;
+use bus::paces::SharedPaces;
+use bus::redis::Line;
+use futures_util::future::join_all;
+use ports::paces::Paces as _;
 use reqwest::Method;
 use serde_json::json;
+use servers::redis::Redis;
 use tests::host::TestHost;
+use tests::wait::until;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 /// Slow enough that nothing comes back during the test.
 const SLOW: &str =
@@ -74,4 +87,48 @@ async fn one_address_without_a_principal_is_limited_whatever_it_claims_and_a_lis
     assert!(statuses.contains(&429), "one client of the proxy");
     let admin = host.admin().await;
     admin.post("/api/v1/join-tokens", &json!({})).await.expect(201);
+}
+
+/// Two hosts' ends of one bucket, each asked by as many as ask `at_once` until it says no.
+async fn emptied(burst: u32, at_once: usize) -> Option<(u32, u64)> {
+    let redis = Redis::own()?;
+    let options = bus::redis::Options { url: redis.url(), prefix: "test".to_owned(), root_certificate: None };
+    let stop = CancellationToken::new();
+    let mut running = JoinSet::new();
+    let mut line_of = |me: &str| {
+        let (_, calls, line) = bus::redis::build(&options, me.to_owned(), Arc::new(Local::shared())).expect("a URL");
+        running.spawn(calls.run(stop.clone()));
+        line
+    };
+    let lines = [line_of("here"), line_of("there")];
+    until("both hear Redis", async || lines.iter().all(Line::is_up).then_some(())).await;
+    let counted = || lines.iter().map(|line| line.counters().requests.load(Ordering::Relaxed)).sum::<u64>();
+    let before = counted();
+    let ends = lines.each_ref().map(SharedPaces::of);
+    let mut granted = 0;
+    let mut refused = [false; 2];
+    while refused != [true; 2] {
+        for (end, refused) in ends.iter().zip(&mut refused) {
+            let asked = (0..at_once).map(|_| end.take("principal:ada", burst, Duration::from_secs(60)));
+            for taken in join_all(asked).await.into_iter().map(|taken| taken.expect("Redis answers in time")) {
+                granted += u32::from(taken.granted);
+                *refused |= !taken.granted;
+            }
+        }
+    }
+    let asked = counted() - before;
+    stop.cancel();
+    running.join_all().await;
+    Some((granted, asked))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hosts_give_out_a_bucket_of_redis_once_with_few_requests_for_many() {
+    // A small one exactly; of a large one what was taken ahead may be left over, and nothing is given twice.
+    let Some((small, _)) = emptied(200, 1).await else { return };
+    assert_eq!(small, 200);
+    let Some((small, asked)) = emptied(200, 16).await else { return };
+    assert!(small == 200 && asked <= 100, "{small} in {asked} requests");
+    let Some((large, asked)) = emptied(4_096, 32).await else { return };
+    assert!((4_096 - 2 * 64..=4_096).contains(&large) && asked <= 400, "{large} in {asked} requests");
 }

@@ -6,5 +6,6 @@ pub mod local;
 pub mod gaps;
 mod reports;
 pub mod redis;
+mod lots;
 pub mod paces;
 pub mod board;

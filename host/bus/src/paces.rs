@@ -1,17 +1,19 @@
-//! Buckets of tokens that hosts share by Redis: one request for each token. While Redis is away, or slower than
-//! a caller should feel, each host keeps count by itself.
+//! Buckets of tokens that hosts share by Redis. While it is away, or slower than a caller should feel, each host keeps
+//! count by itself.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use ports::paces::{Paces, Taken};
 use redis::RedisError;
 use tokio::time::timeout;
 
+use crate::lots::{Given, Lots, Wanted};
 use crate::redis::{Line, Shared};
 
-/// Longest that a caller is held up by the count.
+/// Longest that a request to Redis holds up who asks; it may wait for two of them.
 const WITHIN: Duration = Duration::from_millis(100);
 
 /// When the bucket is full again is all that is kept, by the clock of Redis, and for no longer than it matters. What
@@ -21,10 +23,13 @@ const TAKE: &str = "local t = redis.call('TIME') \
      local refill, burst = tonumber(ARGV[1]), tonumber(ARGV[2]) \
      local full = tonumber(redis.pcall('GET', KEYS[1])) \
      if not (full and full > now and full - now <= refill * burst) then full = now end \
-     local wanted = full + refill \
-     if wanted - now > refill * burst then return {0, full - now} end \
-     redis.call('SET', KEYS[1], string.format('%.0f', wanted), 'PX', math.ceil((wanted - now) / 1000)) \
-     return {1, wanted - now}";
+     local there = math.floor(burst - (full - now) / refill) \
+     local given = math.min(tonumber(ARGV[3]), there) \
+     if there - given - ARGV[4] >= burst / 2 then given = given + ARGV[4] end \
+     if given < 1 then return {0, full - now} end \
+     full = full + refill * given \
+     redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000)) \
+     return {given, full - now}";
 
 /// Full one token sooner, and gone at once if that is now: who may do little may not delete. Nothing is given to what
 /// is full, or is no bucket of this century.
@@ -38,6 +43,12 @@ const GIVE: &str = "local t = redis.call('TIME') \
 
 /// The buckets.
 pub struct SharedPaces {
+    redis: Redis,
+    lots: Arc<Lots>,
+}
+
+#[derive(Clone)]
+struct Redis {
     shared: Arc<Shared>,
     prefix: String,
 }
@@ -45,16 +56,19 @@ pub struct SharedPaces {
 impl SharedPaces {
     /// Those of the Redis at the end of this line.
     pub fn of(line: &Line) -> SharedPaces {
-        SharedPaces { shared: line.shared.clone(), prefix: format!("{}:pace:", line.prefix) }
+        let redis = Redis { shared: line.shared.clone(), prefix: format!("{}:pace:", line.prefix) };
+        SharedPaces { redis, lots: Arc::default() }
     }
+}
 
+impl Redis {
     /// Has Redis do it; `None` when it cannot, or not in time.
-    async fn ask(&self, script: &str, key: &str, burst: u32, refill: Duration) -> Option<(u8, u64)> {
+    async fn ask(&self, script: &str, key: &str, refill: Duration, others: &[u32]) -> Option<(u32, u64)> {
         let mut line = self.shared.line()?;
         self.shared.counted();
         let mut asked = redis::cmd("EVAL");
         asked.arg(script).arg(1).arg(format!("{}{key}", self.prefix));
-        asked.arg(u64::try_from(refill.as_micros()).unwrap_or(u64::MAX).max(1)).arg(burst);
+        asked.arg(u64::try_from(refill.as_micros()).unwrap_or(u64::MAX).max(1)).arg(others);
         let late = |_| Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)));
         match timeout(WITHIN, asked.query_async(&mut line)).await.unwrap_or_else(late) {
             Ok(answer) => Some(answer),
@@ -71,11 +85,18 @@ impl SharedPaces {
 #[async_trait]
 impl Paces for SharedPaces {
     async fn take(&self, key: &str, burst: u32, refill: Duration) -> Option<Taken> {
-        let (granted, full_in) = self.ask(TAKE, key, burst, refill).await?;
-        Some(Taken { granted: granted == 1, full_in: Duration::from_micros(full_in) })
+        let ask = |Wanted { tokens, ahead }| {
+            let (redis, key) = (self.redis.clone(), key.to_owned());
+            async move {
+                let (tokens, full_in) = redis.ask(TAKE, &key, refill, &[burst, tokens, ahead]).await?;
+                Some(Given { tokens, full_in: Duration::from_micros(full_in) })
+            }
+            .boxed()
+        };
+        self.lots.take(key, burst, refill, ask).await
     }
 
     async fn give(&self, key: &str, refill: Duration) {
-        self.ask(GIVE, key, 0, refill).await;
+        self.redis.ask(GIVE, key, refill, &[]).await;
     }
 }
