@@ -42,6 +42,8 @@ use crate::writer::Writer;
 const FACTS_FRESH: Duration = Duration::from_secs(60);
 /// Before the next try to reach a supervisor that could not be started.
 const SUPERVISOR_AGAIN: Duration = Duration::from_secs(1);
+/// Longest that a host which was reached waits for the supervisor's first greeting.
+const EARLY: Duration = Duration::from_secs(2);
 /// Longest farewell to the disk.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Longest farewell to the host: one that is there answers at once, and one that is not keeps from finding another.
@@ -244,11 +246,11 @@ impl Driver {
         }
     }
 
-    /// A host that was reached meanwhile has waited for this. Had it waited too long, it has hung up, which is seen now.
     fn on_greeted(&mut self) {
         self.greeted = true;
         match std::mem::replace(&mut self.net, Net::Waiting(Instant::now())) {
-            Net::Early(dialled) => self.open(*dialled),
+            Net::Idle => {}
+            Net::Early(dialled, _) => self.open(*dialled),
             other => self.net = other,
         }
     }
@@ -265,7 +267,8 @@ impl Driver {
         match event {
             NetEvent::Dial => self.dial(),
             NetEvent::Dialled(Ok(dialled)) if self.greeted => self.open(*dialled),
-            NetEvent::Dialled(Ok(dialled)) => self.net = Net::Early(dialled),
+            NetEvent::Dialled(Ok(dialled)) => self.net = Net::Early(dialled, Instant::now() + EARLY),
+            NetEvent::TooEarly => self.net = Net::Idle,
             NetEvent::Dialled(Err(error)) => {
                 tracing::warn!(url = %self.url, error, "cannot reach the host");
                 self.retry(None);
@@ -288,7 +291,7 @@ impl Driver {
             NetEvent::Closed => {
                 let after = match &self.net {
                     Net::Closing(_, after) => *after,
-                    Net::Early(_) | Net::Waiting(_) | Net::Dialling(_) | Net::Open(_) => None,
+                    Net::Idle | Net::Early(..) | Net::Waiting(_) | Net::Dialling(_) | Net::Open(_) => None,
                 };
                 self.retry(after);
             }

@@ -24,8 +24,10 @@ pub(crate) type Dialled = Result<Box<(Socket, Facts)>, String>;
 
 /// The way to the host.
 pub(crate) enum Net {
-    /// Open, and nothing is said: what runs is not known before the supervisor's first greeting, and HELLO names it.
-    Early(Box<(Socket, Facts)>),
+    /// Waits for the supervisor's first greeting: before it nothing is known of what runs, and HELLO names that.
+    Idle,
+    /// Open, for the same greeting, until it has taken too long: a host has few places for who says nothing.
+    Early(Box<(Socket, Facts)>, Instant),
     Waiting(Instant),
     Dialling(Pin<Box<dyn Future<Output = Dialled> + Send>>),
     Open(Box<Socket>),
@@ -34,6 +36,7 @@ pub(crate) enum Net {
 
 pub(crate) enum NetEvent {
     Dial,
+    TooEarly,
     Dialled(Dialled),
     Heard(Heard),
     Closed,
@@ -78,7 +81,11 @@ pub(crate) async fn next_care(care: &mut Care) -> CareEvent {
 
 pub(crate) async fn next_net(net: &mut Net, machine: &mut Machine, spool: &Spool) -> NetEvent {
     match net {
-        Net::Early(_) => pending().await,
+        Net::Idle => pending().await,
+        Net::Early(_, until) => {
+            sleep_until(*until).await;
+            NetEvent::TooEarly
+        }
         Net::Waiting(until) => {
             sleep_until(*until).await;
             NetEvent::Dial

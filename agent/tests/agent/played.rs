@@ -113,12 +113,7 @@ impl Bed {
     }
 
     pub async fn accept(&self) -> Session {
-        let (session, nonce) = self.challenge(1, None).await;
-        self.greeted(session, nonce).await
-    }
-
-    /// Hears what the agent answers to its challenge.
-    pub async fn greeted(&self, mut session: Session, nonce: [u8; 32]) -> Session {
+        let (mut session, nonce) = self.challenge(1, None).await;
         let AgentFrame::Hello(hello) = session.next().await else { panic!("no HELLO") };
         let key = Identity::load(&self.data()).expect("joined").key.verifying_key();
         assert_eq!(verify(&key, &[&hello_parts(cluster_id(), agent_id(), &nonce)], &hello.signature), Ok(()));
