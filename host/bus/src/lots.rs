@@ -12,7 +12,7 @@ use futures_util::future::{BoxFuture, Shared, WeakShared};
 use ports::paces::Taken;
 use tokio::time::Instant;
 
-/// What is taken ahead is the bucket's again after so long, whether it was used or not.
+/// What was taken ahead is used within this time or not at all; as much as is lost so comes back to the bucket meanwhile.
 const AHEAD_FOR: Duration = Duration::from_secs(1);
 /// Most tokens taken ahead: by so much at each host may a burst be longer than it should.
 const MOST_AHEAD: u32 = 64;
@@ -20,7 +20,7 @@ const MOST_AHEAD: u32 = 64;
 const PART_AHEAD: u32 = 32;
 /// Of a bucket that holds fewer nothing is taken ahead: where tries are counted, each counts.
 const EXACT_BELOW: u32 = 256;
-/// With more buckets than these, what was taken ahead too long ago is forgotten at once.
+/// With more buckets than these, what was taken ahead too long ago is forgotten, each [`AHEAD_FOR`].
 const TIDY_ABOVE: usize = 1_024;
 
 /// What a request is to bring.
@@ -44,7 +44,13 @@ type Answer = BoxFuture<'static, Option<Given>>;
 
 /// The tokens.
 #[derive(Default)]
-pub(crate) struct Lots(Mutex<HashMap<String, Lot>>);
+pub(crate) struct Lots(Mutex<Book>);
+
+#[derive(Default)]
+struct Book {
+    lots: HashMap<String, Lot>,
+    tidied: Option<Instant>,
+}
 
 struct Lot {
     waiting: u32,
@@ -54,10 +60,11 @@ struct Lot {
     full_at: Instant,
 }
 
-/// One who waits, until it does no more.
+/// One who waits, until it is served or goes away.
 struct Place<'a> {
     lots: &'a Lots,
     key: &'a str,
+    served: bool,
 }
 
 impl Lots {
@@ -69,17 +76,23 @@ impl Lots {
         refill: Duration,
         ask: impl Fn(Wanted) -> Answer,
     ) -> Option<Taken> {
-        let _place = Place::at(self, key);
+        let mut place = Place::at(self, key);
         loop {
             let answer = {
-                let mut lots = self.lock();
-                let lot = lots.entry(key.to_owned()).or_insert_with(Lot::empty);
+                let mut book = self.lock();
+                let lot = book.lots.entry(key.to_owned()).or_insert_with(Lot::empty);
                 if let Some(full_in) = lot.one(refill) {
+                    // In the same breath, or the next request would ask for this one once more.
+                    place.served = true;
+                    book.leave(key);
                     return Some(Taken { granted: true, full_in });
                 }
                 match lot.asking.as_ref().and_then(WeakShared::upgrade) {
                     Some(answer) => answer,
-                    None => self.ask(key, lot, ask(Wanted { tokens: lot.waiting, ahead: ahead(burst) })),
+                    None => {
+                        let wanted = Wanted { tokens: lot.waiting, ahead: ahead(burst, refill) };
+                        self.ask(key, lot, ask(wanted))
+                    }
                 }
             };
             let Given { tokens, full_in } = answer.await?;
@@ -93,7 +106,7 @@ impl Lots {
     fn ask(self: &Arc<Lots>, key: &str, lot: &mut Lot, answer: Answer) -> Shared<Answer> {
         let (lots, key) = (self.clone(), key.to_owned());
         let answer = answer.map(move |given| {
-            if let Some(lot) = lots.lock().get_mut(&key) {
+            if let Some(lot) = lots.lock().lots.get_mut(&key) {
                 lot.came(given);
             }
             given
@@ -103,13 +116,32 @@ impl Lots {
         answer
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Lot>> {
+    fn lock(&self) -> MutexGuard<'_, Book> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn ahead(burst: u32) -> u32 {
-    if burst < EXACT_BELOW { 0 } else { (burst / PART_AHEAD).min(MOST_AHEAD) }
+fn ahead(burst: u32, refill: Duration) -> u32 {
+    let comes_back = AHEAD_FOR.as_nanos() / refill.as_nanos().max(1);
+    let most = u32::try_from(comes_back).unwrap_or(u32::MAX).min(MOST_AHEAD);
+    if burst < EXACT_BELOW { 0 } else { (burst / PART_AHEAD).min(most) }
+}
+
+impl Book {
+    /// One waits no more.
+    fn leave(&mut self, key: &str) {
+        let now = Instant::now();
+        if let Some(lot) = self.lots.get_mut(key) {
+            lot.waiting -= 1;
+            if lot.is_over(now) {
+                self.lots.remove(key);
+            }
+        }
+        if self.lots.len() > TIDY_ABOVE && self.tidied.is_none_or(|tidied| now >= tidied + AHEAD_FOR) {
+            self.tidied = Some(now);
+            self.lots.retain(|_, lot| !lot.is_over(now));
+        }
+    }
 }
 
 impl Lot {
@@ -129,6 +161,10 @@ impl Lot {
         if now < self.until { self.left } else { 0 }
     }
 
+    fn is_over(&self, now: Instant) -> bool {
+        self.waiting == 0 && self.at_hand(now) == 0
+    }
+
     fn came(&mut self, given: Option<Given>) {
         self.asking = None;
         if let Some(Given { tokens, full_in }) = given {
@@ -140,23 +176,15 @@ impl Lot {
 
 impl<'a> Place<'a> {
     fn at(lots: &'a Lots, key: &'a str) -> Place<'a> {
-        lots.lock().entry(key.to_owned()).or_insert_with(Lot::empty).waiting += 1;
-        Place { lots, key }
+        lots.lock().lots.entry(key.to_owned()).or_insert_with(Lot::empty).waiting += 1;
+        Place { lots, key, served: false }
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut lots = self.lots.lock();
-        let now = Instant::now();
-        if let Some(lot) = lots.get_mut(self.key) {
-            lot.waiting -= 1;
-            if lot.waiting == 0 && lot.at_hand(now) == 0 {
-                lots.remove(self.key);
-            }
-        }
-        if lots.len() > TIDY_ABOVE {
-            lots.retain(|_, lot| lot.waiting > 0 || lot.at_hand(now) > 0);
+        if !self.served {
+            self.lots.lock().leave(self.key);
         }
     }
 }
@@ -221,7 +249,7 @@ mod tests {
         assert_eq!((granted, answers.iter().flatten().count()), (60, 64));
         let wanted = |tokens| Wanted { tokens, ahead: 0 };
         assert_eq!(bucket.asked(), [wanted(1), wanted(63), wanted(4)]);
-        assert!(lots.lock().is_empty(), "nothing is kept of who asked");
+        assert!(lots.lock().lots.is_empty(), "nothing is kept of who asked");
     }
 
     #[tokio::test(start_paused = true)]
@@ -232,7 +260,7 @@ mod tests {
             assert_eq!(take(&lots, 100_000, &bucket).await, Some(Taken { granted: true, full_in }));
         }
         assert_eq!(bucket.asked(), [Wanted { tokens: 1, ahead: MOST_AHEAD }]);
-        assert!(lots.lock().is_empty());
+        assert!(lots.lock().lots.is_empty());
         assert!(take(&lots, 100_000, &bucket).await.is_some_and(|taken| taken.granted));
         tokio::time::advance(AHEAD_FOR).await;
         assert!(take(&lots, 100_000, &bucket).await.is_some_and(|taken| taken.granted));
@@ -240,9 +268,33 @@ mod tests {
     }
 
     #[test]
-    fn of_a_small_bucket_nothing_is_taken_ahead() {
-        assert_eq!([0, 10, 200, EXACT_BELOW - 1].map(ahead), [0; 4]);
-        assert_eq!([EXACT_BELOW, 2_000, 2_048, u32::MAX].map(ahead), [8, 62, 64, MOST_AHEAD]);
+    fn of_a_small_bucket_nothing_is_taken_ahead_and_of_a_slow_one_what_comes_back_in_time() {
+        let of = |burst| ahead(burst, REFILL);
+        assert_eq!([0, 10, 200, EXACT_BELOW - 1].map(of), [0; 4]);
+        assert_eq!([EXACT_BELOW, 2_000, 2_048, u32::MAX].map(of), [8, 62, 64, MOST_AHEAD]);
+        // Nor more than comes back while it is held.
+        assert_eq!([20, 100, 1_001].map(|ms| ahead(2_000, Duration::from_millis(ms))), [50, 10, 0]);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn no_more_is_asked_for_than_wait_however_many_threads_ask() {
+        let (lots, bucket) = (Arc::new(Lots::default()), Bucket::of(u32::MAX, 20_000));
+        let at_once = Arc::new(tokio::sync::Barrier::new(16));
+        let mut asking = tokio::task::JoinSet::new();
+        for _ in 0..16 {
+            let (lots, bucket, at_once) = (lots.clone(), bucket.clone(), at_once.clone());
+            asking.spawn(async move {
+                // Each round has a bucket of its own, so that what one takes too much is used by no other.
+                for round in 0..1_000 {
+                    at_once.wait().await;
+                    let taken = lots.take(&round.to_string(), 100, REFILL, |wanted| bucket.ask(wanted)).await;
+                    assert!(taken.is_some_and(|taken| taken.granted));
+                }
+            });
+        }
+        asking.join_all().await;
+        assert_eq!(u32::MAX - bucket.there.load(Ordering::Relaxed), 16_000);
+        assert!(lots.lock().lots.is_empty());
     }
 
     #[tokio::test]
@@ -261,7 +313,7 @@ mod tests {
         drop(third);
         bucket.may_answer.add_permits(1);
         assert!(take(&lots, 100, &bucket).await.is_some_and(|taken| taken.granted));
-        assert!(lots.lock().is_empty());
+        assert!(lots.lock().lots.is_empty());
     }
 
     #[tokio::test]
@@ -269,7 +321,7 @@ mod tests {
         let lots = Arc::new(Lots::default());
         let silent = async || lots.take("ada", 100, REFILL, |_| ready(None).boxed()).await;
         assert_eq!(tokio::join!(silent(), silent()), (None, None));
-        assert!(lots.lock().is_empty());
+        assert!(lots.lock().lots.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -278,9 +330,9 @@ mod tests {
         for number in 0..TIDY_ABOVE {
             lots.take(&number.to_string(), 2_000, REFILL, |wanted| bucket.ask(wanted)).await;
         }
-        assert_eq!(lots.lock().len(), TIDY_ABOVE);
+        assert_eq!(lots.lock().lots.len(), TIDY_ABOVE);
         tokio::time::advance(AHEAD_FOR).await;
         take(&lots, 2_000, &bucket).await;
-        assert_eq!(lots.lock().len(), 1);
+        assert_eq!(lots.lock().lots.len(), 1);
     }
 }

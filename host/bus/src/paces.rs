@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::lots::{Given, Lots, Wanted};
 use crate::redis::{Line, Shared};
 
-/// Longest that a request to Redis holds up who asks; it may wait for two of them.
+/// Longest that a request to Redis holds up who asks, who may wait for the one under way and for the next.
 const WITHIN: Duration = Duration::from_millis(100);
 
 /// When the bucket is full again is all that is kept, by the clock of Redis, and for no longer than it matters. What
