@@ -47,6 +47,7 @@ mod paces;
 mod slow_clients;
 mod conformance;
 mod command_line;
+mod commits;
 mod client_library;
 mod operating;
 mod statistics;

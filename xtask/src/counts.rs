@@ -1,7 +1,9 @@
-//! `cargo xtask counts`: how many instructions the hottest functions take, counted by callgrind, which feels nothing of
-//! what else the machine does. One that takes a tenth more than it did fails.
+//! `cargo xtask counts`: how many pieces of memory the hottest functions ask for, and how many instructions they take,
+//! counted by callgrind. Neither feels what else the machine does. One that asks for more than it did fails, and so does
+//! one that takes a tenth more instructions.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
@@ -32,43 +34,37 @@ pub struct Options {
 struct Counts {
     compiler: String,
     processor: String,
+    /// Pieces of memory that one call of each asks for.
+    allocations: BTreeMap<String, u64>,
     /// Instructions of one call of each.
     instructions: BTreeMap<String, u64>,
 }
 
-/// Builds the little program, counts, and compares.
+/// Builds the little programs, counts, and compares.
 ///
 /// # Errors
-/// When it cannot be built or counted; without valgrind it is left out, and that is said.
+/// When they cannot be built or counted; without valgrind instructions are left out, and that is said.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let valgrind = match toolchain::valgrind() {
-        Ok(valgrind) => valgrind,
-        Err(error) => {
-            say(format_args!("skipped: instruction counts: {error:#}"));
-            return Ok(ExitCode::SUCCESS);
-        }
-    };
     program::run(&mut cargo(&["build", "--quiet", "--profile", "counts", "-p", "counts"]))?;
     let folder = target_dir()?.join("counts");
-    let out = folder.join("callgrind.out");
-    let mut counted = Command::new(valgrind);
-    counted.args(["--tool=callgrind", "-q"]).arg(format!("--callgrind-out-file={}", out.display()));
-    program::read(counted.arg(folder.join("counts"))).context("instructions cannot be counted")?;
-    let text = std::fs::read_to_string(&out).with_context(|| format!("{} is not there", out.display()))?;
-    let now = Counts { compiler: compiler()?, processor: processor(), instructions: instructions(&text) };
-    anyhow::ensure!(!now.instructions.is_empty(), "callgrind saw none of the functions");
     let file = root().join(BASELINE);
-    if options.bless {
-        write_whole(&file, &format!("{}\n", serde_json::to_string_pretty(&now)?))?;
-    }
     let text = std::fs::read_to_string(&file).with_context(|| format!("{BASELINE} is not there"))?;
     let before: Counts = serde_json::from_str(&text).with_context(|| format!("{BASELINE} reads otherwise"))?;
-    say("instructions of one call          now       before");
-    for (name, count) in &now.instructions {
-        let told = before.instructions.get(name).map_or("new".to_owned(), u64::to_string);
-        say(format_args!("{name:<26} {count:>10} {told:>12}"));
+    let instructions = match toolchain::valgrind() {
+        Ok(valgrind) => by_callgrind(&valgrind, &folder)?,
+        Err(error) => {
+            say(format_args!("skipped: instruction counts: {error:#}"));
+            before.instructions.clone()
+        }
+    };
+    let allocations = allocations(&program::read(&mut Command::new(folder.join("allocations")))?)?;
+    let now = Counts { compiler: compiler()?, processor: processor(), allocations, instructions };
+    if options.bless {
+        write_whole(&file, &format!("{}\n", serde_json::to_string_pretty(&now)?))?;
+        return Ok(ExitCode::SUCCESS);
     }
-    let faults = compared(&before, &now);
+    tell("allocations", &before.allocations, &now.allocations);
+    tell("instructions", &before.instructions, &now.instructions);
     if (&before.compiler, &before.processor) != (&now.compiler, &now.processor) {
         say(format_args!(
             "not compared: {BASELINE} is of {} on {}, this is {} on {}",
@@ -76,27 +72,54 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         ));
         return Ok(ExitCode::SUCCESS);
     }
+    let mut faults = compared("allocations", 0.0, &before.allocations, &now.allocations);
+    faults.extend(compared("instructions", ABOVE, &before.instructions, &now.instructions));
     for fault in &faults {
         say(format_args!("FAIL: {fault}"));
     }
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Functions that take too much more than before, or are not held at all.
-fn compared(before: &Counts, now: &Counts) -> Vec<String> {
+fn by_callgrind(valgrind: &Path, folder: &Path) -> anyhow::Result<BTreeMap<String, u64>> {
+    let out = folder.join("callgrind.out");
+    let mut counted = Command::new(valgrind);
+    counted.args(["--tool=callgrind", "-q"]).arg(format!("--callgrind-out-file={}", out.display()));
+    program::read(counted.arg(folder.join("counts"))).context("instructions cannot be counted")?;
+    let text = std::fs::read_to_string(&out).with_context(|| format!("{} is not there", out.display()))?;
+    let found = instructions(&text);
+    anyhow::ensure!(!found.is_empty(), "callgrind saw none of the functions");
+    Ok(found)
+}
+
+/// What the program of that name prints: a function and a number in each line.
+fn allocations(text: &str) -> anyhow::Result<BTreeMap<String, u64>> {
+    let pair = |line: &str| line.split_once(' ').and_then(|(name, count)| Some((name.to_owned(), count.parse().ok()?)));
+    let found: Option<BTreeMap<String, u64>> = text.lines().map(pair).collect();
+    found.filter(|found| !found.is_empty()).context("allocations are not told as they should be")
+}
+
+fn tell(what: &str, before: &BTreeMap<String, u64>, now: &BTreeMap<String, u64>) {
+    say(format_args!("{:<26} {:>10} {:>12}", format!("{what} of one call"), "now", "before"));
+    for (name, count) in now {
+        let told = before.get(name).map_or("new".to_owned(), u64::to_string);
+        say(format_args!("{name:<26} {count:>10} {told:>12}"));
+    }
+}
+
+/// Functions that take more than before by more than this share, or are not held at all.
+fn compared(what: &str, above: f64, before: &BTreeMap<String, u64>, now: &BTreeMap<String, u64>) -> Vec<String> {
     let mut faults = Vec::new();
-    for (name, count) in &now.instructions {
-        match before.instructions.get(name) {
-            None => faults.push(format!("{name} is not in {BASELINE}: `cargo xtask counts --bless`")),
-            Some(old) if *count as f64 > *old as f64 * (1.0 + ABOVE) => faults.push(format!(
-                "{name} takes {count} instructions, {:.0} % more than {old}",
-                (*count as f64 / *old as f64 - 1.0) * 100.0
-            )),
+    for (name, count) in now {
+        match before.get(name) {
+            None => faults.push(format!("{what} of {name} are not in {BASELINE}: `cargo xtask counts --bless`")),
+            Some(old) if *count as f64 > *old as f64 * (1.0 + above) => {
+                faults.push(format!("{name} takes {count} {what} where it took {old}"));
+            }
             Some(_) => {}
         }
     }
-    let gone = before.instructions.keys().filter(|name| !now.instructions.contains_key(*name));
-    faults.extend(gone.map(|name| format!("{name} is in {BASELINE} and is counted no more")));
+    let gone = before.keys().filter(|name| !now.contains_key(*name));
+    faults.extend(gone.map(|name| format!("{what} of {name} are in {BASELINE} and are counted no more")));
     faults
 }
 
@@ -163,16 +186,22 @@ mod tests {
     }
 
     #[test]
-    fn a_tenth_more_is_too_much_and_less_is_not() {
-        let counts = |pairs: &[(&str, u64)]| Counts {
-            compiler: "rustc".into(),
-            processor: "x".into(),
-            instructions: pairs.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
-        };
+    fn what_is_over_its_share_or_not_held_is_told_and_less_is_not() {
+        let counts = |pairs: &[(&str, u64)]| pairs.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
         let before = counts(&[("a", 1_000), ("b", 1_000), ("gone", 1)]);
-        let faults = compared(&before, &counts(&[("a", 1_100), ("b", 1_101), ("new", 5)]));
+        let faults = compared("instructions", 0.1, &before, &counts(&[("a", 1_100), ("b", 1_101), ("new", 5)]));
         assert_eq!(faults.len(), 3, "{faults:?}");
-        assert!(faults[0].starts_with("b takes 1101") && faults[1].starts_with("new is not in"), "{faults:?}");
-        assert!(compared(&before, &counts(&[("a", 10), ("b", 10), ("gone", 1)])).is_empty());
+        assert!(faults[0].starts_with("b takes 1101") && faults[1].contains("of new are not in"), "{faults:?}");
+        assert!(compared("instructions", 0.1, &before, &counts(&[("a", 10), ("b", 10), ("gone", 1)])).is_empty());
+        let few = counts(&[("a", 3)]);
+        assert_eq!(compared("allocations", 0.0, &few, &counts(&[("a", 4)])).len(), 1, "one more is too many");
+        assert!(compared("allocations", 0.0, &few, &few).is_empty());
+    }
+
+    #[test]
+    fn allocations_are_read_by_name_and_nonsense_is_none() {
+        let read = allocations("frame_encode 3\nframe_decode 12\n").expect("two of them");
+        assert_eq!(read, BTreeMap::from([("frame_encode".to_owned(), 3), ("frame_decode".to_owned(), 12)]));
+        assert!(allocations("").is_err() && allocations("frame_encode many\n").is_err());
     }
 }
