@@ -13,8 +13,10 @@ tests::on_both_stores![one_command_alone_takes_few_commits_and_many_together_sha
 const ALONE: u64 = 20;
 /// Commands at once.
 const TOGETHER: u64 = 200;
-/// Transactions of one command alone: accepted, sent, taken, started, ended, with what is written beside them.
-const MOST_ALONE: u64 = 6;
+/// Most transactions of one command alone: two where its machine answers at once, and two more for what it says in between.
+const MOST_ALONE: u64 = 4;
+/// Most of one among many: the quicker the disk, the fewer share one.
+const MOST_TOGETHER: u64 = 2;
 
 async fn one_command_alone_takes_few_commits_and_many_together_share_them(store: Store) {
     let host = TestHost::start_on(store).await;
@@ -35,7 +37,7 @@ async fn one_command_alone_takes_few_commits_and_many_together_share_them(store:
     let together = commits(&admin).await - before;
     tests::oracle::tell(&format!("{ALONE} commands alone: {alone} commits; {TOGETHER} at once: {together}"));
     assert!(alone <= MOST_ALONE * ALONE, "{alone} commits of {ALONE} commands");
-    assert!(together <= MOST_ALONE * TOGETHER / 2, "{together} commits of {TOGETHER} commands");
+    assert!(together <= MOST_TOGETHER * TOGETHER, "{together} commits of {TOGETHER} commands");
 }
 
 async fn commits(admin: &Api) -> u64 {

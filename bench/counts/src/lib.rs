@@ -74,15 +74,19 @@ impl Given {
         let public = self.key.verifying_key();
         [
             ("frame_encode", Box::new(|| counted_frame_encode(black_box(&self.frame)).len())),
-            ("frame_decode", Box::new(|| match counted_frame_decode(black_box(&self.result)) {
-                AgentFrame::Result { outcome, .. } => outcome.steps.len(),
-                _ => 0,
-            })),
+            (
+                "frame_decode",
+                Box::new(|| match counted_frame_decode(black_box(&self.result)) {
+                    AgentFrame::Result { outcome, .. } => outcome.steps.len(),
+                    _ => 0,
+                }),
+            ),
             ("envelope_sign", Box::new(|| counted_envelope_sign(black_box(&self.envelope), &self.key).signed.len())),
             ("envelope_open", Box::new(move || counted_envelope_open(black_box(&self.sealed), &public).verb.len())),
-            ("arguments_judged", Box::new(|| {
-                usize::from(counted_arguments_judged(&self.schema, black_box(&self.args)))
-            })),
+            (
+                "arguments_judged",
+                Box::new(|| usize::from(counted_arguments_judged(&self.schema, black_box(&self.args)))),
+            ),
             ("queue_chosen", Box::new(|| counted_queue_chosen(black_box(&self.queue)))),
             ("attempt_stepped", Box::new(|| counted_attempt_stepped(black_box(State::Sent)))),
             ("body_read_and_written", Box::new(|| counted_body_read_and_written(black_box(&self.body)).len())),
