@@ -50,13 +50,6 @@ async fn says(host: &TestHost, word: &str) {
     .await;
 }
 
-/// The value of a metric.
-async fn metric(api: &Api, name: &str) -> u64 {
-    let text = String::from_utf8(api.get("/metrics").await.bytes).expect("text");
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim_start_matches("{}").strip_prefix(' '));
-    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
-}
-
 /// How many of so many requests are let through.
 async fn let_through(api: &Api, requests: usize) -> usize {
     let mut well = 0;
@@ -136,12 +129,12 @@ async fn hosts_speak_tls_to_redis_as_a_user_who_may_do_little_and_count_requests
     says(&host, "degraded").await;
     says(&other, "degraded").await;
     assert_eq!(let_through(&there, 5).await, 5, "its own count has seen few of them");
-    assert_eq!(metric(&here, "viworks_redis_away").await, 1);
-    assert!(metric(&here, "viworks_redis_requests_total").await > 0);
+    assert_eq!(here.metric("viworks_redis_away").await, 1);
+    assert!(here.metric("viworks_redis_requests_total").await > 0);
     redis.restart().expect("it starts again");
     says(&host, "ok").await;
     says(&other, "ok").await;
-    assert_eq!(metric(&there, "viworks_redis_away").await, 0);
+    assert_eq!(there.metric("viworks_redis_away").await, 0);
 
     // Another password: the host works, and says that Redis is of no use to it.
     let mut wrong = host.beside();

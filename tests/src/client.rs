@@ -178,6 +178,16 @@ impl Api {
         self.get(&format!("/api/v1/commands/{id}/invocations/{agent}")).await.expect(200)
     }
 
+    /// The value of a metric.
+    ///
+    /// # Panics
+    /// When the host does not tell it.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let text = String::from_utf8(self.get("/metrics").await.bytes).expect("text");
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim_start_matches("{}").strip_prefix(' '));
+        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
+    }
+
     /// Waits until it is over on this agent, and the whole command with it.
     ///
     /// # Panics
