@@ -144,7 +144,7 @@ impl Driver {
                 }
                 Output::Close { retry_after_ms } => {
                     let after = retry_after_ms.map(Duration::from_millis);
-                    match std::mem::replace(&mut self.net, Net::Waiting(Instant::now())) {
+                    match std::mem::replace(&mut self.net, Net::Idle) {
                         Net::Open(socket) => self.net = Net::Closing(Box::pin(socket.close(PARTING)), after),
                         other => self.net = other,
                     }
