@@ -73,13 +73,13 @@ permissions! {
 /// A caller who proved who they are and whose role has `P`.
 pub struct Authorized<P> {
     /// Who is asking.
-    pub caller: Caller,
+    pub caller: Arc<Caller>,
     /// All that is known of them.
     pub known: Arc<Known>,
     /// What they came with.
     pub token: Proof,
     /// Where the request comes from.
-    pub origin: Origin,
+    pub origin: Arc<Origin>,
     /// Private, so that only the extractor below can make one.
     proof: PhantomData<P>,
 }
@@ -88,29 +88,25 @@ impl<P: Needs> FromRequestParts<App> for Authorized<P> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let Context { origin, standing, caller } = context(parts)?;
+        let context = context(parts)?;
+        let Context { origin, standing, caller } = context.as_ref();
         let now = app.clock.now();
         let address = origin.ip_address.as_deref();
         let token = match read(parts, app, now).await {
             Ok(token) => token,
             Err(problem) => {
                 if problem.code.status().is_client_error() {
-                    app.pace.address(address, &standing, now).await?;
+                    app.pace.address(address, standing, now).await?;
                 }
                 return Err(problem);
             }
         };
-        let known = identify(&token, app, address, &standing, now).await?;
-        _ = caller.set(known.caller.name.clone());
-        app.pace.principal(&payer(&known.caller), &standing, now).await?;
+        let known = identify(&token, app, address, standing, now).await?;
+        _ = caller.set(known.caller.clone());
+        app.pace.principal(&known.payer, standing, now).await?;
         known.caller.may(P::PERMISSION)?;
-        Ok(Authorized { caller: known.caller.clone(), known, token, origin, proof: PhantomData })
+        Ok(Authorized { caller: known.caller.clone(), known, token, origin: origin.clone(), proof: PhantomData })
     }
-}
-
-/// Whom what a caller uses up is counted for. A key shares its owner's share: more keys are not more of it.
-pub fn payer(caller: &Caller) -> String {
-    caller.principal.user().map_or_else(|| caller.name.clone(), |user| user.to_string())
 }
 
 /// What the request was sent with. Nothing of the store is asked.
@@ -174,28 +170,26 @@ impl<P: Needs> Authorized<P> {
 /// Anybody at all, with where they come from.
 pub struct Anyone {
     /// Where the request comes from.
-    pub origin: Origin,
+    pub origin: Arc<Origin>,
 }
 
 impl FromRequestParts<App> for Anyone {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let Context { origin, standing, caller: _ } = context(parts)?;
+        let context = context(parts)?;
+        let Context { origin, standing, caller: _ } = context.as_ref();
         // Probes are asked by many at one address, and cost next to nothing.
         if !PROBES.contains(&parts.uri.path()) {
-            app.pace.address(origin.ip_address.as_deref(), &standing, app.clock.now()).await?;
+            app.pace.address(origin.ip_address.as_deref(), standing, app.clock.now()).await?;
         }
-        Ok(Anyone { origin })
+        Ok(Anyone { origin: origin.clone() })
     }
 }
 
-fn context(parts: &Parts) -> Result<Context, Problem> {
-    parts
-        .extensions
-        .get::<Context>()
-        .cloned()
-        .ok_or_else(|| Problem::internal("a request came in without passing the edge"))
+fn context(parts: &Parts) -> Result<Arc<Context>, Problem> {
+    let context = parts.extensions.get::<Arc<Context>>().cloned();
+    context.ok_or_else(|| Problem::internal("a request came in without passing the edge"))
 }
 
 /// The token of the one `Authorization` header. The scheme's case does not matter (RFC 9110).

@@ -2,6 +2,7 @@
 //! panics, changes seen through to their end, problems rendered and logged once, security headers on the way out.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -41,9 +42,9 @@ pub async fn edge(State(app): State<App>, mut request: Request, next: Next) -> R
 
 async fn answer(app: App, mut request: Request, next: Next) -> Response {
     let started = app.clock.now();
-    let context = Context::of(&request, &app.options.proxies);
-    let method = request.method().clone();
-    let path: String = request.uri().path().chars().take(256).collect();
+    let context = Arc::new(Context::of(&request, &app.options.proxies));
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let path = start(uri.path());
     let admitted = admit(&app.options.hosts, &app.options.origins, &request);
     request.extensions_mut().insert(context.clone());
     let response = match admitted {
@@ -63,13 +64,18 @@ async fn answer(app: App, mut request: Request, next: Next) -> Response {
     let ms = u64::try_from(app.clock.now().since(started).as_millis()).unwrap_or(u64::MAX);
     app.http.answered(&method, route, response.status(), app.clock.now().since(started));
     let status = response.status().as_u16();
-    if PROBES.contains(&path.as_str()) {
+    if PROBES.contains(&path) {
         tracing::debug!(%method, path, status, ms, request_id = context.id(), "request");
     } else {
         let (peer, traceparent) = (&context.origin.ip_address, &context.origin.traceparent);
         tracing::info!(%method, path, status, ms, request_id = context.id(), peer, traceparent, "request");
     }
     response
+}
+
+/// As much of a path as is told.
+fn start(path: &str) -> &str {
+    path.char_indices().nth(256).map_or(path, |(end, _)| &path[..end])
 }
 
 fn is_change(method: &Method) -> bool {
@@ -79,7 +85,7 @@ fn is_change(method: &Method) -> bool {
 /// Puts a refused change on record. What was not found is a refusal when somebody known asked for it: what
 /// is out of sight looks the same. Refused passwords are on record already.
 async fn record(app: &App, context: &Context, route: String, status: StatusCode, code: Option<Code>) {
-    let caller = context.caller.get().map(String::as_str);
+    let caller = context.caller.get().map(|caller| caller.name.as_str());
     let recorded = matches!(code, Some(Code::LoginRefused | Code::WrongPassword));
     if recorded || (caller.is_none() && status == StatusCode::NOT_FOUND) {
         return;

@@ -81,11 +81,11 @@ impl Guesses {
     }
 
     async fn take_of(&self, Bucket { burst, refill, own }: &Bucket, key: &str, now: Timestamp) -> Result<(), Duration> {
-        own.take(&key.to_owned(), now)?;
+        own.take(key, now)?;
         let Some(together) = &self.together else { return Ok(()) };
         match together.take(key, *burst, *refill).await {
             Some(Taken { granted: false, full_in }) => {
-                own.give(&key.to_owned());
+                own.give(key);
                 Err((full_in + *refill).saturating_sub(*refill * *burst))
             }
             Some(Taken { granted: true, .. }) | None => Ok(()),
@@ -93,7 +93,7 @@ impl Guesses {
     }
 
     async fn give_to(&self, Bucket { burst: _, refill, own }: &Bucket, key: &str) {
-        own.give(&key.to_owned());
+        own.give(key);
         if let Some(together) = &self.together {
             together.give(key, *refill).await;
         }
@@ -128,7 +128,7 @@ mod tests {
 
         async fn give(&self, key: &str, _: Duration) {
             if let Some(own) = self.0.lock().expect("no holder panics").as_ref() {
-                own.give(&key.to_owned());
+                own.give(key);
             }
         }
     }

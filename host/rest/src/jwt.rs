@@ -5,7 +5,7 @@
 //! the signature and nothing else; time is our clock's.
 //! Source: RFC 7515, RFC 7519, RFC 8725 (best practices), RFC 9068 (`at+jwt`).
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ const TYPE: &str = "at+jwt";
 pub const LIFE_MAX: Duration = Duration::from_secs(600);
 /// How far two hosts' clocks may be apart.
 pub const LEEWAY: Duration = Duration::from_secs(30);
-/// Most tokens whose signature is remembered; then all are forgotten and read again.
+/// Most tokens that are remembered; then all are forgotten and read again.
 const VERIFIED_MAX: usize = 10_000;
 /// Longest token that is looked at.
 const MAX_BYTES: usize = 2048;
@@ -57,22 +57,31 @@ pub struct Tokens {
     verified: Verified,
 }
 
-/// Digests of tokens whose signature was good: a signature costs more than all the rest of a request's
-/// reading, and stays good for as long as its key. What the token says is judged anew each time.
+/// What tokens say whose signature was good, by their digests: to read one costs more than all the rest of a request's
+/// reading, and it says the same for ever. Whether its key still counts, and its time has come and is not over, is
+/// judged anew each time.
 #[derive(Default)]
-struct Verified(Mutex<HashSet<[u8; 32]>>);
+struct Verified(Mutex<HashMap<[u8; 32], Arc<Read>>>);
+
+/// A token that is ours and whole.
+struct Read {
+    kid: String,
+    /// Good from then on.
+    from: Timestamp,
+    claims: Arc<Claims>,
+}
 
 impl Verified {
-    fn has(&self, token: &[u8; 32]) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(token)
+    fn get(&self, token: &[u8; 32]) -> Option<Arc<Read>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(token).cloned()
     }
 
-    fn add(&self, token: [u8; 32]) {
+    fn add(&self, token: [u8; 32], read: Arc<Read>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= VERIFIED_MAX {
             known.clear();
         }
-        known.insert(token);
+        known.insert(token, read);
     }
 }
 
@@ -193,45 +202,52 @@ impl Tokens {
     ///
     /// # Errors
     /// Why not, as far as its holder may know.
-    pub fn read(&self, token: &str, now: Timestamp) -> Result<Claims, TokenError> {
-        let invalid = || TokenError::Invalid;
+    pub fn read(&self, token: &str, now: Timestamp) -> Result<Arc<Claims>, TokenError> {
         if token.len() > MAX_BYTES {
             return Err(TokenError::Invalid);
         }
-        let (message, signature) = token.rsplit_once('.').ok_or_else(invalid)?;
-        let (header, body) = message.split_once('.').filter(|(_, body)| !body.contains('.')).ok_or_else(invalid)?;
-        let header: Header = open(header)?;
-        let ring = self.ring();
-        if header.alg != ring.algorithm_name() || header.typ != TYPE {
-            return Err(TokenError::Invalid);
-        }
-        let key = ring.verifying(&header.kid, now).ok_or_else(invalid)?;
-        let whole = Sha256::digest(token).into();
-        if !self.verified.has(&whole) {
-            match crypto::verify(signature, message.as_bytes(), key, ring.algorithm) {
-                Ok(true) => self.verified.add(whole),
-                Ok(false) | Err(_) => return Err(TokenError::Invalid),
+        let (ring, whole) = (self.ring(), Sha256::digest(token).into());
+        let read = match self.verified.get(&whole) {
+            Some(read) if ring.verifying(&read.kid, now).is_some() => read,
+            Some(_) => return Err(TokenError::Invalid),
+            None => {
+                let read = Arc::new(self.verify(token, &ring, now)?);
+                self.verified.add(whole, read.clone());
+                read
             }
-        }
-        self.judge(open(body)?, now)
-    }
-
-    fn judge(&self, body: Body, now: Timestamp) -> Result<Claims, TokenError> {
-        let Body { iss, aud, sub, exp, nbf, iat, jti, sid, ver } = body;
-        let at = |second: i64| Timestamp::from_millis(second.saturating_mul(1000));
-        let latest = now + LEEWAY;
-        let in_time = at(nbf) <= latest && at(iat) <= latest && iat <= exp;
-        let short = at(exp).since(at(iat)) <= self.life;
-        let user = sub.parse().map_err(|_| TokenError::Invalid)?;
-        let named = [&jti, &sid].iter().all(|name| (1..=64).contains(&name.len()));
-        if iss != self.issuer || aud != AUDIENCE || !in_time || !short || !named {
+        };
+        if read.from > now + LEEWAY {
             return Err(TokenError::Invalid);
         }
-        let expires_at = at(exp);
-        if expires_at + LEEWAY <= now {
+        if read.claims.expires_at + LEEWAY <= now {
             return Err(TokenError::Expired);
         }
-        Ok(Claims { user, version: ver, id: jti, login: sid, expires_at })
+        Ok(read.claims.clone())
+    }
+
+    /// Reads a token that was not met before: its header, its signature, and then what it says.
+    fn verify(&self, token: &str, ring: &Ring, now: Timestamp) -> Result<Read, TokenError> {
+        let invalid = || TokenError::Invalid;
+        let (message, signature) = token.rsplit_once('.').ok_or_else(invalid)?;
+        let (header, body) = message.split_once('.').filter(|(_, body)| !body.contains('.')).ok_or_else(invalid)?;
+        let Header { alg, kid, typ } = open(header)?;
+        if alg != ring.algorithm_name() || typ != TYPE {
+            return Err(TokenError::Invalid);
+        }
+        let key = ring.verifying(&kid, now).ok_or_else(invalid)?;
+        if !crypto::verify(signature, message.as_bytes(), key, ring.algorithm).unwrap_or(false) {
+            return Err(TokenError::Invalid);
+        }
+        let Body { iss, aud, sub, exp, nbf, iat, jti, sid, ver } = open(body)?;
+        let at = |second: i64| Timestamp::from_millis(second.saturating_mul(1000));
+        let short = iat <= exp && at(exp).since(at(iat)) <= self.life;
+        let user = sub.parse().map_err(|_| TokenError::Invalid)?;
+        let named = [&jti, &sid].iter().all(|name| (1..=64).contains(&name.len()));
+        if iss != self.issuer || aud != AUDIENCE || !short || !named {
+            return Err(TokenError::Invalid);
+        }
+        let claims = Claims { user, version: ver, id: jti, login: sid, expires_at: at(exp) };
+        Ok(Read { kid, from: at(nbf.max(iat)), claims: Arc::new(claims) })
     }
 }
 

@@ -39,13 +39,13 @@ impl Rate {
 }
 
 /// How one request stands after it was counted; absent until then.
-#[derive(Clone, Debug, Default)]
-pub struct Standing(Arc<OnceLock<Counted>>);
+#[derive(Debug, Default)]
+pub struct Standing(OnceLock<Counted>);
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Counted {
-    policy: &'static str,
-    rate: Rate,
+    name: &'static str,
+    policy: HeaderValue,
     left: u32,
     full_in: Duration,
 }
@@ -53,13 +53,20 @@ struct Counted {
 impl Standing {
     /// Says so in the answer.
     pub fn tell(&self, headers: &mut HeaderMap) {
-        let Some(Counted { policy, rate, left, full_in }) = self.0.get().copied() else { return };
-        let seconds = |time: Duration| time.as_millis().div_ceil(1000);
-        let window = seconds(rate.window());
-        let mut put = |name, text: String| HeaderValue::from_str(&text).map(|value| headers.insert(name, value)).ok();
-        put(RATE_LIMIT_POLICY, format!("\"{policy}\";q={};w={window}", rate.burst));
-        put(RATE_LIMIT, format!("\"{policy}\";r={left};t={}", seconds(full_in)));
+        let Some(Counted { name, policy, left, full_in }) = self.0.get() else { return };
+        headers.insert(RATE_LIMIT_POLICY, policy.clone());
+        headers.insert(RATE_LIMIT, value(format!("\"{name}\";r={left};t={}", seconds(*full_in))));
     }
+}
+
+/// Names of policies and numbers, as a header's value.
+fn value(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).expect("plain ASCII")
+}
+
+/// Whole seconds, at least so long.
+fn seconds(time: Duration) -> u128 {
+    time.as_millis().div_ceil(1000)
 }
 
 /// Both limits.
@@ -77,7 +84,9 @@ pub struct Aside {
 
 /// One limit, as this host counts by itself.
 struct Limit {
-    policy: &'static str,
+    name: &'static str,
+    /// What every answer says of it.
+    policy: HeaderValue,
     rate: Rate,
     refill: Duration,
     own: Limiter<String>,
@@ -86,10 +95,11 @@ struct Limit {
 impl Pace {
     /// One rate for each principal, one for each address that names none; counted `together` with other hosts.
     pub fn new(principal: Rate, address: Rate, together: Option<Arc<dyn Paces>>) -> Pace {
-        let limit = |policy, rate: Rate| {
+        let limit = |name, rate: Rate| {
             let refill = Duration::from_secs(1) / rate.per_second.max(1);
             let own = || Limiter::new(rate.burst, refill, REMEMBERED);
-            (rate.per_second > 0).then(|| Limit { policy, rate, refill, own: own() })
+            let policy = value(format!("\"{name}\";q={};w={}", rate.burst, seconds(rate.window())));
+            (rate.per_second > 0).then(|| Limit { name, policy, rate, refill, own: own() })
         };
         Pace { principals: limit("principal", principal), addresses: limit("address", address), together }
     }
@@ -133,7 +143,7 @@ impl Pace {
     /// Gives back what was set aside for a key that turned out to be good, or could not be looked up.
     pub fn give_back(&self, aside: &Aside) {
         if let Some(limit) = &self.addresses {
-            limit.own.give(&aside.address);
+            limit.own.give(aside.address.as_str());
         }
     }
 
@@ -159,14 +169,14 @@ impl Pace {
         let alone = limit.take(key, now);
         let answer = if alone.granted { self.others(limit, key).await } else { None };
         if answer.is_some_and(|taken| !taken.granted) {
-            limit.own.give(&key.to_owned());
+            limit.own.give(key);
         }
         limit.judge(answer.unwrap_or(alone), standing)
     }
 
     /// What all hosts that count together say of one more.
-    async fn others(&self, Limit { policy, rate, refill, own: _ }: &Limit, key: &str) -> Option<Taken> {
-        self.together.as_ref()?.take(&format!("{policy}:{key}"), rate.burst, *refill).await
+    async fn others(&self, Limit { name, rate, refill, .. }: &Limit, key: &str) -> Option<Taken> {
+        self.together.as_ref()?.take(&format!("{name}:{key}"), rate.burst, *refill).await
     }
 }
 
@@ -179,18 +189,19 @@ fn place(address: Option<&str>) -> String {
 impl Limit {
     /// By what this host has seen.
     fn take(&self, key: &str, now: Timestamp) -> Taken {
-        let granted = self.own.take(&key.to_owned(), now).is_ok();
-        let (_, full_in) = self.own.state(&key.to_owned(), now);
-        Taken { granted, full_in }
+        match self.own.take(key, now) {
+            Ok(full_in) => Taken { granted: true, full_in },
+            Err(wait) => Taken { granted: false, full_in: (wait + self.refill * self.rate.burst) - self.refill },
+        }
     }
 
     /// Tells how one stands who has asked, and refuses who may not.
     fn judge(&self, Taken { granted, full_in }: Taken, standing: &Standing) -> Result<(), Problem> {
-        let Limit { policy, rate, refill, own: _ } = self;
+        let Limit { name, policy, rate, refill, own: _ } = self;
         let owed = full_in.as_nanos().div_ceil(refill.as_nanos().max(1));
         let left = rate.burst.saturating_sub(u32::try_from(owed).unwrap_or(u32::MAX));
         // A request is counted once; the second count of one that turned out to be nobody's is not told.
-        let _ = standing.0.set(Counted { policy, rate: *rate, left, full_in });
+        let _ = standing.0.set(Counted { name, policy: policy.clone(), left, full_in });
         if granted {
             return Ok(());
         }

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, HeaderName, header};
+use domain::access::Caller;
 use services::origin::Origin;
 
 use crate::pace::Standing;
@@ -16,12 +17,12 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// What the edge knows of a request before anybody handles it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Context {
     /// For services and the audit log. Its correlation id is the request's id.
-    pub origin: Origin,
-    /// The name of who is asking, as soon as that is proven.
-    pub caller: Arc<OnceLock<String>>,
+    pub origin: Arc<Origin>,
+    /// Who is asking, as soon as that is proven.
+    pub caller: OnceLock<Arc<Caller>>,
     /// How it stands with the limits on its principal or address.
     pub standing: Standing,
 }
@@ -40,12 +41,19 @@ impl Context {
             user_agent: program.map(|text| text.chars().take(256).collect()),
             traceparent: single(headers, &TRACEPARENT).filter(|text| is_traceparent(text)).map(str::to_owned),
         };
-        Context { origin, caller: Arc::default(), standing: Standing::default() }
+        Context::from(Arc::new(origin))
     }
 
     /// The request's id.
     pub fn id(&self) -> &str {
         &self.origin.correlation_id
+    }
+}
+
+impl From<Arc<Origin>> for Context {
+    /// Of somebody from there, whose name nobody knows yet.
+    fn from(origin: Arc<Origin>) -> Context {
+        Context { origin, caller: OnceLock::new(), standing: Standing::default() }
     }
 }
 

@@ -6,9 +6,9 @@
 use axum::Router;
 use axum::extract::Request;
 use axum::handler::Handler;
-use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
+use futures_util::future::BoxFuture;
 
 use crate::app::App;
 use crate::authorize::{
@@ -185,16 +185,30 @@ where
     H: Handler<T, App>,
     T: BeginsWith<D> + 'static,
 {
-    on(method, handler).layer(from_fn(move |request: Request, next: Next| known_query(row, request, next)))
+    on(method, Known { row, handler })
 }
 
-async fn known_query(row: &'static Route, request: Request, next: Next) -> Response {
-    let mut response = match Query::check(&request, row.query) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
-    };
-    response.extensions_mut().insert(Answered(row.path));
-    response
+/// A handler that is asked only what its row knows, and says which row it was.
+#[derive(Clone)]
+struct Known<H> {
+    row: &'static Route,
+    handler: H,
+}
+
+impl<T, H: Handler<T, App>> Handler<T, App> for Known<H> {
+    type Future = BoxFuture<'static, Response>;
+
+    fn call(self, request: Request, app: App) -> Self::Future {
+        let Known { row, handler } = self;
+        Box::pin(async move {
+            let mut response = match Query::check(&request, row.query) {
+                Ok(()) => handler.call(request, app).await,
+                Err(problem) => problem.into_response(),
+            };
+            response.extensions_mut().insert(Answered(row.path));
+            response
+        })
+    }
 }
 
 #[cfg(test)]

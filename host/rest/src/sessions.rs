@@ -27,7 +27,7 @@ const CAPACITY: usize = 10_000;
 #[derive(Clone, Debug)]
 pub enum Proof {
     /// An access token of ours.
-    Login(Claims),
+    Login(Arc<Claims>),
     /// An API key, by the digest of its text.
     Key(String),
     /// A token of another issuer.
@@ -38,7 +38,9 @@ pub enum Proof {
 #[derive(Clone, Debug)]
 pub struct Known {
     /// Who is asking.
-    pub caller: Caller,
+    pub caller: Arc<Caller>,
+    /// Whom what they use up is counted for. A key shares its owner's share: more keys are not more of it.
+    pub payer: String,
     /// Their row, unless they are a guest.
     pub user: Option<Arc<User>>,
     /// The key they came with.
@@ -100,8 +102,8 @@ impl Sessions {
     ) -> Result<Option<Arc<Known>>, Problem> {
         let session = match proof {
             Proof::Guest(guest) => {
-                let known = Known { caller: guest.caller(), user: None, key: None, expires_at: guest.expires_at };
-                return Ok(Some(Arc::new(known)).filter(|_| now < guest.expires_at + crate::jwt::LEEWAY));
+                let known = Arc::new(Known::new(guest.caller(), None, None, guest.expires_at));
+                return Ok(Some(known).filter(|_| now < guest.expires_at + crate::jwt::LEEWAY));
             }
             Proof::Login(claims) => Session::Login(claims.user, claims.login.clone()),
             Proof::Key(sha256) => Session::Key(sha256.clone()),
@@ -155,20 +157,22 @@ async fn look(proof: &Proof, judges: &Judges<'_>) -> Result<Option<Known>, Probl
     Ok(match proof {
         Proof::Login(claims) => {
             let user = judges.accounts.identify(claims.user, &claims.login).await?.map(Arc::new);
-            user.map(|user| {
-                let expires_at = claims.expires_at;
-                Known { caller: user.caller(), user: Some(user), key: None, expires_at }
-            })
+            user.map(|user| Known::new(user.caller(), Some(user), None, claims.expires_at))
         }
         Proof::Key(sha256) => judges.keys.recognise(sha256).await?.map(|(key, owner)| {
-            let expires_at = key.expires_at;
-            Known { caller: key.caller(&owner), user: Some(Arc::new(owner)), key: Some(Arc::new(key)), expires_at }
+            let (caller, expires_at) = (key.caller(&owner), key.expires_at);
+            Known::new(caller, Some(Arc::new(owner)), Some(Arc::new(key)), expires_at)
         }),
         Proof::Guest(_) => None,
     })
 }
 
 impl Known {
+    fn new(caller: Caller, user: Option<Arc<User>>, key: Option<Arc<ApiKey>>, expires_at: Timestamp) -> Known {
+        let payer = caller.principal.user().map_or_else(|| caller.name.clone(), |user| user.to_string());
+        Known { caller: Arc::new(caller), payer, user, key, expires_at }
+    }
+
     /// The key's id, if they came with one.
     pub fn key_id(&self) -> Option<KeyId> {
         self.key.as_ref().map(|key| key.id)

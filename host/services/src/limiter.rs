@@ -4,6 +4,7 @@
 //! A try takes a token before any work is done and gets it back when it was right, so parallel
 //! guesses count as much as those one after the other.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
@@ -31,43 +32,44 @@ impl<K: Clone + Eq + Hash> Limiter<K> {
         Limiter { burst, refill, capacity: capacity.max(1), buckets: Mutex::default() }
     }
 
-    /// Takes a token.
+    /// Takes a token; how long until `key` has all of them again.
     ///
     /// # Errors
     /// There is none; how long until there is one.
-    pub fn take(&self, key: &K, now: Timestamp) -> Result<(), Duration> {
+    pub fn take<Q>(&self, key: &Q, now: Timestamp) -> Result<Duration, Duration>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
+    {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let room = self.refill * self.burst;
-        let full_at = self.full_at(buckets.get(key), now) + self.refill;
+        let known = buckets.get_mut(key);
+        let full_at = self.full_at(known.as_ref().map(|bucket| **bucket), now) + self.refill;
         let debt = full_at.since(now);
         if debt > room {
             return Err(debt - room);
         }
-        if !buckets.contains_key(key) && buckets.len() >= self.capacity {
+        if let Some(bucket) = known {
+            bucket.full_at = full_at;
+            return Ok(debt);
+        }
+        if buckets.len() >= self.capacity {
             // One that is further from full than empty is of before the clock was set back, and full by now.
             buckets.retain(|_, bucket| bucket.full_at > now && bucket.full_at.since(now) <= room);
             if buckets.len() >= self.capacity
                 && let Some(nearest) =
                     buckets.iter().min_by_key(|(_, bucket)| bucket.full_at).map(|(key, _)| key.clone())
             {
-                buckets.remove(&nearest);
+                buckets.remove::<K>(&nearest);
             }
         }
-        buckets.insert(key.clone(), Bucket { full_at });
-        Ok(())
-    }
-
-    /// How many tokens `key` has, and how long until it has all.
-    pub fn state(&self, key: &K, now: Timestamp) -> (u32, Duration) {
-        let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let debt = self.full_at(buckets.get(key), now).since(now);
-        let owed = debt.as_nanos().div_ceil(self.refill.as_nanos().max(1));
-        (self.burst.saturating_sub(u32::try_from(owed).unwrap_or(u32::MAX)), debt)
+        buckets.insert(key.to_owned(), Bucket { full_at });
+        Ok(debt)
     }
 
     /// When a bucket is full again. None is more than empty: what one that seems to be held before the clock was set back
     /// nobody knows, and it counts as full.
-    fn full_at(&self, bucket: Option<&Bucket>, now: Timestamp) -> Timestamp {
+    fn full_at(&self, bucket: Option<Bucket>, now: Timestamp) -> Timestamp {
         let can_be = bucket.filter(|bucket| bucket.full_at <= now + self.refill * self.burst);
         can_be.map_or(now, |bucket| bucket.full_at.max(now))
     }
@@ -79,7 +81,11 @@ impl<K: Clone + Eq + Hash> Limiter<K> {
     }
 
     /// Gives a token back.
-    pub fn give(&self, key: &K) {
+    pub fn give<Q>(&self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bucket) = buckets.get_mut(key) {
             bucket.full_at = bucket.full_at - self.refill;
@@ -100,8 +106,8 @@ mod tests {
         assert!((0..3).all(|_| limiter.take(&"a", now).is_ok()));
         assert_eq!(limiter.take(&"a", now), Err(MINUTE));
         assert_eq!(limiter.take(&"a", now + MINUTE / 2), Err(MINUTE / 2));
-        assert_eq!(limiter.take(&"b", now), Ok(()));
-        assert_eq!(limiter.take(&"a", now + MINUTE), Ok(()));
+        assert_eq!(limiter.take(&"b", now), Ok(MINUTE));
+        assert_eq!(limiter.take(&"a", now + MINUTE), Ok(MINUTE * 3));
         assert!(limiter.take(&"a", now + MINUTE).is_err());
         assert!((0..3).all(|_| limiter.take(&"a", now + MINUTE * 60).is_ok()), "never more than full, never less");
         assert!(limiter.take(&"a", now + MINUTE * 60).is_err());
@@ -113,8 +119,7 @@ mod tests {
         let before = Timestamp(1_700_000_000_000_000);
         assert!(limiter.take(&"a", before).is_ok());
         let now = before - MINUTE * 60;
-        assert_eq!(limiter.state(&"a", now), (3, Duration::ZERO));
-        assert!((0..3).all(|_| limiter.take(&"a", now).is_ok()));
+        assert_eq!([1, 2, 3].map(|_| limiter.take(&"a", now)), [1, 2, 3].map(|taken| Ok(MINUTE * taken)));
         assert_eq!(limiter.take(&"a", now), Err(MINUTE));
     }
 
@@ -122,7 +127,7 @@ mod tests {
     fn a_token_given_back_can_be_taken_again() {
         let limiter = Limiter::new(1, MINUTE, 10);
         for _ in 0..5 {
-            assert_eq!(limiter.take(&"a", Timestamp(0)), Ok(()));
+            assert_eq!(limiter.take(&"a", Timestamp(0)), Ok(MINUTE));
             limiter.give(&"a");
         }
     }

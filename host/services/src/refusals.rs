@@ -61,7 +61,7 @@ impl Shares {
     }
 
     /// Takes of both, or of neither.
-    fn take(&self, address: &String, now: Timestamp) -> bool {
+    fn take(&self, address: &str, now: Timestamp) -> bool {
         if self.all.take(&(), now).is_err() {
             return false;
         }
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn a_flood_from_one_address_leaves_room_for_others_and_one_from_many_ends() {
         let (shares, now) = (Shares::new(), Timestamp(1_000_000));
-        let take = |address: &str, now| shares.take(&address.to_owned(), now);
+        let take = |address: &str, now| shares.take(address, now);
         assert_eq!((0..1000).filter(|_| take("a", now)).count(), 20);
         assert!(take("b", now));
         assert!(!take("a", now + EACH.1 / 2) && take("a", now + EACH.1) && !take("a", now + EACH.1));

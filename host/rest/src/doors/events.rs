@@ -24,7 +24,7 @@ use services::browse::BrowseError;
 use tokio::time::Interval;
 
 use crate::app::App;
-use crate::authorize::{Authorized, ReadCommands, payer};
+use crate::authorize::{Authorized, ReadCommands};
 use crate::doors::every;
 use crate::doors::samples::{self, Samples};
 use crate::instant;
@@ -116,7 +116,7 @@ impl Reader {
         if samples.is_some() {
             who.caller.may(Permission::ReadAgents)?;
         }
-        let place = app.streams.enter(payer(&who.caller))?;
+        let place = app.streams.enter(who.known.payer.clone())?;
         // Listened to before anything is read, so that nothing falls between the two.
         let live = app.browse.subscribe_all();
         let newest = app.browse.last_event().await?;

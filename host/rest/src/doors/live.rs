@@ -19,7 +19,7 @@ use services::browse::BrowseError;
 use tokio::time::Interval;
 
 use crate::app::App;
-use crate::authorize::{Authorized, ReadCommands, payer};
+use crate::authorize::{Authorized, ReadCommands};
 use crate::doors::invocations::kept;
 use crate::doors::{In, every, id};
 use crate::problem::{Code, Problem};
@@ -38,7 +38,7 @@ pub async fn events(
 ) -> Result<Sse<impl Stream<Item = Result<SseEvent, Infallible>>>, Problem> {
     let command = id(&command, "command")?;
     let last = last_seen(&headers)?;
-    let place = app.streams.enter(payer(&who.caller))?;
+    let place = app.streams.enter(who.known.payer.clone())?;
     // Listened to before anything is read, so that nothing falls between the two.
     let live = app.browse.subscribe(command);
     let trace = app.browse.command(&who.caller, command).await?.command.traceparent;

@@ -22,7 +22,6 @@ use crate::app::App;
 use crate::authorize::{Anyone, Authorized, ReadCommands};
 use crate::doors::events::{Reader, Told, cursor};
 use crate::doors::samples::Samples;
-use crate::pace::Standing;
 use crate::problem::{Code, Problem};
 use crate::query::Query;
 use crate::request::Context;
@@ -67,19 +66,19 @@ pub async fn events(
 }
 
 /// Who sends these headers, with the same proof as for any other route.
-async fn proven(app: &App, origin: &Origin, headers: &HeaderMap) -> Result<Authorized<ReadCommands>, Problem> {
+async fn proven(app: &App, origin: &Arc<Origin>, headers: &HeaderMap) -> Result<Authorized<ReadCommands>, Problem> {
     let (mut parts, ()) = Request::new(()).into_parts();
     for value in headers.get_all(header::AUTHORIZATION) {
         parts.headers.append(header::AUTHORIZATION, value.clone());
     }
-    parts.extensions.insert(Context { origin: origin.clone(), caller: Arc::default(), standing: Standing::default() });
+    parts.extensions.insert(Arc::new(Context::from(origin.clone())));
     Authorized::from_request_parts(&mut parts, app).await
 }
 
 async fn converse(
     socket: &mut WebSocket,
     app: App,
-    origin: &Origin,
+    origin: &Arc<Origin>,
     who: Option<Authorized<ReadCommands>>,
     (from, samples): (Option<u64>, Option<Samples>),
 ) -> Result<(), Problem> {

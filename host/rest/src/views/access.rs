@@ -58,7 +58,7 @@ pub fn grants_of(grants: Vec<GrantBody>) -> Result<Vec<Grant>, Problem> {
 
 /// The caller, and what they may truly do.
 pub fn me(known: &Known) -> MeBody {
-    let Known { caller, user, key, expires_at: _ } = known;
+    let Known { caller, user, key, payer: _, expires_at: _ } = known;
     let kind = match caller.principal {
         Principal::User(_) => "user",
         Principal::Key { .. } => "api_key",
