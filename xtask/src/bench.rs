@@ -45,7 +45,7 @@ pub struct Options {
 /// # Errors
 /// When something cannot be built.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    toolchain::c_compiler()?;
+    toolchain::c_tools()?;
     let wasm = toolchain::wasm()?;
     let wanted = |group: &str| options.only.is_empty() || options.only.iter().any(|word| word == group);
     if options.store.contains("postgres") {

@@ -94,7 +94,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         begun = Instant::now();
     };
 
-    let compiler = toolchain::c_compiler()?;
+    let compiler = toolchain::c_tools()?;
     let wasm = toolchain::wasm()?;
     say(format_args!("C compiler: {compiler}; plugins: {}", wasm.describe()));
     for package in toolchain::test_packages()? {

@@ -1,4 +1,4 @@
-//! What must be on the machine: the WebAssembly target, a C compiler, and what tests need.
+//! What must be on the machine: the WebAssembly target, a C compiler and `make`, and what tests need.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -111,11 +111,13 @@ fn has_target() -> bool {
     sysroot.is_ok_and(|path| PathBuf::from(path.trim()).join("lib/rustlib").join(WASM).join("lib").is_dir())
 }
 
-/// Looks for a C compiler, which the embedded database and the cryptography need.
+/// Looks for a C compiler, which the embedded database and the cryptography need, and for `make`, which builds the host's
+/// allocator and is installed where that is possible. Answers with the compiler.
 ///
 /// # Errors
-/// When there is none; the text says what to install.
-pub fn c_compiler() -> anyhow::Result<String> {
+/// When one of them is not there; the text says what to install.
+pub fn c_tools() -> anyhow::Result<String> {
+    installed("`make`", "make", "make")?;
     let named = std::env::var("CC").ok().filter(|name| !name.is_empty());
     let found =
         named.or_else(|| ["cc", "gcc", "clang"].into_iter().find(|name| find(name).is_some()).map(str::to_owned));
@@ -198,7 +200,7 @@ fn apt_install(packages: &[&str]) -> anyhow::Result<()> {
 /// # Errors
 /// When there is none and none was to be had; the text says what to install.
 pub fn postgres() -> anyhow::Result<()> {
-    server("PostgreSQL server", "postgres", "postgresql")
+    installed("PostgreSQL server", "postgres", "postgresql")
 }
 
 /// Looks for a Redis server, and installs one where that is possible.
@@ -206,7 +208,7 @@ pub fn postgres() -> anyhow::Result<()> {
 /// # Errors
 /// When there is none and none was to be had; the text says what to install.
 pub fn redis() -> anyhow::Result<()> {
-    server("Redis server", "redis-server", "redis-server")
+    installed("Redis server", "redis-server", "redis-server")
 }
 
 /// Looks for a NATS server, which benchmarks stand beside, and installs one where that is possible.
@@ -214,7 +216,7 @@ pub fn redis() -> anyhow::Result<()> {
 /// # Errors
 /// When there is none and none was to be had; the text says what to install.
 pub fn nats() -> anyhow::Result<()> {
-    server("NATS server", "nats-server", "nats-server")
+    installed("NATS server", "nats-server", "nats-server")
 }
 
 /// Looks for what counts instructions, and installs it where that is possible.
@@ -222,11 +224,11 @@ pub fn nats() -> anyhow::Result<()> {
 /// # Errors
 /// When there is none and none was to be had; the text says what to install.
 pub fn valgrind() -> anyhow::Result<PathBuf> {
-    server("valgrind", "valgrind", "valgrind")?;
+    installed("valgrind", "valgrind", "valgrind")?;
     find("valgrind").context("valgrind was installed and is not there")
 }
 
-fn server(name: &str, program: &str, package: &str) -> anyhow::Result<()> {
+fn installed(name: &str, program: &str, package: &str) -> anyhow::Result<()> {
     if find(program).is_some() {
         return Ok(());
     }

@@ -56,6 +56,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("rusqlite", &["storage"]),
     ("rustls", &["tls", "server"]),
     ("sqlx", &["storage", "tests", "bench"]),
+    ("tikv-jemallocator", &["server"]),
     ("utoipa", &["api", "rest"]),
     ("wasmtime", &["runtime"]),
     ("wit-bindgen", &["viworks-sdk"]),

@@ -119,7 +119,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
 /// Builds programs and plugins; where the programs are.
 fn build(options: &Options, place: &Place) -> anyhow::Result<PathBuf> {
     step(1, "compilers");
-    let compiler = toolchain::c_compiler()?;
+    let compiler = toolchain::c_tools()?;
     let wasm = toolchain::wasm()?;
     say(format_args!("      C: {compiler}; plugins: {}", wasm.describe()));
 
