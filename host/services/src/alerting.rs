@@ -135,17 +135,23 @@ impl Alerting {
         let mut samples = self.feed.take();
         let mut members = Vec::with_capacity(samples.len());
         if ticked {
-            for candidate in self.directory.all() {
+            let mut before = std::mem::take(&mut self.memory.away);
+            for candidate in self.directory.offline() {
                 let id = candidate.agent.id;
-                if candidate.status == AgentStatus::Offline && candidate.agent.revoked_at.is_none() {
-                    let since = *self.memory.away.entry(id).or_insert(now);
-                    if now.since(since) >= self.grace {
-                        members.push(Member { candidate, samples: samples.remove(&id).unwrap_or_default() });
-                    }
-                } else if self.memory.away.remove(&id).is_some() {
+                let since = before.remove(&id).unwrap_or(now);
+                self.memory.away.insert(id, since);
+                if now.since(since) >= self.grace {
                     members.push(Member { candidate, samples: samples.remove(&id).unwrap_or_default() });
                 }
             }
+            // Who is left was away, and is back or gone.
+            let back = before
+                .into_keys()
+                .filter_map(|id| self.directory.get(id).filter(|found| found.agent.deleted_at.is_none()));
+            members.extend(back.map(|candidate| {
+                let samples = samples.remove(&candidate.agent.id).unwrap_or_default();
+                Member { candidate, samples }
+            }));
         }
         let fed = samples.into_iter().filter_map(|(id, samples)| {
             let candidate = self.directory.get(id).filter(is_there)?;

@@ -39,6 +39,8 @@ struct Inner {
     leavers: BTreeSet<AgentId>,
     /// Whose sessions are being opened or ended at this moment, and by how many.
     attended: HashMap<AgentId, usize>,
+    /// How often that was given up.
+    broken_off: u64,
 }
 
 struct Known {
@@ -148,6 +150,17 @@ impl Directory {
         let mut all: Vec<Candidate> = there.map(Known::candidate).collect();
         all.sort_by(|a, b| a.agent.name.cmp(&b.agent.name));
         all
+    }
+
+    /// Those of them that are neither revoked nor in maintenance nor connected to any host.
+    pub fn offline(&self) -> Vec<Candidate> {
+        let inner = self.read();
+        let there = inner.by_id.values().filter(|known| {
+            known.status() == AgentStatus::Offline
+                && known.agent.deleted_at.is_none()
+                && known.agent.revoked_at.is_none()
+        });
+        there.map(Known::candidate).collect()
     }
 
     /// The agents named, by id or name; the unknown are left out.
@@ -331,16 +344,19 @@ impl Known {
         if agent == *told { told } else { Arc::new(agent) }
     }
 
-    fn candidate(&self) -> Candidate {
-        let status = match self.session {
+    fn status(&self) -> AgentStatus {
+        match self.session {
             _ if self.agent.awaits_approval => AgentStatus::Pending,
             _ if self.agent.maintenance => AgentStatus::Maintenance,
             None if self.elsewhere => AgentStatus::Online,
             None => AgentStatus::Offline,
             Some(session) if session.degraded => AgentStatus::Degraded,
             Some(_) => AgentStatus::Online,
-        };
-        Candidate { agent: self.agent.clone(), status }
+        }
+    }
+
+    fn candidate(&self) -> Candidate {
+        Candidate { agent: self.agent.clone(), status: self.status() }
     }
 }
 

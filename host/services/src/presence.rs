@@ -92,8 +92,11 @@ impl Presence {
     ) -> Result<Option<Opened>, StoreError> {
         let now = self.clock.now();
         // Whoever asked may not wait for the end of this; what is stored by then is closed by `reap`.
-        let _attended = self.directory.attend(agent);
-        let Some(epoch) = self.agents.open_session(agent, &facts, now).await? else { return Ok(None) };
+        let attended = self.directory.attend(agent);
+        let Some(epoch) = self.agents.open_session(agent, &facts, now).await? else {
+            attended.done();
+            return Ok(None);
+        };
         if let Some(known) = self.directory.get(agent) {
             let before = &known.agent.facts;
             if self.directory.is_connected(agent) && before.boot_id != facts.boot_id {
@@ -113,6 +116,7 @@ impl Presence {
         let mut opened = self.reconcile(agent, epoch, unfinished, unacknowledged).await?;
         opened.epoch = epoch;
         self.directory.opened(agent, epoch, now);
+        attended.done();
         Ok(Some(opened))
     }
 
@@ -124,12 +128,13 @@ impl Presence {
     /// The store's; what is not written now stays "possibly sent", which is true, and `reap` closes the session.
     pub async fn close(&self, agent: AgentId, epoch: u64, sent: Vec<AttemptKey>) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let _attended = self.directory.attend(agent);
+        let attended = self.directory.attend(agent);
         let latest = self.directory.closed(agent, epoch, now);
         for key in sent {
             self.commands.advance(advance(key, agent, epoch, vec![Event::Send], now)).await?;
         }
         self.agents.close_session(agent, epoch, now, false).await?;
+        attended.done();
         if latest && let Some(known) = self.directory.get(agent) {
             let mut changed = Agent::clone(&known.agent);
             changed.maybe_sent = false;

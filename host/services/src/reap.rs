@@ -29,8 +29,11 @@ const STEP: u32 = 500;
 const EVERY: Duration = Duration::from_secs(1);
 /// Between writes of when connected agents were last heard.
 const SEEN_EVERY: u32 = 30;
-/// Between looks for sessions that nobody has: all that are open here are read for it.
+/// Between looks for sessions that nobody has, while there may be some: all that are open here are read for it.
 const LEFT_EVERY: u32 = 5;
+/// There may be some for so long after an opening or an end was broken off: the store may be late. Without that it is
+/// looked as seldom, for nothing is certain.
+const IN_DOUBT_FOR: u32 = 60;
 
 /// The use case.
 pub struct Reap {
@@ -62,11 +65,36 @@ pub struct Reap {
     pub since: Timestamp,
 }
 
+/// When it is time to look for sessions that nobody has.
+#[derive(Default)]
+struct LeftBehind {
+    /// Looks at the clock since the last one.
+    waited: u32,
+    /// Those for which there may still be some.
+    in_doubt: u32,
+    /// How many were broken off by the last of them.
+    broken_off: u64,
+}
+
+impl LeftBehind {
+    /// Whether it is, a second later; until it is done, for it is needed most just after the store was away.
+    fn is_due(&mut self, broken_off: u64) -> bool {
+        self.waited += 1;
+        self.in_doubt = if broken_off == self.broken_off { self.in_doubt.saturating_sub(1) } else { IN_DOUBT_FOR };
+        self.broken_off = broken_off;
+        self.waited >= if self.in_doubt > 0 { LEFT_EVERY } else { IN_DOUBT_FOR }
+    }
+
+    fn looked(&mut self) {
+        self.waited = 0;
+    }
+}
+
 impl Reap {
     /// Looks again and again until told to stop.
     pub async fn run(self, stop: CancellationToken) {
         let mut rhythm = Rhythm::new(EVERY, stop);
-        let (mut since_seen, mut since_left) = (0, 0);
+        let (mut since_seen, mut left) = (0, LeftBehind::default());
         let mut failed = self.whole.failed_commits();
         let mut away = false;
         while rhythm.next().await {
@@ -81,11 +109,9 @@ impl Reap {
             if !away && let Err(error) = self.make_good(&mut failed).await {
                 tracing::debug!(%error, "agents could not be read after an outage; trying again in a second");
             }
-            since_left += 1;
-            // Until it is done: it is needed most just after the store was away.
-            if !away && since_left >= LEFT_EVERY {
+            if !away && left.is_due(self.directory.broken_off()) {
                 match self.close_left_behind().await {
-                    Ok(()) => since_left = 0,
+                    Ok(()) => left.looked(),
                     Err(error) => {
                         tracing::debug!(%error, "sessions could not be looked through; trying again in a second");
                     }
@@ -198,5 +224,30 @@ impl Reap {
             );
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_are_looked_through_each_minute_and_every_five_seconds_once_one_was_broken_off() {
+        let mut left = LeftBehind::default();
+        let mut looks = |broken_off: u64, seconds: u32| -> Vec<u32> {
+            let due = |second: &u32| {
+                let due = left.is_due(broken_off);
+                if due {
+                    left.looked();
+                }
+                due.then_some(*second).is_some()
+            };
+            (1..=seconds).filter(due).collect()
+        };
+        assert_eq!(looks(0, 130), [60, 120]);
+        assert_eq!(looks(1, 65), (1..=56).step_by(5).collect::<Vec<u32>>());
+        assert_eq!(looks(1, 120), [51, 111]);
+        let mut failing = LeftBehind::default();
+        assert_eq!((1..=7).filter(|_| failing.is_due(1)).count(), 3, "each second until it is done");
     }
 }

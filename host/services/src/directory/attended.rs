@@ -2,7 +2,7 @@
 //!
 //! A session is in the store before it is in the directory, and goes from the directory before it goes from the store.
 //! Whoever opens or ends one says so meanwhile, so that it is not taken for one that was left behind, however long
-//! the store is in answering.
+//! the store is in answering; and says when that is done. What was broken off before may have left one behind.
 
 use plan::id::AgentId;
 
@@ -12,11 +12,20 @@ use super::Directory;
 pub struct Attended<'d> {
     directory: &'d Directory,
     agent: AgentId,
+    is_done: bool,
+}
+
+impl Attended<'_> {
+    /// The session is open here, or its end is stored.
+    pub fn done(mut self) {
+        self.is_done = true;
+    }
 }
 
 impl Drop for Attended<'_> {
     fn drop(&mut self) {
         let mut inner = self.directory.write();
+        inner.broken_off += u64::from(!self.is_done);
         if let Some(count) = inner.attended.get_mut(&self.agent) {
             *count -= 1;
             if *count == 0 {
@@ -31,7 +40,13 @@ impl Directory {
     /// it is [`opened`](Self::opened) or its end is stored.
     pub fn attend(&self, id: AgentId) -> Attended<'_> {
         *self.write().attended.entry(id).or_default() += 1;
-        Attended { directory: self, agent: id }
+        Attended { directory: self, agent: id, is_done: false }
+    }
+
+    /// How often the opening or the end of a session was broken off so far, for want of an answer of the store or of
+    /// somebody who waited for it.
+    pub fn broken_off(&self) -> u64 {
+        self.read().broken_off
     }
 
     /// Those of `open`, sessions that the store had for open at this host a moment ago, which nobody has here and
@@ -63,14 +78,16 @@ mod tests {
         let opening = directory.attend(id);
         assert!(!is_left_behind(1), "stored, and not here yet");
         directory.opened(id, 1, Timestamp(0));
-        drop(opening);
+        opening.done();
+        assert_eq!(directory.broken_off(), 0);
         assert!(!is_left_behind(1), "it is here");
         assert!(is_left_behind(2), "the next was given up on its way");
         let (first, second) = (directory.attend(id), directory.attend(id));
         assert!(directory.closed(id, 1, Timestamp(1)));
-        drop(first);
+        first.done();
         assert!(!is_left_behind(1), "its end is on its way into the store");
         drop(second);
+        assert_eq!(directory.broken_off(), 1);
         assert!(is_left_behind(1), "and never got there");
         directory.opened(id, 3, Timestamp(2));
         assert!(!is_left_behind(1), "what was read before is old");
