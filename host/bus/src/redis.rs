@@ -37,6 +37,9 @@ const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// A sign of life stands for this long, as long as the store believes a host without one.
 const ALIVE_MS: u64 = 6_000;
 
+/// Reports put into words before others are let through: thousands take as many times 20 µs.
+const SAID_AT_ONCE: usize = 32;
+
 /// Something was written.
 const WRITTEN: u8 = 1;
 /// Among it is what other hosts have to act on.
@@ -238,7 +241,7 @@ impl Calls {
             if last_sign.is_none_or(|last| last.elapsed() >= PROBE_EVERY / 2) {
                 last_sign = Some(Instant::now());
                 reports = self.shared.reports().take();
-                self.live(&mut words, &reports);
+                self.live(&mut words, &reports).await;
             }
             if words.is_empty() {
                 continue;
@@ -260,10 +263,13 @@ impl Calls {
         }
     }
 
-    fn live(&self, words: &mut Pipeline, reports: &[(AgentId, Arc<Latest>)]) {
+    async fn live(&self, words: &mut Pipeline, reports: &[(AgentId, Arc<Latest>)]) {
         words.cmd("SET").arg(format!("{}:host:{}", self.prefix, self.me)).arg(1).arg("PX").arg(ALIVE_MS).ignore();
-        for (agent, latest) in reports {
-            reports::say(words, &self.prefix, *agent, latest);
+        for some in reports.chunks(SAID_AT_ONCE) {
+            for (agent, latest) in some {
+                reports::say(words, &self.prefix, *agent, latest);
+            }
+            tokio::task::yield_now().await;
         }
     }
 

@@ -124,6 +124,18 @@ mod tests {
     }
 
     #[test]
+    fn a_report_is_put_up_as_long_as_it_may_be_and_no_longer() {
+        let latest = |bytes: usize| Latest { sample: "x".repeat(bytes).into(), ..(*latest(7)).clone() };
+        let is_said = |bytes: usize| {
+            let mut words = redis::pipe();
+            say(&mut words, "viworks", AgentId(Uuid::nil()), &latest(bytes));
+            !words.is_empty()
+        };
+        let around = serde_json::to_string(&Put::of(&latest(0))).expect("encodes").len();
+        assert!(is_said(MOST_BYTES - around) && !is_said(MOST_BYTES - around + 1));
+    }
+
+    #[test]
     fn what_no_host_can_have_put_up_is_not_read() {
         const NOW: i64 = 1_700_000_000_000_000;
         let said = |change: fn(&mut Latest)| {
