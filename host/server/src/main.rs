@@ -9,8 +9,8 @@ use server::clock::WallClock;
 use server::{backup, cluster_key, lifecycle, observe, token_keys, trail};
 use tikv_jemallocator::Jemalloc;
 
-/// Gives pages back that are free, and lets threads on different processors ask side by side; set up in
-/// `.cargo/config.toml`. Of this program alone: where few threads ask, the system's is as good.
+/// Gives pages back that are free, and lets many threads ask side by side; set up in `.cargo/config.toml`. Of this
+/// program alone: where few threads ask, the system's is as good.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
