@@ -145,13 +145,13 @@ impl Alerting {
                 }
             }
             // Who is left was away, and is back or gone.
-            let back = before
-                .into_keys()
-                .filter_map(|id| self.directory.get(id).filter(|found| found.agent.deleted_at.is_none()));
-            members.extend(back.map(|candidate| {
+            let back = before.into_keys().filter_map(|id| self.directory.get(id));
+            for candidate in back.filter(|found| found.agent.deleted_at.is_none()) {
                 let samples = samples.remove(&candidate.agent.id).unwrap_or_default();
-                Member { candidate, samples }
-            }));
+                members.push(Member { candidate, samples });
+            }
+            // Other hosts see the same agents away and write the same rows: in one order nobody waits in a circle.
+            members.sort_unstable_by_key(|member| member.candidate.agent.id);
         }
         let fed = samples.into_iter().filter_map(|(id, samples)| {
             let candidate = self.directory.get(id).filter(is_there)?;

@@ -152,7 +152,7 @@ impl Directory {
         all
     }
 
-    /// Those of them that are neither revoked nor in maintenance nor connected to any host.
+    /// Agents with the status offline that are neither revoked nor deleted, in no order.
     pub fn offline(&self) -> Vec<Candidate> {
         let inner = self.read();
         let there = inner.by_id.values().filter(|known| {
@@ -401,6 +401,31 @@ mod tests {
         assert!(!directory.is_reachable(id), "read before the session ended");
         directory.found(told(5));
         assert!(directory.is_reachable(id), "it has gone to another host");
+    }
+
+    #[test]
+    fn offline_is_who_is_let_in_and_has_no_session_anywhere() {
+        let directory = Directory::default();
+        let known = Agent { awaits_approval: false, session_epoch: 1, ..agent() };
+        let at = Some(Timestamp(1));
+        let is_offline = |agent: Agent, open: bool| {
+            let directory = Directory::default();
+            directory.found(Found { agent, open });
+            directory.offline().len() == 1
+        };
+        assert!(is_offline(known.clone(), false));
+        assert!(!is_offline(known.clone(), true), "at another host");
+        for other in [
+            agent(),
+            Agent { maintenance: true, ..known.clone() },
+            Agent { revoked_at: at, ..known.clone() },
+            Agent { deleted_at: at, ..known.clone() },
+        ] {
+            assert!(!is_offline(other.clone(), false), "{other:?}");
+        }
+        directory.put(known.clone());
+        directory.opened(known.id, 1, Timestamp(0));
+        assert!(directory.offline().is_empty(), "here");
     }
 
     #[test]

@@ -31,9 +31,10 @@ const EVERY: Duration = Duration::from_secs(1);
 const SEEN_EVERY: u32 = 30;
 /// Between looks for sessions that nobody has, while there may be some: all that are open here are read for it.
 const LEFT_EVERY: u32 = 5;
-/// There may be some for so long after an opening or an end was broken off: the store may be late. Without that it is
-/// looked as seldom, for nothing is certain.
+/// For so long after an opening or an end was broken off there may be some: the store may be late.
 const IN_DOUBT_FOR: u32 = 60;
+/// Between looks while nothing was broken off, should the store be later than that.
+const LEFT_ELSE_EVERY: u32 = 60;
 
 /// The use case.
 pub struct Reap {
@@ -68,21 +69,22 @@ pub struct Reap {
 /// When it is time to look for sessions that nobody has.
 #[derive(Default)]
 struct LeftBehind {
-    /// Looks at the clock since the last one.
+    /// Seconds since the last look.
     waited: u32,
-    /// Those for which there may still be some.
+    /// Seconds for which there may still be some.
     in_doubt: u32,
-    /// How many were broken off by the last of them.
+    /// How many were broken off until a second ago.
     broken_off: u64,
 }
 
 impl LeftBehind {
-    /// Whether it is, a second later; until it is done, for it is needed most just after the store was away.
-    fn is_due(&mut self, broken_off: u64) -> bool {
+    /// A second has passed, and so many were broken off by now: whether it is time. It stays so until it is done, for
+    /// it is needed most just after the store was away.
+    fn tick(&mut self, broken_off: u64) -> bool {
         self.waited += 1;
         self.in_doubt = if broken_off == self.broken_off { self.in_doubt.saturating_sub(1) } else { IN_DOUBT_FOR };
         self.broken_off = broken_off;
-        self.waited >= if self.in_doubt > 0 { LEFT_EVERY } else { IN_DOUBT_FOR }
+        self.waited >= if self.in_doubt > 0 { LEFT_EVERY } else { LEFT_ELSE_EVERY }
     }
 
     fn looked(&mut self) {
@@ -109,7 +111,7 @@ impl Reap {
             if !away && let Err(error) = self.make_good(&mut failed).await {
                 tracing::debug!(%error, "agents could not be read after an outage; trying again in a second");
             }
-            if !away && left.is_due(self.directory.broken_off()) {
+            if !away && left.tick(self.directory.broken_off()) {
                 match self.close_left_behind().await {
                     Ok(()) => left.looked(),
                     Err(error) => {
@@ -235,19 +237,19 @@ mod tests {
     fn sessions_are_looked_through_each_minute_and_every_five_seconds_once_one_was_broken_off() {
         let mut left = LeftBehind::default();
         let mut looks = |broken_off: u64, seconds: u32| -> Vec<u32> {
-            let due = |second: &u32| {
-                let due = left.is_due(broken_off);
+            let mut due = |_: &u32| {
+                let due = left.tick(broken_off);
                 if due {
                     left.looked();
                 }
-                due.then_some(*second).is_some()
+                due
             };
-            (1..=seconds).filter(due).collect()
+            (1..=seconds).filter(&mut due).collect()
         };
         assert_eq!(looks(0, 130), [60, 120]);
         assert_eq!(looks(1, 65), (1..=56).step_by(5).collect::<Vec<u32>>());
         assert_eq!(looks(1, 120), [51, 111]);
         let mut failing = LeftBehind::default();
-        assert_eq!((1..=7).filter(|_| failing.is_due(1)).count(), 3, "each second until it is done");
+        assert_eq!((1..=7).filter(|_| failing.tick(1)).count(), 3, "each second until it is done");
     }
 }
