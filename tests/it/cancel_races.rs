@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tests::client::{Api, exec_body};
+use tests::client::{Answer, Api, exec_body};
 use tests::host::TestHost;
 use tests::load::times;
 use tests::machine::TestAgent;
@@ -23,6 +23,8 @@ const AT_ONCE: usize = 24;
 const LATEST: Duration = Duration::from_millis(600);
 /// Cancels of one submitter that came before the end, one after the other, until that is so.
 const IN_A_ROW: u32 = 4;
+/// How often a cancel is asked for again when the store does not answer.
+const STORE_BUSY: usize = 10;
 /// How long commands take; the last never ends by itself while a test lasts.
 const TAKES_MS: [u32; 5] = [0, 0, 100, 400, 600_000];
 
@@ -67,13 +69,25 @@ async fn submit_and_cancel(
         let id = api.submit(&exec_body(agent, &task.args)).await;
         oracle.accepted(&id, agent, task);
         whenever(LATEST * (1 + in_time / IN_A_ROW)).await;
-        let answer = canceller.cancel(&id).await;
+        let answer = cancelled(&canceller, &id).await;
         assert!(matches!(answer.status, 200 | 202), "{answer:?}");
         let is_over = answer.status == 200;
         too_late += usize::from(is_over);
         in_time = if is_over { 0 } else { in_time + 1 };
     }
     too_late
+}
+
+/// Asks again, as it is told to, while the machine is too busy for the store to answer.
+async fn cancelled(canceller: &Api, id: &str) -> Answer {
+    for _ in 0..STORE_BUSY {
+        let answer = canceller.cancel(id).await;
+        if answer.status != 503 {
+            return answer;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    canceller.cancel(id).await
 }
 
 #[tokio::test]
