@@ -236,13 +236,13 @@ impl Calls {
             // Also without anything to say, so that a line that is gone is found.
             let _ = timeout(PROBE_EVERY, self.shared.wake.notified()).await;
             let mut words = redis::pipe();
-            self.call_out(&mut words);
             let mut reports = Vec::new();
             if last_sign.is_none_or(|last| last.elapsed() >= PROBE_EVERY / 2) {
                 last_sign = Some(Instant::now());
                 reports = self.shared.reports().take();
                 self.live(&mut words, &reports).await;
             }
+            self.call_out(&mut words);
             if words.is_empty() {
                 continue;
             }
@@ -255,7 +255,7 @@ impl Calls {
         }
     }
 
-    /// First in line, for somebody waits for it.
+    /// After the reports are in words, so that what is written meanwhile is called out with the same request.
     fn call_out(&self, words: &mut Pipeline) {
         let call = self.shared.wanted.swap(0, Ordering::AcqRel);
         if call != 0 {
