@@ -6,14 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tests::client::{Answer, Api, exec_body};
+use tests::client::{Api, exec_body};
 use tests::host::TestHost;
 use tests::load::times;
 use tests::machine::TestAgent;
 use tests::oracle::{Excuses, Oracle, tell};
 use tests::store::Store;
-use tests::wait::whenever;
+use tests::wait::{CEILING, breathe, whenever};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 const AGENTS: [&str; 3] = ["web-1", "web-2", "web-3"];
 /// Submitters at once: more than the agents run at once, so that some commands wait.
@@ -23,8 +24,6 @@ const AT_ONCE: usize = 24;
 const LATEST: Duration = Duration::from_millis(600);
 /// Cancels of one submitter that came before the end, one after the other, until that is so.
 const IN_A_ROW: u32 = 4;
-/// How often a cancel is asked for again when the store does not answer.
-const STORE_BUSY: usize = 10;
 /// How long commands take; the last never ends by itself while a test lasts.
 const TAKES_MS: [u32; 5] = [0, 0, 100, 400, 600_000];
 
@@ -69,25 +68,23 @@ async fn submit_and_cancel(
         let id = api.submit(&exec_body(agent, &task.args)).await;
         oracle.accepted(&id, agent, task);
         whenever(LATEST * (1 + in_time / IN_A_ROW)).await;
-        let answer = cancelled(&canceller, &id).await;
+        // Again, as it is told to, while the machine is too busy for the store to answer.
+        let answered = async {
+            loop {
+                let answer = canceller.cancel(&id).await;
+                if answer.status != 503 {
+                    break answer;
+                }
+                breathe().await;
+            }
+        };
+        let answer = timeout(CEILING, answered).await.expect("the store answers");
         assert!(matches!(answer.status, 200 | 202), "{answer:?}");
         let is_over = answer.status == 200;
         too_late += usize::from(is_over);
         in_time = if is_over { 0 } else { in_time + 1 };
     }
     too_late
-}
-
-/// Asks again, as it is told to, while the machine is too busy for the store to answer.
-async fn cancelled(canceller: &Api, id: &str) -> Answer {
-    for _ in 0..STORE_BUSY {
-        let answer = canceller.cancel(id).await;
-        if answer.status != 503 {
-            return answer;
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-    canceller.cancel(id).await
 }
 
 #[tokio::test]
