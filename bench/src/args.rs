@@ -438,6 +438,9 @@ pub struct Axes {
 pub struct Table {
     /// What `--json` of any run left.
     pub results: PathBuf,
+    /// In Markdown, both stores side by side, as it stands in `docs/benchmarks.md`.
+    #[arg(long)]
+    pub markdown: bool,
 }
 
 /// Reads `10s`, `500ms` or `2m`.

@@ -80,7 +80,7 @@ async fn run(cli: Cli) -> Result<bool> {
         Scenario::HubServer => return baseline::hub_server::serve().await.map(|()| true),
         Scenario::RouteServer => return baseline::route::serve().await.map(|()| true),
         Scenario::Axes(axes) => return suite::axes::run(&axes, cli.json.as_deref()).await,
-        Scenario::Table(asked) => return table(&asked.results),
+        Scenario::Table(asked) => return table(&asked),
         Scenario::All(all) => return suite::run(&all, cli.json.as_deref()).await,
         Scenario::Telemetry(asked) => return suite::telemetry::run(&asked, cli.json.as_deref()).await,
         Scenario::History(asked) => return suite::history::run(&asked, cli.json.as_deref()).await,
@@ -132,9 +132,13 @@ async fn life(asked: &args::Life, json: Option<&Path>) -> Result<bool> {
 }
 
 /// Prints the table of a file of results; whether every goal in it is met, and nothing failed.
-fn table(results: &Path) -> Result<bool> {
-    let table = table::Table::read(results)?;
-    println!("{table}");
+fn table(asked: &args::Table) -> Result<bool> {
+    let table = table::Table::read(&asked.results)?;
+    if asked.markdown {
+        print!("{}", table.markdown());
+    } else {
+        println!("{table}");
+    }
     let [_, missed, _, failed] = table.count();
     Ok(missed + failed == 0)
 }

@@ -153,6 +153,7 @@ pub async fn run(store: &Store, way: Way, warmup: Duration, duration: Duration) 
     found.cost = Cost { generator_cpu_s: 0.0, server_cpu_s: Some(cost.generator_cpu_s), ..cost };
     found.rate = found.operations as f64 * 1e9 / (last - began) as f64;
     found.latency = whole.quantiles();
+    found.note("commits", commits.quantiles().count);
     found.note("commit_p50_us", round(commits.quantiles().p50_us));
     found.note("commit_p99_us", round(commits.quantiles().p99_us));
     found.note("durability", store.durability()?);
