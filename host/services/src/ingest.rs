@@ -1,5 +1,5 @@
 //! Telemetry on its way to the store. Doors hand reports over and never wait. Nobody waits for a report to be stored
-//! either, so a batch gathers until it is full or [`GATHER`] is over: a fleet that says little costs four commits a
+//! either, so a batch gathers until it is full or [`GATHER`] is over: a fleet that says little costs a commit a
 //! second and not one a report. What finds no room, or a store that stays away, is dropped and counted: at any
 //! moment `taken = stored + repeated + dropped + waiting`.
 
@@ -25,7 +25,7 @@ pub const WAITING_MAX: usize = 16_384;
 /// Of one agent: whoever floods crowds out nobody but itself.
 pub const WAITING_OF_ONE: usize = 8;
 /// Longest a report waits for others to be stored with. A crash forgets no more than that, and what the store is at.
-pub const GATHER: Duration = Duration::from_millis(250);
+pub const GATHER: Duration = Duration::from_secs(1);
 /// Batches under way: while one waits for the disk, the next is prepared.
 const AT_ONCE: usize = 2;
 /// A batch that the store did not take for so long is given up: what is older than that would miss its roll-up.
