@@ -7,10 +7,12 @@ use tests::gate::Gated;
 use tests::host::TestHost;
 use tests::machine::TestAgent;
 use tests::store::Store;
+use tests::wait::until;
 
 tests::on_both_stores![
     a_command_waits_for_an_offline_machine_and_runs_when_it_is_back,
     a_command_that_does_not_wait_expires_at_once_when_the_machine_is_offline,
+    a_machine_in_session_was_seen_when_it_was_last_heard,
 ];
 
 async fn a_command_waits_for_an_offline_machine_and_runs_when_it_is_back(store: Store) {
@@ -54,4 +56,21 @@ async fn a_command_that_does_not_wait_expires_at_once_when_the_machine_is_offlin
     let id = admin.submit(&body).await;
     assert_eq!(state_of(&admin.ended(&id, "web-1").await), State::Succeeded);
     assert_eq!(gated.starts(), 0);
+}
+
+async fn a_machine_in_session_was_seen_when_it_was_last_heard(store: Store) {
+    let mut host = TestHost::new_on(store);
+    host.set_sections("[agent_management]\nheartbeat_ms = 1000\n");
+    host.launch().await;
+    let admin = host.admin().await;
+    let mut agent = TestAgent::start(&host, &admin, "web-1").await;
+    let last_seen = async || {
+        let agent = admin.get("/api/v1/agents/web-1").await.expect(200);
+        agent["last_seen"].as_str().expect("a time").to_owned()
+    };
+    let begun = last_seen().await;
+    let later = until("a heartbeat", async || Some(last_seen().await).filter(|seen| *seen > begun)).await;
+    agent.kill9();
+    agent.seen(&admin, "offline").await;
+    assert!(last_seen().await >= later);
 }

@@ -11,6 +11,7 @@ use plan::id::AgentId;
 use crate::agent::{Agent, AgentStatus};
 use crate::expression::{Expression, Field, Pattern};
 use crate::group::Drawn;
+use crate::time::Timestamp;
 
 /// Which agents are meant. Lists are combined with *and*; inside a list any match counts, but all
 /// labels and all capabilities must match.
@@ -43,6 +44,8 @@ pub struct Candidate {
     pub agent: Arc<Agent>,
     /// Its status now.
     pub status: AgentStatus,
+    /// When it was last heard, as far as is known here; later than what is stored while it is in session.
+    pub last_seen: Option<Timestamp>,
 }
 
 /// Why an agent that was meant is out.
@@ -236,7 +239,6 @@ mod tests {
     use crate::agent::Facts;
     use crate::expression::Written;
     use crate::group::{Group, GroupName, Groups};
-    use crate::time::Timestamp;
 
     fn candidate(number: u128, name: &str, site: &str, change: impl FnOnce(&mut Agent)) -> Candidate {
         let facts = Facts { os: "linux".into(), capabilities: vec!["exec".into()], ..Facts::default() };
@@ -258,7 +260,7 @@ mod tests {
             maybe_sent: false,
         };
         change(&mut agent);
-        Candidate { agent: Arc::new(agent), status: AgentStatus::Online }
+        Candidate { agent: Arc::new(agent), status: AgentStatus::Online, last_seen: None }
     }
 
     fn fleet() -> Vec<Candidate> {

@@ -39,8 +39,9 @@ pub trait Agents: Send + Sync {
     /// Agents with sessions that are stored as open at this host, and their numbers.
     async fn sessions_here(&self) -> Result<Vec<(AgentId, u64)>, StoreError>;
 
-    /// Stores when agents were last heard. Nobody waits.
-    fn seen(&self, agents: Vec<(AgentId, Timestamp)>);
+    /// Says that this host lives. Should it die, its agents were last seen then: rows of those that are in session are
+    /// not touched as long as nothing happens.
+    async fn alive(&self, at: Timestamp) -> Result<(), StoreError>;
 
     /// Changes what an operator may change. `None` when there is no such agent; [`StoreError::Stale`] when it is
     /// no longer as expected.

@@ -24,7 +24,7 @@ use crate::instant;
 
 /// An agent.
 pub fn agent(candidate: &Candidate) -> AgentBody {
-    let Candidate { agent, status } = candidate;
+    let Candidate { agent, status, last_seen } = candidate;
     let labels = agent.effective_labels();
     let Agent {
         id,
@@ -39,7 +39,7 @@ pub fn agent(candidate: &Candidate) -> AgentBody {
         deleted_at: _,
         rotation_asked_at,
         created_at,
-        last_seen,
+        last_seen: _,
         session_epoch: _,
         maybe_sent: _,
     } = agent.as_ref();

@@ -370,7 +370,7 @@ fn observed(member: &Member) -> Observed {
         site: agent.site.clone(),
         labels: agent.effective_labels(),
         status: candidate.status.as_str().to_owned(),
-        heard: agent.last_seen.unwrap_or(agent.created_at),
+        heard: candidate.last_seen.unwrap_or(agent.created_at),
         samples: samples.clone(),
     }
 }

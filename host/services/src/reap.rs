@@ -27,8 +27,8 @@ use crate::rhythm::Rhythm;
 const STEP: u32 = 500;
 /// Between looks. Deadlines are whole seconds to people.
 const EVERY: Duration = Duration::from_secs(1);
-/// Between writes of when connected agents were last heard.
-const SEEN_EVERY: u32 = 30;
+/// Between signs of life, and between tidying up.
+const TIDY_EVERY: u32 = 30;
 /// Between looks for sessions that nobody has, while there may be some: all that are open here are read for it.
 const LEFT_EVERY: u32 = 5;
 /// For so long after an opening or an end was broken off there may be some: the store may be late.
@@ -96,7 +96,7 @@ impl Reap {
     /// Looks again and again until told to stop.
     pub async fn run(self, stop: CancellationToken) {
         let mut rhythm = Rhythm::new(EVERY, stop);
-        let (mut since_seen, mut left) = (0, LeftBehind::default());
+        let (mut since_tidy, mut left) = (0, LeftBehind::default());
         let mut failed = self.whole.failed_commits();
         let mut away = false;
         while rhythm.next().await {
@@ -119,10 +119,9 @@ impl Reap {
                     }
                 }
             }
-            since_seen += 1;
-            if since_seen >= SEEN_EVERY {
-                since_seen = 0;
-                self.agents.seen(self.directory.last_heard());
+            since_tidy += 1;
+            if since_tidy >= TIDY_EVERY {
+                since_tidy = 0;
                 if !away && let Err(error) = self.tidy().await {
                     tracing::debug!(%error, "could not tidy up; trying again in a while");
                 }
@@ -130,8 +129,9 @@ impl Reap {
         }
     }
 
-    /// Forgets replies nobody may ask for any more, and counts again what waits.
+    /// Says that this host lives, forgets replies nobody may ask for any more, and counts again what waits.
     async fn tidy(&self) -> Result<(), StoreError> {
+        self.agents.alive(self.clock.now()).await?;
         self.replies.forget_replies(self.clock.now(), STEP).await?;
         self.backlog.recount(self.delivery.as_ref()).await
     }

@@ -1,12 +1,9 @@
 //! What the writer is asked to do. Hot writes are data, so that many can be written by one statement;
 //! rare ones are closures, each in a savepoint of its own inside the batch's transaction.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 
-use domain::time::Timestamp;
-use plan::id::AgentId;
 use ports::commands::{Advance, Advanced, Chunk, NewCommand};
 use ports::error::StoreError;
 use tokio::sync::oneshot;
@@ -27,8 +24,6 @@ pub(crate) enum Job<C> {
     Advance(Advance, Option<Reply<Option<Advanced>>>),
     /// Store output.
     Append(Chunk),
-    /// Store when agents were last heard.
-    Seen(Vec<(AgentId, Timestamp)>),
     /// Anything rare.
     Cold(Box<dyn Cold<C>>),
     /// Nothing: answered when all that came before is on disk.
@@ -107,8 +102,6 @@ pub(crate) struct Batch<C> {
     pub advances: Vec<(Advance, Option<Reply<Option<Advanced>>>)>,
     /// Output to store.
     pub chunks: Vec<Entry<Chunk>>,
-    /// The latest word of each agent.
-    pub seen: HashMap<AgentId, Timestamp>,
     /// Rare writes.
     pub cold: Vec<Box<dyn Cold<C>>>,
     /// Those who wait for the rest.
@@ -125,12 +118,6 @@ impl<C> Batch<C> {
                 Job::Accept(command, reply) => batch.accepts.push((command, reply)),
                 Job::Advance(advance, reply) => batch.advances.push((advance, reply)),
                 Job::Append(chunk) => batch.chunks.push(rest.join(chunk)),
-                Job::Seen(agents) => {
-                    for (agent, at) in agents {
-                        let latest = batch.seen.entry(agent).or_insert(at);
-                        *latest = at.max(*latest);
-                    }
-                }
                 Job::Cold(cold) => batch.cold.push(cold),
                 Job::Flush(reply) => batch.flushes.push(reply),
             }
@@ -139,14 +126,7 @@ impl<C> Batch<C> {
     }
 
     fn of(cold: Vec<Box<dyn Cold<C>>>) -> Batch<C> {
-        Batch {
-            accepts: Vec::new(),
-            advances: Vec::new(),
-            chunks: Vec::new(),
-            seen: HashMap::new(),
-            cold,
-            flushes: Vec::new(),
-        }
+        Batch { accepts: Vec::new(), advances: Vec::new(), chunks: Vec::new(), cold, flushes: Vec::new() }
     }
 
     /// Takes out what has to have a transaction of its own: a batch each. To be written before the rest, for there may
@@ -165,7 +145,7 @@ impl<C> Batch<C> {
 
     /// How many writes it is.
     pub fn len(&self) -> u64 {
-        let n = self.accepts.len() + self.advances.len() + self.chunks.len() + self.seen.len() + self.cold.len();
+        let n = self.accepts.len() + self.advances.len() + self.chunks.len() + self.cold.len();
         n as u64
     }
 
@@ -189,18 +169,14 @@ impl<C> Batch<C> {
     /// Answers everybody with what kept the transaction from the disk, and hands back what nobody waits
     /// for, oldest first within its kind, to be tried again.
     pub fn fail_and_keep(self, error: &StoreError) -> Vec<Entry<Job<C>>> {
-        let Unwaited { chunks, notes, seen } = self.refuse(error);
+        let Unwaited { chunks, notes } = self.refuse(error);
         let mut kept: Vec<Entry<Job<C>>> = chunks.into_iter().map(|entry| entry.map(Job::Append)).collect();
         kept.extend(notes.into_iter().map(|advance| Entry::note(Job::Advance(advance, None), 1)));
-        if !seen.is_empty() {
-            let rows = seen.len();
-            kept.push(Entry::note(Job::Seen(seen.into_iter().collect()), rows));
-        }
         kept
     }
 
     fn refuse(self, error: &StoreError) -> Unwaited {
-        let Batch { accepts, advances, chunks, seen, cold, flushes } = self;
+        let Batch { accepts, advances, chunks, cold, flushes } = self;
         for (_, reply) in accepts {
             let _ = reply.send(Err(error.clone()));
         }
@@ -217,7 +193,7 @@ impl<C> Batch<C> {
         for reply in flushes {
             let _ = reply.send(Err(error.clone()));
         }
-        Unwaited { chunks, notes, seen }
+        Unwaited { chunks, notes }
     }
 }
 
@@ -225,5 +201,4 @@ impl<C> Batch<C> {
 struct Unwaited {
     chunks: Vec<Entry<Chunk>>,
     notes: Vec<Advance>,
-    seen: HashMap<AgentId, Timestamp>,
 }

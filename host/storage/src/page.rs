@@ -34,7 +34,6 @@ const GROUPS: [(&str, &[(&str, &str)]); 4] = [
         &[
             ("stored output", "which bytes are stored already"),
             ("number", "numbers for events, and this transaction's mark"),
-            ("heard", "when agents were last heard"),
         ],
     ),
     (

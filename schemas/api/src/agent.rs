@@ -48,7 +48,8 @@ pub struct Agent {
     pub rotation_asked_at: Option<String>,
     /// RFC 3339.
     pub created_at: String,
-    /// RFC 3339; null before its first session.
+    /// When it was last heard; of one at another host, when that said last that it lived; of one that is not in
+    /// session, when that ended. RFC 3339; null before its first session.
     pub last_seen: Option<String>,
     /// RFC 3339; null unless its key was revoked.
     pub revoked_at: Option<String>,

@@ -152,8 +152,10 @@ pub async fn telemetry(
 async fn done(app: &App, id: AgentId, changed: Result<Agent, EnrolError>) -> Result<Response, Problem> {
     match changed {
         Ok(agent) => {
-            let status = app.directory.get(id).map_or(AgentStatus::Offline, |known| known.status);
-            Ok(shown(&Candidate { agent: agent.into(), status }))
+            let known = app.directory.get(id);
+            let status = known.as_ref().map_or(AgentStatus::Offline, |known| known.status);
+            let last_seen = known.and_then(|known| known.last_seen).max(agent.last_seen);
+            Ok(shown(&Candidate { agent: agent.into(), status, last_seen }))
         }
         Err(error) => Err(refused(app, id, error).await),
     }

@@ -147,7 +147,7 @@ fn machines(app: &App) -> Vec<Family> {
     };
     vec![
         gauge("viworks_agents", "Agents that are not revoked, by status.", by("status", statuses)),
-        gauge("viworks_agent_sessions", "Agents connected to this host.", one(app.directory.last_heard().len() as u64)),
+        gauge("viworks_agent_sessions", "Agents connected to this host.", one(app.directory.sessions() as u64)),
         gauge("viworks_plugins", "Plugin files, by state.", by("state", states)),
         gauge("viworks_plugin_faults", "Faults of the versions that serve, since they became active.", one(faults)),
         gauge("viworks_plugin_generation", "How often the set of verbs has changed.", one(app.plugins.generation())),

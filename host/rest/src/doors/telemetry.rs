@@ -312,7 +312,7 @@ impl Whose {
     /// All that are meant, by name.
     pub fn in_sight(&self, app: &App, caller: &Caller) -> Vec<Candidate> {
         let mut found = app.directory.all();
-        found.retain(|Candidate { agent, status: _ }| self.fits(caller, agent));
+        found.retain(|candidate| self.fits(caller, &candidate.agent));
         found
     }
 }

@@ -29,7 +29,7 @@ struct Lacking {
 
 /// What a machine said last.
 pub fn latest(candidate: &Candidate, latest: Option<&Latest>, is_stale: bool, wanted: &Wanted) -> LatestTelemetry {
-    let Candidate { agent, status } = candidate;
+    let Candidate { agent, status, last_seen: _ } = candidate;
     let readings = latest.map(|latest| &*latest.readings).unwrap_or_default();
     let of = |metric: Metric, value: f64| metric.word(value).map_or_else(|| json!(value), Value::from);
     let series = readings
@@ -109,7 +109,7 @@ pub fn trend(agent: &Agent, series: &Series, trend: &Trend) -> TelemetryTrend {
 
 /// How well a machine is.
 pub fn health(candidate: &Candidate, health: Health) -> AgentHealth {
-    let Candidate { agent, status } = candidate;
+    let Candidate { agent, status, last_seen: _ } = candidate;
     let Health { score, deductions } = health;
     let deductions = deductions.into_iter().map(|Deduction { why, points }| DeductionBody { why, points });
     AgentHealth {

@@ -1,7 +1,5 @@
 //! Agents: joining, sessions, what operators change.
 
-use std::collections::HashMap;
-
 use async_trait::async_trait;
 use domain::agent::{Agent, AgentStatus, Facts};
 use domain::audit::Entry;
@@ -15,32 +13,15 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
 use super::failure::Failure;
-use super::micros::{Micros, micros};
+use super::micros::micros;
 use super::read::Statement;
 use super::rows::{self, Cells};
 use super::{PostgresStore, keys, plain, replies, tokens};
-use crate::job::Job;
 use crate::staged::Staged;
 use crate::text;
 
-/// Locks the rows in the order of their ids before it changes them, as every host does.
-pub(super) const SEEN: &str = "with heard as materialized (select a.id, h.at \
-     from unnest($1::uuid[], $2::timestamptz[]) as h (id, at) join agents a on a.id = h.id \
-     order by a.id for no key update of a) \
-     update agents a set last_seen = greatest(a.last_seen, h.at) from heard h where a.id = h.id";
-
 /// Whose sessions are open at a host.
 pub(super) const HERE: &str = "select id, session_epoch from agents where session_open and node_id = $1";
-
-/// Stores when agents were last heard.
-pub(super) async fn store_seen(tx: &mut PgConnection, seen: &HashMap<AgentId, Timestamp>) -> Result<(), sqlx::Error> {
-    if seen.is_empty() {
-        return Ok(());
-    }
-    let (ids, times): (Vec<Uuid>, Vec<Micros>) = seen.iter().map(|(agent, at)| (agent.0, micros(*at))).unzip();
-    sqlx::query(SEEN).bind(ids).bind(times).execute(tx).await?;
-    Ok(())
-}
 
 /// Reads one agent and stages the event that it changed.
 async fn changed(
@@ -231,10 +212,9 @@ impl Agents for PostgresStore {
         found.iter().map(session).collect()
     }
 
-    fn seen(&self, agents: Vec<(AgentId, Timestamp)>) {
-        let rows = agents.len();
-        // Lost when the queue is full: the next word of the same agents says more.
-        let _ = self.shared.intake.note(Job::Seen(agents), rows);
+    async fn alive(&self, _: Timestamp) -> Result<(), StoreError> {
+        // Every transaction says so, and there is one each second.
+        Ok(())
     }
 
     async fn change(&self, agent: AgentId, change: AgentChange, audit: Entry) -> Result<Option<Agent>, StoreError> {

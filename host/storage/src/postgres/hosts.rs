@@ -26,11 +26,12 @@ const DEAD: &str = "select n.id from nodes n where n.seen_at < now() - $1 \
      and exists (select 1 from agents a where a.session_open and a.node_id = n.id)";
 /// Locks the rows in the order of their ids before it changes them, as every host does. A host that comes back
 /// in between has said so by then, and keeps its sessions.
-const BURY: &str = "with dead as materialized (select n.id from nodes n where n.seen_at < now() - $1 \
+const BURY: &str = "with dead as materialized (select n.id, n.seen_at from nodes n where n.seen_at < now() - $1 \
          order by n.id for update skip locked), \
-     left_behind as materialized (select a.id from agents a join dead d on a.node_id = d.id where a.session_open \
-         order by a.id for no key update of a) \
-     update agents a set session_open = false from left_behind l where a.id = l.id returning a.id, a.status";
+     left_behind as materialized (select a.id, d.seen_at from agents a join dead d on a.node_id = d.id \
+         where a.session_open order by a.id for no key update of a) \
+     update agents a set session_open = false, last_seen = greatest(a.last_seen, l.seen_at) \
+     from left_behind l where a.id = l.id returning a.id, a.status";
 /// How many agents are here.
 const HERE: &str = "(select count(*) from agents a where a.session_open and a.node_id = $1)";
 /// The first of what waits for each agent, a step of the index for each, until more agents were passed than are here;
@@ -58,12 +59,16 @@ fn interval(time: Duration) -> PgInterval {
 
 fn found(row: &PgRow) -> Result<Found, StoreError> {
     let mut cells = Cells::new(row, "agents");
-    Ok(Found { agent: rows::agent(&mut cells)?, open: cells.take()? })
+    let mut agent = rows::agent(&mut cells)?;
+    let open = cells.take()?;
+    agent.last_seen = agent.last_seen.max(cells.time_if_any()?);
+    Ok(Found { agent, open })
 }
 
-/// Which agents; and whether each has a session.
+/// Which agents; whether each has a session, and when the host of that has said last that it lives.
 fn agents(which: &str) -> Statement {
-    Statement::new(format!("select {}, session_open from agents {which}", rows::AGENT))
+    let alive = "case when session_open then (select n.seen_at from nodes n where n.id = node_id) end";
+    Statement::new(format!("select {}, session_open, {alive} from agents {which}", rows::AGENT))
 }
 
 fn first(cells: &mut Cells<'_>) -> Result<(AgentId, AttemptKey), StoreError> {

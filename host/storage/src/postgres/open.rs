@@ -248,10 +248,14 @@ pub(super) async fn migrate(connection: &mut PgConnection, place: &str) -> Resul
     })
 }
 
+/// When an agent's host has last said that it lived, or when the session was opened after that: it was seen then.
+pub(super) const WHEN_LAST_ALIVE: &str =
+    "greatest(last_seen, (select n.seen_at from nodes n where n.id = agents.node_id))";
+
 /// Closes the sessions of nodes that are gone: each living one holds its lock.
 async fn close_sessions(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let text = format!(
-        "with alive as materialized ({ALIVE}) update agents set session_open = false \
+        "with alive as materialized ({ALIVE}) update agents set session_open = false, last_seen = {WHEN_LAST_ALIVE} \
          where session_open and (node_id is null or node_id not in (select id from alive))"
     );
     sqlx::query(AssertSqlSafe(text)).bind(i64::from(NODE_LOCK)).execute(&mut *connection).await?;

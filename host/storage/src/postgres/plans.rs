@@ -17,11 +17,11 @@ use servers::shared;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use tokio_util::sync::CancellationToken;
 
-use super::{Options, PostgresStore, advance, agents, audit, commands, history, journal, list, open, output};
+use super::{Options, PostgresStore, advance, audit, commands, history, journal, list, open, output};
 use crate::plans::{self, Deaf, GROWING, HISTORY, Plan};
 
 /// The writer's statements. Its session plans as those of the readers do.
-const WRITTEN: [(&str, &str); 15] = [
+const WRITTEN: [(&str, &str); 14] = [
     ("commands", commands::COMMANDS),
     ("sites", commands::SITES),
     ("invocations", commands::INVOCATIONS),
@@ -33,7 +33,6 @@ const WRITTEN: [(&str, &str); 15] = [
     ("again", history::AGAIN),
     ("stored output", output::STORED),
     ("add output", output::INSERT),
-    ("heard", agents::SEEN),
     ("number", journal::MARK),
     ("events", journal::EVENTS),
     ("audit", audit::AUDITS),

@@ -17,12 +17,12 @@ use ports::journal::Cluster;
 use ports::restore::{Adopt, EVENTS_SINCE, Held, Restored};
 use ports::seal::Notary;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 use uuid::Uuid;
 
 use super::failure::Failure;
 use super::micros::micros;
-use super::open::{self, OpenError};
+use super::open::{self, OpenError, WHEN_LAST_ALIVE};
 use super::rows::{self, Cells};
 use super::{Options, audit, journal};
 use crate::staged::Staged;
@@ -126,7 +126,11 @@ async fn adopt_rows(
     let commands = roll_up(&mut tx, at, &mut staged).await?;
     let told = i64::try_from(staged.events().len()).unwrap_or(i64::MAX);
     raise_counter(&mut tx, told).await?;
-    sqlx::query("update agents set session_open = false, maybe_sent = true, node_id = null").execute(&mut *tx).await?;
+    let text = format!(
+        "update agents set session_open = false, maybe_sent = true, node_id = null, \
+         last_seen = case when session_open then {WHEN_LAST_ALIVE} else last_seen end"
+    );
+    sqlx::query(AssertSqlSafe(text)).execute(&mut *tx).await?;
     sqlx::query("update refresh_tokens set ended_at = $1 where ended_at is null")
         .bind(micros(at))
         .execute(&mut *tx)

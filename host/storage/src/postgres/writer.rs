@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
 use super::line::Line;
-use super::{Shared, advance, agents, audit, commands, journal, output};
+use super::{Shared, advance, audit, commands, journal, output};
 use crate::job::{Batch, Undo};
 use crate::staged::Staged;
 use crate::trail::{End, Trail};
@@ -237,7 +237,6 @@ async fn fill(
     };
     commands::stage(&batch.accepts, &accepted, staged);
     let (advanced, numbered) = advance::apply(tx, &batch.advances, &batch.chunks, staged).await?;
-    agents::store_seen(tx, &batch.seen).await?;
     for cold in &mut batch.cold {
         let mark = staged.mark();
         let mut savepoint = tx.begin().await?;

@@ -1,7 +1,5 @@
 //! Agents: joining, sessions, what operators change.
 
-use std::collections::HashMap;
-
 use async_trait::async_trait;
 use domain::agent::{Agent, AgentStatus, Facts};
 use domain::audit::Entry;
@@ -11,29 +9,25 @@ use ports::agents::{AgentChange, Agents, Expected, JoinToken, Joined, NewAgent, 
 use ports::error::StoreError;
 use ports::replies::Once;
 
-use super::bulk::{Bulk, Script};
 use super::connection::Sqlite;
 use super::failure::Failure;
-use super::query::{Row, query};
+use super::query::{Error, Row, query};
 use super::rows::{self, Cells};
 use super::{SqliteStore, keys, replies, tokens};
-use crate::job::Job;
 use crate::staged::Staged;
 use crate::text;
-
-pub(super) static SEEN: Bulk = Bulk::new(
-    "with heard (id, at) as (values",
-    "(?, ?)",
-    ") update agents set last_seen = max(coalesce(agents.last_seen, h.at), h.at) from heard h where agents.id = h.id",
-);
 
 /// Whose sessions are open. Nobody else writes here, so they are open at this host.
 pub(super) const HERE: &str = "select id, session_epoch from agents where session_open";
 
-/// Stores when agents were last heard.
-pub(super) fn store_seen(script: &mut Script, seen: &HashMap<AgentId, Timestamp>) {
-    let seen: Vec<(&AgentId, &Timestamp)> = seen.iter().collect();
-    script.add(&SEEN, &seen, |(agent, at), values| _ = values.put(agent.0).put(at.0));
+/// When the last host said that it lived, or when the session was opened after that: its agent was seen then.
+const WHEN_LAST_ALIVE: &str =
+    "coalesce(max(last_seen, (select cast(value as integer) from meta where key = 'alive_at')), last_seen)";
+
+/// Closes the sessions that a host left open when it ended.
+pub(super) async fn close_sessions(connection: &mut Sqlite) -> Result<(), Error> {
+    let text = format!("update agents set session_open = 0, last_seen = {WHEN_LAST_ALIVE} where session_open");
+    query(text).execute(connection).await.map(drop)
 }
 
 /// Reads one agent and stages the event that it changed.
@@ -226,10 +220,16 @@ impl Agents for SqliteStore {
         found.iter().map(session).collect()
     }
 
-    fn seen(&self, agents: Vec<(AgentId, Timestamp)>) {
-        let rows = agents.len();
-        // Lost when the queue is full: the next word of the same agents says more.
-        let _ = self.shared.intake.note(Job::Seen(agents), rows);
+    async fn alive(&self, at: Timestamp) -> Result<(), StoreError> {
+        self.cold(move |connection, _| {
+            Box::pin(async move {
+                let text = "insert into meta (key, value) values ('alive_at', ?) \
+                     on conflict (key) do update set value = excluded.value";
+                query(text).bind(at.0.to_string()).execute(connection).await?;
+                Ok(())
+            })
+        })
+        .await
     }
 
     async fn change(&self, agent: AgentId, change: AgentChange, audit: Entry) -> Result<Option<Agent>, StoreError> {

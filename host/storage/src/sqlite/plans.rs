@@ -37,7 +37,6 @@ fn statements(lists: Vec<(&'static str, String)>) -> Vec<(&'static str, String)>
         ("again", &history::AGAIN),
         ("stored output", &output::STORED),
         ("add output", &output::INSERT),
-        ("heard", &agents::SEEN),
         ("events", &journal::STATES),
         ("audit", &audit::AUDITS),
     ];

@@ -23,7 +23,7 @@ use super::lock::Lock;
 use super::open::{self, OpenError};
 use super::query::{query, query_scalar};
 use super::rows::{self, Cells};
-use super::{Options, audit, journal, migrate};
+use super::{Options, agents, audit, journal, migrate};
 use crate::staged::Staged;
 use crate::text;
 use crate::trail::Trail;
@@ -90,7 +90,8 @@ async fn adopt_in(tx: &mut Sqlite, adopt: Adopt, trail: &Trail) -> Result<Held, 
     let invocations = hold(tx, last, at).await?;
     let mut staged = Staged::after(last + invocations);
     let commands = roll_up(tx, at, &mut staged).await?;
-    query("update agents set session_open = 0, maybe_sent = 1").execute(&mut *tx).await?;
+    agents::close_sessions(tx).await?;
+    query("update agents set maybe_sent = 1").execute(&mut *tx).await?;
     query("update refresh_tokens set ended_at = ? where ended_at is null").bind(at.0).execute(&mut *tx).await?;
     query("update join_tokens set revoked_at = ? where used_at is null and revoked_at is null")
         .bind(at.0)

@@ -17,7 +17,7 @@ use super::connection::{Opening, Sqlite};
 use super::failure::Failure;
 use super::output::Streams;
 use super::readers::Readers;
-use super::{Shared, advance, agents, audit, commands, copier, journal, open};
+use super::{Shared, advance, audit, commands, copier, journal, open};
 use crate::intake::Entry;
 use crate::job::{Batch, Job, Undo};
 use crate::staged::Staged;
@@ -143,7 +143,6 @@ impl Writer {
         commands::stage(&batch.accepts, &accepted, staged);
         let (advanced, chunks_refused) =
             advance::apply(tx, &mut script, &mut batch.advances, &batch.chunks, &mut self.streams, staged).await?;
-        agents::store_seen(&mut script, &batch.seen);
         if !batch.cold.is_empty() {
             script.run(tx)?;
         }

@@ -227,13 +227,3 @@ pub async fn a_revoked_agent_opens_no_session<S: Store>(Ground { store, .. }: Gr
     assert_eq!(store.revoke(order(AgentId(uuid()), at(7), entry("agent.revoke"))).await, Ok(None));
     assert_eq!(store.agents().await.expect("read").len(), 1);
 }
-
-pub async fn the_latest_word_of_an_agent_stands<S: Store>(Ground { store, .. }: Ground<S>) {
-    let (one, two) = (enrol(&store, "web-1", "eu").await, enrol(&store, "web-2", "eu").await);
-    store.seen(vec![(one.id, at(9)), (two.id, at(3)), (one.id, at(4))]);
-    store.flush().await.expect("flushed");
-    store.seen(vec![(one.id, at(5)), (AgentId(uuid()), at(5))]);
-    store.flush().await.expect("flushed");
-    assert_eq!(find(&store, one.id).await.last_seen, Some(at(9)));
-    assert_eq!(find(&store, two.id).await.last_seen, Some(at(3)));
-}

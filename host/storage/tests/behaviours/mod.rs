@@ -193,7 +193,6 @@ macro_rules! behaviours {
             agents::an_older_session_cannot_end_a_newer_one,
             agents::a_change_is_stored_and_told,
             agents::a_revoked_agent_opens_no_session,
-            agents::the_latest_word_of_an_agent_stands,
             groups::a_group_reads_back_changes_and_goes,
             groups::a_refused_change_writes_nothing_and_says_why,
             groups::of_two_changes_that_would_close_a_circle_one_is_refused,

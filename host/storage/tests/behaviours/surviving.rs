@@ -57,7 +57,7 @@ pub async fn everything_is_there_again_after_reopening<P: Place>() {
     let agent = store.agents().await.expect("read").remove(0);
     assert!(agent.maybe_sent);
     let lost: Vec<CommandId> =
-        store.abandoned(at(100), 10).await.expect("read").iter().map(|open| open.key.command).collect();
+        store.abandoned(at(2_000_000_000), 10).await.expect("read").iter().map(|open| open.key.command).collect();
     assert_eq!(lost, [id]);
 }
 

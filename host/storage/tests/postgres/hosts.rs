@@ -1,12 +1,14 @@
 //! Two hosts on one database at once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::agent::Facts;
 use domain::attempt::{Event as Happening, State};
 use domain::event::{Event, What};
 use domain::rollout::{Decision, Portion, Rollout};
 use domain::terms::Terms;
+use domain::time::Timestamp;
 use plan::id::{AgentId, CommandId};
 use ports::agents::Agents as _;
 use ports::commands::{Advance, Commands as _, Word};
@@ -264,6 +266,20 @@ async fn open_sessions(database: &Database) -> Option<String> {
     database.sql(sql).await.expect("read")
 }
 
+async fn last_seen(store: &PostgresStore, id: AgentId) -> Option<Timestamp> {
+    let all = store.agents().await.expect("read");
+    all.into_iter().find(|agent| agent.id == id).expect("there").last_seen
+}
+
+/// When the host that an agent is or was at said last that it lived.
+async fn last_alive(database: &Database, agent: &str) -> Option<Timestamp> {
+    let sql = "select string_agg(a.agent_id || '=' || (extract(epoch from n.seen_at) * 1000000)::bigint, ' ') \
+               from agents a join nodes n on n.id = a.node_id";
+    let all = database.sql(sql).await.expect("read")?;
+    let micros = all.split(' ').find_map(|one| one.strip_prefix(agent)?.strip_prefix('='))?;
+    Some(Timestamp(micros.parse().expect("a number")))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_opening_closes_the_sessions_of_hosts_that_are_gone_and_no_others() {
     let Some(database) = Database::fresh() else { return };
@@ -275,6 +291,8 @@ async fn an_opening_closes_the_sessions_of_hosts_that_are_gone_and_no_others() {
     assert_eq!(open_sessions(&database).await.as_deref(), Some("db-1 web-1"), "both live");
     assert_eq!(one.sessions_here().await, Ok(vec![(web.id, 1)]), "each its own");
     assert_eq!(other.sessions_here().await, Ok(vec![(db.id, 1)]));
+    let seen_by_one = one.agents_anywhere().await.expect("read").into_iter().map(|found| found.agent.last_seen);
+    assert!(seen_by_one.eq([last_alive(&database, "db-1").await, last_alive(&database, "web-1").await]));
 
     // Cut off like a process that is killed: the server learns of it when the connection breaks.
     drop((dying, one));
@@ -289,6 +307,8 @@ async fn an_opening_closes_the_sessions_of_hosts_that_are_gone_and_no_others() {
     assert_eq!(open_sessions(&database).await.as_deref(), Some("db-1 web-1"), "nobody has looked yet");
     let (Ground { store: fourth, .. }, _running) = place::open(&database).await;
     assert_eq!(open_sessions(&database).await.as_deref(), Some("db-1"), "the dead host's are closed");
+    let until = last_alive(&database, "web-1").await;
+    assert_eq!(last_seen(&fourth, web.id).await, until, "its agent was seen until it died");
     let agents = fourth.agents().await.expect("read");
     assert!(agents.iter().all(|agent| agent.maybe_sent), "what they may have sent stays marked");
     // The living host's session is as good as before.
@@ -315,10 +335,14 @@ async fn what_agents_of_a_silent_host_had_is_abandoned_though_their_sessions_are
         found.iter().map(|open| open.key.command).collect()
     };
     assert_eq!(abandoned().await, []);
-    let silence =
-        "update nodes set seen_at = '2000-01-01' where id = (select node_id from agents where agent_id = 'web-1')";
+    assert_eq!(at(40).0, 1_700_000_040_000_000);
+    let silence = "update nodes set seen_at = to_timestamp(1700000040) \
+                   where id = (select node_id from agents where agent_id = 'web-1')";
     database.sql(silence).await.expect("silenced");
     assert_eq!(abandoned().await, [had[0]]);
+    assert_eq!(other.bury(Duration::from_secs(60), at(200)).await, Ok(1));
+    assert_eq!(open_sessions(&database).await.as_deref(), Some("db-1"));
+    assert_eq!(last_seen(&other, web.id).await, Some(at(40)), "when its host said last that it lived");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

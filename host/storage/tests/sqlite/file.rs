@@ -5,8 +5,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::agent::Facts;
 use domain::attempt::{Event, State};
 use futures_util::future::join_all;
+use ports::agents::Agents as _;
 use ports::commands::Commands as _;
 use ports::error::StoreError;
 use ports::journal::Installation as _;
@@ -46,6 +48,32 @@ async fn a_second_host_on_the_same_file_is_refused() {
     running.finish().await;
     drop(store);
     open(Options::new(&file.path), live).await.map(drop).expect("free again");
+}
+
+#[tokio::test]
+async fn agents_of_a_host_that_died_were_last_seen_when_it_last_said_that_it_lived() {
+    let file = File::fresh().expect("a folder");
+    let (Ground { store, .. }, running) = place::open(&file).await;
+    let mut agents = Vec::new();
+    for (name, opened) in [("before", 1), ("left", 2), ("since", 50)] {
+        let agent = enrol(&store, name, "eu").await;
+        store.open_session(agent.id, &Facts::default(), at(opened)).await.expect("stored").expect("known");
+        agents.push(agent.id);
+    }
+    store.close_session(agents[1], 1, at(5), false).await.expect("stored");
+    for lived in [20, 40] {
+        store.alive(at(lived)).await.expect("stored");
+    }
+    running.finish().await;
+    drop(store);
+
+    let (Ground { store, .. }, _running) = place::open(&file).await;
+    assert_eq!(store.sessions_here().await, Ok(vec![]));
+    let mut found = Vec::new();
+    for id in agents {
+        found.push(store.agent(id).await.expect("read").expect("there").last_seen);
+    }
+    assert_eq!(found, [Some(at(40)), Some(at(5)), Some(at(50))]);
 }
 
 #[tokio::test]
